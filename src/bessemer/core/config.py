@@ -1,0 +1,85 @@
+"""Configuration: frozen, strict declarations whose digest is recorded with every run.
+
+Owns the base class and the wording of validation errors. Reads no file: a room's config is built by whoever
+read the declaration.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bessemer.core.digest import digest
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, unknown keys refused, defaults checked.
+
+    At most 12 fields, each with a default, a unit (last in its name) and a range. Variants are discriminated
+    unions on a field called ``kind``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of this configuration's canonical JSON, 64 hexadecimal digits."""
+        return digest(self)
+
+
+def explain(error: ValidationError, known: type[BaseModel] | None = None) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return one (location, sentence) for each thing wrong with a declaration.
+
+    The location is the path of keys and indices to the value; an unknown key names the nearest valid one.
+
+    Args:
+        error: what pydantic raised.
+        known: the outermost model, used to look up the valid keys at the location of an unknown one.
+    """
+    found = []
+    for item in error.errors(include_url=False):
+        where = tuple(part for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            key = str(where[-1])
+            keys = _keys_at(known, where[:-1]) if known else []
+            near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+            advice = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(keys)}" if keys else ""
+            found.append((where, f"unknown key '{key}'" + (f"; {advice}" if advice else "")))
+        else:
+            found.append((where, _sentence(item)))
+    return found
+
+
+def _sentence(item: Any) -> str:
+    message = str(item["msg"])
+    given = item.get("input")
+    shown = f" (got {given!r})" if isinstance(given, (str, int, float, bool)) else ""
+    return message[0].lower() + message[1:] + shown
+
+
+def _keys_at(model: type[BaseModel] | None, path: tuple[str | int, ...]) -> list[str]:
+    """Return the valid keys of the models that may stand at a path below `model`."""
+    found: list[type[BaseModel]] = [model] if model else []
+    for part in path:
+        below: list[type[BaseModel]] = []
+        for candidate in found:
+            if isinstance(part, str) and part in candidate.model_fields:
+                below += _models_in(candidate.model_fields[part].annotation)
+            else:  # an index, or the tag of a discriminated union: pydantic puts both in the path
+                tagged = [c for c in found if _tag(c) == part]
+                below += tagged or [candidate]
+        found = below
+    return sorted({name for candidate in found for name in candidate.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    inner = getattr(annotation, "__args__", ())
+    return [model for part in inner for model in _models_in(part)]
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    kind = model.model_fields.get("kind")
+    return kind.default if kind else None

@@ -1,0 +1,293 @@
+"""The nouns that rooms hand to each other. Frozen; pydantic because all of them cross a disk or a wire.
+
+Owns the words (one per idea, the field's own). Knows no file, no network, no clock.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bessemer.core.units import Money
+
+
+class Noun(BaseModel):
+    """Base of the nouns: immutable, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+class Document(Noun):
+    """One raw text with where it came from.
+
+    Attributes:
+        id: SHA-256 of source and text, 64 hexadecimal digits.
+        source: URI or path of the file that it was read from.
+        title: what a person would call it.
+        text: the content, plain text or Markdown.
+        group: what must stay together when data is split (a module, a folder, a site), so that nothing leaks.
+        media_type: of the raw file, such as ``text/markdown``.
+        meta: facts that the reader found, as strings (for Python documentation: kind, name, module, signature,
+            summary).
+        dropped: empty, or the reason for which a filter dropped it; dropped documents are kept and listed.
+    """
+
+    id: str
+    source: str
+    title: str
+    text: str
+    group: str
+    media_type: str = "text/plain"
+    meta: dict[str, str] = Field(default_factory=dict)
+    dropped: str = ""
+
+
+class Example(Noun):
+    """One training or evaluation example.
+
+    Attributes:
+        id: stable digest.
+        document_id: the document that it was made from.
+        group: that document's group.
+        rule: what made it, such as ``signature``, ``summary`` or ``passage``.
+        context: text that the model may read before it answers, or empty.
+        question: what is asked; empty for a plain passage.
+        answer: the reference answer, or the passage itself.
+        split: ``train`` or ``heldout``.
+    """
+
+    id: str
+    document_id: str
+    group: str
+    rule: str
+    context: str = ""
+    question: str = ""
+    answer: str
+    split: Literal["train", "heldout"]
+
+
+class Artifact(Noun):
+    """An immutable, content-addressed result of a step.
+
+    Attributes:
+        key: the key of the step that made it: digest of code version, config and inputs.
+        digest: SHA-256 over the sorted (name, SHA-256) list of its files and its meta.
+        step: name of the step.
+        path: folder that holds its files, absolute on this machine.
+        meta: what the step returned, JSON values.
+    """
+
+    key: str
+    digest: str
+    step: str
+    path: str
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+
+# --- asking a model --------------------------------------------------------------------------------------------------
+
+
+class Usage(Noun):
+    """Tokens that a request took; `cached_tokens` are those of the input that came from a cache."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+
+class Message(Noun):
+    """One message of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+class Sampling(Noun):
+    """How the next token is chosen. `temperature` 0 is greedy; `top_logprobs` None means no log-probabilities."""
+
+    max_output_tokens: Annotated[int, Field(ge=1)] = 256
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+
+class ChatRequest(Noun):
+    """A conversation to be continued."""
+
+    messages: Annotated[tuple[Message, ...], Field(min_length=1)]
+    sampling: Sampling = Sampling()
+
+
+class TokenLogprob(Noun):
+    """A token's text and natural-log probability, with the likeliest alternatives if they were asked for."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+class Delta(Noun):
+    """A piece of an answer. The last one has a finish reason and the usage; its text may be empty."""
+
+    text: str = ""
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Completion(Noun):
+    """A whole answer. The times are the engine's own clock, in seconds since it took the request."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    logprobs: tuple[TokenLogprob, ...] = ()
+    time_to_first_token_seconds: float | None = None
+    seconds: float | None = None
+
+
+class ScoreRequest(Noun):
+    """A text whose likelihood is wanted; for engines with the capability ``score``. Raw text, no chat template."""
+
+    text: Annotated[str, Field(min_length=1)]
+
+
+class ScoreResult(Noun):
+    """Sum of natural-log probabilities of all tokens after the first, and how many those are."""
+
+    logprob_sum: float
+    scored_tokens: int
+    usage: Usage = Usage()
+
+
+# --- energy, money, carbon -------------------------------------------------------------------------------------------
+
+
+class EnergyClass(StrEnum):
+    """How a joule is known."""
+
+    MEASURED = "measured"
+    ATTRIBUTED = "attributed"
+    MODELLED = "modelled"
+    ASSUMED = "assumed"
+
+
+class Boundary(StrEnum):
+    """What a joule includes."""
+
+    CHIP = "chip"
+    BOARD = "board"
+    HOST = "host"
+    WALL = "wall"
+    FACILITY = "facility"
+
+
+class Measurement(Noun):
+    """Time and energy of something, with provenance. `low` and `high` bound the joules."""
+
+    seconds: float
+    joules: float
+    joules_low: float
+    joules_high: float
+    energy_class: EnergyClass
+    boundary: Boundary
+    source: str
+
+
+class Carbon(Noun):
+    """Grams of CO2-equivalent, with the grid intensity that they were computed from."""
+
+    grams: float
+    grams_low: float
+    grams_high: float
+    grid: str
+    grams_per_kilowatt_hour: float
+    source: str
+
+
+class Subject(Noun):
+    """Who or what an entry of the ledger is about; empty fields do not apply.
+
+    Attributes:
+        kind: ``step`` (of a run) or ``request`` (to the gateway).
+        id: unique: a request id, or the step's key with its attempt.
+    """
+
+    kind: Literal["step", "request"]
+    id: str
+    name: str = ""
+    run: str = ""
+    project: str = ""
+    key_id: str = ""
+    model: str = ""
+
+
+EntryStatus = Literal["ok", "cancelled", "error"]
+
+
+class Entry(Noun):
+    """One line of the ledger: what was used, what it took, what it costs. Appended, never changed.
+
+    Attributes:
+        started_at: Unix time in seconds.
+        energy_cost: what the energy cost the operator.
+        charge: what the customer is charged; zero for steps.
+        price_version: version of the price book in force.
+    """
+
+    id: str
+    subject: Subject
+    started_at: float
+    status: EntryStatus
+    usage: Usage = Usage()
+    measurement: Measurement
+    carbon: Carbon
+    energy_cost: Money = Money()
+    charge: Money = Money()
+    price_version: str = ""
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------------
+
+
+class Interval(Noun):
+    """An estimate with its confidence interval; `confidence` is a ratio such as 0.95."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+
+
+class RuleOutcome(Noun):
+    """What one rule of a gate found, in numbers and in one sentence."""
+
+    rule: str
+    metric: str
+    passed: bool
+    before: float | None = None
+    after: float
+    difference: Interval | None = None
+    sentence: str
+
+
+class Verdict(Noun):
+    """A gate's decision: a value, not an exception."""
+
+    passed: bool
+    outcomes: tuple[RuleOutcome, ...]

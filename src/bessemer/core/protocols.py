@@ -1,0 +1,134 @@
+"""The verbs, one protocol per stage, at most five methods each. Rooms meet here and nowhere else.
+
+Owns the shapes; every protocol has a small reference backend in its room and one conformance suite in
+`tests/conformance` that all backends run, gaps declared in `capabilities`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
+
+Req_contra = TypeVar("Req_contra", contravariant=True)
+Res_co = TypeVar("Res_co", covariant=True)
+Piece_co = TypeVar("Piece_co", covariant=True)
+
+
+@runtime_checkable
+class Engine(Protocol[Req_contra, Res_co, Piece_co]):
+    """Serves a model. The language model is ``Engine[ChatRequest, Completion, Delta]``.
+
+    Calls may overlap: an engine batches or queues them itself. Closing the iterator of `stream` cancels the
+    request in the engine.
+
+    Capabilities: ``chat``, ``stream``, ``stop``, ``seed``, ``logprobs``, ``score`` (takes a ScoreRequest),
+    ``batch`` (overlapping calls share the device).
+    """
+
+    name: str
+    capabilities: frozenset[str]
+
+    async def respond(self, request: Req_contra, /) -> Res_co:
+        """Return the whole answer."""
+        ...
+
+    def stream(self, request: Req_contra, /) -> AsyncIterator[Piece_co]:
+        """Yield the answer in pieces; the last has the finish reason and the usage."""
+        ...
+
+    async def close(self) -> None:
+        """Release the device; later calls raise Unsupported."""
+        ...
+
+
+@runtime_checkable
+class Meter(Protocol):
+    """Measures a span of work and books it."""
+
+    name: str
+    capabilities: frozenset[str]
+
+    def start(self, subject: Subject, /) -> str:
+        """Begin a span; return its handle."""
+        ...
+
+    def stop(self, handle: str, usage: Usage, status: EntryStatus = "ok", /) -> Entry:
+        """End a span; when this returns, the entry is on disk."""
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs one attempt at a step somewhere: in this process, in a child, on a cluster."""
+
+    name: str
+    capabilities: frozenset[str]
+
+    def submit(self, task: Any, /) -> str:
+        """Start a task; return its handle at once."""
+        ...
+
+    def wait(self, handle: str, timeout_seconds: float | None = None, /) -> Any:
+        """Return the task's outcome, or None if it still runs after the timeout."""
+        ...
+
+    def cancel(self, handle: str, /) -> None:
+        """Stop a task; returns when it no longer runs."""
+        ...
+
+
+@runtime_checkable
+class Lake(Protocol):
+    """Versioned tables."""
+
+    name: str
+    capabilities: frozenset[str]
+
+    def put(self, table: str, rows: Iterable[Mapping[str, Any]], /, *, mode: str = "overwrite", tag: str = "") -> int:
+        """Write rows as a new version and return it; with a tag, doing it again returns the first version."""
+        ...
+
+    def get(self, table: str, /, *, version: int | str | None = None, where: str = "") -> list[dict[str, Any]]:
+        """Return rows of a version (number or tag; None is the latest), filtered by an SQL condition."""
+        ...
+
+    def open(self, table: str, /, *, version: int | str | None = None) -> Any:
+        """Return the backend's own handle to a version, for scans larger than memory."""
+        ...
+
+    def list(self) -> list[str]:
+        """Return the names of the tables, sorted."""
+        ...
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Makes a model better."""
+
+    name: str
+    capabilities: frozenset[str]
+
+    def train(self, base: Path, rows: Iterable[Any], out: Path, /) -> Any:
+        """Train from a base model and return the report; `out` holds the result."""
+        ...
+
+    def resume(self, checkpoint: Path, rows: Iterable[Any], out: Path, /) -> Any:
+        """Go on exactly where a checkpoint was taken."""
+        ...
+
+
+@runtime_checkable
+class Checkpoints(Protocol):
+    """Where a long step keeps its state, so that a restart goes on instead of beginning again."""
+
+    def latest(self) -> Path | None:
+        """Return the folder of the newest complete checkpoint, or None; do not write into it."""
+        ...
+
+    def save(self) -> AbstractContextManager[Path]:
+        """Give an empty folder to fill; it becomes the latest checkpoint, whole, when the block ends without error."""
+        ...
