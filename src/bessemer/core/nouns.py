@@ -168,10 +168,14 @@ class ScoreRequest(Noun):
 
 
 class ScoreResult(Noun):
-    """Sum of natural-log probabilities of all tokens after the first, and how many those are."""
+    """Sum of natural-log probabilities of all tokens after the first, and how many those are.
+
+    `scored_bytes` are the UTF-8 bytes of those tokens, None where the engine does not know.
+    """
 
     logprob_sum: float
     scored_tokens: int
+    scored_bytes: int | None = None
     usage: Usage = Usage()
 
 

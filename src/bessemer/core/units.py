@@ -1,4 +1,4 @@
-"""Units: base units are spelled out last in a name (`_seconds _joules _bytes _tokens _usd`); this formats them for people.
+"""Units: base units stand last in a name (`_seconds _joules _bytes _tokens _usd`); this formats them for people.
 
 Owns money (integer micro-units and a currency), the kilowatt-hour, and the words a terminal shows for quantities.
 """
@@ -97,10 +97,8 @@ def show_joules(joules: float) -> str:
 
 
 def _scaled(value: float, step: int, names: tuple[str, ...]) -> str:
-    for name in names[:-1]:
-        if abs(value) < step:
-            break
+    power = 0
+    while abs(value) >= step and power < len(names) - 1:
         value /= step
-    else:
-        name = names[-1]
-    return f"{value:.0f} {name}" if value == int(value) else f"{value:.1f} {name}"
+        power += 1
+    return f"{value:.0f} {names[power]}" if value == int(value) else f"{value:.1f} {names[power]}"
