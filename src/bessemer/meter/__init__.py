@@ -1,1 +1,41 @@
-"""meter."""
+"""Meter: joules with provenance, tokens, money and grams for every answer and every step; a journal that cannot lie.
+
+Owns sensors, attribution, prices, carbon, the journal and the ledger. Knows no stage that it meters.
+"""
+
+from bessemer.meter.carbon import Grid, find_grid, grids
+from bessemer.meter.journal import Journal, JournalReport, verify
+from bessemer.meter.ledger import GROUPS, Ledger, SyncReport, open_ledger
+from bessemer.meter.local import Books, LocalMeter, MeterConfig, open_meter
+from bessemer.meter.pricing import Price, PriceBook, Quote, load_price_book, mispriced
+from bessemer.meter.sensors import SensorInfo, SensorPaths, detect_sensors
+from bessemer.meter.totals import Amount, PerThousandTokens, Total, per_thousand_tokens
+
+__all__ = [
+    "GROUPS",
+    "Amount",
+    "Books",
+    "Grid",
+    "Journal",
+    "JournalReport",
+    "Ledger",
+    "LocalMeter",
+    "MeterConfig",
+    "PerThousandTokens",
+    "Price",
+    "PriceBook",
+    "Quote",
+    "SensorInfo",
+    "SensorPaths",
+    "SyncReport",
+    "Total",
+    "detect_sensors",
+    "find_grid",
+    "grids",
+    "load_price_book",
+    "mispriced",
+    "open_ledger",
+    "open_meter",
+    "per_thousand_tokens",
+    "verify",
+]

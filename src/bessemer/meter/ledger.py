@@ -1,0 +1,291 @@
+"""The ledger: an index over the journal in SQLite, for questions. It can be deleted; `sync` makes it again.
+
+Filling is idempotent: an entry counts once by its id, however often and in whatever pieces the journal is read.
+
+Owns the database. Knows the journal's records and the entries in them, and no meter.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from bessemer.core.digest import canonical_json
+from bessemer.core.errors import ConfigError, IntegrityError, NotFound
+from bessemer.core.nouns import EnergyClass, Entry, Usage
+from bessemer.core.units import Money
+from bessemer.meter.energy import MICRO
+from bessemer.meter.journal import JournalReport, Position, SegmentReader, segments, verify
+from bessemer.meter.totals import Amount, Total
+
+GROUPS = ("kind", "name", "run", "project", "key_id", "model", "status")
+
+_BILLION = 1_000_000_000
+"""Quotients and remainders are summed apart: SQLite's whole numbers end at 9.2e18, a big site's microjoules do not."""
+
+_SUMS = (
+    "microseconds",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "microjoules",
+    "microjoules_low",
+    "microjoules_high",
+    "micrograms",
+    "micrograms_low",
+    "micrograms_high",
+    "cost_micros",
+    "charge_micros",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What one `sync` did.
+
+    Attributes:
+        added: entries that were new.
+        repeated: entries that were there already, for example booked again after a failed write.
+        differing: ids of repeated entries whose content differs from the first; the first counts.
+        torn_bytes: bytes at ends of segments that are no whole record.
+    """
+
+    added: int = 0
+    repeated: int = 0
+    differing: tuple[str, ...] = ()
+    torn_bytes: int = 0
+
+    def __add__(self, other: SyncReport) -> SyncReport:
+        return SyncReport(
+            self.added + other.added,
+            self.repeated + other.repeated,
+            self.differing + other.differing,
+            self.torn_bytes + other.torn_bytes,
+        )
+
+
+class Ledger:
+    """Answers questions about what was booked; safe to use from several threads and processes.
+
+    Args:
+        path: the database file; made if missing.
+        journal: the journal's folder.
+    """
+
+    def __init__(self, path: Path, journal: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")  # losing the end is harmless: the journal has it
+        self._database.executescript((files("bessemer.meter") / "schema.sql").read_text())
+
+    def sync(self) -> SyncReport:
+        """Take in what is new in the journal.
+
+        Raises:
+            IntegrityError: a record is damaged, or a segment is shorter than before. What stood before it is taken in.
+        """
+        report = SyncReport()
+        for path in segments(self._journal):
+            report += self._take_in(path)
+        return report
+
+    def entry(self, entry_id: str) -> Entry:
+        """Return one entry.
+
+        Raises:
+            NotFound: no entry has that id; `sync` may be needed.
+        """
+        rows = self._query("SELECT body FROM entries WHERE id = ?", (entry_id,))
+        if not rows:
+            raise NotFound(f"no entry '{entry_id}' in the ledger", hint="sync() takes in what was just booked.")
+        return Entry.model_validate_json(rows[0][0])
+
+    def entries(
+        self, *, kind: str = "", run: str = "", project: str = "", model: str = "", since: float = 0, limit: int = 100
+    ) -> list[Entry]:
+        """Return entries, newest first; empty arguments do not filter.
+
+        Args:
+            since: earliest start, Unix seconds.
+            limit: how many at most; -1 is all.
+        """
+        where, values = _where(kind=kind, run=run, project=project, model=model, since=since)
+        sql = f"SELECT body FROM entries {where} ORDER BY started_at DESC, id DESC LIMIT ?"
+        return [Entry.model_validate_json(body) for (body,) in self._query(sql, (*values, limit))]
+
+    def totals(
+        self,
+        group_by: Sequence[str] = (),
+        *,
+        kind: str = "",
+        run: str = "",
+        project: str = "",
+        model: str = "",
+        since: float = 0,
+    ) -> list[Total]:
+        """Return one total for each group, in order of the groups; without `group_by` one or none.
+
+        Args:
+            group_by: any of `GROUPS`.
+            since: earliest start, Unix seconds.
+
+        Raises:
+            ConfigError: there is nothing of that name to group by.
+        """
+        if unknown := [name for name in group_by if name not in GROUPS]:
+            raise ConfigError(f"cannot group by {', '.join(unknown)}", hint=f"Group by any of: {', '.join(GROUPS)}")
+        where, values = _where(kind=kind, run=run, project=project, model=model, since=since)
+        keys = [*group_by, "energy_class", "currency"]
+        sums = ", ".join(f"SUM({name} / {_BILLION}), SUM({name} % {_BILLION})" for name in _SUMS)
+        names = ", ".join(keys)
+        rows = self._query(f"SELECT {names}, COUNT(*), {sums} FROM entries {where} GROUP BY {names}", values)
+        groups: dict[tuple[str, ...], list[_Row]] = {}
+        for row in rows:
+            groups.setdefault(tuple(row[: len(group_by)]), []).append(_Row.read(row[len(group_by) :]))
+        return [_total(dict(zip(group_by, key, strict=True)), found) for key, found in sorted(groups.items())]
+
+    def verify(self) -> JournalReport:
+        """Check the whole journal, also against what this ledger has seen of it.
+
+        Raises:
+            IntegrityError: names the first bad record, or a segment that was replaced, cut or removed.
+        """
+        with self._lock:
+            seen = {row[0]: Position(*row) for row in self._database.execute("SELECT * FROM segments")}
+        for name, position in seen.items():
+            path = self._journal / name
+            if not path.exists():
+                raise IntegrityError(f"segment {name} is gone", hint="Restore it from a copy.")
+            reader = SegmentReader(path)
+            at = next((record.after for record in reader if record.after.offset >= position.offset), None)
+            if at != position:
+                raise IntegrityError(
+                    f"record {position.seq} of {name} is not the one that was read before",
+                    hint="Somebody rewrote the segment: restore it from a copy.",
+                )
+        return verify(self._journal)
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._database.close()
+
+    def _take_in(self, path: Path) -> SyncReport:
+        report = SyncReport()
+        with self._transaction() as database:
+            row = database.execute("SELECT * FROM segments WHERE name = ?", (path.name,)).fetchone()
+            reader = SegmentReader(path, Position(*row) if row else None)
+            damage: IntegrityError | None = None
+            try:
+                for record in reader:
+                    report += _insert(database, record.body)
+            except IntegrityError as error:
+                damage = error  # the records before the bad one stay
+            end = reader.end
+            database.execute(
+                "INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?)", (path.name, end.offset, end.seq, end.hash)
+            )
+        if damage:
+            raise damage
+        return report + SyncReport(torn_bytes=reader.torn_bytes)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def _query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._database.execute(sql, values).fetchall()
+
+
+def open_ledger(folder: Path) -> Ledger:
+    """Return the ledger of a meter's folder, filled with what is in the journal now."""
+    ledger = Ledger(folder / "ledger.sqlite", folder / "journal")
+    ledger.sync()
+    return ledger
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    energy_class: EnergyClass
+    currency: str
+    count: int
+    sums: dict[str, int]
+
+    @classmethod
+    def read(cls, row: Sequence[Any]) -> _Row:
+        parts = row[3:]
+        sums = {name: parts[2 * i] * _BILLION + parts[2 * i + 1] for i, name in enumerate(_SUMS)}
+        return cls(EnergyClass(row[0]), row[1], row[2], sums)
+
+
+def _total(group: dict[str, str], rows: list[_Row]) -> Total:
+    def whole(name: str, some: list[_Row] = rows) -> int:
+        return sum(row.sums[name] for row in some)
+
+    def amount(name: str, some: list[_Row] = rows) -> Amount:
+        return Amount(*(whole(column, some) / MICRO for column in (name, f"{name}_low", f"{name}_high")))
+
+    def money(name: str) -> tuple[Money, ...]:
+        currencies = sorted({row.currency for row in rows})
+        return tuple(
+            Money(micros=whole(name, [row for row in rows if row.currency == currency]), currency=currency)
+            for currency in currencies
+        )
+
+    classes = [cls for cls in EnergyClass if any(row.energy_class is cls for row in rows)]
+    return Total(
+        group=group,
+        entries=sum(row.count for row in rows),
+        usage=Usage(**{name: whole(name) for name in ("input_tokens", "output_tokens", "cached_tokens")}),
+        seconds=whole("microseconds") / MICRO,
+        joules=amount("microjoules"),
+        joules_by_class={cls: amount("microjoules", [r for r in rows if r.energy_class is cls]) for cls in classes},
+        grams=amount("micrograms"),
+        energy_costs=money("cost_micros"),
+        charges=money("charge_micros"),
+    )
+
+
+def _insert(database: sqlite3.Connection, body: dict[str, Any]) -> SyncReport:
+    entry = Entry.model_validate(body)
+    text = canonical_json(body)
+    subject, usage, measurement, carbon = entry.subject, entry.usage, entry.measurement, entry.carbon
+    amounts = (measurement.joules, measurement.joules_low, measurement.joules_high)
+    grams = (carbon.grams, carbon.grams_low, carbon.grams_high)
+    values = (
+        *(entry.id, subject.kind, subject.name, subject.run, subject.project, subject.key_id, subject.model),
+        *(entry.status, entry.started_at, round(measurement.seconds * MICRO)),
+        *(usage.input_tokens, usage.output_tokens, usage.cached_tokens, measurement.energy_class.value),
+        *(round(value * MICRO) for value in (*amounts, *grams)),
+        *(entry.energy_cost.micros, entry.charge.micros, entry.charge.currency, text),
+    )
+    marks = ", ".join("?" * len(values))
+    if database.execute(f"INSERT OR IGNORE INTO entries VALUES ({marks})", values).rowcount:
+        return SyncReport(added=1)
+    (first,) = database.execute("SELECT body FROM entries WHERE id = ?", (entry.id,)).fetchone()
+    return SyncReport(repeated=1, differing=() if json.loads(first) == body else (entry.id,))
+
+
+def _where(since: float, **equal: str) -> tuple[str, tuple[Any, ...]]:
+    given = {name: value for name, value in equal.items() if value}
+    conditions = [f"{name} = ?" for name in given] + (["started_at >= ?"] if since else [])
+    values = (*given.values(), *((since,) if since else ()))
+    return ("WHERE " + " AND ".join(conditions) if conditions else ""), values

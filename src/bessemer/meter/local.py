@@ -1,0 +1,333 @@
+"""The meter of this machine: reads the sensors at every start and stop, shares the joules out, and books.
+
+    with open_meter(MeterConfig(region="DE"), folder) as meter:
+        handle = meter.start(Subject(kind="request", id="r-1", model="m"))
+        entry = meter.stop(handle, usage)          # the entry is on disk now
+
+Two meters on one machine (two processes) both see the whole machine: each keeps its own books balanced, and what they
+attribute at the same time overlaps.
+
+Owns the wiring of sensors, attribution, prices, carbon and journal. Knows no stage that is metered.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field
+
+from bessemer.core.config import Config
+from bessemer.core.errors import ConfigError, Conflict, NotFound
+from bessemer.core.nouns import Boundary, EnergyClass, Entry, EntryStatus, Measurement, Subject, Usage
+from bessemer.core.units import Money
+from bessemer.meter.attribution import Attribution
+from bessemer.meter.carbon import Grid, find_grid
+from bessemer.meter.energy import MICRO, Energy
+from bessemer.meter.journal import Durability, Journal
+from bessemer.meter.pricing import PriceBook, load_price_book
+from bessemer.meter.processor import PowerModel, memory_bytes, power_model, read_processor
+from bessemer.meter.sensors import ModelSensor, Sensor, SensorPaths, open_sensors
+
+
+class MeterConfig(Config):
+    """How energy is metered, priced and turned into carbon.
+
+    Attributes:
+        region: of the grid: an ISO 3166 country code, ``EU`` or ``world``.
+        power_usage_effectiveness: facility energy over metered energy; applied to cost and carbon, not to joules.
+        price_book: path of a TOML price book; empty is the shipped example.
+        durability: ``fsync`` loses nothing that was booked; ``interval`` up to about 20 ms of it when power is lost.
+        sensors: ``auto`` takes hardware counters and models the rest; ``measured`` leaves the rest out; ``model``
+            leaves the counters out.
+        sample_seconds: how often the sensors are read between events, so that no counter wraps unseen.
+    """
+
+    region: Annotated[str, Field(min_length=1)] = "world"
+    power_usage_effectiveness: Annotated[float, Field(ge=1, le=5)] = 1.0
+    price_book: str = ""
+    durability: Durability = "fsync"
+    sensors: Literal["auto", "measured", "model"] = "auto"
+    sample_seconds: Annotated[float, Field(ge=0.05, le=60)] = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a meter has counted since it was opened: ``attributed + idle == meter``, in microjoules."""
+
+    meter: Energy
+    attributed: Energy
+    idle: Energy
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    subject: Subject
+    started_at: float
+    began: float
+    failures: int
+
+
+class LocalMeter:
+    """Meters this machine. Calls may overlap and come from several threads; made by `open_meter`."""
+
+    name = "local"
+
+    def __init__(
+        self,
+        config: MeterConfig,
+        sensors: list[Sensor],
+        model: PowerModel,
+        journal: Journal,
+        prices: PriceBook,
+        clock: Callable[[], float],
+    ) -> None:
+        self.config = config
+        self.prices = prices
+        self.grid: Grid = find_grid(config.region)
+        self.capabilities = frozenset({"overlap", "steps"} | {s.name.split()[0] for s in sensors})
+        self._sensors = sensors
+        self._model = model
+        self._journal = journal
+        self._clock = clock
+        self._nonce = secrets.token_hex(4)
+        self._issued = 0
+        self._failures = 0
+        self._last = [Energy()] * len(sensors)
+        self._cost = Fraction(0)
+        self._open: dict[str, _Open] = {}
+        self._unbooked: dict[str, Entry] = {}
+        self._lock = threading.Lock()
+        self._attribution = Attribution(self._read(), clock())
+        self._closed = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, name="meter-sampler", daemon=True)
+        self._sampler.start()
+
+    def start(self, subject: Subject, /) -> str:
+        """Begin a span; return its handle.
+
+        Raises:
+            Conflict: a span of the same subject is open.
+        """
+        with self._lock:
+            if any(_entry_id(span.subject) == _entry_id(subject) for span in self._open.values()):
+                raise Conflict(
+                    f"{subject.kind} {subject.id} is being metered already", hint="Stop it, or use a new id."
+                )
+            self._advance()
+            self._issued += 1
+            handle = f"{self._nonce}-{self._issued}"
+            self._attribution.open(handle)
+            self._open[handle] = _Open(subject, self._clock(), time.monotonic(), self._failures)
+        return handle
+
+    def stop(self, handle: str, usage: Usage, status: EntryStatus = "ok", /) -> Entry:
+        """End a span; when this returns, the entry is on disk. If the disk refused, stop it again.
+
+        Raises:
+            NotFound: this meter never gave that handle.
+            Conflict: the span was stopped before; it is booked once.
+            BackendError: the disk refused.
+        """
+        with self._lock:
+            entry = self._unbooked.pop(handle, None) or self._finish(handle, usage, status)
+        return self._book(handle, entry)
+
+    def book_step(
+        self, subject: Subject, started_at: float, wall_seconds: float, cpu_seconds: float, status: EntryStatus = "ok"
+    ) -> Entry:
+        """Book a step after it ran somewhere on this machine, for example in a child process.
+
+        If the meter was being read when the step began, the step gets the energy of that time which nobody else
+        has: the measured part whole, the modelled part up to what its processor time explains. If not, its energy is
+        modelled from its processor time alone (a graphics processor is then left out, as the source says). For steps
+        that overlap use `start` and `stop`, which share evenly.
+
+        Args:
+            started_at: Unix seconds.
+            wall_seconds: how long it ran.
+            cpu_seconds: processor time of its process and children.
+
+        Raises:
+            BackendError: the disk refused.
+        """
+        with self._lock:
+            entry = self._unbooked.pop(_entry_id(subject), None)
+            if entry is None:
+                energy, measurement = self._measure_step(started_at, wall_seconds, cpu_seconds)
+                entry = self._entry(subject, started_at, status, Usage(), measurement, energy)
+        return self._book(entry.id, entry)
+
+    def books(self) -> Books:
+        """Read the sensors and return what was counted so far; open spans count as attributed."""
+        with self._lock:
+            self._advance()
+            found = self._attribution
+            return Books(found.meter, found.attributed, found.idle)
+
+    def close(self) -> None:
+        """Stop sampling and close the journal. Open spans are not booked."""
+        self._closed.set()
+        self._sampler.join()
+        self._journal.close()
+        for sensor in self._sensors:
+            sensor.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _sample(self) -> None:
+        while not self._closed.wait(self.config.sample_seconds):
+            with self._lock:
+                self._advance()
+
+    def _advance(self) -> None:
+        self._attribution.advance(self._read(), self._clock())
+
+    def _read(self) -> Energy:
+        for index, sensor in enumerate(self._sensors):
+            try:
+                self._last[index] = sensor.read()
+            except OSError:
+                self._failures += 1  # the entries of this time say so; booking tokens matters more than joules
+        total = Energy()
+        for energy in self._last:
+            total += energy
+        return total
+
+    def _finish(self, handle: str, usage: Usage, status: EntryStatus) -> Entry:
+        span = self._open.get(handle)
+        if span is None:
+            raise self._refusal(handle)
+        self.prices.quote(usage, span.subject.model)  # refuses a usage that does not add up while the span is whole
+        del self._open[handle]
+        self._advance()
+        energy, shared = self._attribution.close(handle)
+        lost = self._failures - span.failures
+        measurement = Measurement(
+            seconds=max(0.0, time.monotonic() - span.began),
+            **_joules(energy),
+            energy_class=EnergyClass.ASSUMED if lost else self._class(shared),
+            boundary=self._boundary(),
+            source=self._source() + (f"; a sensor failed {lost} times" if lost else ""),
+        )
+        return self._entry(span.subject, span.started_at, status, usage, measurement, energy)
+
+    def _measure_step(self, started_at: float, wall_seconds: float, cpu_seconds: float) -> tuple[Energy, Measurement]:
+        self._advance()
+        energy = self._model.energy(wall_seconds, cpu_seconds)
+        kind, boundary = EnergyClass.MODELLED, Boundary.HOST
+        source = f"model ({self._model.name}) from processor seconds; the meter was not running when it began"
+        if self._attribution.covers(started_at):
+            energy = self._attribution.claim(started_at, started_at + wall_seconds, energy.modelled)
+            kind, boundary, source = self._class(shared=True), self._boundary(), self._source()
+        return energy, Measurement(
+            seconds=wall_seconds, **_joules(energy), energy_class=kind, boundary=boundary, source=source
+        )
+
+    def _refusal(self, handle: str) -> Conflict | NotFound:
+        nonce, _, number = handle.partition("-")
+        if nonce == self._nonce and number.isdecimal() and 0 < int(number) <= self._issued:
+            return Conflict(f"the span {handle} was stopped before", hint="Its entry is booked; stop a span once.")
+        return NotFound(
+            f"no span has the handle '{handle}'", hint="Use the handle that start() of this meter returned."
+        )
+
+    def _entry(
+        self,
+        subject: Subject,
+        started_at: float,
+        status: EntryStatus,
+        usage: Usage,
+        measurement: Measurement,
+        energy: Energy,
+    ) -> Entry:
+        effectiveness = self.config.power_usage_effectiveness
+        # Most requests cost less than a micro-unit: rounding the running sum keeps the sum of entries right.
+        before = round(self._cost)
+        self._cost += self.prices.exact_energy_cost(energy.total, effectiveness)
+        quote = self.prices.quote(usage, subject.model)
+        free = Money(currency=self.prices.currency)
+        return Entry(
+            id=_entry_id(subject),
+            subject=subject,
+            started_at=started_at,
+            status=status,
+            usage=usage,
+            measurement=measurement,
+            carbon=self.grid.footprint(measurement, effectiveness),
+            energy_cost=Money(micros=round(self._cost) - before, currency=self.prices.currency),
+            charge=quote.charge if subject.kind == "request" else free,
+            price_version=quote.price_version if subject.kind == "request" else self.prices.stamp(),
+        )
+
+    def _book(self, handle: str, entry: Entry) -> Entry:
+        try:
+            self._journal.append(entry.model_dump(mode="json"))
+        except BaseException:
+            with self._lock:
+                self._unbooked[handle] = entry
+            raise
+        return entry
+
+    def _source(self) -> str:
+        return " + ".join(sensor.name for sensor in self._sensors)
+
+    def _class(self, shared: bool) -> EnergyClass:
+        if any(isinstance(sensor, ModelSensor) for sensor in self._sensors):
+            return EnergyClass.MODELLED
+        return EnergyClass.ATTRIBUTED if shared else EnergyClass.MEASURED
+
+    def _boundary(self) -> Boundary:
+        kinds = {sensor.boundary for sensor in self._sensors}
+        # Of several counters the narrowest says what all of them include; with the model they make up the host.
+        return next(kind for kind in (Boundary.HOST, Boundary.CHIP, Boundary.BOARD) if kind in kinds)
+
+
+def open_meter(
+    config: MeterConfig,
+    folder: Path,
+    clock: Callable[[], float] = time.time,
+    paths: SensorPaths = SensorPaths(),  # noqa: B008 (frozen)
+) -> LocalMeter:
+    """Return a meter of this machine that books into a folder (``journal/``; the ledger is `open_ledger`'s).
+
+    Args:
+        clock: gives Unix seconds.
+        paths: where sensors are looked for.
+
+    Raises:
+        ConfigError: the region, the price book or the sensors do not exist.
+    """
+    prices = load_price_book(Path(config.price_book) if config.price_book else None)
+    find_grid(config.region)
+    sensors = open_sensors(paths, measured_only=config.sensors == "measured", model_only=config.sensors == "model")
+    if not sensors:
+        raise ConfigError(
+            "no hardware counter of energy can be read here",
+            hint="detect_sensors() says why; sensors: auto models what cannot be measured.",
+        )
+    model = power_model(read_processor(paths.proc), memory_bytes(paths.proc))
+    journal = Journal(folder / "journal", config.durability, clock)
+    return LocalMeter(config, sensors, model, journal, prices, clock)
+
+
+def _entry_id(subject: Subject) -> str:
+    return f"{subject.kind}:{subject.id}"
+
+
+def _joules(energy: Energy) -> dict[str, float]:
+    return {
+        "joules": energy.total / MICRO,
+        "joules_low": energy.low / MICRO,
+        "joules_high": energy.high / MICRO,
+    }
