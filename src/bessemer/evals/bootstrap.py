@@ -10,6 +10,9 @@ Bars to Evals", arXiv:2411.00640, section 2.2.
 
 Why pairs: both models answer the same samples, so one resample draws the same groups for both, and what makes a
 group hard for both cancels in the difference.
+
+How far to trust them: of simulated 95 % intervals (`tests/evals/test_bootstrap.py`), 93 to 95 % cover the truth with
+8, 20 or 60 groups, and 85 to 87 % with 4. Taking samples of one group for independent: 84 to 87 %.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     Floats = NDArray[float64]
 
 RESAMPLES = 10_000
+FEW_GROUPS = 8
+"""With fewer groups than this an interval is rough."""
 _CELLS_AT_ONCE = 2_000_000
 """Resamples x groups drawn at a time: 16 MB of counts."""
 

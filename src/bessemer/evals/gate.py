@@ -18,7 +18,7 @@ from pydantic import Field
 from bessemer.core.config import Config
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Interval, RuleOutcome, Verdict
-from bessemer.evals.bootstrap import RESAMPLES, Column, difference_interval
+from bessemer.evals.bootstrap import FEW_GROUPS, RESAMPLES, Column, difference_interval
 from bessemer.evals.nouns import Better, Metric, Report, Score
 
 Confidence = Annotated[float, Field(gt=0.5, lt=1)]
@@ -192,7 +192,7 @@ def _compared(rule: BetterThan | NoWorse, metric: Metric, pairs: _Pairs, differe
         before=before,
         after=after,
         difference=difference,
-        sentence=f"{rule.metric} {_movement(before, after, difference)}: {_conclusion(rule, passed, pairs.unscored)}",
+        sentence=f"{rule.metric} {_movement(before, after, difference)}: {_conclusion(rule, passed)}{_caveats(pairs)}",
     )
 
 
@@ -221,10 +221,19 @@ def _places(difference: Interval) -> int:
     return min(5, max(2, 2 - ceil(log10(width)))) if width else 3
 
 
-def _conclusion(rule: BetterThan | NoWorse, passed: bool, unscored: int) -> str:
+def _conclusion(rule: BetterThan | NoWorse, passed: bool) -> str:
     if isinstance(rule, BetterThan):
         claim = f"better than {rule.than}" + (f" by {rule.margin:g}" if rule.margin else "")
     else:
         claim = f"no worse than {rule.than} within {rule.tolerance:g}"
-    left_out = f" ({unscored} samples left out: not scored for both)" if unscored else ""
-    return ("" if passed else "not shown to be ") + claim + left_out
+    return claim if passed else f"not shown to be {claim}"
+
+
+def _caveats(pairs: _Pairs) -> str:
+    groups = len(set(pairs.groups))
+    said = []
+    if 1 < groups < FEW_GROUPS:
+        said.append(f"only {groups} groups: the interval is rough")
+    if pairs.unscored:
+        said.append(f"{pairs.unscored} samples left out: not scored for both")
+    return f" ({'; '.join(said)})" if said else ""
