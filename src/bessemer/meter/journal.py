@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -92,7 +93,7 @@ class _Segment:
                 raise OSError("an earlier sync of this segment failed")
             target = self.end.offset
             try:
-                os.fsync(self._file)
+                _flush(self._file)
             except OSError:
                 self.broken = True  # the kernel may have dropped the pages: this file is not to be trusted again
                 raise
@@ -120,6 +121,7 @@ class Journal:
 
     def __init__(self, folder: Path, durability: Durability = "fsync", clock: Callable[[], float] = time.time) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        _sync_folder(folder.parent)
         self.folder = folder
         self.durability = durability
         self._clock = clock
@@ -278,6 +280,14 @@ def verify(folder: Path) -> JournalReport:
         records += sum(1 for _ in reader)
         torn += reader.torn_bytes
     return JournalReport(len(paths), records, torn)
+
+
+def _flush(file: int) -> None:
+    os.fsync(file)
+    if sys.platform == "darwin":  # where fsync leaves the data in the drive's cache
+        import fcntl
+
+        fcntl.fcntl(file, fcntl.F_FULLFSYNC)
 
 
 def _sync_folder(folder: Path) -> None:

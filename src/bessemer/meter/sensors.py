@@ -73,12 +73,20 @@ class _Domain:
     total: int = 0
 
     def read(self) -> int:
-        now = int((self.path / "energy_uj").read_text())
+        now = _read_int(self.path / "energy_uj")
         step = now - self.last
         # The counter starts again at zero after its range; one wrap is told apart only if it is read often enough.
         self.total += step if step >= 0 else step + self.range_microjoules + 1
         self.last = now
         return self.total
+
+
+def _read_int(path: Path) -> int:
+    text = path.read_text()
+    try:
+        return int(text)
+    except ValueError as error:
+        raise OSError(f"{path} says {text!r} where a number should be") from error
 
 
 class Rapl:
@@ -101,8 +109,7 @@ class Rapl:
         if not packages:
             raise FileNotFoundError(f"no package domain in {root}")
         self._domains = [
-            _Domain(path, int((path / "max_energy_range_uj").read_text()), int((path / "energy_uj").read_text()))
-            for path in packages
+            _Domain(path, _read_int(path / "max_energy_range_uj"), _read_int(path / "energy_uj")) for path in packages
         ]
         self.name = f"rapl ({len(packages)} package{'s' if len(packages) > 1 else ''})"
 
@@ -159,7 +166,10 @@ def busy_seconds(proc: Path = Path("/proc")) -> float:
     except OSError:  # not Linux
         times = psutil.cpu_times()
         return float(sum(times) - times.idle)
-    return sum(int(first[column]) for column in _BUSY) / _TICKS_PER_SECOND
+    try:
+        return sum(int(first[column]) for column in _BUSY) / _TICKS_PER_SECOND
+    except (ValueError, IndexError) as error:
+        raise OSError(f"{proc / 'stat'} does not read as it should") from error
 
 
 @dataclass(frozen=True, slots=True)

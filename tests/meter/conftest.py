@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.nouns import Subject
+from bessemer.meter import SensorPaths
+
+CPUINFO_VM = """processor\t: {index}
+vendor_id\t: AuthenticAMD
+cpu family\t: 25
+model\t\t: 1
+model name\t: AMD EPYC 7B13
+physical id\t: 0
+flags\t\t: fpu sse hypervisor avx2
+
+"""
+
+
+class Machine:
+    """A machine made of files: what sensors would find under /proc and /sys, to be changed by a test."""
+
+    def __init__(self, root: Path, threads: int = 2) -> None:
+        self.proc = root / "proc"
+        self.powercap = root / "powercap"
+        self.proc.mkdir()
+        self.powercap.mkdir()
+        (self.proc / "cpuinfo").write_text("".join(CPUINFO_VM.format(index=i) for i in range(threads)))
+        (self.proc / "meminfo").write_text("MemTotal:        8000000 kB\nMemFree: 1 kB\n")
+        self.set_busy(0)
+
+    @property
+    def paths(self) -> SensorPaths:
+        return SensorPaths(powercap=self.powercap, proc=self.proc, nvml="libnot-there.so.1")
+
+    def set_busy(self, ticks: int) -> None:
+        (self.proc / "stat").write_text(f"cpu  {ticks} 0 0 500 20 0 0 40 0 0\ncpu0 1 0 0 0 0 0 0 0 0 0\n")
+
+    def add_package(self, number: int, microjoules: int = 0, wrap: int = 262_143_328_850) -> Path:
+        folder = self.powercap / f"intel-rapl:{number}"
+        folder.mkdir()
+        (folder / "name").write_text(f"package-{number}\n")
+        (folder / "max_energy_range_uj").write_text(f"{wrap}\n")
+        (folder / "energy_uj").write_text(f"{microjoules}\n")
+        return folder / "energy_uj"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    root = tmp_path / "machine"
+    root.mkdir()
+    return Machine(root)
+
+
+def request_subject(name: str, **fields: str) -> Subject:
+    return Subject(kind="request", id=name, **{"model": "m", "project": "p", **fields})

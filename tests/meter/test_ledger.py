@@ -1,0 +1,248 @@
+"""The ledger adds up exactly, however the journal is read, and notices when the journal was changed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bessemer.core.errors import ConfigError, IntegrityError, NotFound, Unsupported
+from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Entry, Measurement, Subject, Usage
+from bessemer.core.units import Money
+from bessemer.meter import GROUPS, Journal, Ledger, open_ledger, per_thousand_tokens
+from bessemer.meter.journal import segments
+
+
+def entry(name: str, at: float = 0, **fields: object) -> Entry:
+    subject = {"kind": "request", "id": name, "model": "m", "project": "p", **fields.pop("subject", {})}  # type: ignore[dict-item]
+    joules = float(fields.pop("joules", 1.0))  # type: ignore[arg-type]
+    parts: dict[str, object] = {
+        "id": f"{subject['kind']}:{name}",
+        "subject": Subject(**subject),  # type: ignore[arg-type]
+        "started_at": at,
+        "status": "ok",
+        "usage": Usage(input_tokens=100, output_tokens=20, cached_tokens=10),
+        "measurement": Measurement(
+            seconds=0.5,
+            joules=joules,
+            joules_low=joules / 2,
+            joules_high=joules * 2,
+            energy_class=fields.pop("energy_class", EnergyClass.MODELLED),
+            boundary=Boundary.HOST,
+            source="test",
+        ),
+        "carbon": Carbon(
+            grams=joules / 1000,
+            grams_low=joules / 2000,
+            grams_high=joules / 500,
+            grid="world",
+            grams_per_kilowatt_hour=481,
+            source="test",
+        ),
+        "energy_cost": Money(micros=3),
+        "charge": Money(micros=7),
+        "price_version": "v@1",
+    }
+    return Entry(**{**parts, **fields})  # type: ignore[arg-type]
+
+
+def book(folder: Path, *entries: Entry) -> None:
+    journal = Journal(folder / "journal", "interval")
+    for one in entries:
+        journal.append(one.model_dump(mode="json"))
+    journal.close()
+
+
+def test_totals_by_group_and_class(tmp_path: Path) -> None:
+    book(
+        tmp_path,
+        entry("a", joules=1.5),
+        entry("b", joules=2.5, energy_class=EnergyClass.MEASURED),
+        entry("c", joules=4, subject={"model": "other"}),
+        entry("s", subject={"kind": "step", "run": "r", "model": ""}, usage=Usage(), charge=Money()),
+    )
+    ledger = open_ledger(tmp_path)
+    by_model = {total.group["model"]: total for total in ledger.totals(["model"], kind="request")}
+    total = by_model["m"]
+    assert (total.entries, total.usage.input_tokens, total.usage.output_tokens) == (2, 200, 40)
+    assert (total.joules.value, total.joules.low, total.joules.high) == (4.0, 2.0, 8.0)
+    assert {cls: amount.value for cls, amount in total.joules_by_class.items()} == {
+        EnergyClass.MEASURED: 2.5,
+        EnergyClass.MODELLED: 1.5,
+    }
+    assert total.grams.value == 0.004
+    assert (total.charge, total.energy_cost, total.seconds) == (Money(micros=14), Money(micros=6), 1.0)
+    assert [t.group["kind"] for t in ledger.totals(["kind"])] == ["request", "step"]
+    assert ledger.totals(run="r")[0].entries == 1
+    assert ledger.totals(run="none") == []
+    with pytest.raises(ConfigError, match="group by colour"):
+        ledger.totals(["colour"])
+    ledger.close()
+
+
+def test_entries_are_filtered_and_newest_first(tmp_path: Path) -> None:
+    booked = [entry(f"e{n}", at=n, subject={"project": "x" if n % 2 else "y"}) for n in range(10)]
+    book(tmp_path, *booked)
+    ledger = open_ledger(tmp_path)
+    assert ledger.entries(limit=3) == [booked[9], booked[8], booked[7]]
+    assert ledger.entries(project="x", since=5) == [booked[9], booked[7], booked[5]]
+    assert len(ledger.entries(limit=-1)) == 10
+    assert ledger.entry("request:e4") == booked[4]
+    with pytest.raises(NotFound):
+        ledger.entry("request:none")
+    ledger.close()
+
+
+def test_sums_beyond_sixty_three_bits_are_exact(tmp_path: Path) -> None:
+    joules = 9.0e12  # 9.0e18 microjoules each: two of them do not fit
+    book(tmp_path, entry("a", joules=joules / 2), entry("b", joules=joules / 2), entry("c", joules=joules / 2))
+    ledger = open_ledger(tmp_path)
+    assert ledger.totals()[0].joules.high == 3 * joules
+    ledger.close()
+
+
+def test_two_currencies_stay_apart(tmp_path: Path) -> None:
+    book(tmp_path, entry("a"), entry("b", charge=Money(micros=5, currency="EUR")))
+    total = open_ledger(tmp_path).totals()[0]
+    assert total.charges == (Money(micros=5, currency="EUR"), Money(micros=7, currency="USD"))
+    with pytest.raises(Unsupported):
+        _ = total.charge
+
+
+def test_figures_for_a_thousand_tokens(tmp_path: Path) -> None:
+    book(tmp_path, entry("a", joules=12), entry("b", joules=12))
+    total = open_ledger(tmp_path).totals()[0]
+    served, written = per_thousand_tokens(total), per_thousand_tokens(total, "output")
+    assert served is not None and written is not None
+    assert (served.tokens, served.joules.value, served.joules.high) == (240, 100.0, 200.0)
+    assert (written.tokens, written.joules.value) == (40, 600.0)
+    assert served.charge_micros == pytest.approx(14 / 0.24)
+    assert served.energy_classes == (EnergyClass.MODELLED,)
+
+
+def test_nothing_is_divided_by_no_tokens(tmp_path: Path) -> None:
+    book(tmp_path, entry("s", usage=Usage()))
+    assert per_thousand_tokens(open_ledger(tmp_path).totals()[0]) is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    joules=st.lists(st.floats(0, 1e9, allow_nan=False), min_size=1, max_size=8),
+    again=st.lists(st.integers(0, 7), max_size=6),
+    pieces=st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=4),
+)
+def test_any_prefix_any_number_of_times_gives_the_same_totals(
+    tmp_path_factory: pytest.TempPathFactory,
+    joules: list[float],
+    again: list[int],
+    pieces: list[tuple[float, bool]],
+) -> None:
+    folder = tmp_path_factory.mktemp("ledger")
+    booked = [entry(f"e{n}", joules=value) for n, value in enumerate(joules)]
+    repeats = [booked[n % len(booked)] for n in again]
+    book(folder, *booked)
+    expected = _read(folder, "once.sqlite").totals(GROUPS)
+    path = segments(folder / "journal")[0]
+    whole = path.read_bytes()
+    length = 0
+    for part, forget in pieces:
+        if forget:  # as if the index had lost its place: everything is read again from the beginning
+            _forget(folder)
+            length = 0
+        length = max(length, int(len(whole) * part))  # a journal only grows
+        path.write_bytes(whole[:length])
+        _read(folder, "ledger.sqlite")
+    path.write_bytes(whole)
+    book(folder, *repeats)
+    ledger = _read(folder, "ledger.sqlite")
+    assert ledger.totals(GROUPS) == expected
+    assert ledger.sync().added == 0
+    ledger.verify()
+
+
+def _read(folder: Path, name: str) -> Ledger:
+    ledger = Ledger(folder / name, folder / "journal")
+    ledger.sync()
+    return ledger
+
+
+def _forget(folder: Path) -> None:
+    ledger = Ledger(folder / "ledger.sqlite", folder / "journal")
+    ledger._database.execute("DELETE FROM segments")
+    ledger.close()
+
+
+def test_repeats_are_counted_and_the_first_stands(tmp_path: Path) -> None:
+    first = entry("a", joules=1)
+    book(tmp_path, first, first, entry("a", joules=5))
+    ledger = Ledger(tmp_path / "ledger.sqlite", tmp_path / "journal")
+    report = ledger.sync()
+    assert (report.added, report.repeated, report.differing) == (1, 2, ("request:a",))
+    assert ledger.entry("request:a") == first
+
+
+def test_a_lost_ledger_is_made_again(tmp_path: Path) -> None:
+    book(tmp_path, *(entry(f"e{n}") for n in range(5)))
+    before = open_ledger(tmp_path)
+    expected = before.totals(GROUPS)
+    before.close()
+    (tmp_path / "ledger.sqlite").unlink()
+    assert open_ledger(tmp_path).totals(GROUPS) == expected
+
+
+def test_damage_keeps_what_stands_before_it_and_is_named(tmp_path: Path) -> None:
+    book(tmp_path, *(entry(f"e{n}") for n in range(4)))
+    path = segments(tmp_path / "journal")[0]
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b'"micros":7', b'"micros":0')
+    path.write_bytes(b"".join(lines))
+    ledger = Ledger(tmp_path / "ledger.sqlite", tmp_path / "journal")
+    with pytest.raises(IntegrityError, match="record 3"):
+        ledger.sync()
+    assert ledger.totals()[0].entries == 2
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut", "rewritten"])
+def test_a_journal_changed_behind_the_ledgers_back_is_noticed(tmp_path: Path, harm: str) -> None:
+    book(tmp_path, *(entry(f"e{n}") for n in range(4)))
+    ledger = open_ledger(tmp_path)
+    path = segments(tmp_path / "journal")[0]
+    if harm == "removed":
+        path.unlink()
+    elif harm == "cut":
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
+    else:  # a perfect forgery: a valid chain of other records under the same name
+        _forge(path, [entry(f"f{n}", charge=Money()) for n in range(4)])
+    with pytest.raises(IntegrityError):
+        ledger.verify()
+
+
+def _forge(path: Path, entries: list[Entry]) -> None:
+    from bessemer.core.digest import canonical_json, digest_bytes
+
+    previous, text = digest_bytes(path.name.encode()), b""
+    for seq, one in enumerate(entries, 1):
+        line = canonical_json({"body": one, "prev": previous, "seq": seq})[:-1].encode()
+        previous = digest_bytes(line)
+        text += line + f',"hash":"{previous}"}}\n'.encode()
+    path.write_bytes(text)
+
+
+def _fill_and_read(folder: Path, first: int) -> None:
+    for number in range(first, first + 5):
+        book(folder, entry(f"e{number}"))
+        open_ledger(folder).close()
+
+
+def test_several_processes_book_and_read_at_once(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("fork")
+    children = [spawn.Process(target=_fill_and_read, args=(tmp_path, n * 5)) for n in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * 4
+    assert open_ledger(tmp_path).totals()[0].entries == 20

@@ -1,0 +1,251 @@
+"""The meter as others use it: start, stop, steps, threads, and what happens when things go wrong."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.errors import BackendError, ConfigError, Conflict, NotFound
+from bessemer.core.nouns import Boundary, EnergyClass, Subject, Usage
+from bessemer.core.protocols import Meter
+from bessemer.core.units import Money
+from bessemer.meter import LocalMeter, MeterConfig, mispriced, open_ledger, open_meter
+
+from .conftest import Machine, request_subject
+
+QUIET = MeterConfig(sample_seconds=60)
+
+
+def test_it_is_a_meter_and_an_answer_leaves_an_entry(machine: Machine, tmp_path: Path) -> None:
+    config = MeterConfig(region="FR", power_usage_effectiveness=1.5, sample_seconds=60)
+    with open_meter(config, tmp_path, clock=lambda: 1000.0, paths=machine.paths) as meter:
+        assert isinstance(meter, Meter)
+        handle = meter.start(request_subject("r1", key_id="k"))
+        time.sleep(0.05)
+        entry = meter.stop(handle, Usage(input_tokens=1_000_000, output_tokens=1_000_000))
+        model = meter._model
+    assert entry.started_at == 1000.0
+    assert entry.subject.key_id == "k"
+    found = entry.measurement
+    assert found.seconds >= 0.05
+    watts = model.idle_watts.value + model.memory_watts.value
+    assert found.joules == pytest.approx(watts * found.seconds, rel=0.3)
+    assert 0 < found.joules_low < found.joules < found.joules_high
+    assert (found.energy_class, found.boundary) == (EnergyClass.MODELLED, Boundary.HOST)
+    assert entry.charge == Money(micros=500_000)
+    assert entry.price_version.startswith("example-1@") and entry.price_version.endswith(" default")
+    assert entry.carbon.grid == "FR"
+    assert entry.carbon.grams == pytest.approx(found.joules / 3.6e6 * 1.5 * 56.04)
+    ledger = open_ledger(tmp_path)
+    assert ledger.entries() == [entry]
+    assert mispriced(ledger.entries(), meter.prices) == []
+
+
+def test_a_charge_that_was_altered_is_an_alarm(machine: Machine, tmp_path: Path) -> None:
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        good = meter.stop(meter.start(request_subject("a")), Usage(input_tokens=10**6))
+        bad = good.model_copy(update={"charge": Money(micros=1)})
+        assert mispriced([good, bad], meter.prices) == [bad]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_joules_attributed_and_idle_are_the_meter(machine: Machine, tmp_path: Path, seed: int) -> None:
+    counter = machine.add_package(0)
+    chance = random.Random(seed)
+    energy = 0
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        spans: list[str] = []
+        booked = 0
+        for number in range(60):
+            energy += chance.randrange(0, 1_000_000)
+            counter.write_text(str(energy))
+            if not spans or chance.random() < 0.5:
+                spans.append(meter.start(request_subject(f"r{number}")))
+            else:
+                entry = meter.stop(spans.pop(chance.randrange(len(spans))), Usage())
+                booked += round(entry.measurement.joules * 1e6)
+        for span in spans:
+            booked += round(meter.stop(span, Usage()).measurement.joules * 1e6)
+        books = meter.books()
+    assert books.meter.measured == energy
+    assert books.attributed + books.idle == books.meter
+    assert booked == books.attributed.total
+    assert round(open_ledger(tmp_path).totals()[0].joules.value * 1e6) == booked
+
+
+def test_threads_share_and_nothing_is_lost(machine: Machine, tmp_path: Path) -> None:
+    with open_meter(MeterConfig(sample_seconds=0.05), tmp_path, paths=machine.paths) as meter:
+        entries = _in_threads(meter, threads=8, each=20)
+        books = meter.books()
+    assert books.attributed + books.idle == books.meter
+    assert sum(round(entry.measurement.joules * 1e6) for entry in entries) == books.attributed.total
+    total = open_ledger(tmp_path).totals()[0]
+    assert (total.entries, total.usage.output_tokens) == (160, 160)
+    assert total.charge.micros == sum(entry.charge.micros for entry in entries)
+
+
+def _in_threads(meter: LocalMeter, threads: int, each: int) -> list:  # type: ignore[type-arg]
+    entries = []
+
+    def work(name: int) -> None:
+        for number in range(each):
+            handle = meter.start(request_subject(f"{name}-{number}"))
+            entries.append(meter.stop(handle, Usage(input_tokens=50, output_tokens=1)))
+
+    running = [threading.Thread(target=work, args=(n,)) for n in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return entries
+
+
+def test_stopping_twice_or_an_unknown_handle_is_refused(machine: Machine, tmp_path: Path) -> None:
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        handle = meter.start(request_subject("a"))
+        with pytest.raises(Conflict, match="is being metered already"):
+            meter.start(request_subject("a"))
+        meter.stop(handle, Usage())
+        with pytest.raises(Conflict, match="stopped before"):
+            meter.stop(handle, Usage())
+        with pytest.raises(NotFound, match="no span"):
+            meter.stop("nonsense", Usage())
+    assert open_ledger(tmp_path).totals()[0].entries == 1
+
+
+def test_two_threads_that_stop_one_span_book_it_once(machine: Machine, tmp_path: Path) -> None:
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        handle = meter.start(request_subject("a"))
+        results: list[object] = []
+
+        def stop() -> None:
+            try:
+                results.append(meter.stop(handle, Usage()))
+            except Conflict as error:
+                results.append(error)
+
+        threads = [threading.Thread(target=stop) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sum(isinstance(result, Conflict) for result in results) == 3
+
+
+def test_usage_that_does_not_add_up_leaves_the_span_open(machine: Machine, tmp_path: Path) -> None:
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        handle = meter.start(request_subject("a"))
+        with pytest.raises(ConfigError):
+            meter.stop(handle, Usage(cached_tokens=3))
+        assert meter.stop(handle, Usage(input_tokens=3, cached_tokens=3)).status == "ok"
+
+
+def test_a_booking_that_the_disk_refused_can_be_repeated(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        handle = meter.start(request_subject("a"))
+        real: Callable[[object], object] = meter._journal.append
+
+        def refuse(_: object) -> None:
+            raise BackendError("disk full")
+
+        monkeypatch.setattr(meter._journal, "append", refuse)
+        with pytest.raises(BackendError):
+            meter.stop(handle, Usage(output_tokens=9))
+        step = Subject(kind="step", id="s")
+        with pytest.raises(BackendError):
+            meter.book_step(step, time.time(), 0.1, 0.1)
+        monkeypatch.setattr(meter._journal, "append", real)
+        entry = meter.stop(handle, Usage())  # what was counted first is booked
+        assert entry.usage.output_tokens == 9
+        meter.book_step(step, time.time(), 0.1, 0.1)
+        books = meter.books()
+    ledger = open_ledger(tmp_path)
+    assert sum(total.entries for total in ledger.totals()) == 2
+    assert round(ledger.totals()[0].joules.value * 1e6) == books.attributed.total
+
+
+def test_the_cost_of_small_requests_adds_up(machine: Machine, tmp_path: Path) -> None:
+    counter = machine.add_package(0)
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        costs = []
+        for number in range(1, 101):
+            handle = meter.start(request_subject(f"r{number}"))
+            counter.write_text(str(number * 1_000_000))  # 1 J: 0.033 micro-units at 0.12 USD a kilowatt-hour
+            costs.append(meter.stop(handle, Usage()).energy_cost.micros)
+    assert sum(costs) == 3  # 100 J cost 3.33; each alone would round to nothing
+    assert set(costs) == {0, 1}
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_step_after_the_fact_takes_what_nobody_else_has(machine: Machine, tmp_path: Path) -> None:
+    counter = machine.add_package(0)
+    clock = Clock()
+    with open_meter(QUIET, tmp_path, clock=clock, paths=machine.paths) as meter:
+        clock.now += 10
+        counter.write_text("100000000")
+        handle = meter.start(request_subject("r"))
+        clock.now += 10
+        counter.write_text("150000000")
+        meter.stop(handle, Usage())
+        step = Subject(kind="step", id="s1", run="run")
+        entry = meter.book_step(step, started_at=1005, wall_seconds=15, cpu_seconds=12)
+        assert entry.measurement.joules == 50.0  # half of the first ten seconds; the rest belongs to the request
+        assert entry.measurement.energy_class is EnergyClass.ATTRIBUTED
+        assert entry.measurement.boundary is Boundary.CHIP
+        assert entry.charge == Money() and entry.usage == Usage()
+        books = meter.books()
+    assert books.idle.measured == 50_000_000
+    assert books.attributed + books.idle == books.meter
+
+
+def test_a_modelled_step_takes_what_its_processor_time_explains(machine: Machine, tmp_path: Path) -> None:
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        began = time.time()
+        time.sleep(0.1)
+        machine.set_busy(40)  # the host worked for 0.4 s, the step for 0.1 s of them
+        entry = meter.book_step(Subject(kind="step", id="s"), began, 0.1, 0.1)
+        expected = meter._model.energy(0.1, 0.1)
+        books = meter.books()
+    assert entry.measurement.energy_class is EnergyClass.MODELLED
+    assert entry.measurement.joules == pytest.approx(expected.modelled / 1e6, rel=0.25)
+    assert books.attributed + books.idle == books.meter
+    assert books.idle.modelled > 0
+
+
+def test_a_step_that_began_before_the_meter_is_modelled_and_says_so(machine: Machine, tmp_path: Path) -> None:
+    machine.add_package(0)
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        entry = meter.book_step(Subject(kind="step", id="s"), time.time() - 60, 30, 45)
+        expected = meter._model.energy(30, 45)
+    assert entry.measurement.joules == expected.modelled / 1e6
+    assert entry.measurement.energy_class is EnergyClass.MODELLED
+    assert "not running" in entry.measurement.source
+
+
+def test_counters_are_sampled_between_events(machine: Machine, tmp_path: Path) -> None:
+    counter = machine.add_package(0, 900, wrap=999)
+    with open_meter(MeterConfig(sample_seconds=0.05), tmp_path, paths=machine.paths) as meter:
+        for value in (950, 5, 955, 10):  # it wraps twice: seen only because somebody looks in between
+            counter.write_text(str(value))
+            time.sleep(0.2)
+        assert meter.books().meter.measured == 50 + 55 + 950 + 55
+
+
+@pytest.mark.parametrize("config", [{"region": "Atlantis"}, {"price_book": "/nowhere/price.toml"}])
+def test_what_does_not_exist_is_refused_at_once(machine: Machine, tmp_path: Path, config: dict[str, str]) -> None:
+    with pytest.raises(ConfigError):
+        open_meter(MeterConfig(**config), tmp_path / "m", paths=machine.paths)  # type: ignore[arg-type]
+    assert not (tmp_path / "m").exists()

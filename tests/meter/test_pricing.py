@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bessemer.core.errors import ConfigError
+from bessemer.core.nouns import Usage
+from bessemer.core.units import Money
+from bessemer.meter import Price, PriceBook, load_price_book
+
+BOOK = PriceBook(
+    version="2026-1",
+    currency="EUR",
+    default=Price(input=100_000, output=400_000),
+    models={"big": Price(input=2_000_000, cached=500_000, output=8_000_000)},
+    electricity={"micros_per_kilowatt_hour": 250_000},
+)
+counts = st.integers(0, 10**9)
+
+
+@given(counts, counts, counts)
+def test_a_charge_is_quantity_times_price_rounded_once(fresh: int, cached: int, output: int) -> None:
+    usage = Usage(input_tokens=fresh + cached, cached_tokens=cached, output_tokens=output)
+    exact = (Decimal(fresh) * 2_000_000 + Decimal(cached) * 500_000 + Decimal(output) * 8_000_000) / 10**6
+    expected = int(exact.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+    assert BOOK.charge(usage, "big") == Money(micros=expected, currency="EUR")
+
+
+def test_an_unknown_model_takes_the_default_and_says_so() -> None:
+    quote = BOOK.quote(Usage(input_tokens=1_000_000, cached_tokens=500_000), "unheard-of")
+    assert quote.by_default and quote.price_version.endswith(" default")
+    assert quote.charge.micros == 100_000  # cached tokens have no price of their own there
+    assert not BOOK.quote(Usage(), "big").by_default
+
+
+def test_usage_that_does_not_add_up_is_refused() -> None:
+    with pytest.raises(ConfigError, match="does not add up"):
+        BOOK.charge(Usage(input_tokens=1, cached_tokens=2), "big")
+    with pytest.raises(ConfigError, match="does not add up"):
+        BOOK.charge(Usage(output_tokens=-1), "big")
+
+
+def test_the_version_changes_with_any_figure() -> None:
+    other = BOOK.model_copy(update={"default": Price(input=100_001, output=400_000)})
+    assert BOOK.stamp() != other.stamp()
+    assert BOOK.stamp().startswith("2026-1@")
+
+
+def test_energy_costs_joules_times_tariff_times_pue() -> None:
+    assert BOOK.energy_cost(3_600_000) == Money(micros=250_000, currency="EUR")
+    assert BOOK.energy_cost(3_600_000, 1.5) == Money(micros=375_000, currency="EUR")
+    assert BOOK.energy_cost(1).micros == 0
+
+
+def test_the_shipped_book_is_marked_as_an_example() -> None:
+    book = load_price_book()
+    assert book.example and "example" in book.version
+    assert book.electricity.micros_per_kilowatt_hour > 0
+
+
+def test_a_book_that_is_wrong_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "price.toml"
+    path.write_text('version = "1"\n[default]\ninptu = 3\n')
+    with pytest.raises(ConfigError, match=r"default\.inptu.*did you mean 'input'"):
+        load_price_book(path)
+    path.write_text("version = ")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load_price_book(path)
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_price_book(tmp_path / "none.toml")
