@@ -1,0 +1,187 @@
+"""Questions and answers from documents, by rules: what the model learns from and what it is examined on.
+
+Owns the split by group, the guard against leaks, and the balance over rules. The rules themselves stand in
+`python_rules` and `text_rules`. Knows no model and no tokenizer.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, zip_longest
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bessemer.core.config import Config
+from bessemer.core.digest import digest
+from bessemer.core.nouns import Document, Example
+from bessemer.train.drafts import Draft, Rule, Section, plain, sections_of
+from bessemer.train.prompt import excerpt, join_context
+from bessemer.train.python_rules import PYTHON_RULES
+from bessemer.train.text_rules import TEXT_RULES
+
+Split = Literal["train", "heldout"]
+Beside = Mapping[str, Sequence[Section]]
+
+RULES: Mapping[str, Rule] = {**PYTHON_RULES, **TEXT_RULES}
+PASSAGE = "passage"
+MIN_PASSAGE_CHARACTERS = 120
+MIN_SHARED_CHARACTERS = 60
+
+
+class PairsConfig(Config):
+    """How examples are made from documents.
+
+    Attributes:
+        train_questions: at most so many questions to learn from, shared evenly by the rules.
+        train_passages: at most so many plain passages to learn from.
+        heldout_questions: at most so many questions to be examined on, shared evenly by the rules.
+        heldout_passages: at most so many passages to measure bits per byte on.
+        heldout_ratio: share of the groups that are held out.
+        context_characters: longest context that a question comes with.
+        passage_characters: longest passage.
+        crowded_ratio: share of contexts that hold neighbouring sections too, as a retriever's would.
+        closed_book_ratio: share of training questions that come without context.
+        seed: of the split and of every choice.
+    """
+
+    train_questions: Annotated[int, Field(ge=0, le=1_000_000)] = 320
+    train_passages: Annotated[int, Field(ge=0, le=1_000_000)] = 160
+    heldout_questions: Annotated[int, Field(ge=0, le=100_000)] = 120
+    heldout_passages: Annotated[int, Field(ge=0, le=100_000)] = 60
+    heldout_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    context_characters: Annotated[int, Field(ge=100, le=20_000)] = 700
+    passage_characters: Annotated[int, Field(ge=100, le=20_000)] = 700
+    crowded_ratio: Annotated[float, Field(ge=0, le=1)] = 0.4
+    closed_book_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def build_examples(documents: Iterable[Document], config: PairsConfig) -> Iterator[Example]:
+    """Yield the examples of both splits, in an order that depends only on the documents and the config.
+
+    A group is wholly in one split. Training sections that name a held-out section, or share a paragraph with one,
+    are left out. Dropped documents give no example.
+    """
+    kept = sorted((document for document in documents if not document.dropped), key=lambda document: document.id)
+    sections = list(chain.from_iterable(sections_of(document) for document in kept))
+    groups = _heldout_groups({section.group for section in sections}, config)
+    heldout = [section for section in sections if section.group in groups]
+    train = _unleaked([section for section in sections if section.group not in groups], heldout)
+    yield from _of_split("train", train, config)
+    yield from _of_split("heldout", heldout, config)
+
+
+# --- the split -------------------------------------------------------------------------------------------------------
+
+
+def _heldout_groups(groups: set[str], config: PairsConfig) -> set[str]:
+    """Return the groups whose hash falls under the ratio: a group stays where it is when others come or go.
+
+    Where chance leaves a side empty, one group changes sides; a single group is all training.
+    """
+    place = {group: int(digest((config.seed, group))[:12], 16) / 16**12 for group in groups}
+    order = sorted(groups, key=lambda group: place[group])
+    found = {group for group in order if place[group] < config.heldout_ratio}
+    if len(order) < 2:
+        return set()
+    return (found or {order[0]}) - ({order[-1]} if len(found) == len(order) else set())
+
+
+def _unleaked(train: Sequence[Section], heldout: Sequence[Section]) -> list[Section]:
+    """Return the training sections that neither name a held-out section nor share a paragraph with one."""
+    names = {section.heading for section in heldout if _QUALIFIED.fullmatch(section.heading)}
+    texts = {paragraph for section in heldout for paragraph in _paragraphs(section)}
+    return [
+        section
+        for section in train
+        if names.isdisjoint(_QUALIFIED.findall(section.text)) and texts.isdisjoint(_paragraphs(section))
+    ]
+
+
+_QUALIFIED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+
+
+def _paragraphs(section: Section) -> set[str]:
+    parts = (" ".join(part.split()) for part in re.split(r"\n\s*\n", section.body))
+    return {part for part in parts if len(part) >= MIN_SHARED_CHARACTERS}
+
+
+# --- choosing --------------------------------------------------------------------------------------------------------
+
+
+def _of_split(split: Split, sections: Sequence[Section], config: PairsConfig) -> Iterator[Example]:
+    train = split == "train"
+    questions = config.train_questions if train else config.heldout_questions
+    passages = config.train_passages if train else config.heldout_passages
+    beside: dict[str, list[Section]] = defaultdict(list)
+    for section in sections:
+        beside[section.neighbourhood].append(section)
+    by_rule = [_questions(name, split, sections, beside, config) for name in RULES]
+    in_turn = (example for turn in zip_longest(*by_rule) for example in turn if example is not None)
+    yield from islice(in_turn, questions)
+    yield from islice(_passages(split, sections, config), passages)
+
+
+def _questions(
+    rule: str, split: Split, sections: Sequence[Section], beside: Beside, config: PairsConfig
+) -> Iterator[Example]:
+    """Yield one rule's examples; a question or an answer that was already there is not asked again."""
+    seen: set[tuple[str, str]] = set()
+    for section in _mixed(sections, f"{config.seed}/{rule}"):
+        chance = random.Random(f"{config.seed}/{rule}/{section.id}")
+        others = [other for other in beside[section.neighbourhood] if other is not section]
+        draft = RULES[rule](section, others, chance)
+        if draft is None or (draft.question, draft.answer) in seen:
+            continue
+        seen.add((draft.question, draft.answer))
+        context = _context(draft, others, chance, config)
+        if context:
+            closed = split == "train" and chance.random() < config.closed_book_ratio
+            yield _example(section, rule, split, draft.answer, draft.question, "" if closed else context)
+
+
+def _context(draft: Draft, others: Sequence[Section], chance: random.Random, config: PairsConfig) -> str:
+    """Return a context that holds the draft's evidence, crowded with neighbours if chance wants it; or nothing."""
+    shown = draft.sections
+    choices = [shown]
+    if len(shown) == 1 and others and chance.random() < config.crowded_ratio:
+        more = chance.sample(list(others), min(len(others), 2))
+        choices.insert(0, tuple(chance.sample((*shown, *more), len(more) + 1)))
+    for sections in choices:
+        context = join_context([section.text for section in sections], config.context_characters)
+        if plain(draft.evidence) in plain(context):
+            return context
+    return ""
+
+
+def _passages(split: Split, sections: Sequence[Section], config: PairsConfig) -> Iterator[Example]:
+    for section in _mixed(sections, f"{config.seed}/{PASSAGE}"):
+        text = excerpt(section.text, config.passage_characters)
+        if len(text) >= MIN_PASSAGE_CHARACTERS:
+            yield _example(section, PASSAGE, split, text)
+
+
+def _mixed(sections: Sequence[Section], salt: str) -> list[Section]:
+    """Return sections in a seeded order in which every group's first comes before any group's second."""
+    by_group: dict[str, list[Section]] = defaultdict(list)
+    for section in sorted(sections, key=lambda section: digest((salt, section.id))):
+        by_group[section.group].append(section)
+    ranked = [(rank, digest((salt, group)), s) for group, members in by_group.items() for rank, s in enumerate(members)]
+    return [section for _, _, section in sorted(ranked, key=lambda item: item[:2])]
+
+
+def _example(section: Section, rule: str, split: Split, answer: str, question: str = "", context: str = "") -> Example:
+    return Example(
+        id=digest((section.id, rule, question, context, answer)),
+        document_id=section.document.id,
+        group=section.group,
+        rule=rule,
+        context=context,
+        question=question,
+        answer=answer,
+        split=split,
+    )

@@ -1,0 +1,69 @@
+"""What a training run says about itself. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from bessemer.core.nouns import Noun
+from bessemer.train.config import Precision
+
+
+class Trial(Noun):
+    """Which precision was chosen, and tokens per second of each that was tried (0 where it was not)."""
+
+    precision: Precision
+    fp32_tokens_per_second: float = 0.0
+    bf16_tokens_per_second: float = 0.0
+
+
+class CurvePoint(Noun):
+    """One optimiser step, counted from 1.
+
+    Attributes:
+        loss: of the step's batch, nats, as it is minimised (see `sft.BY_ROW`).
+        tokens: done so far, padding included.
+        seconds: spent in steps so far, over all attempts.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+
+
+class TrainReport(Noun):
+    """A finished run of fine-tuning.
+
+    Attributes:
+        steps: optimiser steps.
+        rows: examples that could be learnt from.
+        rows_too_long: questions left out because they do not fit `max_length_tokens`.
+        tokens: trained on, padding included.
+        learnt_tokens: of them, those that counted in the loss.
+        seconds: spent in steps, over all attempts.
+        train_loss: mean over the last tenth of the steps.
+        heldout_loss_before: nats per learnt token on a few held-out rows, before; None without held-out rows.
+        heldout_loss: the same, after.
+        trial: the precision and why.
+        peak_memory_bytes: of this process, or of the accelerator where one was used.
+    """
+
+    steps: int
+    rows: int
+    rows_too_long: int
+    tokens: int
+    learnt_tokens: int
+    seconds: float
+    train_loss: float
+    heldout_loss_before: float | None
+    heldout_loss: float | None
+    trial: Trial
+    device: str
+    threads: int
+    trainable_parameters: int
+    peak_memory_bytes: int
+    curve: tuple[CurvePoint, ...]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens trained on per second of steps, padding included."""
+        return self.tokens / self.seconds if self.seconds else 0.0
