@@ -1,0 +1,283 @@
+"""Drives one run: takes over what is published, starts what is ready, publishes what ends, until nothing is left.
+
+Owns the order of things. Any number of coordinators may drive the same run; each step goes to the one that claims it.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from bessemer.core import events
+from bessemer.core.config import Config
+from bessemer.core.errors import Conflict, IntegrityError
+from bessemer.core.nouns import Artifact
+from bessemer.core.protocols import Executor
+from bessemer.flow.attempt import Outcome, Task
+from bessemer.flow.declare import Step, code_version
+from bessemer.flow.folders import Folders, check
+from bessemer.flow.store import Claim, Result, RunRecord, Store
+
+_FOR_GOOD = {"config_error", "not_found", "unsupported", "missing_dependency", "budget_exceeded", "cancelled"}
+"""Codes of the errors that another attempt would meet again."""
+
+
+class RunnerConfig(Config):
+    """How runs are driven.
+
+    Attributes:
+        queues: how many steps of a queue may run at a time, over all coordinators on the database; 1 where not named.
+        lease_seconds: how long a coordinator may be silent before another takes its steps over.
+        poll_seconds: how often it looks for what others did.
+    """
+
+    queues: Mapping[str, Annotated[int, Field(ge=1)]] = {"default": 1}
+    lease_seconds: Annotated[float, Field(gt=0)] = 30.0
+    poll_seconds: Annotated[float, Field(gt=0, le=10)] = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What every run of a runner shares."""
+
+    store: Store
+    folders: Folders
+    executor: Executor
+    sink: events.Sink
+    resources: Mapping[str, str]
+    config: RunnerConfig
+
+    def artifact(self, result: Result) -> Artifact:
+        """Return a result as the artifact that other rooms know."""
+        path = str(self.folders.published / result.folder)
+        meta = dict(result.outcome.meta)
+        return Artifact(key=result.key, digest=result.outcome.digest, step=result.step, path=path, meta=meta)
+
+    def intact(self, result: Result) -> bool:
+        """Return whether a result's files are there, by their sizes."""
+        try:
+            check(self.folders.published / result.folder, result.outcome.files, deep=False)
+        except IntegrityError:
+            return False
+        return True
+
+    def bury_dead(self) -> None:
+        """Free what coordinators hold that certainly no longer run."""
+        for owner in self.store.owners():
+            if self.folders.is_dead(owner):
+                self.store.bury(owner)
+
+    def sweep(self) -> None:
+        """Remove the files that dead attempts left."""
+        listing = self.folders.listing()  # before the store is asked, so that what begins now is not in it
+        self.folders.sweep(listing, *self.store.folders())
+
+
+class Coordinator:
+    """Drives one run.
+
+    Args:
+        site: what all runs share.
+        run: id of the run.
+        owner: this coordinator's name, unique for ever.
+    """
+
+    def __init__(self, site: Site, run: str, owner: str) -> None:
+        self._site, self._run, self._owner = site, run, owner
+        self._flow = site.store.flow(run)
+        self.artifacts: dict[str, Artifact] = {}
+        self._keys: dict[str, tuple[str, str]] = {}
+        self._running: dict[str, tuple[Claim, str]] = {}
+        self._messages: queue.SimpleQueue[tuple[str, Mapping[str, Any]]] = queue.SimpleQueue()
+        self._renewed = time.monotonic()
+
+    def drive(self) -> RunRecord:
+        """Return the run when it has ended, whoever ended it."""
+        store = self._site.store
+        self._site.bury_dead()
+        self._site.sweep()
+        self._tell(events.RunStarted, flow=self._flow.name, steps=tuple(step.name for step in self._flow.steps))
+        try:
+            while (record := store.run(self._run)).status == "running":
+                self._start(self._settle())
+                if len(self.artifacts) == len(self._flow.steps):
+                    store.end(self._run, "finished")
+                else:
+                    self._listen()
+            for name, (claim, _) in self._running.items():
+                why = {"error": f"stopped: the run is {record.status}", "hint": record.hint, "will_retry": False}
+                self._tell(events.StepFailed, step=name, attempt=claim.attempt, **why)
+        finally:
+            self._stop()
+        if record.status == "finished":
+            self._tell(events.RunFinished)
+        else:
+            self._tell(events.RunFailed, error=record.error, hint=record.hint)
+        return record
+
+    def _settle(self) -> list[Step]:
+        """Take over what is published; return the steps that could run now."""
+        store, settled, wanted = self._site.store, {}, []
+        for step in self._flow.steps:
+            known = step.name in self.artifacts or step.name in self._running
+            if known or not all(name in self.artifacts for name in step.needs):
+                continue
+            key, _ = self._key(step)
+            result = store.result(key)
+            if result and self._site.intact(result):
+                settled[step.name] = key
+                self._finish(step, result, cached=True)
+                continue
+            if result:
+                store.drop(result)
+            wanted.append(step)
+        if settled:
+            store.settle(self._run, settled)
+        return wanted
+
+    def _start(self, wanted: list[Step]) -> None:
+        """Start the steps that may run now and that nobody else attempts."""
+        if not wanted:
+            return
+        config, store = self._site.config, self._site.store
+        records = {record.name: record for record in store.steps(self._run)}
+        for step in wanted:
+            limit = config.queues.get(step.queue, 1)
+            busy = sum(claim.queue == step.queue for claim, _ in self._running.values())
+            if busy >= limit or records[step.name].not_before > store.clock():
+                continue
+            wish = Claim(self._run, step.name, self._key(step)[0], step.queue)
+            claim = store.claim(wish, self._owner, config.lease_seconds, limit)
+            if claim:
+                self._launch(step, claim)
+
+    def _launch(self, step: Step, claim: Claim) -> None:
+        folders, (key, code) = self._site.folders, self._key(step)
+        self._tell(events.StepStarted, step=step.name, attempt=claim.attempt)
+        try:
+            task = Task(
+                step=step,
+                key=key,
+                fence=claim.fence,
+                code=code,
+                inputs={name: self.artifacts[name] for name in step.needs},
+                folder=folders.begin(key, claim.fence),
+                checkpoints=folders.checkpoints / key,
+                resources=self._site.resources,
+                emit=lambda message: self._messages.put((step.name, message)),
+            )
+            self._running[step.name] = (claim, self._site.executor.submit(task))
+        except OSError as error:
+            hint = "Check the disk's space and the number of processes, then run again."
+            self._fail(step, claim, Outcome(code="error", error=f"the attempt could not start: {error}", hint=hint))
+
+    def _listen(self) -> None:
+        """Pass on what attempts tell until one ends or it is time to look around."""
+        if not self._running:
+            self._site.bury_dead()  # what we wait for may be held by somebody who will never finish
+        until = time.monotonic() + self._site.config.poll_seconds
+        while (left := until - time.monotonic()) > 0:
+            try:
+                name, message = self._messages.get(timeout=left)
+            except queue.Empty:
+                break
+            if "outcome" in message:
+                break
+            if name in self._running and "progress" in message:
+                self._tell(events.Progress, step=name, **message["progress"])
+            elif name in self._running:
+                self._tell(events.Measured, step=name, figures=message["measured"])
+        for step in self._flow.steps:
+            claim, handle = self._running.get(step.name, (None, ""))
+            outcome = self._site.executor.wait(handle, 0) if claim else None
+            if claim and outcome:
+                del self._running[step.name]
+                (self._fail if outcome.code else self._publish)(step, claim, outcome)
+        self._renew()
+
+    def _renew(self) -> None:
+        """Extend our leases when it is time; stop the attempts that another coordinator took over."""
+        lease_seconds = self._site.config.lease_seconds
+        if not self._running or time.monotonic() - self._renewed < lease_seconds / 3:
+            return
+        held = self._site.store.renew(self._owner, lease_seconds)
+        self._renewed = time.monotonic()
+        for name, (claim, handle) in list(self._running.items()):
+            if (claim.key, claim.fence) not in held:
+                del self._running[name]
+                self._site.executor.cancel(handle)
+                self._overtaken(claim)
+
+    def _publish(self, step: Step, claim: Claim, outcome: Outcome) -> None:
+        folders = self._site.folders
+        try:
+            result = self._site.store.publish(claim, outcome, lambda: folders.publish(claim.key, claim.fence))
+        except Conflict:
+            self._overtaken(claim)
+        except OSError as error:
+            told = f"the result could not be put in place: {error}"
+            hint = "Check the disk's space, then run again."
+            self._fail(step, claim, Outcome(code="error", error=told, hint=hint))
+        else:
+            folders.discard(claim.key, claim.fence, checkpoints=True)
+            self._finish(step, result, cached=False)
+
+    def _finish(self, step: Step, result: Result, *, cached: bool) -> None:
+        outcome = result.outcome
+        self.artifacts[step.name] = self._site.artifact(result)
+        self._tell(
+            events.StepFinished,
+            step=step.name,
+            key=result.key,
+            cached=cached,
+            wall_seconds=outcome.wall_seconds,
+            cpu_seconds=outcome.cpu_seconds,
+            peak_memory_bytes=outcome.peak_memory_bytes,
+            meta=outcome.meta,
+        )
+
+    def _fail(self, step: Step, claim: Claim, outcome: Outcome) -> None:
+        """Record a failure, and end the run unless the step may be tried again."""
+        store, run = self._site.store, self._run
+        self._keys.pop(step.name, None)  # whoever mends the code while we wait for a retry gets the new code
+        failures = next(record.failures for record in store.steps(run) if record.name == step.name)
+        again = failures < step.retries and outcome.code not in _FOR_GOOD
+        try:
+            store.fail(claim, outcome, step.backoff_seconds * 2**failures if again else None)
+        except Conflict:
+            self._overtaken(claim)
+            return
+        told = {"error": outcome.error, "hint": outcome.hint}
+        self._tell(events.StepFailed, step=step.name, attempt=claim.attempt, **told, will_retry=again)
+        if not again:
+            store.end(run, "failed", f"step '{step.name}' failed: {outcome.error}", outcome.hint)
+
+    def _overtaken(self, claim: Claim) -> None:
+        self._site.folders.discard(claim.key, claim.fence)
+        told = {"error": "another coordinator took the step over", "hint": "Nothing is lost: its attempt goes on."}
+        self._tell(events.StepFailed, step=claim.step, attempt=claim.attempt, **told, will_retry=True)
+
+    def _stop(self) -> None:
+        """Stop what still runs, so that another run, now or later, goes on at its checkpoints."""
+        for _, handle in self._running.values():
+            self._site.executor.cancel(handle)
+        for claim, _ in self._running.values():
+            self._site.store.release(claim)
+            self._site.folders.discard(claim.key, claim.fence)
+        self._running.clear()
+
+    def _key(self, step: Step) -> tuple[str, str]:
+        """Return the step's key and the version of its code."""
+        if step.name not in self._keys:
+            code = code_version(step.modules)
+            needs = {name: self.artifacts[name].digest for name in step.needs}
+            self._keys[step.name] = (step.key(code, needs), code)
+        return self._keys[step.name]
+
+    def _tell(self, kind: Any, **facts: Any) -> None:
+        self._site.sink(kind(at=self._site.store.clock(), run=self._run, **facts))

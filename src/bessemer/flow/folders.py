@@ -1,0 +1,148 @@
+"""The files of results: where attempts work, how a result is published whole, and whether it is still what it was.
+
+    attempts/<key>-<fence>/      one attempt: out/, log.txt, a checkpoint being written
+    published/<key>-<fence>/     a result; recorded in the store, never written again
+    checkpoints/<key>/<fence>-<n>/
+    owners/<owner>               locked by each living coordinator
+
+A fence belongs to one attempt alone, so no attempt can write where another does. Knows no database.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from bessemer.core.errors import ConfigError, IntegrityError
+
+Files = Mapping[str, tuple[int, str]]
+"""Relative name -> (bytes, SHA-256)."""
+
+
+class Folders:
+    """The folder in which a store's results are. All coordinators on one database share it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.attempts, self.published = self.root / "attempts", self.root / "published"
+        self.checkpoints, self.owners = self.root / "checkpoints", self.root / "owners"
+        for folder in (self.attempts, self.published, self.checkpoints, self.owners):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, key: str, fence: int) -> Path:
+        """Return a fresh folder for an attempt."""
+        folder = self.attempts / f"{key}-{fence}"
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "out").mkdir(parents=True)
+        return folder
+
+    def publish(self, key: str, fence: int) -> None:
+        """Move an attempt's output, in one rename, to where results are."""
+        (self.attempts / f"{key}-{fence}" / "out").rename(self.published / f"{key}-{fence}")
+        sync(self.published)
+
+    def discard(self, key: str, fence: int, *, checkpoints: bool = False) -> None:
+        """Remove what an attempt left, and the checkpoints too if the key has its result."""
+        shutil.rmtree(self.attempts / f"{key}-{fence}", ignore_errors=True)
+        if checkpoints:
+            shutil.rmtree(self.checkpoints / key, ignore_errors=True)
+
+    def listing(self) -> list[Path]:
+        """Return the folders of attempts and results that exist now."""
+        return [*self.attempts.iterdir(), *self.published.iterdir()]
+
+    def sweep(self, listing: Collection[Path], living: Collection[str], published: Collection[str]) -> None:
+        """Remove what dead attempts left.
+
+        Args:
+            listing: what existed before the store was asked.
+            living: ``<key>-<fence>`` of attempts that may still run.
+            published: ``<key>-<fence>`` of the recorded results.
+        """
+        for folder in listing:
+            if folder.name not in living and not (folder.parent == self.published and folder.name in published):
+                shutil.rmtree(folder, ignore_errors=True)
+        finished = {name.partition("-")[0] for name in published}
+        for folder in self.checkpoints.iterdir():
+            if folder.name in finished:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def own(self) -> Iterator[str]:
+        """Hold the name of a new coordinator; the kernel lets go of it when the process dies, however it dies."""
+        name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        descriptor = os.open(self.owners / name, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield name
+        finally:
+            (self.owners / name).unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def is_dead(self, owner: str) -> bool:
+        """Return whether a coordinator certainly no longer runs; if it cannot be known, its lease must lapse."""
+        try:
+            descriptor = os.open(self.owners / owner, os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+
+
+def manifest(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return name, size and SHA-256 of every file, once all of them are safely on the disk.
+
+    Raises:
+        ConfigError: there is a link in it, whose target could change under a published result.
+    """
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise ConfigError(f"the step left a link in its output: {path.name}", hint="Copy the file instead.")
+        if path.is_file():
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                os.fsync(file.fileno())
+            files[path.relative_to(folder).as_posix()] = (path.stat().st_size, sha256)
+        else:
+            sync(path)
+    sync(folder)
+    return files
+
+
+def check(folder: Path, files: Files, *, deep: bool) -> None:
+    """Return if a published folder is what was written: sizes, or with `deep` every byte and no file more.
+
+    Raises:
+        IntegrityError: a file is missing or changed.
+    """
+    hint = "Run the flow again: the step is redone."
+    for name, (size, _) in files.items():
+        path = folder / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            state = "missing" if found is None else f"{found} bytes long instead of {size}"
+            raise IntegrityError(f"{path} is {state}", hint=hint)
+    if not folder.is_dir() or (deep and manifest(folder) != files):
+        raise IntegrityError(f"{folder} is not what was published", hint=hint)
+
+
+def sync(folder: Path) -> None:
+    """Return when a folder's entries are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
