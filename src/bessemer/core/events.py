@@ -76,7 +76,7 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """An attempt at a step failed; `will_retry` says whether another follows."""
+    """An attempt at a step failed; `will_retry` says whether another follows. It took time all the same."""
 
     at: float
     run: str
@@ -85,6 +85,8 @@ class StepFailed:
     error: str
     hint: str
     will_retry: bool
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

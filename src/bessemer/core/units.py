@@ -65,14 +65,14 @@ def show_seconds(seconds: float) -> str:
     >>> [show_seconds(s) for s in (0.0042, 9.31, 75, 4000)]
     ['4.2 ms', '9.3 s', '1 min 15 s', '1 h 06 min']
     """
-    if seconds < 1:
+    if round(seconds, 4) < 1:
         return f"{seconds * 1000:.1f} ms"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
-    if seconds < 3600:
+    if round(seconds) < 3600:
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes} min {rest:02d} s"
-    hours, rest = divmod(int(seconds), 3600)
+    hours, rest = divmod(round(seconds), 3600)
     return f"{hours} h {rest // 60:02d} min"
 
 
@@ -91,14 +91,14 @@ def show_joules(joules: float) -> str:
     >>> show_joules(0.0123), show_joules(14_300)
     ('12.3 mJ', '14.3 kJ')
     """
-    if 0 < abs(joules) < 1:
+    if 0 < abs(joules) < 0.9995:
         return f"{joules * 1000:.3g} mJ"
     return _scaled(joules, 1000, ("J", "kJ", "MJ", "GJ", "TJ"))
 
 
 def _scaled(value: float, step: int, names: tuple[str, ...]) -> str:
     power = 0
-    while abs(value) >= step and power < len(names) - 1:
+    while round(abs(value), 1) >= step and power < len(names) - 1:
         value /= step
         power += 1
     return f"{value:.0f} {names[power]}" if value == int(value) else f"{value:.1f} {names[power]}"
