@@ -1,0 +1,136 @@
+"""Erasing rows for good, and keeping tables small.
+
+Owns the order in which a row's bytes disappear: from the latest version, from its files (compaction), from the
+indices (rebuilt), from the history (all older versions and their tags go), and from what dead writers left behind.
+What lies outside of the lake (backups, snapshots of the disk, a model that was trained on the row) it cannot reach.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from bessemer.core.nouns import Noun
+from bessemer.lake.commits import open_dataset
+from bessemer.lake.failures import translated
+from bessemer.lake.places import Place
+from bessemer.lake.searching import index_columns, indexed_columns
+
+_IDS_PER_CONDITION = 500
+_FOREVER = timedelta(days=36_500)
+_MARK = "bessemer.erasures"
+
+
+class Erased(Noun):
+    """What an erasure did to one table.
+
+    Attributes:
+        table: its name.
+        version: its only version now.
+        rows: rows that left the latest version.
+        lost_tags: tags of older versions, which are gone with them; tags of the latest version moved along.
+        freed_bytes: size of the files that were removed.
+    """
+
+    table: str
+    version: int
+    rows: int
+    lost_tags: tuple[str, ...]
+    freed_bytes: int
+
+
+class Compacted(Noun):
+    """What a compaction did to one table: files (fragments) before and after, the version that it made."""
+
+    table: str
+    version: int
+    fragments_before: int
+    fragments_after: int
+
+
+def erase_rows(place: Place, table: str, ids: Sequence[str], column: str) -> Erased | None:
+    """Erase rows from a table and all its history; return None if none of its versions ever held one.
+
+    A second run after a crash finishes what the first one began.
+    """
+    with place.writing(table), translated(f"erase rows of the table '{table}'"):
+        dataset = open_dataset(place, table)
+        if dataset is None:
+            _sweep_unborn(place, table)
+            return None
+        _sweep(dataset)
+        conditions = [
+            _condition(dataset, column, ids[at : at + _IDS_PER_CONDITION])
+            for at in range(0, len(ids), _IDS_PER_CONDITION)
+        ]
+        if not any(_holds(dataset, entry["version"], column, conditions) for entry in dataset.versions()):
+            return None
+        return _erase(dataset, table, column, conditions)
+
+
+def compact_table(dataset: Any, table: str, retain_versions: int | None) -> Compacted:
+    """Join small files and bring indices up to date; drop untagged versions beyond `retain_versions` if given."""
+    before = len(dataset.get_fragments())
+    with translated(f"compact the table '{table}'"):
+        dataset.optimize.compact_files()
+        dataset.optimize.optimize_indices()
+        if retain_versions is not None:
+            dataset.cleanup_old_versions(retain_versions=retain_versions, error_if_tagged_old_versions=False)
+        dataset.checkout_latest()
+    return Compacted(
+        table=table,
+        version=dataset.version,
+        fragments_before=before,
+        fragments_after=len(dataset.get_fragments()),
+    )
+
+
+def _erase(dataset: Any, table: str, column: str, conditions: Sequence[str]) -> Erased:
+    latest = dataset.version
+    tags = {name: tag["version"] for name, tag in dataset.tags.list().items()}
+    indexed = indexed_columns(dataset)
+    rows = 0
+    if column in dataset.schema.names:
+        rows = sum(dataset.delete(condition)["num_deleted_rows"] for condition in conditions)
+        for index in dataset.describe_indices():
+            dataset.drop_index(index.name)
+        dataset.optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
+        index_columns(dataset, indexed)
+    # The last commit must not be the deletion: its record repeats the condition, and the ids with it.
+    dataset.update_config({_MARK: str(int(dataset.config().get(_MARK, "0")) + 1)})
+    for name in tags:
+        dataset.tags.delete(name)
+    freed = dataset.cleanup_old_versions(retain_versions=1, delete_unverified=True).bytes_removed
+    for name, version in tags.items():
+        if version == latest:
+            dataset.tags.create(name, dataset.version)
+    lost = tuple(sorted(name for name, version in tags.items() if version != latest))
+    return Erased(table=table, version=dataset.version, rows=rows, lost_tags=lost, freed_bytes=freed)
+
+
+def _condition(dataset: Any, column: str, ids: Sequence[str]) -> str:
+    quoted = ", ".join("'" + str(value).replace("'", "''") + "'" for value in ids)
+    known = column in dataset.schema.names
+    text = not known or pa.types.is_string(dataset.schema.field(column).type)
+    return f"`{column}` IN ({quoted})" if text else f"CAST(`{column}` AS STRING) IN ({quoted})"
+
+
+def _holds(dataset: Any, version: int, column: str, conditions: Sequence[str]) -> bool:
+    then = dataset.checkout_version(version)
+    return column in then.schema.names and any(then.count_rows(condition) for condition in conditions)
+
+
+def _sweep(dataset: Any) -> None:
+    """Remove files that no version names, whatever their age; the lock keeps living writers from committing them."""
+    dataset.cleanup_old_versions(older_than=_FOREVER, delete_unverified=True, error_if_tagged_old_versions=False)
+
+
+def _sweep_unborn(place: Place, table: str) -> None:
+    """Remove the files of a table whose first writer died before its first commit."""
+    if place.local is not None:
+        shutil.rmtree(Path(place.uri(table)), ignore_errors=True)
