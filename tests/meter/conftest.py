@@ -28,6 +28,7 @@ class Machine:
         self.powercap.mkdir()
         (self.proc / "cpuinfo").write_text("".join(CPUINFO_VM.format(index=i) for i in range(threads)))
         (self.proc / "meminfo").write_text("MemTotal:        8000000 kB\nMemFree: 1 kB\n")
+        self._other = 500
         self.set_busy(0)
 
     @property
@@ -35,7 +36,11 @@ class Machine:
         return SensorPaths(powercap=self.powercap, proc=self.proc, nvml="libnot-there.so.1")
 
     def set_busy(self, ticks: int) -> None:
-        (self.proc / "stat").write_text(f"cpu  {ticks} 0 0 500 20 0 0 40 0 0\ncpu0 1 0 0 0 0 0 0 0 0 0\n")
+        """Set the work since boot, in hundredths of a second; idle, waiting and stolen time go on as well."""
+        self._other += 77
+        idle = self._other
+        user, nice, system = ticks // 2, ticks // 4, ticks - ticks // 2 - ticks // 4
+        (self.proc / "stat").write_text(f"cpu  {user} {nice} {system} {idle} {idle} 0 0 {idle} 9 9\ncpu0 1 1 1 1 1\n")
 
     def add_package(self, number: int, microjoules: int = 0, wrap: int = 262_143_328_850) -> Path:
         folder = self.powercap / f"intel-rapl:{number}"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bessemer.core.errors import BackendError, IntegrityError
 from bessemer.meter import Journal, verify
+from bessemer.meter import journal as journal_module
 from bessemer.meter.journal import SegmentReader, segments
 
 
@@ -57,6 +58,9 @@ def test_zeros_after_a_power_loss_are_a_torn_end(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\0" * 4096)
     assert read(tmp_path) == [0, 1]
     assert verify(tmp_path).torn_bytes == 4096
+    # A later page may have reached the disk without the one before it.
+    path.write_bytes(path.read_bytes() + b'ge":0}}\n{"body":{}}\n')
+    assert read(tmp_path) == [0, 1]
 
 
 @settings(max_examples=60, deadline=None)
@@ -177,6 +181,16 @@ def test_after_a_failed_sync_the_segment_is_left_for_a_new_one(tmp_path: Path, m
     journal.close()
     assert len(segments(tmp_path)) == 2
     assert set(read(tmp_path)) == {0, 1}
+
+
+@pytest.mark.parametrize("durability", ["fsync", "interval"])
+def test_a_full_segment_is_followed_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: str
+) -> None:
+    monkeypatch.setattr(journal_module, "SEGMENT_BYTES", 1000)
+    write(tmp_path, 30, durability=durability)
+    assert len(segments(tmp_path)) > 3
+    assert sorted(read(tmp_path)) == list(range(30))
 
 
 def test_a_forked_child_writes_its_own_segment(tmp_path: Path) -> None:

@@ -92,11 +92,20 @@ class Ledger:
         """Take in what is new in the journal.
 
         Raises:
-            IntegrityError: a record is damaged, or a segment is shorter than before. What stood before it is taken in.
+            IntegrityError: a record is damaged, or a segment is shorter than before. Everything else is taken in: what
+                stands before it, and all other segments.
         """
+        read = dict(self._query("SELECT name, offset FROM segments", ()))
         report = SyncReport()
+        damage: list[IntegrityError] = []
         for path in segments(self._journal):
-            report += self._take_in(path)
+            if path.stat().st_size != read.get(path.name, 0):
+                try:
+                    report += self._take_in(path)
+                except IntegrityError as error:
+                    damage.append(error)
+        if damage:
+            raise damage[0]
         return report
 
     def entry(self, entry_id: str) -> Entry:
