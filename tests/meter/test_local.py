@@ -34,7 +34,7 @@ def test_it_is_a_meter_and_an_answer_leaves_an_entry(machine: Machine, tmp_path:
     found = entry.measurement
     assert found.seconds >= 0.05
     watts = model.idle_watts.value + model.memory_watts.value
-    assert found.joules == pytest.approx(watts * found.seconds, rel=0.3)
+    assert watts * 0.05 <= found.joules <= watts * found.seconds
     assert 0 < found.joules_low < found.joules < found.joules_high
     assert (found.energy_class, found.boundary) == (EnergyClass.MODELLED, Boundary.HOST)
     assert entry.charge == Money(micros=500_000)

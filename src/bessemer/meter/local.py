@@ -120,11 +120,12 @@ class LocalMeter:
                 raise Conflict(
                     f"{subject.kind} {subject.id} is being metered already", hint="Stop it, or use a new id."
                 )
+            began = time.monotonic()
             self._advance()
             self._issued += 1
             handle = f"{self._nonce}-{self._issued}"
             self._attribution.open(handle)
-            self._open[handle] = _Open(subject, self._clock(), time.monotonic(), self._failures)
+            self._open[handle] = _Open(subject, self._clock(), began, self._failures)
         return handle
 
     def stop(self, handle: str, usage: Usage, status: EntryStatus = "ok", /) -> Entry:
@@ -146,8 +147,9 @@ class LocalMeter:
 
         If the meter was being read when the step began, the step gets the energy of that time which nobody else
         has: the measured part whole, the modelled part up to what its processor time explains. If not, its energy is
-        modelled from its processor time alone (a graphics processor is then left out, as the source says). For steps
-        that overlap use `start` and `stop`, which share evenly.
+        modelled from its processor time alone (a graphics processor is then left out, as the source says). Of steps
+        that overlapped, the one booked first takes what was measured: there `start` and `stop`, which share evenly,
+        are fairer.
 
         Args:
             started_at: Unix seconds.
