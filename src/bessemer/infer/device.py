@@ -1,0 +1,285 @@
+"""OpenVINO GenAI's continuous batching: requests in, one step at a time, tokens out.
+
+Owns everything that touches `openvino_genai`: loading, prompts to tokens, sampling settings, tokens to text. Runs in
+the worker process only. Knows no pipe and no other request than its own.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import openvino_genai as genai
+
+from bessemer.core.errors import BessemerError, BudgetExceeded, Unsupported
+from bessemer.core.nouns import ChatRequest, Delta, FinishReason, ScoreRequest, ScoreResult, TokenLogprob, Usage
+from bessemer.infer.config import OpenVinoConfig
+from bessemer.infer.messages import Ready
+from bessemer.infer.text import ByteDetokeniser, Detokeniser, StopFilter, WindowDetokeniser
+
+PAGE_TOKENS = 32
+"""Tokens in one page of the KV cache. Source: OpenVINO GenAI 2026.4, CPU block size; checked in the tests."""
+
+PROBE = "naïve  café 你好 🙂\n\tdef f(x): return x"
+
+
+class Device:
+    """A loaded model.
+
+    Attributes:
+        ready: its limits.
+    """
+
+    def __init__(self, config: OpenVinoConfig) -> None:
+        folder = Path(config.path)
+        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        pages = max(1, config.kv_cache_bytes // page_bytes(facts))
+        scheduler = genai.SchedulerConfig()
+        scheduler.num_kv_blocks = pages
+        scheduler.max_num_batched_tokens = config.step_tokens
+        scheduler.max_num_seqs = config.max_streams
+        scheduler.enable_prefix_caching = config.prefix_caching
+        properties: dict[str, Any] = {"KV_CACHE_PRECISION": "u8"}
+        if config.threads:
+            properties["INFERENCE_NUM_THREADS"] = config.threads
+        self._tokenizer = genai.Tokenizer(folder)
+        self._pipeline = genai.ContinuousBatchingPipeline(
+            folder, self._tokenizer, scheduler, config.device, **properties
+        )
+        self._vocabulary = _Vocabulary(self._tokenizer)
+        self._stop_ids = _stop_ids(folder, self._tokenizer)
+        self._seeds = random.SystemRandom()
+        context = min(int(facts["max_position_embeddings"]), pages * PAGE_TOKENS)
+        self.ready = Ready(context, context * self._vocabulary.longest)
+
+    def busy(self) -> bool:
+        """Return whether a step would do anything."""
+        return bool(self._pipeline.has_non_finished_requests())
+
+    def step(self) -> None:
+        """Advance the batch by one step."""
+        self._pipeline.step()
+
+    def begin(self, id: int, request: ChatRequest | ScoreRequest) -> Job:
+        """Put a request into the batch and return what watches it.
+
+        Raises:
+            BudgetExceeded: it does not fit the context.
+            Unsupported: alternatives to each token are asked for.
+        """
+        if isinstance(request, ScoreRequest):
+            return self._begin_score(id, request)
+        sampling = request.sampling
+        if sampling.top_logprobs:
+            raise Unsupported(
+                "this engine gives the log-probability of the chosen token only", hint="Set top_logprobs to 0."
+            )
+        history = [{"role": m.role, "content": m.content} for m in request.messages]
+        text = self._tokenizer.apply_chat_template(history, add_generation_prompt=True)
+        prompt, length = self._encode(text, reserve=1)
+        settings = genai.GenerationConfig()
+        settings.max_new_tokens = min(sampling.max_output_tokens, self.ready.context_tokens - length)
+        settings.stop_token_ids = self._stop_ids
+        if sampling.temperature > 0:
+            settings.do_sample = True
+            settings.temperature = sampling.temperature
+            settings.top_p = sampling.top_p
+            settings.rng_seed = self._seeds.getrandbits(31) if sampling.seed is None else sampling.seed % 2**31
+        wanted = sampling.top_logprobs is not None
+        settings.logprobs = int(wanted)
+        handle = self._pipeline.add_request(id, prompt, settings)
+        return ChatJob(handle, length, sampling.stop, self._vocabulary, wanted)
+
+    def _begin_score(self, id: int, request: ScoreRequest) -> ScoreJob:
+        prompt, length = self._encode(request.text, reserve=0)
+        settings = genai.GenerationConfig()
+        settings.echo = True
+        settings.logprobs = 1
+        settings.max_new_tokens = 0
+        unscored = self._vocabulary.size(int(prompt.data[0][0]))
+        scored_bytes = len(request.text.encode()) - unscored
+        return ScoreJob(self._pipeline.add_request(id, prompt, settings), length, scored_bytes)
+
+    def _encode(self, text: str, reserve: int) -> tuple[Any, int]:
+        """Return the tokens of a text and their number; `reserve` of the context must stay free."""
+        if len(text.encode()) > self.ready.max_prompt_bytes:
+            raise too_long(f"more than {self.ready.max_prompt_bytes} bytes", self.ready.context_tokens)
+        tokens = self._tokenizer.encode(text, add_special_tokens=False).input_ids
+        length = int(tokens.shape[1])
+        if length + reserve > self.ready.context_tokens:
+            raise too_long(f"{length} tokens", self.ready.context_tokens)
+        return tokens, length
+
+
+def too_long(size: str, context_tokens: int) -> BudgetExceeded:
+    """Return the error for a prompt that does not fit."""
+    return BudgetExceeded(
+        f"the prompt has {size}; the model's context takes {context_tokens} tokens with the answer",
+        hint="Shorten the prompt.",
+    )
+
+
+class ChatJob:
+    """One answer in the making.
+
+    Attributes:
+        usage: what it took so far.
+        finished: whether its last Delta was returned.
+    """
+
+    def __init__(
+        self, handle: Any, input_tokens: int, stop: tuple[str, ...], vocabulary: _Vocabulary, logprobs: bool
+    ) -> None:
+        self._handle = handle
+        self._vocabulary = vocabulary
+        self._text = vocabulary.detokeniser()
+        self._stop = StopFilter(stop)
+        self._logprobs: list[TokenLogprob] | None = [] if logprobs else None
+        self.usage = Usage(input_tokens=input_tokens)
+        self.finished = False
+
+    def advance(self) -> Delta | BessemerError | None:
+        """Return what the last step brought, or None if nothing can be shown yet."""
+        shown = ""
+        while self._handle.can_read() and not self.finished:
+            for output in self._handle.read().values():
+                shown += self._take(output)
+            if self._stop.stopped:
+                self._handle.cancel()
+                return self._last(shown, "stop")
+        status = self._handle.get_status()
+        if status == genai.GenerationStatus.FINISHED and not self._handle.can_read():
+            return self._last(shown + self._stop.push(self._text.finish()) + self._stop.finish(), self._reason)
+        if status == genai.GenerationStatus.IGNORED:
+            self.finished = True
+            return BudgetExceeded("the KV cache is full", hint="Raise kv_cache_bytes or lower max_streams.")
+        return self._delta(shown) if shown else None
+
+    def cancel(self) -> Delta:
+        """End the answer; return its last Delta."""
+        self._handle.cancel()
+        return self._last("", "cancelled")
+
+    _reason: FinishReason = "stop"
+
+    def _take(self, output: Any) -> str:
+        """Return the text that new tokens add."""
+        shown = ""
+        for token, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True):
+            self.usage = self.usage.model_copy(update={"output_tokens": self.usage.output_tokens + 1})
+            if self._logprobs is not None and (name := self._vocabulary.bytes(token)):
+                self._logprobs.append(TokenLogprob(token=name.decode("utf-8", "replace"), logprob=logprob))
+            shown += self._stop.push(self._text.push(token))
+        if output.finish_reason == genai.GenerationFinishReason.LENGTH:
+            self._reason = "length"
+        return shown
+
+    def _last(self, text: str, reason: FinishReason) -> Delta:
+        self.finished = True
+        return self._delta(text, reason)
+
+    def _delta(self, text: str, reason: FinishReason | None = None) -> Delta:
+        logprobs = tuple(self._logprobs or ())
+        if self._logprobs:
+            self._logprobs.clear()
+        return Delta(text=text, finish_reason=reason, usage=self.usage, logprobs=logprobs)
+
+
+class ScoreJob:
+    """One text being scored.
+
+    Attributes:
+        usage: what it took.
+        finished: whether its result was returned.
+    """
+
+    def __init__(self, handle: Any, tokens: int, scored_bytes: int) -> None:
+        self._handle = handle
+        self._tokens = tokens
+        self._scored_bytes = scored_bytes
+        self._logprobs: list[float] = []
+        self.usage = Usage(input_tokens=tokens)
+        self.finished = False
+
+    def advance(self) -> ScoreResult | BessemerError | None:
+        """Return the result, or None while the text is still being read."""
+        while self._handle.can_read():
+            for output in self._handle.read().values():
+                self._logprobs += output.generated_log_probs
+        if len(self._logprobs) < self._tokens:
+            if self._handle.get_status() != genai.GenerationStatus.IGNORED:
+                return None
+            self.finished = True
+            return BudgetExceeded("the KV cache is full", hint="Raise kv_cache_bytes or lower max_streams.")
+        self.finished = True
+        # The first token has no likelihood; the pipeline puts 1.0 in its place.
+        return ScoreResult(
+            logprob_sum=sum(self._logprobs[1:]),
+            scored_tokens=self._tokens - 1,
+            scored_bytes=self._scored_bytes,
+            usage=self.usage,
+        )
+
+    def cancel(self) -> Delta:
+        """End the scoring."""
+        self._handle.cancel()
+        self.finished = True
+        return Delta(finish_reason="cancelled", usage=self.usage)
+
+
+Job = ChatJob | ScoreJob
+
+
+class _Vocabulary:
+    """The bytes of each token, and the way to turn tokens into text."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._raw: dict[int, bytes] = {id: text for text, id in tokenizer.get_vocab().items()}
+        self._known: dict[int, bytes] = {}
+        self.longest = max(map(len, self._raw.values()))
+        # A byte-level vocabulary spells a text exactly; others (SentencePiece) mark spaces and need the real decoder.
+        ids = tokenizer.encode(PROBE, add_special_tokens=False).input_ids.data[0].tolist()
+        self._byte_level = b"".join(self._raw[id] for id in ids) == PROBE.encode()
+
+    def detokeniser(self) -> Detokeniser:
+        if self._byte_level:
+            return ByteDetokeniser(self.bytes)
+        return WindowDetokeniser(self._tokenizer.decode)
+
+    def bytes(self, token: int) -> bytes:
+        """Return a token's bytes; none for a special token."""
+        if token not in self._known:
+            special = not self._tokenizer.decode([token])
+            self._known[token] = b"" if special else self._raw[token]
+        return self._known[token]
+
+    def size(self, token: int) -> int:
+        """Return the UTF-8 bytes of text that a token stands for at the beginning of a text."""
+        return len(self.bytes(token)) if self._byte_level else len(self._tokenizer.decode([token]).encode())
+
+
+def page_bytes(facts: dict[str, Any]) -> int:
+    """Return the size of one page of the KV cache, in bytes.
+
+    Values keep 8 bits with a scale and an offset (4 bytes each) per token and head; keys the same per channel and
+    page. Source: OpenVINO CPU plugin 2026.4, defaults of KV_CACHE_PRECISION u8; equality is checked in the tests.
+
+    Args:
+        facts: the model's config.json.
+    """
+    heads = int(facts.get("num_key_value_heads") or facts["num_attention_heads"])
+    width = int(facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"])
+    keys = width * (PAGE_TOKENS + 8)
+    values = PAGE_TOKENS * (width + 8)
+    return int(facts["num_hidden_layers"]) * heads * (keys + values)
+
+
+def _stop_ids(folder: Path, tokenizer: Any) -> set[int]:
+    """Return the tokens that end an answer: those of the generation config, and the tokenizer's own."""
+    path = folder / "generation_config.json"
+    declared = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    ids = declared if isinstance(declared, list) else [declared]
+    return {int(id) for id in [*ids, tokenizer.get_eos_token_id()] if id is not None and id >= 0}
