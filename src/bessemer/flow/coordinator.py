@@ -109,6 +109,8 @@ class Coordinator:
                     store.end(self._run, "finished")
                 else:
                     self._listen()
+            if record.status == "finished":
+                self._settle()  # what others did last
             for name, (claim, _) in self._running.items():
                 why = {"error": f"stopped: the run is {record.status}", "hint": record.hint, "will_retry": False}
                 self._tell(events.StepFailed, step=name, attempt=claim.attempt, **why)

@@ -1,0 +1,81 @@
+"""What several rooms' tests share: the two databases that flow runs on, each test in an empty one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).parent / "flow" / "programs"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Give the URL of a Postgres: the one that BESSEMER_TEST_POSTGRES names, or one of our own for this session."""
+    if url := os.environ.get("BESSEMER_TEST_POSTGRES"):
+        yield url
+        return
+    initdb = shutil.which("initdb") or next(
+        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), ""
+    )
+    if not initdb:
+        why = "no Postgres: install it (Debian: postgresql) or set BESSEMER_TEST_POSTGRES to a URL"
+        pytest.fail(why) if os.environ.get("CI") else pytest.skip(why)
+    with tempfile.TemporaryDirectory(prefix="bessemer-pg-", ignore_cleanup_errors=True) as folder:
+        yield from _private_server(Path(initdb).parent, Path(folder))
+
+
+def _private_server(binaries: Path, folder: Path) -> Iterator[str]:
+    user: list[str] = []
+    if os.geteuid() == 0:  # Postgres refuses to run as root
+        shutil.chown(folder, "postgres")
+        user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+        user = user if shutil.which("setpriv") else ["runuser", "-u", "postgres", "--"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data, log = str(folder / "data"), str(folder / "log")
+
+    def call(*command: str) -> None:
+        done = subprocess.run([*user, *command], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    call(str(binaries / "initdb"), "-D", data, "-U", "bessemer", "-A", "trust", "-E", "UTF8", "--no-sync")
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
+    pg_ctl = str(binaries / "pg_ctl")
+    call(pg_ctl, "start", "-w", "-D", data, "-l", log, "-o", options)
+    try:
+        yield f"postgresql://bessemer@127.0.0.1:{port}/postgres"
+    finally:
+        call(pg_ctl, "stop", "-w", "-D", data, "-m", "immediate")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Give the URL of an empty database, of each kind in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'flow.sqlite'}"
+        return
+    import psycopg
+
+    server, schema = request.getfixturevalue("postgres_server"), f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        yield f"{server}{'&' if '?' in server else '?'}options=-csearch_path%3D{schema}"
+        connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the folder of the step functions and coordinators that flow's tests run, and make it importable."""
+    monkeypatch.syspath_prepend(str(PROGRAMS))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROGRAMS), *filter(None, sys.path)]))
+    return PROGRAMS
