@@ -133,7 +133,7 @@ def test_a_polite_signal_stops_the_step_and_the_run_goes_on_later(bench, step, n
 
 @pytest.mark.parametrize("victim", ["coordinator", "step"])
 def test_nothing_outlives_a_killed_step(bench, step, victim):
-    """A killed coordinator takes the step's process along; a killed step's own children are ended by the coordinator."""
+    """A killed coordinator takes the step's process along; a killed step's own children are ended for it."""
     run = bench.store.submit(Flow("f", (step("orphan", "orphan"),)))
     coordinator = bench.coordinator(run)
     ((_, child, grandchild),) = bench.until(lambda: bench.journal("orphan"))

@@ -15,19 +15,5 @@ from bessemer.flow.runner import PlannedStep, Runner, RunResult
 from bessemer.flow.schedule import Schedule, Trigger
 from bessemer.flow.store import RunRecord, StepRecord, Store, open_store
 
-__all__ = [
-    "Flow",
-    "PlannedStep",
-    "RunRecord",
-    "RunResult",
-    "Runner",
-    "RunnerConfig",
-    "Schedule",
-    "Step",
-    "StepContext",
-    "StepRecord",
-    "Store",
-    "Trigger",
-    "code_version",
-    "open_store",
-]
+__all__ = ["Flow", "PlannedStep", "RunRecord", "RunResult", "Runner", "RunnerConfig", "Schedule"]
+__all__ += ["Step", "StepContext", "StepRecord", "Store", "Trigger", "code_version", "open_store"]
