@@ -5,6 +5,9 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -27,13 +30,46 @@ def blocks(page: Path, kinds: set[str]) -> list[tuple[int, str]]:
     ]
 
 
+GATEWAY = """
+import sys
+from pathlib import Path
+
+from bessemer.infer import EchoConfig, open_engine
+from bessemer.meter import MeterConfig, open_meter
+from bessemer.serve import GatewayConfig, KeyStore, create_app, run_gateway
+
+home = Path(sys.argv[1])
+keys = KeyStore(home / "keys.sqlite")
+_, secret = keys.create("docs")
+app = create_app(GatewayConfig(), {"pydocs": open_engine(EchoConfig())}, keys, open_meter(MeterConfig(), home))
+run_gateway(app, GatewayConfig(port=0), lambda url: print(url, secret, flush=True))
+"""
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory) -> Iterator[tuple[str, str]]:
+    """Give the URL and a key of a real gateway over the echo engine, for pages that say `needs: gateway`."""
+    home = tmp_path_factory.mktemp("gateway")
+    command = [sys.executable, "-c", GATEWAY, str(home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        url, key = process.stdout.readline().split()
+        yield url, key
+        process.terminate()
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, {"python"})], ids=lambda page: page.name)
-def test_python_in_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "__example__"}
+def test_python_in_a_page_runs_from_top_to_bottom(page, tmp_path, request) -> None:
+    lines: list[str] = []
     for line, text in blocks(page, {"python"}):
-        code = compile("\n" * line + text, str(page), "exec")  # so that a traceback shows the page's own lines
-        exec(code, names)
+        lines += [""] * (line - len(lines)) + text.splitlines()  # a traceback names the page's own lines
+    script = "\n".join(lines)
+    if "<!-- needs: gateway -->" in page.read_text(encoding="utf-8"):
+        url, key = request.getfixturevalue("gateway")
+        script = script.replace("http://127.0.0.1:8000", url).replace("bk-…", key)
+    (tmp_path / "page.py").write_text(script, encoding="utf-8")
+    command = [sys.executable, "page.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 MODULES = [
