@@ -1,0 +1,184 @@
+"""The verbs. Each parses its arguments, asks a product or the factory, and draws what comes back.
+
+Owns names, arguments and exit statuses: 0 done, 1 something is wrong, 2 the command line is wrong, 3 the gate did
+not let the model through, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from bessemer import __version__
+from bessemer.cli import environment, verbs_keys, verbs_lake, verbs_look
+from bessemer.cli.output import emit, err, fail, out, write_json
+from bessemer.cli.progress import shown
+from bessemer.core.errors import BessemerError, Cancelled, ConfigError
+
+GATE_FAILED = 3
+
+app = typer.Typer(
+    name="bessemer",
+    help="The open AI factory: raw data in at one end, served and billed intelligence out at the other.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+verbs_look.add_to(app)
+verbs_lake.add_to(app)
+app.add_typer(verbs_keys.app, name="keys")
+
+Where = Annotated[
+    Path | None, typer.Argument(help="A factory.yaml; the built-in example without it.", show_default=False)
+]
+Named = Annotated[Path | None, typer.Option("--factory", "-f", help="The same, as an option.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
+
+
+@app.command()
+def run(factory: Where = None, named: Named = None, as_json: Json = False) -> None:
+    """Run the line: documents in, a gated, compiled model and a receipt out."""
+    from bessemer.cli.receipt_view import draw_receipt
+    from bessemer.products.factory import Factory, load_factory
+
+    home = environment.home()
+    config, base = load_factory(_one(factory, named))
+    with shown(err) as sink:
+        receipt = Factory(config, base, home, sink).run()
+    emit(receipt, as_json, lambda: draw_receipt(receipt))
+    if not as_json:
+        err.print(f"[dim]also written to {home.receipt(receipt.run) / 'receipt.html'}[/]", soft_wrap=True)
+    if not receipt.deployed:
+        raise SystemExit(GATE_FAILED)
+
+
+@app.command()
+def up(
+    factory: Where = None,
+    named: Named = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="8000 unless the factory says else.")] = None,
+    host: Annotated[str | None, typer.Option(help="127.0.0.1 unless the factory says else.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the line (from the cache where it can), then serve the model until stopped."""
+    from bessemer.products.factory import Factory, load_factory
+    from bessemer.serve import check_port
+
+    config, base = load_factory(_one(factory, named))
+    given = {"port": port, "host": host}
+    gateway = config.gateway.model_copy(update={key: value for key, value in given.items() if value is not None})
+    check_port(gateway)  # before the line runs for minutes
+    home = environment.home()
+    with shown(err) as sink:
+        made = Factory(config, base, home, sink)
+        receipt = made.run()
+    if not receipt.deployed:
+        for outcome in receipt.verdict.outcomes:
+            err.print(("passed: " if outcome.passed else "failed: ") + outcome.sentence, soft_wrap=True)
+        err.print("the gate did not let this model through; an earlier one is served if there is one")
+
+    def ready(url: str, key: str | None) -> None:
+        if as_json:
+            write_json({"url": url, "model": config.name, **({"key": key} if key else {})})
+            return
+        out.print(f"\n[bold green]serving[/] [bold]{config.name}[/] at [bold]{url}/v1[/]", soft_wrap=True)
+        if key:
+            out.print(f"[dim]development key, shown once:[/] [bold]{key}[/]", soft_wrap=True)
+        out.print("[dim]talk to it in another terminal with[/] bessemer chat[dim]; stop with Ctrl-C[/]")
+
+    made.serve(gateway, ready)
+
+
+@app.command()
+def chat(
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Ask once and leave.")] = None,
+    url: Annotated[str | None, typer.Option(help="The gateway; the one that this home runs unless given.")] = None,
+    model: Annotated[str | None, typer.Option(help="The first one served unless given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Talk to a running gateway."""
+    from bessemer.cli.chat import ask_once, converse
+
+    if as_json and message is None:
+        raise ConfigError("with --json, chat answers one message", hint='Give it with -m "…".')
+    if message is None:
+        converse(environment.home(), environment.api_key(), (url, model))
+    else:
+        ask_once(environment.home(), environment.api_key(), (url, model), message, as_json=as_json)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where factory.yaml is written; made if it does not exist.")],
+    as_json: Json = False,
+) -> None:
+    """Write a commented factory for your own folder of files."""
+    from bessemer.products.template import write_template
+
+    written = write_template(folder)
+    emit(
+        {"factory": written},
+        as_json,
+        lambda: f"wrote {written}\nnext: put files beside it, then bessemer run {written}",
+    )
+
+
+@app.command()
+def schema(as_json: Json = False) -> None:
+    """Print the JSON Schema of factory.yaml."""
+    import json
+
+    from bessemer.products.factory import FactoryConfig
+
+    found = FactoryConfig.model_json_schema()
+    found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    if as_json:
+        write_json(found)
+    else:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+
+
+@app.callback(invoke_without_command=True)
+def about(version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False) -> None:
+    """Take the options before the verb."""
+    if version:
+        out.print(f"bessemer {__version__}")
+        raise typer.Exit
+
+
+def run_app() -> None:
+    """Run the command line and turn every outcome into an exit status."""
+    environment.quiet_libraries()
+    as_json = "--json" in sys.argv
+    try:
+        app(standalone_mode=False)
+    except BessemerError as error:
+        fail(error, as_json, 130 if isinstance(error, Cancelled) else 1)
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from error
+    except (click.Abort, KeyboardInterrupt) as error:
+        err.print("stopped; `bessemer run` goes on where it was")
+        raise SystemExit(130) from error
+    except OSError as error:
+        fail(BessemerError(f"{error.strerror or error}: {error.filename or ''}", hint=_space_hint(error)), as_json)
+
+
+def _space_hint(error: OSError) -> str:
+    import errno
+
+    if error.errno == errno.ENOSPC:
+        return "Free some space, or set BESSEMER_HOME to a folder on a larger disk; finished steps are kept."
+    return "Check that the path exists and may be read and written."
+
+
+def _one(factory: Path | None, named: Path | None) -> Path | None:
+    if factory and named and factory != named:
+        raise ConfigError("two factories are named", hint="Name one, as argument or with --factory.")
+    return factory or named

@@ -1,0 +1,31 @@
+"""Reads the environment: the only module of the package that does.
+
+BESSEMER_HOME           the state folder; `.bessemer` in the working folder unless set
+BESSEMER_DATABASE_URL   where runs are kept, `sqlite:///…` or `postgresql://…`; SQLite in the state folder unless set
+BESSEMER_API_KEY        the key that `bessemer chat` uses; one is made for each chat unless set
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bessemer.products.home import Home
+
+
+def home() -> Home:
+    """Return the state folder that the environment names."""
+    return Home(Path(os.environ.get("BESSEMER_HOME") or ".bessemer"), os.environ.get("BESSEMER_DATABASE_URL", ""))
+
+
+def api_key() -> str:
+    """Return the key for `bessemer chat`, or an empty string."""
+    return os.environ.get("BESSEMER_API_KEY", "")
+
+
+def quiet_libraries() -> None:
+    """Tell the libraries below to keep off the network and the terminal; children inherit it."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

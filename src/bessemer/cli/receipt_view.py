@@ -1,0 +1,164 @@
+"""Draws a receipt on a terminal, at most 100 columns wide and about one screen long.
+
+Owns the look. Every figure comes from the receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from bessemer.core.units import show_bytes, show_joules, show_seconds
+from bessemer.products.receipt import Bill, Receipt, provenance
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def draw_receipt(receipt: Receipt) -> RenderableType:
+    """Return the receipt as something to print."""
+    return Group(
+        _title(receipt),
+        _facts(receipt),
+        _metrics(receipt),
+        *(_outcome(o.passed, o.sentence) for o in receipt.verdict.outcomes),
+        _stages(receipt),
+        _serving(receipt),
+        _lineage(receipt),
+    )
+
+
+def _title(receipt: Receipt) -> Text:
+    state = ("deployed", "bold green") if receipt.deployed else ("not deployed", "bold red")
+    return Text.assemble(
+        ("\nRECEIPT ", "bold"),
+        (receipt.factory, "bold"),
+        "  ",
+        state,
+        (f"  run {receipt.run} · {show_seconds(receipt.wall_seconds)} · {receipt.machine}", "dim"),
+    )
+
+
+def _facts(receipt: Receipt) -> Table:
+    documents, training = receipt.documents, receipt.training
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in _largest(documents.dropped))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    table.add_row("documents", f"{documents.documents:,} read, [bold]{documents.kept:,}[/] kept")
+    table.add_row("dropped", dropped or "none")
+    table.add_row(
+        "examples",
+        f"{documents.examples_train:,} to train on, {documents.examples_heldout:,} held out "
+        f"({documents.groups_heldout} groups never seen in training)",
+    )
+    table.add_row(
+        "training",
+        f"{training.method} on {training.base}: {training.tokens:,} tokens in {show_seconds(training.seconds)}, "
+        f"{training.tokens_per_second:,.0f} tokens/s ({training.precision}, {training.device})",
+    )
+    table.add_row("loss", _sparkline([loss for _, loss in training.curve]))
+    return table
+
+
+def _largest(counts: dict[str, int], most: int = 4) -> Sequence[tuple[str, int]]:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    rest = sum(count for _, count in ordered[most:])
+    return [*ordered[:most], *([("for other reasons", rest)] if rest else [])]
+
+
+def _sparkline(values: Sequence[float], width: int = 48) -> str:
+    """Return values as one line of blocks with its first and last number.
+
+    >>> _sparkline([3.0, 2.0, 1.0])
+    '3.00 █▅▁ 1.00'
+    """
+    if not values:
+        return "–"
+    count = min(width, len(values))
+    edges = [round(i * len(values) / count) for i in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, span = min(means), (max(means) - min(means)) or 1.0
+    blocks = "".join(_BLOCKS[round((mean - low) / span * 7)] for mean in means)
+    return f"{values[0]:.2f} {blocks} {values[-1]:.2f}"
+
+
+def _metrics(receipt: Receipt) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("held out", "samples", "base", "new", "better is"):
+        table.add_column(name, justify="left" if name == "held out" else "right")
+    for line in receipt.metrics:
+        table.add_row(
+            line.metric,
+            f"{line.samples:,}",
+            f"{line.before:.3f} [dim]{line.before_low:.3f}–{line.before_high:.3f}[/]",
+            f"[bold]{line.after:.3f}[/] [dim]{line.after_low:.3f}–{line.after_high:.3f}[/]",
+            "higher" if line.higher_is_better else "lower",
+        )
+    return table
+
+
+def _outcome(passed: bool, sentence: str) -> str:
+    mark = "[green]✓[/]" if passed else "[red]✗[/]"
+    return f"{mark} {escape(sentence)}"
+
+
+def _stages(receipt: Receipt) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=receipt.total is not None)
+    total = receipt.total
+    foot = _figures(total) if total else ("",) * 5
+    table.add_column("stage", footer="[bold]together[/]")
+    table.add_column("time", justify="right", footer=show_seconds(total.measurement.seconds) if total else "")
+    for name, below in zip(("energy", "low – high", "g CO2e", "electricity", "provenance"), foot, strict=True):
+        table.add_column(name, justify="right", footer=below, no_wrap=True)
+    for line in receipt.stages:
+        shown = f"{line.step} [dim](cached)[/]" if line.cached else line.step
+        table.add_row(shown, show_seconds(line.wall_seconds), *(_figures(line.bill) if line.bill else ("–",) * 5))
+    return table
+
+
+def _figures(bill: Bill) -> tuple[str, str, str, str, str]:
+    return (
+        show_joules(bill.measurement.joules),
+        f"{show_joules(bill.measurement.joules_low)} – {show_joules(bill.measurement.joules_high)}",
+        f"{bill.carbon.grams:.3g}",
+        str(bill.energy_cost),
+        provenance(bill.measurement),
+    )
+
+
+def _serving(receipt: Receipt) -> Table:
+    speed, serving = receipt.speed, receipt.serving
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for line in speed.lines:
+        table.add_row(
+            f"{line.streams} stream{'s' if line.streams > 1 else ''}",
+            f"first token [bold]{show_seconds(line.time_to_first_token_seconds)}[/], "
+            f"each next {show_seconds(line.time_per_output_token_seconds)}, "
+            f"[bold]{line.output_tokens_per_second:,.0f}[/] tokens/s (measured)",
+        )
+    table.add_row("engine", f"{speed.engine}, {speed.weights} weights, {show_bytes(speed.model_bytes)}")
+    if serving is None:
+        return table
+    bill = serving.per_1000_tokens
+    table.add_row(
+        "1,000 tokens",
+        f"{show_joules(bill.measurement.joules)} "
+        f"({show_joules(bill.measurement.joules_low)} – {show_joules(bill.measurement.joules_high)}, "
+        f"{provenance(bill.measurement)}), {bill.carbon.grams:.3g} g CO2e, {bill.energy_cost} of electricity; "
+        f"price {serving.charge}",
+    )
+    return table
+
+
+def _lineage(receipt: Receipt) -> RenderableType:
+    links = {link.step: link for link in receipt.lineage}
+    shown = "\n".join(f"  {link.step:<10} [dim]{link.key[:12]}[/]  {escape(link.what)}" for link in links.values())
+    return Group(Text("\nlineage, from the served model to its sources", style="dim"), shown)

@@ -1,0 +1,67 @@
+"""The verbs over the lake: documents, erase, compact."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from bessemer.cli import environment
+from bessemer.cli.output import emit
+from bessemer.products.overview import DocumentLine, compact_lake, erase_documents, list_documents
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    for verb in (documents, erase, compact):
+        app.command()(verb)
+
+
+def documents(
+    name: Annotated[
+        str | None, typer.Argument(help="A factory; the only one here without it.", show_default=False)
+    ] = None,
+    dropped: Annotated[bool, typer.Option("--dropped", help="Only those that were dropped.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Only those dropped for this reason.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List the documents that a factory read, and why some were dropped."""
+    total, found = list_documents(environment.home(), name, dropped=dropped, reason=reason, limit=limit)
+    emit({"total": total, "documents": found}, as_json, lambda: _documents(total, found))
+
+
+def erase(
+    ids: Annotated[list[str], typer.Argument(help="Documents, by the ids that `bessemer documents` shows.")],
+    as_json: Json = False,
+) -> None:
+    """Erase documents and what was made from them from every table; older versions of those tables go too."""
+    found = erase_documents(environment.home(), ids)
+    emit(
+        found,
+        as_json,
+        lambda: (
+            f"erased {sum(found.values())} rows from {len(found)} tables; "
+            "models trained on them stay until the next bessemer run"
+        ),
+    )
+
+
+def compact(as_json: Json = False) -> None:
+    """Gather the lake's small files into large ones; contents and versions stay."""
+    found = compact_lake(environment.home())
+    emit(found, as_json, lambda: "\n".join(f"{table}: {said}" for table, said in found.items()) or "the lake is empty")
+
+
+def _documents(total: int, found: list[DocumentLine]) -> RenderableType:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("id", "title", "source", "dropped"):
+        table.add_column(column, overflow="ellipsis", no_wrap=True)
+    for line in found:
+        table.add_row(line.id[:12], line.title, line.source, line.dropped)
+    return Group(table, f"[dim]{len(found):,} of {total:,}[/]")

@@ -1,0 +1,132 @@
+"""The verbs that only look: status, usage, doctor, receipt."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from bessemer.cli import environment
+from bessemer.cli.output import emit, out, write_json
+from bessemer.core.units import show_joules, show_seconds
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    for verb in (status, usage, doctor, receipt):
+        app.command()(verb)
+
+
+def status(as_json: Json = False) -> None:
+    """Say what runs, what is deployed and which runs there were."""
+    from bessemer.products.overview import overview
+
+    found = overview(environment.home())
+    emit(found, as_json, lambda: _status(found))
+
+
+def usage(
+    project: Annotated[str | None, typer.Option(help="Of one project only.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what was used, by whom, and what it took: tokens, joules, carbon and money."""
+    from bessemer.products.overview import usage_of
+
+    rows = usage_of(environment.home(), project)
+    emit(rows, as_json, lambda: _usage(rows))
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed and found here, and what to do about what is missing."""
+    from bessemer.products.doctor import examine
+
+    findings = examine(environment.home())
+    emit(findings, as_json, lambda: _doctor(findings))
+
+
+def receipt(
+    run: Annotated[str | None, typer.Argument(help="A run; the newest receipt without it.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the receipt of a run again."""
+    from bessemer.cli.receipt_view import draw_receipt
+    from bessemer.products.overview import read_receipt
+
+    found = read_receipt(environment.home(), run)
+    if as_json:
+        write_json(found)
+    else:
+        out.print(draw_receipt(found))
+
+
+def _status(found: object) -> RenderableType:
+    from bessemer.products.overview import Overview
+
+    assert isinstance(found, Overview)
+    parts: list[RenderableType] = [f"[dim]home[/] {found.home}"]
+    gateway = found.gateway
+    if gateway:
+        parts.append(
+            f"[green]serving[/] {', '.join(gateway.models)} at {gateway.url}/v1 [dim](process {gateway.pid})[/]"
+        )
+    else:
+        parts.append("[dim]no gateway runs; start one with[/] bessemer up")
+    deployed = Table("deployed", "run", "when", box=SIMPLE_HEAD, pad_edge=False)
+    for deployment in found.deployments:
+        deployed.add_row(deployment.name, deployment.run, _when(deployment.deployed_at))
+    runs = Table("run", "flow", "state", "begun", box=SIMPLE_HEAD, pad_edge=False)
+    for line in found.runs:
+        runs.add_row(line.run, line.flow, line.status, _when(line.created_at))
+    return Group(*parts, *([deployed] if found.deployments else []), *([runs] if found.runs else []))
+
+
+def _usage(rows: list) -> RenderableType:  # type: ignore[type-arg]
+    if not rows:
+        return "[dim]nothing is booked yet[/]"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in (
+        "what",
+        "project",
+        "model",
+        "entries",
+        "tokens in",
+        "tokens out",
+        "time",
+        "energy",
+        "g CO2e",
+        "charged",
+    ):
+        table.add_column(name, justify="left" if name in ("what", "project", "model") else "right")
+    for row in rows:
+        table.add_row(
+            row.what,
+            row.project,
+            row.model,
+            f"{row.entries:,}",
+            f"{row.input_tokens:,}",
+            f"{row.output_tokens:,}",
+            show_seconds(row.seconds),
+            f"{show_joules(row.joules)} [dim]{row.energy_class}[/]",
+            f"{row.grams:.3g}",
+            str(row.charge),
+        )
+    return table
+
+
+def _doctor(findings: list) -> RenderableType:  # type: ignore[type-arg]
+    marks = {"ok": "[green]✓[/]", "missing": "[yellow]–[/]", "warning": "[yellow]![/]"}
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        advice = f"\n[dim]→ {finding.advice}[/]" if finding.advice else ""
+        table.add_row(marks[finding.state], f"[dim]{finding.area}[/]", finding.name, finding.detail + advice)
+    return table
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,232 @@
+"""The factory: one declaration, wired. The only place where rooms meet.
+
+Owns the wiring and the order of things: run the line, book what it took, write the receipt, deploy what passed,
+serve what is deployed. Knows no step's inside and never prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bessemer.core.config import Config
+from bessemer.core.errors import BackendError, Cancelled, NotFound
+from bessemer.core.events import Sink, ignore
+from bessemer.flow import Flow, Runner, RunResult, open_store
+from bessemer.lake import CurateConfig, SourceConfig
+from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
+from bessemer.products.declaration import parse_declaration, read_declaration
+from bessemer.products.home import Deployment, Gateway, Home, write_whole
+from bessemer.products.llm.config import SIZES, LlmConfig
+from bessemer.products.llm.grounded import ChatEngine
+from bessemer.products.metered import MeteredSink
+from bessemer.products.receipt import Receipt
+from bessemer.serve import GatewayConfig
+
+BUILTIN = "pydocs"
+
+
+class FactoryConfig(Config):
+    """The whole line, from sources to the served product.
+
+    Attributes:
+        name: of the factory, its tables and its model; lower case, digits and dashes.
+        size: the one dial; it implies values of `product` that this declaration does not give.
+        sources: where documents come from.
+        curate: which of them are dropped.
+        product: what is made of the rest.
+        gateway: how it is served.
+        meter: where and at what price energy is used.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+    size: Literal["tiny", "small", "medium"] = "small"
+    sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    curate: CurateConfig = CurateConfig()
+    product: LlmConfig = LlmConfig()
+    gateway: GatewayConfig = GatewayConfig()
+    meter: MeterConfig = MeterConfig()
+
+
+def load_factory(path: Path | None) -> tuple[FactoryConfig, Path]:
+    """Return a declaration and the folder that its relative paths start from; None is the built-in example.
+
+    Raises:
+        NotFound: there is no such file.
+        ConfigError: it is not a valid declaration; the message names the line.
+    """
+    if path is not None:
+        return read_declaration(path, FactoryConfig, SIZES), path.absolute().parent
+    text = builtin_declaration()
+    return parse_declaration(text, f"the built-in factory {BUILTIN}", FactoryConfig, SIZES), Path.cwd()
+
+
+def builtin_declaration() -> str:
+    """Return the text of the built-in example; in a checkout it stands under `examples/`."""
+    shipped = files("bessemer.products").joinpath("examples", f"{BUILTIN}.yaml")
+    if shipped.is_file():
+        return shipped.read_text(encoding="utf-8")
+    checkout = Path(__file__).parents[3] / "examples" / BUILTIN / "factory.yaml"
+    if checkout.is_file():
+        return checkout.read_text(encoding="utf-8")
+    raise NotFound("the built-in factory is not installed", hint="Install the package again.")
+
+
+class Factory:
+    """A declaration in a home.
+
+    Args:
+        config: the declaration.
+        base: the folder that its relative paths start from.
+        home: where all state is kept.
+        sink: takes the event stream.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self, config: FactoryConfig, base: Path, home: Home, sink: Sink = ignore, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.config = config
+        self.base = base
+        self.home = home
+        self._sink = sink
+        self._clock = clock
+
+    def run(self) -> Receipt:
+        """Run the line and return its receipt, which is also written as JSON and HTML; deploy what passed the gate.
+
+        Raises:
+            ConfigError: the declaration does not fit the data.
+            BackendError: a step failed for good; a re-run resumes.
+            Cancelled: somebody asked to stop.
+        """
+        from bessemer.products.llm.flow import build_flow
+        from bessemer.products.llm.receipt import Finished, fill_receipt
+        from bessemer.products.receipt_html import receipt_page
+
+        config = self.config
+        flow = build_flow(config.name, config.sources, config.curate, config.product, self.base, self.home.erased())
+        meter = self.open_meter()
+        began = self._clock()
+        try:
+            sink = MeteredSink(self._sink, meter)
+            result = self._run(flow, sink)
+        finally:
+            meter.close()
+        with closing(open_ledger(self.home.books)) as ledger:
+            done = Finished(
+                factory=config.name,
+                run=result.run,
+                began=began,
+                ended=self._clock(),
+                artifacts=result.artifacts,
+                steps=sink.finished,
+                needs={step.name: step.needs for step in flow.steps},
+                entries=ledger.entries(kind="step", limit=-1),
+            )
+        receipt = fill_receipt(done, config.product, meter.prices)
+        folder = self.home.receipt(result.run)
+        write_whole(folder / "receipt.json", receipt.model_dump_json(indent=2))
+        write_whole(folder / "receipt.html", receipt_page(receipt))
+        if receipt.deployed:
+            self._deploy(result)
+        return receipt
+
+    def deployed(self) -> Deployment:
+        """Return this factory's deployment.
+
+        Raises:
+            NotFound: nothing passed the gate yet.
+        """
+        for deployment in self.home.deployments():
+            if deployment.name == self.config.name:
+                return deployment
+        raise NotFound(
+            f"no model of '{self.config.name}' is deployed", hint="`bessemer run` says what the gate found and why."
+        )
+
+    def open_engines(self) -> dict[str, ChatEngine]:
+        """Return the engines to serve, by model name.
+
+        Raises:
+            NotFound: nothing passed the gate yet.
+        """
+        from bessemer.products.llm.serving import open_deployed
+
+        deployment = self.deployed()
+        return {deployment.name: open_deployed(deployment, self.config.product, self.home.lake_url)}
+
+    def serve(self, gateway: GatewayConfig, ready: Callable[[str, str | None], None]) -> None:
+        """Serve what is deployed until the process is told to stop.
+
+        Args:
+            gateway: host, port and limits.
+            ready: called once with the URL and, in a fresh home, the development key.
+
+        Raises:
+            NotFound: nothing passed the gate yet.
+            Conflict: the port is in use.
+        """
+        from bessemer.serve import KeyStore, create_app, run_gateway
+
+        engines = self.open_engines()
+        keys = KeyStore(self.home.keys)
+        meter = self.open_meter()
+        try:
+            app = create_app(gateway, engines, keys, meter)
+
+            def announce(url: str) -> None:
+                self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=self._clock()))
+                ready(url, keys.ensure_development_key())
+
+            run_gateway(app, gateway, announce)
+        finally:
+            self.home.announce(None)
+            asyncio.run(_close(engines))
+            meter.close()
+
+    def open_meter(self) -> LocalMeter:
+        """Return the meter that books into this home."""
+        return open_meter(self.config.meter, self.home.books, self._clock)
+
+    def _run(self, flow: Flow, sink: Sink) -> RunResult:
+        store = open_store(self.home.database_url)
+        runner = Runner(
+            store,
+            artifacts=self.home.artifacts,
+            sink=sink,
+            resources={"lake": self.home.lake_url, "base": str(self.base)},
+        )
+        result = runner.run(runner.submit(flow))
+        if result.status == "cancelled":
+            raise Cancelled(f"run {result.run} was cancelled", hint="`bessemer run` goes on where it stopped.")
+        if result.status != "finished":
+            raise BackendError(result.error, hint=result.hint)
+        return result
+
+    def _deploy(self, result: RunResult) -> None:
+        compiled, curated = result.artifacts["compile"], result.artifacts["curate"].meta
+        self.home.deploy(
+            Deployment(
+                name=self.config.name,
+                run=result.run,
+                key=compiled.key,
+                path=str(Path(compiled.path) / "engine"),
+                table=curated["table"],
+                table_version=curated["version"],
+                deployed_at=self._clock(),
+            )
+        )
+
+
+async def _close(engines: dict[str, ChatEngine]) -> None:
+    for engine in engines.values():
+        await engine.close()

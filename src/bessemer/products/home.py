@@ -1,0 +1,161 @@
+"""The folder that holds all state of a factory: where each room keeps its things, and which model is deployed.
+
+Owns the layout of `.bessemer/`. Knows no content of it but the deployments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from bessemer.core.errors import BessemerError, ConfigError, NotFound
+from bessemer.core.nouns import Noun
+
+
+class Deployment(Noun):
+    """A model that passed its gate and may be served.
+
+    Attributes:
+        name: what clients call the model.
+        run: the run that made it.
+        key: key of the step whose artifact is served.
+        path: the compiled model's folder.
+        table: lake table that its retrieval reads, or empty.
+        table_version: version of that table.
+        deployed_at: Unix time in seconds.
+    """
+
+    name: str
+    run: str
+    key: str
+    path: str
+    table: str = ""
+    table_version: int = 0
+    deployed_at: float
+
+
+class Gateway(Noun):
+    """Where a running gateway answers, and the process that is it."""
+
+    url: str
+    pid: int
+    models: tuple[str, ...]
+    started_at: float
+
+
+class Home:
+    """The state folder.
+
+    Args:
+        path: usually ``.bessemer`` in the working folder; made when first written to.
+        database_url: where runs are kept; SQLite in the folder unless given.
+
+    Raises:
+        ConfigError: the path exists and is no folder, or cannot be made.
+    """
+
+    def __init__(self, path: Path, database_url: str = "") -> None:
+        self.path = path.absolute()
+        self.database_url = database_url or f"sqlite:///{self.path / 'flow.sqlite'}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the state folder {self.path} cannot be made: {error.strerror}",
+                hint="Name another with the environment variable BESSEMER_HOME.",
+            ) from error
+
+    @property
+    def artifacts(self) -> Path:
+        """Published results of steps."""
+        return self.path / "artifacts"
+
+    @property
+    def lake_url(self) -> str:
+        """The lake's tables."""
+        return str(self.path / "lake")
+
+    @property
+    def books(self) -> Path:
+        """Journal and ledger."""
+        return self.path / "books"
+
+    @property
+    def keys(self) -> Path:
+        """The gateway's keys, hashed."""
+        return self.path / "keys.sqlite"
+
+    def receipt(self, run: str) -> Path:
+        """Folder of a run's receipt."""
+        return self.path / "runs" / run
+
+    def deploy(self, deployment: Deployment) -> None:
+        """Make a model the one that is served under its name; replaces the earlier one at once."""
+        write_whole(self.path / "deployments" / f"{deployment.name}.json", deployment.model_dump_json(indent=2))
+
+    def deployments(self) -> list[Deployment]:
+        """Return what is deployed, by name."""
+        found = sorted((self.path / "deployments").glob("*.json"))
+        return [Deployment.model_validate_json(path.read_text(encoding="utf-8")) for path in found]
+
+    def erase(self, ids: Iterable[str]) -> None:
+        """Remember documents that must never be read again."""
+        known = sorted({*self.erased(), *ids})
+        write_whole(self.path / "erased.json", json.dumps(known))
+
+    def erased(self) -> tuple[str, ...]:
+        """Return the ids of documents that must never be read again, sorted."""
+        path = self.path / "erased.json"
+        return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ()
+
+    def announce(self, gateway: Gateway | None) -> None:
+        """Say where the gateway answers, or that it no longer does."""
+        if gateway is None:
+            (self.path / "gateway.json").unlink(missing_ok=True)
+        else:
+            write_whole(self.path / "gateway.json", gateway.model_dump_json(indent=2))
+
+    def gateway(self) -> Gateway | None:
+        """Return where the gateway answers, or None when its process is gone."""
+        try:
+            found = Gateway.model_validate_json((self.path / "gateway.json").read_text(encoding="utf-8"))
+            os.kill(found.pid, 0)
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None
+        except PermissionError:
+            pass  # it lives, and belongs to somebody else
+        return found
+
+    def last_receipt(self) -> Path:
+        """Return the newest receipt's JSON file.
+
+        Raises:
+            NotFound: nothing has run here.
+        """
+        found = sorted((self.path / "runs").glob("*/receipt.json"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise NotFound(f"no run has finished in {self.path}", hint="Start one with: bessemer run")
+        return found[-1]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        BessemerError: the disk is full or the folder is read-only.
+    """
+    waiting = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with waiting.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        waiting.replace(path)
+    except OSError as error:
+        waiting.unlink(missing_ok=True)
+        raise BessemerError(
+            f"{path} cannot be written: {error.strerror}", hint="Free some space or check the permissions."
+        ) from error

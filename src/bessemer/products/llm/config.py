@@ -1,0 +1,97 @@
+"""What a factory declares about a language model, and what each size of the dial implies.
+
+Owns the declaration of this product. Imports configs only, so that it stays light.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bessemer.core.config import Config
+from bessemer.evals import GateConfig
+from bessemer.infer import CompileConfig, SpeedConfig
+from bessemer.train.config import SftConfig
+from bessemer.train.pairs import PairsConfig
+
+
+class EvaluationConfig(Config):
+    """How the held-out questions are asked; how many there are is said by `pairs`.
+
+    Attributes:
+        max_output_tokens: an answer's length at most.
+        concurrency: questions in flight at once.
+        shown_answers: answers of both models that the receipt shows, each to another kind of question.
+    """
+
+    max_output_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 16
+    shown_answers: Annotated[int, Field(ge=0, le=50)] = 4
+
+
+class RetrievalConfig(Config):
+    """Whether a question is answered with documentation beside it, found by full-text search in the lake.
+
+    Attributes:
+        passages: how many passages the model reads; 0 answers from memory alone.
+        max_characters: length at most of what it reads.
+    """
+
+    passages: Annotated[int, Field(ge=0, le=20)] = 1
+    max_characters: Annotated[int, Field(ge=100, le=100_000)] = 900
+
+
+class LlmConfig(Config):
+    """A language model, from documents to a served assistant.
+
+    Attributes:
+        base: ``smollm2-135m-instruct`` (packaged), a Hugging Face folder, a GGUF file or a hub name.
+        pairs: how examples are made from documents.
+        train: supervised fine-tuning.
+        compile: the weights that are served.
+        evaluation: how the held-out questions are asked.
+        gate: what must hold before the model is served.
+        speed: how its speed is measured.
+        retrieval: what it reads before it answers.
+    """
+
+    kind: Literal["llm"] = "llm"
+    base: str = "smollm2-135m-instruct"
+    pairs: PairsConfig = PairsConfig()
+    train: SftConfig = SftConfig()
+    compile: CompileConfig = CompileConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateConfig = GateConfig()
+    speed: SpeedConfig = SpeedConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {},
+    "tiny": {
+        "product": {
+            "pairs": {
+                "train_questions": 32,
+                "train_passages": 16,
+                "heldout_questions": 24,
+                "heldout_passages": 12,
+            },
+            "train": {"max_tokens": 4_000, "batch_tokens": 512, "checkpoint_steps": 2},
+            "evaluation": {"max_output_tokens": 32},
+            "speed": {"streams": (1, 4), "repeats": 1, "output_tokens": 16, "prompt_tokens": 64},
+        },
+    },
+    "medium": {
+        "product": {
+            "pairs": {
+                "train_questions": 3_000,
+                "train_passages": 1_500,
+                "heldout_questions": 300,
+                "heldout_passages": 150,
+            },
+            "train": {"max_tokens": 800_000},
+        },
+    },
+}
+"""For each value of the one size dial, the values that it implies; what the declaration says wins."""

@@ -1,0 +1,86 @@
+"""The language model's line as a flow: which step needs which, with which part of the declaration.
+
+Owns the shape of the line. What a step does stands in `steps.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bessemer.core.config import Config
+from bessemer.flow import Flow, Step
+from bessemer.lake import CurateConfig, SourceConfig, fingerprint
+from bessemer.products.llm import steps
+from bessemer.products.llm.config import LlmConfig
+
+_CODE = {
+    "lake": ("bessemer.lake",),
+    "pairs": ("bessemer.train.pairs",),
+    "models": ("bessemer.models",),
+    "train": ("bessemer.train",),
+    "compile": ("bessemer.infer.compile",),
+    "evals": ("bessemer.evals", "bessemer.infer", "bessemer.train.prompt"),
+    "infer": ("bessemer.infer",),
+}
+"""For each kind of step, the code whose change makes its results stale."""
+
+
+def build_flow(
+    name: str,
+    sources: tuple[SourceConfig, ...],
+    curate: CurateConfig,
+    product: LlmConfig,
+    base: Path,
+    erased: tuple[str, ...] = (),
+) -> Flow:
+    """Return the line of one language model.
+
+    Args:
+        name: of the factory; its tables and its model are called so.
+        sources: where the documents come from.
+        curate: which documents are dropped.
+        product: the rest of the line.
+        base: the folder that relative paths of sources start from.
+        erased: ids of documents that must not be read again.
+    """
+    raw = {f"source {index}": fingerprint(source, base) for index, source in enumerate(sources)}
+    ask = product.evaluation
+    return Flow(
+        name,
+        (
+            _step("ingest", steps.IngestConfig(name=name, sources=sources, erased=erased), (), "lake", inputs=raw),
+            _step("curate", steps.CurateStepConfig(name=name, curate=curate), ("ingest",), "lake", "curate_documents"),
+            _step("pairs", steps.PairsStepConfig(name=name, pairs=product.pairs), ("curate",), "pairs", "make_pairs"),
+            _step("base", steps.BaseConfig(base=product.base), (), "models"),
+            _step("train", steps.TrainConfig(train=product.train), ("base", "pairs"), "train"),
+            _step("merge", None, ("base", "train"), "train"),
+            _compile("compile_base", product, "base"),
+            _compile("compile", product, "merge"),
+            _evaluate("evaluate_base", steps.EvaluateConfig(evaluation=ask, source="compile_base")),
+            _evaluate("evaluate", steps.EvaluateConfig(evaluation=ask, source="compile")),
+            _step("gate", steps.GateStepConfig(gate=product.gate), ("evaluate_base", "evaluate"), "evals"),
+            _step("speed", steps.SpeedStepConfig(speed=product.speed), ("compile",), "infer"),
+        ),
+    )
+
+
+def _step(
+    name: str,
+    config: Config | None,
+    needs: tuple[str, ...],
+    code: str,
+    function: str = "",
+    *,
+    inputs: dict[str, str] | None = None,
+) -> Step:
+    run = f"{steps.__name__}:{function or name}"
+    return Step(name, run=run, config=config, needs=needs, code=_CODE[code], inputs=inputs or {})
+
+
+def _compile(name: str, product: LlmConfig, source: str) -> Step:
+    config = steps.CompileStepConfig(compile=product.compile, source=source)
+    return _step(name, config, (source,), "compile", "compile_weights")
+
+
+def _evaluate(name: str, config: steps.EvaluateConfig) -> Step:
+    return _step(name, config, (config.source, "pairs"), "evals", "evaluate")

@@ -1,0 +1,260 @@
+"""Fills the receipt of a language model from what its steps published and from the ledger.
+
+Owns which figure stands where. Computes sums and shares, measures nothing.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bessemer.core.events import StepFinished
+from bessemer.core.nouns import Artifact, Entry, Usage, Verdict
+from bessemer.evals import Metric, Report
+from bessemer.infer import SpeedReport
+from bessemer.meter import PriceBook
+from bessemer.products.llm.config import LlmConfig
+from bessemer.products.llm.steps import read_reports
+from bessemer.products.receipt import (
+    Answer,
+    Bill,
+    DocumentsPart,
+    Link,
+    MetricLine,
+    Receipt,
+    ServingPart,
+    SpeedLine,
+    SpeedPart,
+    StageLine,
+    TrainingPart,
+    added,
+)
+from bessemer.train.report import TrainReport
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that is through, as the factory hands it over.
+
+    Attributes:
+        artifacts: what each step published.
+        steps: the event that ended each step.
+        needs: for each step, the steps that it reads from.
+        entries: the ledger's entries of steps, of any run.
+    """
+
+    factory: str
+    run: str
+    began: float
+    ended: float
+    artifacts: Mapping[str, Artifact]
+    steps: Mapping[str, StepFinished]
+    needs: Mapping[str, tuple[str, ...]]
+    entries: Iterable[Entry]
+
+
+def fill_receipt(done: Finished, product: LlmConfig, prices: PriceBook) -> Receipt:
+    """Return the receipt of a finished run."""
+    made = done.artifacts
+    verdict = Verdict.model_validate_json((Path(made["gate"].path) / "verdict.json").read_text(encoding="utf-8"))
+    before, after = read_reports(made["evaluate_base"].path), read_reports(made["evaluate"].path)
+    stages = _stages(done)
+    bills = {line.step: line.bill for line in stages if line.bill}
+    return Receipt(
+        factory=done.factory,
+        run=done.run,
+        created_at=done.ended,
+        wall_seconds=done.ended - done.began,
+        machine=f"{platform.system()} {platform.machine()}",
+        deployed=verdict.passed,
+        documents=_documents(made),
+        training=_training(made, product),
+        metrics=tuple(_lines(before, after)),
+        verdict=verdict,
+        answers=_answers(made["evaluate"], before[0], after[0], product.evaluation.shown_answers),
+        speed=_speed(made),
+        stages=stages,
+        total=added(list(bills.values())),
+        serving=_serving(made["speed"], bills.get("speed"), prices, done),
+        lineage=_lineage(done),
+    )
+
+
+def _documents(made: Mapping[str, Artifact]) -> DocumentsPart:
+    state, pairs = made["curate"].meta["readiness"], made["pairs"].meta
+    return DocumentsPart(
+        sources=tuple(made["ingest"].meta["sources"]),
+        documents=state["documents"],
+        kept=state["kept"],
+        dropped=state["dropped"],
+        characters=state["characters"],
+        examples_train=pairs["train"],
+        examples_heldout=pairs["heldout"],
+        groups_heldout=pairs["heldout_groups"],
+        fitness=" ".join(state["sentences"]),
+    )
+
+
+def _training(made: Mapping[str, Artifact], product: LlmConfig) -> TrainingPart:
+    report = TrainReport.model_validate(made["train"].meta)
+    return TrainingPart(
+        base=made["base"].meta["name"],
+        method=f"LoRA rank {product.train.rank}",
+        tokens=report.tokens,
+        steps=report.steps,
+        seconds=report.seconds,
+        tokens_per_second=report.tokens_per_second,
+        precision=report.trial.precision,
+        device=report.device,
+        curve=tuple((point.step, point.loss) for point in report.curve),
+    )
+
+
+def _lines(before: list[Report], after: list[Report]) -> Iterable[MetricLine]:
+    for base, new in zip(before, after, strict=True):
+        for metric in new.metrics:
+            old = base.metric(metric.name)
+            yield MetricLine(
+                metric=metric.name,
+                samples=metric.samples,
+                higher_is_better=metric.better == "higher",
+                before=old.value,
+                before_low=_low(old),
+                before_high=_high(old),
+                after=metric.value,
+                after_low=_low(metric),
+                after_high=_high(metric),
+            )
+
+
+def _low(metric: Metric) -> float:
+    return metric.interval.low if metric.interval else metric.value
+
+
+def _high(metric: Metric) -> float:
+    return metric.interval.high if metric.interval else metric.value
+
+
+def _answers(asked: Artifact, before: Report, after: Report, count: int) -> tuple[Answer, ...]:
+    """Return the first answers of each kind of question, both models side by side."""
+    questions: Mapping[str, list[str]] = asked.meta["asked"]
+    old = {score.sample_id: score.output for score in before.scores}
+    return tuple(
+        Answer(
+            question=questions[score.sample_id][0],
+            reference=questions[score.sample_id][1],
+            before=old[score.sample_id],
+            after=score.output,
+        )
+        for score in after.scores
+        if score.sample_id in questions
+    )[:count]
+
+
+def _speed(made: Mapping[str, Artifact]) -> SpeedPart:
+    report, compiled = SpeedReport.model_validate(made["speed"].meta["speed"]), made["compile"].meta
+    return SpeedPart(
+        engine=compiled["kind"],
+        weights=compiled["weights"],
+        model_bytes=compiled["bytes"],
+        prompt_tokens=round(report.levels[0].input_tokens),
+        lines=tuple(
+            SpeedLine(
+                streams=line.streams,
+                time_to_first_token_seconds=line.time_to_first_token_p50_seconds,
+                time_per_output_token_seconds=line.time_per_output_token_p50_seconds,
+                output_tokens_per_second=line.output_tokens_per_second,
+            )
+            for line in report.levels
+        ),
+    )
+
+
+def _stages(done: Finished) -> tuple[StageLine, ...]:
+    """Return a line for each step; the bill is the entry of the attempt that made it, found by its key."""
+    by_key = {entry.subject.id.split("/")[0]: entry for entry in done.entries if entry.status == "ok"}
+    lines = []
+    for name, event in done.steps.items():
+        entry = by_key.get(event.key)
+        bill = _bill(entry) if entry else None
+        lines.append(StageLine(step=name, cached=event.cached, wall_seconds=event.wall_seconds, bill=bill))
+    return tuple(lines)
+
+
+def _bill(entry: Entry) -> Bill:
+    return Bill(measurement=entry.measurement, carbon=entry.carbon, energy_cost=entry.energy_cost)
+
+
+def _serving(speed: Artifact, bill: Bill | None, prices: PriceBook, done: Finished) -> ServingPart | None:
+    """Return what 1,000 generated tokens take: the step's bill, by the share of its processor time in answering."""
+    if bill is None:
+        return None
+    taken, step = speed.meta["taken"], done.steps["speed"]
+    share = min(1.0, taken["cpu_seconds"] / step.cpu_seconds) if step.cpu_seconds else 1.0
+    factor = share * 1000 / taken["output_tokens"]
+    measured, carbon = bill.measurement, bill.carbon
+    joules = measured.joules * factor
+    per_1000 = Bill(
+        measurement=measured.model_copy(
+            update={
+                "seconds": taken["seconds"] * 1000 / taken["output_tokens"],
+                "joules": joules,
+                "joules_low": measured.joules_low * factor,
+                "joules_high": measured.joules_high * factor,
+            }
+        ),
+        carbon=carbon.model_copy(
+            update={name: getattr(carbon, name) * factor for name in ("grams", "grams_low", "grams_high")}
+        ),
+        energy_cost=prices.energy_cost(joules),
+    )
+    usage = Usage(
+        input_tokens=round(taken["input_tokens"] * 1000 / taken["output_tokens"]),
+        output_tokens=1000,
+    )
+    quote = prices.quote(usage, done.factory)
+    return ServingPart(
+        input_tokens=usage.input_tokens,
+        per_1000_tokens=per_1000,
+        charge=quote.charge,
+        price_version=quote.price_version,
+    )
+
+
+def _lineage(done: Finished) -> tuple[Link, ...]:
+    """Return the artefacts from the served model back to the sources, each with what it was made from."""
+    order: list[str] = []
+    waiting = ["compile"]
+    while waiting:
+        step = waiting.pop(0)
+        if step not in order:
+            order.append(step)
+            waiting += done.needs[step]
+    return tuple(
+        Link(
+            step=step,
+            key=done.artifacts[step].key,
+            what=_what(step, done.artifacts[step]),
+            made_from=tuple(done.artifacts[need].key for need in done.needs[step]),
+        )
+        for step in order
+    )
+
+
+def _what(step: str, artifact: Artifact) -> str:
+    meta = artifact.meta
+    match step:
+        case "compile":
+            return f"{meta['weights']} weights for {meta['kind']}"
+        case "merge":
+            return "the fine-tuned model as a Hugging Face folder"
+        case "train":
+            return f"adapter, {meta['tokens']:,} tokens"
+        case "base":
+            return f"{meta['name']} from {meta['source']} ({meta['licence']})"
+        case "ingest":
+            return f"{meta['table']} version {meta['version']}, read from {'; '.join(meta['sources'])}"
+        case _:
+            return f"{meta['table']} version {meta['version']}"

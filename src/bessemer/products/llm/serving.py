@@ -1,0 +1,49 @@
+"""Opens a deployed language model: the compiled weights, and the lake's search if it reads before it answers.
+
+Owns which passages fit a question. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bessemer.infer import OpenVinoConfig, open_engine
+from bessemer.lake import open_lake
+from bessemer.products.home import Deployment
+from bessemer.products.llm.config import LlmConfig, RetrievalConfig
+from bessemer.products.llm.grounded import ChatEngine, GroundedEngine, Search, named_in
+
+
+def open_deployed(deployment: Deployment, product: LlmConfig, lake_url: str) -> ChatEngine:
+    """Return the engine that clients talk to.
+
+    Raises:
+        MissingDependency: the engine's package is not installed.
+        IntegrityError: the compiled model is damaged.
+    """
+    engine = open_engine(OpenVinoConfig(path=deployment.path))
+    if not product.retrieval.passages or not deployment.table:
+        return engine
+    return GroundedEngine(
+        engine, open_search(lake_url, deployment, product.retrieval), product.retrieval.max_characters
+    )
+
+
+def open_search(lake_url: str, deployment: Deployment, config: RetrievalConfig) -> Search:
+    """Return the search over a deployment's table: documents whose name the question says, then the best by words."""
+    lake = open_lake(lake_url)
+
+    def search(question: str) -> Sequence[str]:
+        found: dict[str, str] = {}
+        for name in named_in(question):
+            quoted = name.replace("'", "''")
+            where = f"title = '{quoted}' AND dropped = ''"
+            named = lake.get_documents(deployment.table, version=deployment.table_version, where=where)
+            found |= {document.id: document.text for document in named}
+        if len(found) < config.passages:
+            version = deployment.table_version
+            hits = lake.search_documents(deployment.table, question, config.passages, version=version)
+            found = {**found, **{hit.id: hit.text for hit in hits}}
+        return list(found.values())[: config.passages]
+
+    return search

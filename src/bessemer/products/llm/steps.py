@@ -1,0 +1,308 @@
+"""The steps of the language model's line: each adapts one room's function to the runner.
+
+Owns what goes from room to room: which table, which folder, which figures. Knows no model, no tokeniser, no SQL.
+Heavy rooms are imported where a step runs, because each step runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+
+from bessemer.core.config import Config
+from bessemer.core.errors import ConfigError
+from bessemer.core.nouns import Document, Example, ScoreRequest, ScoreResult
+from bessemer.core.protocols import Engine
+from bessemer.evals import GateConfig, Report, Sample, Task, decide
+from bessemer.flow import StepContext
+from bessemer.infer import CompileConfig, OpenVinoConfig, SpeedConfig, open_engine
+from bessemer.lake import CurateConfig, SourceConfig, curate, open_lake, read_source, readiness
+from bessemer.products.llm.config import EvaluationConfig
+from bessemer.train.config import SftConfig
+from bessemer.train.pairs import PASSAGE, PairsConfig
+from bessemer.train.prompt import prompt_messages
+
+Meta = Mapping[str, Any]
+
+
+class IngestConfig(Config):
+    """Which sources are read into the table ``<name>.documents``, and which documents' text never is."""
+
+    name: str
+    sources: tuple[SourceConfig, ...]
+    erased: tuple[str, ...] = ()
+
+
+def ingest(ctx: StepContext, config: IngestConfig) -> Meta:
+    """Read all sources into a new version of the raw table."""
+    base, erased = Path(ctx.resources["base"]), frozenset(config.erased)
+
+    def documents() -> Iterator[Document]:
+        for source in config.sources:
+            for document in read_source(source, base, lambda done, total: ctx.progress(done, total, "files")):
+                gone = {"text": "", "title": "", "meta": {}, "dropped": "erased"}
+                yield document.model_copy(update=gone) if document.id in erased else document
+
+    table = f"{config.name}.documents"
+    lake = open_lake(ctx.resources["lake"])
+    version = lake.put_documents(table, documents(), tag=_tag(ctx))
+    return {"table": table, "version": version, "sources": [source.describe() for source in config.sources]}
+
+
+class CurateStepConfig(Config):
+    """Which documents are dropped on the way to the table ``<name>.curated``."""
+
+    name: str
+    curate: CurateConfig
+
+
+def curate_documents(ctx: StepContext, config: CurateStepConfig) -> Meta:
+    """Drop duplicates and what is no good, keep the reasons, and say how fit the rest is."""
+    lake, raw = open_lake(ctx.resources["lake"]), ctx.inputs["ingest"].meta
+    found = list(curate(lake.get_documents(raw["table"], version=raw["version"]), config.curate))
+    state = readiness(found)
+    if not state.kept:
+        raise ConfigError(
+            f"none of {state.documents} documents is fit to learn from: {dict(state.dropped)}",
+            hint="List them with `bessemer documents --dropped`, then loosen `curate` or add sources.",
+        )
+    table = f"{config.name}.curated"
+    version = lake.put_documents(table, found, tag=_tag(ctx))
+    return {"table": table, "version": version, "readiness": state.model_dump(mode="json")}
+
+
+class PairsStepConfig(Config):
+    """How examples are made for the table ``<name>.examples``."""
+
+    name: str
+    pairs: PairsConfig
+
+
+def make_pairs(ctx: StepContext, config: PairsStepConfig) -> Meta:
+    """Make question-answer pairs and passages by rules, split by group."""
+    from bessemer.train.pairs import build_examples
+
+    lake, curated = open_lake(ctx.resources["lake"]), ctx.inputs["curate"].meta
+    kept = (d for d in lake.get_documents(curated["table"], version=curated["version"]) if not d.dropped)
+    examples = list(build_examples(kept, config.pairs))
+    train = [e for e in examples if e.split == "train"]
+    heldout = [e for e in examples if e.split == "heldout"]
+    if not train or not heldout:
+        raise ConfigError(
+            f"{len(train)} examples to train on and {len(heldout)} held out: both are needed",
+            hint="Add documents (several files, so that some can be held out) or change `product.pairs`.",
+        )
+    table = f"{config.name}.examples"
+    version = lake.put(table, (e.model_dump() for e in examples), tag=_tag(ctx))
+    return {
+        "table": table,
+        "version": version,
+        "train": len(train),
+        "heldout": len(heldout),
+        "heldout_groups": len({e.group for e in heldout}),
+    }
+
+
+class BaseConfig(Config):
+    """Which base model is imported."""
+
+    base: str
+
+
+def base(ctx: StepContext, config: BaseConfig) -> Meta:
+    """Import the base model into the model store as safetensors."""
+    from bessemer.models.base import import_base
+
+    return import_base(config.base, ctx.out / "model").model_dump(mode="json")
+
+
+class TrainConfig(Config):
+    """How the base is fine-tuned."""
+
+    train: SftConfig
+
+
+def train(ctx: StepContext, config: TrainConfig) -> Meta:
+    """Fine-tune an adapter; a restart goes on at the last checkpoint."""
+    from bessemer.train.sft import fine_tune
+
+    rows = [e for e in _examples(ctx) if e.split == "train"]
+    report = fine_tune(
+        Path(ctx.inputs["base"].path) / "model",
+        rows,
+        ctx.out / "adapter",
+        config.train,
+        checkpoints=ctx.checkpoints,
+        progress=ctx.progress,
+        measured=ctx.measured,
+    )
+    return report.model_dump(mode="json")
+
+
+def merge(ctx: StepContext, config: None) -> Meta:
+    """Merge the adapter into the base: a plain Hugging Face folder, served by anything."""
+    from bessemer.train.merging import merge as merge_adapter
+
+    merge_adapter(
+        Path(ctx.inputs["base"].path) / "model", Path(ctx.inputs["train"].path) / "adapter", ctx.out / "model"
+    )
+    return {}
+
+
+class CompileStepConfig(Config):
+    """What the served weights are, and which step's model is compiled."""
+
+    compile: CompileConfig
+    source: str
+
+
+def compile_weights(ctx: StepContext, config: CompileStepConfig) -> Meta:
+    """Compile a model for the embedded engine."""
+    from bessemer.infer.compile import compile_model
+
+    model = Path(ctx.inputs[config.source].path) / "model"
+    return compile_model(model, ctx.out / "engine", config.compile).model_dump(mode="json")
+
+
+class EvaluateConfig(Config):
+    """How much held-out data a compiled model is asked, and which step compiled it."""
+
+    evaluation: EvaluationConfig
+    source: str
+
+
+def evaluate(ctx: StepContext, config: EvaluateConfig) -> Meta:
+    """Ask the held-out questions and measure bits per byte on held-out passages, on the weights that are served."""
+    from bessemer.evals import bits_per_byte, run_task
+
+    heldout = [e for e in _examples(ctx) if e.split == "heldout"]
+    questions = [e for e in heldout if e.question]
+    task = _task(questions, config.evaluation)
+    texts = [(e.id, e.answer) for e in heldout if e.rule == PASSAGE]
+    total = len(questions) + len(texts)
+
+    async def both() -> tuple[Report, Report]:
+        engine = open_engine(OpenVinoConfig(path=str(Path(ctx.inputs[config.source].path) / "engine")))
+        try:
+            asked = await run_task(
+                engine,
+                task,
+                progress=lambda done, _: ctx.progress(done, total, "samples", "questions"),
+                concurrency=config.evaluation.concurrency,
+            )
+            scored = await bits_per_byte(
+                cast(Engine[ScoreRequest, ScoreResult, Any], engine),
+                texts,
+                progress=lambda done, _: ctx.progress(len(questions) + done, total, "samples", "bits per byte"),
+                groups={e.id: e.group for e in heldout},
+            )
+        finally:
+            await engine.close()
+        return asked, scored
+
+    reports = asyncio.run(both())
+    for report, name in zip(reports, ("questions", "bits"), strict=True):
+        (ctx.out / f"{name}.json").write_text(report.model_dump_json(), encoding="utf-8")
+    shown = _one_per_rule(questions)[: config.evaluation.shown_answers]
+    return {
+        "questions": len(questions),
+        "passages": len(texts),
+        "asked": {e.id: [e.question, e.answer] for e in shown},
+    }
+
+
+class GateStepConfig(Config):
+    """What must hold before the model is served."""
+
+    gate: GateConfig
+
+
+def gate(ctx: StepContext, config: GateStepConfig) -> Meta:
+    """Decide whether the new model may replace the base."""
+    verdict = decide(
+        config.gate, read_reports(ctx.inputs["evaluate_base"].path), read_reports(ctx.inputs["evaluate"].path)
+    )
+    (ctx.out / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
+    return {"passed": verdict.passed}
+
+
+class SpeedStepConfig(Config):
+    """How the speed is measured."""
+
+    speed: SpeedConfig
+
+
+def speed(ctx: StepContext, config: SpeedStepConfig) -> Meta:
+    """Measure how fast the new model answers here, and the processor time that answering takes."""
+    from bessemer.infer import measure_speed
+
+    async def measure() -> Meta:
+        engine = open_engine(OpenVinoConfig(path=str(Path(ctx.inputs["compile"].path) / "engine")))
+        try:
+            began, processor = engine.counters.total, _processor_seconds()
+            clock = time.perf_counter()
+            report = await measure_speed(
+                engine, config.speed, lambda done, total: ctx.progress(done, total, "requests")
+            )
+            ended = engine.counters.total
+            taken = {
+                "seconds": time.perf_counter() - clock,
+                "cpu_seconds": _processor_seconds() - processor,
+                "input_tokens": ended.input_tokens - began.input_tokens,
+                "output_tokens": ended.output_tokens - began.output_tokens,
+            }
+        finally:
+            await engine.close()
+        return {"speed": report.model_dump(mode="json"), "taken": taken}
+
+    return asyncio.run(measure())
+
+
+def _processor_seconds() -> float:
+    """Return the processor time of this process and its living children so far."""
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return float(sum(t.user + t.system for t in times))
+
+
+def read_reports(folder: str) -> list[Report]:
+    """Return the reports that an evaluation wrote."""
+    return [
+        Report.model_validate_json((Path(folder) / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("questions", "bits")
+    ]
+
+
+def _tag(ctx: StepContext) -> str:
+    """Return the tag under which a step's table version is found again, so that a second attempt writes nothing."""
+    return f"step-{ctx.key[:32]}"
+
+
+def _examples(ctx: StepContext) -> list[Example]:
+    made = ctx.inputs["pairs"].meta
+    rows = open_lake(ctx.resources["lake"]).get(made["table"], version=made["version"])
+    return [Example.model_validate(row) for row in rows]
+
+
+def _task(questions: Sequence[Example], config: EvaluationConfig) -> Task:
+    return Task(
+        name="questions",
+        samples=tuple(
+            Sample(
+                id=e.id, messages=prompt_messages(e.question, e.context), target=e.answer, group=e.group, rule=e.rule
+            )
+            for e in questions
+        ),
+        scorers=("exact_match", "token_f1"),
+        max_output_tokens=config.max_output_tokens,
+    )
+
+
+def _one_per_rule(questions: Sequence[Example]) -> list[Example]:
+    """Return the first question of each kind: what a person is shown."""
+    return list({e.rule: e for e in reversed(questions)}.values())[::-1]

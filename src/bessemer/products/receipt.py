@@ -1,0 +1,173 @@
+"""The receipt of a run: one noun that says what went in, what came out, what it took and where it all came from.
+
+Owns the receipt's shape. How it is filled stands with each product, how it looks in `receipt_html.py` and the
+command line.
+"""
+
+from __future__ import annotations
+
+from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Measurement, Noun, Verdict
+from bessemer.core.units import Money
+
+
+class DocumentsPart(Noun):
+    """Documents in, dropped and why, and the examples made from the rest."""
+
+    sources: tuple[str, ...]
+    documents: int
+    kept: int
+    dropped: dict[str, int]
+    characters: int
+    examples_train: int
+    examples_heldout: int
+    groups_heldout: int
+    fitness: str = ""
+
+
+class TrainingPart(Noun):
+    """What training did; `curve` is (optimizer step, mean loss in nats per token)."""
+
+    base: str
+    method: str
+    tokens: int
+    steps: int
+    seconds: float
+    tokens_per_second: float
+    precision: str
+    device: str
+    curve: tuple[tuple[int, float], ...]
+
+
+class MetricLine(Noun):
+    """One metric of the base and of the new model on the same held-out data, each with its 95 % interval."""
+
+    metric: str
+    samples: int
+    higher_is_better: bool
+    before: float
+    before_low: float
+    before_high: float
+    after: float
+    after_low: float
+    after_high: float
+
+
+class Answer(Noun):
+    """One held-out question with both models' answers, for a person to judge."""
+
+    question: str
+    reference: str
+    before: str
+    after: str
+
+
+class SpeedLine(Noun):
+    """Speed with a number of streams at once: medians, measured on this machine."""
+
+    streams: int
+    time_to_first_token_seconds: float
+    time_per_output_token_seconds: float
+    output_tokens_per_second: float
+
+
+class SpeedPart(Noun):
+    """How fast the new model answers here."""
+
+    engine: str
+    weights: str
+    model_bytes: int
+    prompt_tokens: int
+    lines: tuple[SpeedLine, ...]
+
+
+class Bill(Noun):
+    """Energy, carbon and money of something."""
+
+    measurement: Measurement
+    carbon: Carbon
+    energy_cost: Money
+
+
+class StageLine(Noun):
+    """One step of the run. A cached one shows what it took when it was made; it took nothing now."""
+
+    step: str
+    cached: bool
+    wall_seconds: float
+    bill: Bill | None
+
+
+class ServingPart(Noun):
+    """What 1,000 generated tokens take with their prompts, and what the price book asks for them."""
+
+    input_tokens: int
+    per_1000_tokens: Bill
+    charge: Money
+    price_version: str
+
+
+class Link(Noun):
+    """One link of the lineage: an artefact, what it is, and the keys of what it was made from."""
+
+    step: str
+    key: str
+    what: str
+    made_from: tuple[str, ...] = ()
+
+
+class Receipt(Noun):
+    """All of it. `deployed` says whether the gate let the model through to be served."""
+
+    factory: str
+    run: str
+    created_at: float
+    wall_seconds: float
+    machine: str
+    deployed: bool
+    documents: DocumentsPart
+    training: TrainingPart
+    metrics: tuple[MetricLine, ...]
+    verdict: Verdict
+    answers: tuple[Answer, ...]
+    speed: SpeedPart
+    stages: tuple[StageLine, ...]
+    total: Bill | None
+    serving: ServingPart | None
+    lineage: tuple[Link, ...]
+
+
+def provenance(measurement: Measurement) -> str:
+    """Return how the joules are known and what they include, for people."""
+    return f"{measurement.energy_class.value}, {measurement.boundary.value}"
+
+
+def added(bills: list[Bill]) -> Bill | None:
+    """Return the sum of bills, or None for none.
+
+    The bounds add (errors of one model on one machine go the same way); the class is the weakest one in the sum.
+    """
+    if not bills:
+        return None
+    measurements = [bill.measurement for bill in bills]
+    carbons = [bill.carbon for bill in bills]
+    weakest = max((m.energy_class for m in measurements), key=list(EnergyClass).index)
+    widest = max((m.boundary for m in measurements), key=list(Boundary).index)
+    cost = Money(currency=bills[0].energy_cost.currency)
+    for bill in bills:
+        cost += bill.energy_cost
+    first = measurements[0]
+    return Bill(
+        measurement=Measurement(
+            seconds=sum(m.seconds for m in measurements),
+            joules=sum(m.joules for m in measurements),
+            joules_low=sum(m.joules_low for m in measurements),
+            joules_high=sum(m.joules_high for m in measurements),
+            energy_class=weakest,
+            boundary=widest,
+            source=first.source,
+        ),
+        carbon=carbons[0].model_copy(
+            update={name: sum(getattr(c, name) for c in carbons) for name in ("grams", "grams_low", "grams_high")}
+        ),
+        energy_cost=cost,
+    )

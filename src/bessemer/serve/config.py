@@ -1,0 +1,48 @@
+"""What can be declared about the gateway.
+
+Owns the configuration, apart from the code that it configures so that reading a declaration loads no web server.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from bessemer.core.config import Config
+
+
+class GatewayConfig(Config):
+    """Where the gateway listens, and what it takes on.
+
+    Memory for request bodies is at most `max_body_bytes` x `max_concurrent_requests`, and some.
+
+    Attributes:
+        host: name or address to listen on; ``0.0.0.0`` is every IPv4 interface.
+        port: 0 takes a free one.
+        max_body_bytes: larger requests are refused while they are being read.
+        max_concurrent_requests: requests under way; more are told to come again.
+        request_timeout_seconds: from admission to the last byte; also ends answers whose client stopped reading.
+        body_timeout_seconds: how long a client may take to send its request.
+        grace_seconds: how long running answers may go on after the gateway was told to stop.
+        keep_alive_seconds: how long an unused connection stays open.
+        default_output_tokens: for requests that name no limit.
+        max_output_tokens: the most that a request may ask for.
+    """
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 8_000_000
+    max_concurrent_requests: Annotated[int, Field(ge=1, le=65536)] = 64
+    request_timeout_seconds: Annotated[float, Field(gt=0)] = 300.0
+    body_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    grace_seconds: Annotated[float, Field(ge=0)] = 10.0
+    keep_alive_seconds: Annotated[int, Field(ge=1)] = 75
+    default_output_tokens: Annotated[int, Field(ge=1)] = 256
+    max_output_tokens: Annotated[int, Field(ge=1)] = 4096
+
+    @model_validator(mode="after")
+    def _default_within_cap(self) -> Self:
+        if self.default_output_tokens > self.max_output_tokens:
+            raise ValueError("default_output_tokens is more than max_output_tokens")
+        return self

@@ -1,0 +1,131 @@
+"""Why a request gets no answer, in the words of OpenAI's wire: always message, type, param and code.
+
+Owns the mapping from what went wrong to HTTP. A refusal is a value; `Refused` only carries it out of nested calls.
+What comes from a client is shortened before it is shown again, and what an engine says about itself is not shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from bessemer.core.errors import BessemerError, BudgetExceeded, Unsupported
+
+_SHOWN_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An HTTP status and the four fields of the wire's error; `headers` go with it."""
+
+    status: int
+    message: str
+    code: str | None = None
+    param: str | None = None
+    type: str = "invalid_request_error"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def body(self) -> bytes:
+        """Return the JSON that the client gets."""
+        fields = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return json.dumps({"error": fields}).encode()
+
+
+class Refused(Exception):
+    """Carries a refusal to the envelope."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
+_BEARER = (("www-authenticate", "Bearer"),)
+_CLOSE = (("connection", "close"),)
+_AGAIN = (("retry-after", "1"),)
+
+NO_KEY = Refusal(
+    401, "No API key was sent. Send it as 'Authorization: Bearer bk-…'.", "invalid_api_key", headers=_BEARER
+)
+WRONG_KEY = Refusal(401, "The API key is not known here.", "invalid_api_key", headers=_BEARER)
+REVOKED_KEY = Refusal(403, "The API key was revoked.", "api_key_revoked", type="permission_error")
+EXPIRED_KEY = Refusal(403, "The API key has expired.", "api_key_expired", type="permission_error")
+AMBIGUOUS = Refusal(400, "The request says in two ways how long it is.", "ambiguous_length", headers=_CLOSE)
+SLOW_BODY = Refusal(408, "The request did not arrive in time.", "request_timeout", headers=_CLOSE)
+TOO_MANY = Refusal(
+    429, "Too many requests are under way. Ask again.", "rate_limit_exceeded", type="rate_limit_error", headers=_AGAIN
+)
+CLIENT_GONE = Refusal(499, "The client closed the connection.", "client_closed_request")
+STOPPING = Refusal(503, "The gateway is shutting down.", "shutting_down", type="server_error", headers=_AGAIN)
+TOO_SLOW = Refusal(504, "The answer took longer than the gateway allows.", "timeout", type="server_error")
+
+
+def failed(request_id: str) -> Refusal:
+    """Return the refusal for a failure in here: nothing of its inside, and the id under which the log knows it."""
+    return Refusal(500, f"The gateway or its engine failed. Request: {request_id}", "internal_error", None, "server_error")
+
+
+def too_large(limit_bytes: int) -> Refusal:
+    """Return the refusal of a body over the limit."""
+    return Refusal(413, f"The request is larger than {limit_bytes} bytes.", "request_too_large")
+
+
+def unknown_model(name: str) -> Refusal:
+    """Return the refusal of a model that is not served."""
+    return Refusal(404, f"The model '{shorten(name)}' does not exist here.", "model_not_found", "model")
+
+
+def unsupported(param: str, message: str) -> Refusal:
+    """Return the refusal of a field that the engine has no capability for."""
+    return Refusal(400, message, "unsupported_parameter", param)
+
+
+def invalid(param: str, message: str) -> Refusal:
+    """Return the refusal of a field's value."""
+    return Refusal(400, message, "invalid_value", param)
+
+
+def of_engine(error: BessemerError) -> Refusal | None:
+    """Return what an engine's error says about the request, or None if it is about the engine."""
+    if isinstance(error, BudgetExceeded):
+        return Refusal(400, error.message, "context_length_exceeded", "messages")
+    if isinstance(error, Unsupported):
+        return Refusal(400, error.message, "unsupported_value")
+    return None
+
+
+def of_validation(error: ValidationError, model: type[BaseModel]) -> Refusal:
+    """Return the refusal for the first thing wrong with a body."""
+    item: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    kind, param = item["type"], _path(item["loc"])
+    if kind == "json_invalid":
+        return Refusal(400, f"The request is not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}", "invalid_json")
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(param, model.model_fields, n=1) if len(item["loc"]) == 1 else []
+        advice = f" Did you mean '{near[0]}'?" if near else ""
+        return Refusal(400, f"Unknown parameter: '{param}'.{advice}", "unknown_parameter", param)
+    if kind == "missing":
+        return Refusal(400, f"Missing required parameter: '{param}'.", "missing_required_parameter", param)
+    code = kind if kind == "unsupported_parameter" else "invalid_type" if kind.endswith("_type") else "invalid_value"
+    where = f"'{param}': " if param else ""
+    return Refusal(400, f"Invalid {where}{item['msg'][:1].lower()}{item['msg'][1:]}", code, param or None)
+
+
+def shorten(text: str) -> str:
+    """Return a text of the client's as far as it is shown again.
+
+    >>> shorten("x" * 70)[-3:]
+    'xx…'
+    """
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+def _path(location: tuple[str | int, ...]) -> str:
+    """Return a path as the wire writes it, such as ``messages[0].content``."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{shorten(part)}" if path else shorten(part)
+    return path

@@ -1,0 +1,77 @@
+"""A declaration is read, or refused with the line and the nearest valid key."""
+
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.errors import ConfigError, NotFound
+from bessemer.products.declaration import parse_declaration
+from bessemer.products.factory import FactoryConfig, builtin_declaration, load_factory
+from bessemer.products.llm.config import SIZES
+
+GOOD = "name: mine\nsources:\n  - kind: folder\n    path: docs\n"
+
+
+def parse(text: str) -> FactoryConfig:
+    return parse_declaration(text, "factory.yaml", FactoryConfig, SIZES)
+
+
+def test_a_short_declaration_is_whole() -> None:
+    config = parse(GOOD)
+    assert config.name == "mine"
+    assert config.product.base == "smollm2-135m-instruct"
+
+
+def test_the_built_in_factory_is_the_example_of_the_repository() -> None:
+    example = Path(__file__).parents[2] / "examples" / "pydocs" / "factory.yaml"
+    assert builtin_declaration() == example.read_text(encoding="utf-8")
+    assert load_factory(None)[0].name == "pydocs"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "prodct: {}\n", ("line 5", "unknown key 'prodct'", "did you mean 'product'?")),
+        (GOOD + "product:\n  kind: llm\n  bas: x\n", ("line 7", "unknown key 'bas'", "did you mean 'base'?")),
+        (GOOD.replace("path", "pth"), ("line 4", "unknown key 'pth'", "did you mean 'path'?")),
+        (GOOD.replace("folder", "foldr"), ("line 3", "folder", "pydocs")),
+        (GOOD + "size: huge\n", ("line 5", "size", "tiny")),
+        (GOOD + "name: twice\n", ("line 5", "'name' is given twice", "first on line 1")),
+        (GOOD + "gateway: {port: many}\n", ("line 5", "gateway.port", "integer")),
+        ("name: mine\n", ("sources", "field required")),
+        ("name: Mine!\nsources: [{kind: pydocs}]\n", ("line 1", "name")),
+        (GOOD + "product: [\n", ("not valid YAML",)),
+        ("name: a\n\tb: c\n", ("line 2", "not valid YAML")),
+        ("- just\n- a list\n", ("a mapping of keys",)),
+        ("", ("name", "field required")),
+        (
+            GOOD
+            + "product:\n  gate:\n    rules:\n      - kind: better_than\n        metric: token_f1\n        thn: base\n",
+            ("line 10", "unknown key 'thn'", "did you mean 'than'?"),
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(text: str, said: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    for words in said:
+        assert words in caught.value.message
+    assert caught.value.hint
+
+
+def test_the_size_dial_is_laid_under_what_the_file_says() -> None:
+    tiny, small = parse(GOOD + "size: tiny\n").product.pairs, parse(GOOD).product.pairs
+    assert tiny.train_questions < small.train_questions
+    kept = parse(GOOD + "size: tiny\nproduct:\n  pairs: {train_questions: 77}\n").product.pairs
+    assert kept.train_questions == 77
+    assert kept.heldout_questions == tiny.heldout_questions
+
+
+def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no factory declaration"):
+        load_factory(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_factory(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_factory(tmp_path / "binary.yaml")
