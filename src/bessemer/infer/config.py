@@ -65,6 +65,7 @@ class UpstreamConfig(Config):
         connect_timeout_seconds: longest wait for a connection.
         max_streams: open connections; more requests wait.
         max_prompt_bytes: prompts larger than this (UTF-8) are refused here.
+        limit_field: what the server calls the limit on output; newer clouds want ``max_completion_tokens``.
     """
 
     kind: Literal["upstream"] = "upstream"
@@ -75,6 +76,7 @@ class UpstreamConfig(Config):
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
     max_streams: Annotated[int, Field(ge=1, le=65536)] = 256
     max_prompt_bytes: Annotated[int, Field(ge=1)] = 8_000_000
+    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
 
 
 EngineConfig = Annotated[EchoConfig | OpenVinoConfig | UpstreamConfig, Field(discriminator="kind")]

@@ -6,16 +6,14 @@ Owns nothing but the echo; a token is a word with the white space behind it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from bessemer.core.errors import BudgetExceeded, Unsupported
-from bessemer.core.nouns import ChatRequest, Delta, FinishReason, Usage
+from bessemer.core.nouns import ChatRequest, Completion, Delta, FinishReason, Usage
 from bessemer.infer.config import EchoConfig
-from bessemer.infer.engines import Counters, complete, minus
+from bessemer.infer.engines import NOTHING, Counters, complete, minus
 from bessemer.infer.text import StopFilter
 
 
@@ -28,10 +26,10 @@ class EchoEngine:
     def __init__(self, config: EchoConfig, clock: Callable[[], float] = time.perf_counter) -> None:
         self._config = config
         self._clock = clock
-        self._closed = asyncio.Event()
+        self._closed = False
         self.counters = Counters()
 
-    async def respond(self, request: ChatRequest, /) -> Any:
+    async def respond(self, request: ChatRequest, /) -> Completion:
         """Return the whole answer."""
         return await complete(self.stream(request), self._clock)
 
@@ -42,41 +40,36 @@ class EchoEngine:
             Unsupported: the engine is closed, or log-probabilities or a score are asked for.
             BudgetExceeded: the prompt does not fit the context.
         """
-        words, usage = self._read(request)
-        told = Usage()
-        text = StopFilter(request.sampling.stop)
-        reason: FinishReason = "stop"
+        usage, taken = self._read(request), NOTHING
         self.counters = self.counters.plus(requests=1, total=usage)
+        words, stop = _words(request), StopFilter(request.sampling.stop)
+        room = min(request.sampling.max_output_tokens, self._config.context_tokens - usage.input_tokens)
+        shown, reason = "", None
         try:
-            for word in words:
-                if usage.output_tokens == request.sampling.max_output_tokens:
-                    reason = "length"
-                    break
-                await self._pause()
-                if self._closed.is_set():
-                    reason = "cancelled"
-                    break
-                usage = usage.model_copy(update={"output_tokens": usage.output_tokens + 1})
-                self.counters = self.counters.plus(total=Usage(output_tokens=1))
-                shown = text.push(word)
-                if text.stopped:
-                    words = [shown]
-                    break
-                if shown:
-                    told = usage
-                    yield Delta(text=shown, usage=usage)
-            rest = words[0] if text.stopped else text.finish()
-            told = usage
-            yield Delta(text=rest, finish_reason=reason, usage=usage)
+            while reason is None:
+                await asyncio.sleep(self._config.token_seconds)
+                word = next(words, None)
+                reason = self._reason(word, usage.output_tokens == room)
+                if reason is None and word is not None:
+                    usage = usage.model_copy(update={"output_tokens": usage.output_tokens + 1})
+                    self.counters = self.counters.plus(total=Usage(output_tokens=1))
+                    shown = stop.push(word)
+                    reason = "stop" if stop.stopped else None
+                else:
+                    shown = stop.finish()
+                if shown or reason:
+                    taken = usage
+                    yield Delta(text=shown, finish_reason=reason, usage=usage)
         finally:
-            self.counters = self.counters.plus(undelivered=minus(usage, told))
+            self.counters = self.counters.plus(undelivered=minus(usage, taken))
 
     async def close(self) -> None:
         """End running answers as cancelled."""
-        self._closed.set()
+        self._closed = True
 
-    def _read(self, request: ChatRequest) -> tuple[list[str], Usage]:
-        if self._closed.is_set():
+    def _read(self, request: ChatRequest) -> Usage:
+        """Return what reading the prompt took, or raise."""
+        if self._closed:
             raise Unsupported("the engine is closed", hint="Open another one.")
         if not isinstance(request, ChatRequest):
             raise Unsupported("the echo engine has no model and cannot score", hint="Use the openvino engine.")
@@ -85,15 +78,22 @@ class EchoEngine:
         read = sum(len(message.content.split()) for message in request.messages)
         if read >= self._config.context_tokens:
             raise BudgetExceeded(
-                f"the prompt has {read} tokens, the context {self._config.context_tokens}", hint="Shorten the prompt."
+                f"the prompt has {read} tokens, the context takes {self._config.context_tokens} with the answer",
+                hint="Shorten the prompt.",
             )
-        said = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
-        return re.findall(r"^\s+|\S+\s*", said), Usage(input_tokens=read)
+        return Usage(input_tokens=read)
 
-    async def _pause(self) -> None:
-        """Wait one token's time, or until the engine is closed."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closed.wait(), self._config.token_seconds)
+    def _reason(self, word: str | None, full: bool) -> FinishReason | None:
+        if self._closed:
+            return "cancelled"
+        if word is None:
+            return "stop"
+        return "length" if full else None
+
+
+def _words(request: ChatRequest) -> Iterator[str]:
+    said = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
+    return (match.group() for match in re.finditer(r"^\s+|\S+\s*", said))
 
 
 def open_engine(config: EchoConfig) -> EchoEngine:

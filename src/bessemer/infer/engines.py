@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, overload
+from typing import Any, Protocol
 
-from bessemer.core.nouns import ChatRequest, Completion, Delta, ScoreRequest, ScoreResult, Usage
+from bessemer.core.nouns import ChatRequest, Completion, Delta, Usage
 from bessemer.core.registry import Registry
 
 engines = Registry(
@@ -77,10 +77,9 @@ class LanguageEngine(Protocol):
         """What the engine did since it was opened."""
         ...
 
-    @overload
-    async def respond(self, request: ChatRequest, /) -> Completion: ...
-    @overload
-    async def respond(self, request: ScoreRequest, /) -> ScoreResult: ...
+    async def respond(self, request: ChatRequest, /) -> Completion:
+        """Return the whole answer; engines that can ``score`` take a ScoreRequest too and return a ScoreResult."""
+        ...
 
     def stream(self, request: ChatRequest, /) -> AsyncIterator[Delta]:
         """Yield the answer in pieces; closing the iterator cancels the request in the engine."""

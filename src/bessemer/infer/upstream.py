@@ -1,0 +1,219 @@
+"""An engine behind any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, a cloud.
+
+Owns the client's side of the wire (`prompt_tokens` there is `input_tokens` here) and the mapping of its errors.
+Always streams, so that there is one path and a time to first token. An engine belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any
+
+import httpx2
+
+from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, ConfigError, NotFound, Unsupported
+from bessemer.core.nouns import ChatRequest, Completion, Delta, FinishReason, TokenLogprob, Usage
+from bessemer.infer.config import UpstreamConfig
+from bessemer.infer.engines import Counters, complete
+
+REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "cancelled": "cancelled", "error": "error"}
+"""Finish reasons of the wire; others (``content_filter``, ``tool_calls``) end an answer as ``stop``."""
+
+
+class UpstreamEngine:
+    """Asks another server. Whether it honours `seed` is the server's word.
+
+    Counters are what the server reported; of a cancelled answer it reports nothing.
+    """
+
+    name = "upstream"
+    capabilities = frozenset({"chat", "stream", "stop", "seed", "logprobs", "batch"})
+
+    def __init__(self, config: UpstreamConfig, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._config = config
+        self._clock = clock
+        self._closed = False
+        self._open: set[httpx2.Response] = set()
+        self.counters = Counters()
+        key = config.api_key.get_secret_value()
+        self._client = httpx2.AsyncClient(
+            base_url=config.base_url.rstrip("/") + "/",
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(config.timeout_seconds, connect=config.connect_timeout_seconds, pool=None),
+            limits=httpx2.Limits(max_connections=config.max_streams),
+            trust_env=False,
+        )
+
+    async def respond(self, request: ChatRequest, /) -> Completion:
+        """Return the whole answer; see `stream` for what it raises."""
+        return await complete(self.stream(request), self._clock)
+
+    async def stream(self, request: ChatRequest, /) -> AsyncGenerator[Delta, None]:
+        """Yield the answer in pieces; the last has the usage, as the server counted it.
+
+        Raises:
+            Unsupported: the engine is closed, or the server refuses the request.
+            ConfigError: the server refuses the key.
+            NotFound: the server does not know the model.
+            BudgetExceeded: the prompt is too long, or a limit of the server is reached.
+            BackendError: the server failed, was silent for too long, or reported no usage.
+        """
+        self._refuse(request)
+        usage: Usage | None = None
+        reason: FinishReason | None = None
+        try:
+            async with self._client.stream("POST", "chat/completions", json=self._body(request)) as response:
+                async for chunk in self._chunks(response):
+                    usage = _usage(chunk) or usage
+                    for choice in chunk.get("choices") or ():
+                        reason = _reason(choice) or reason
+                        if (piece := _delta(choice)).text or piece.logprobs:
+                            yield piece
+        except httpx2.TimeoutException as error:
+            raise BackendError(
+                f"{self._config.base_url} was silent for too long", hint="Raise timeout_seconds, or look at the server."
+            ) from error
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            if not self._closed:
+                raise BackendError(
+                    f"{self._config.base_url} cannot be reached: {error}", hint="Check base_url and the server."
+                ) from error
+            reason, usage = "cancelled", Usage()
+        yield self._last(reason, usage)
+
+    async def close(self) -> None:
+        """End running answers as cancelled and close the connections."""
+        self._closed = True
+        for response in list(self._open):
+            await response.aclose()
+        await self._client.aclose()
+
+    async def _chunks(self, response: httpx2.Response) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the events of a response, while `close` knows of it."""
+        self._open.add(response)
+        try:
+            if response.is_error:
+                raise _refused(response.status_code, (await response.aread()).decode("utf-8", "replace"))
+            async for line in response.aiter_lines():
+                if chunk := _chunk(line):
+                    yield chunk
+        finally:
+            self._open.discard(response)
+
+    def _refuse(self, request: ChatRequest) -> None:
+        if self._closed:
+            raise Unsupported("the engine is closed", hint="Open another one.")
+        if not isinstance(request, ChatRequest):
+            raise Unsupported("an upstream engine cannot score", hint="Use the openvino engine.")
+        size = sum(len(message.content.encode()) for message in request.messages)
+        if size > self._config.max_prompt_bytes:
+            raise BudgetExceeded(
+                f"the prompt has {size} bytes, the limit is {self._config.max_prompt_bytes}",
+                hint="Shorten the prompt, or raise max_prompt_bytes.",
+            )
+
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": self._config.model,
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            self._config.limit_field: sampling.max_output_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if sampling.seed is not None:
+            body["seed"] = sampling.seed
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        if sampling.top_logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
+        return body
+
+    def _last(self, reason: FinishReason | None, usage: Usage | None) -> Delta:
+        """Return the last piece and count the request, or raise if the server left something out."""
+        if reason is None:
+            raise BackendError("the upstream server ended the answer in the middle", hint="Ask again.")
+        if usage is None:
+            raise BackendError(
+                "the upstream server reported no usage, so the answer cannot be accounted for",
+                hint="Choose a server that honours stream_options.include_usage.",
+            )
+        self.counters = self.counters.plus(requests=1, total=usage)
+        return Delta(finish_reason=reason, usage=usage)
+
+
+def _chunk(line: str) -> dict[str, Any] | None:
+    """Return the JSON of one line of the event stream, or None for blanks, comments and the end mark."""
+    name, _, value = line.partition(":")
+    if name != "data" or value.strip() in ("", "[DONE]"):
+        return None
+    try:
+        chunk: dict[str, Any] = json.loads(value)
+    except json.JSONDecodeError as error:
+        raise BackendError(f"the upstream server sent no JSON: {value[:200]!r}") from error
+    if "error" in chunk:
+        raise BackendError(f"the upstream server failed: {_message(chunk)}")
+    return chunk
+
+
+def _delta(choice: dict[str, Any]) -> Delta:
+    entries: Iterable[dict[str, Any]] = (choice.get("logprobs") or {}).get("content") or ()
+    logprobs = tuple(
+        TokenLogprob(
+            token=entry["token"],
+            logprob=entry["logprob"],
+            top=tuple((other["token"], other["logprob"]) for other in entry.get("top_logprobs") or ()),
+        )
+        for entry in entries
+    )
+    return Delta(text=(choice.get("delta") or {}).get("content") or "", logprobs=logprobs)
+
+
+def _reason(choice: dict[str, Any]) -> FinishReason | None:
+    word = choice.get("finish_reason")
+    return REASONS.get(word, "stop") if word else None
+
+
+def _usage(chunk: dict[str, Any]) -> Usage | None:
+    told = chunk.get("usage")
+    if not told:
+        return None
+    return Usage(
+        input_tokens=told["prompt_tokens"],
+        output_tokens=told.get("completion_tokens", 0),
+        cached_tokens=(told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+    )
+
+
+def _refused(status: int, body: str) -> BessemerError:
+    """Return the error that an HTTP status of the server stands for."""
+    try:
+        answer = json.loads(body)
+    except json.JSONDecodeError:
+        answer = body
+    said = f"the upstream server said {status}: {_message(answer)}"
+    if status in (401, 403):
+        return ConfigError(said, hint="Check api_key.")
+    if status == 404:
+        return NotFound(said, hint="Check model and base_url.")
+    if status == 413 or "context_length" in body or "maximum context" in body:
+        return BudgetExceeded(said, hint="Shorten the prompt.")
+    if status == 429:
+        return BudgetExceeded(said, hint="Wait, or ask the server's owner for a higher limit.")
+    if status < 500:
+        return Unsupported(said, hint="Change the request, or choose another server.")
+    return BackendError(said, hint="Look at the server's log.")
+
+
+def _message(answer: Any) -> str:
+    error = answer.get("error", answer) if isinstance(answer, dict) else answer
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:500]
+
+
+def open_engine(config: UpstreamConfig) -> UpstreamEngine:
+    """Return an engine over an upstream server; nothing is sent before the first request."""
+    return UpstreamEngine(config)
