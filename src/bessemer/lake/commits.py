@@ -55,19 +55,20 @@ def write_version(
         ConfigError: there are no rows and no schema, or a row does not fit.
         Conflict: the table changed in a way that this write cannot follow.
         BudgetExceeded: no space is left.
+        Any error of `rows`, as it is.
     """
-    with translated(f"write the table '{table}'"):
+    with translated(f"open the table '{table}'"):
         before = open_dataset(place, table)
         if tag and before is not None:
             with place.writing(table):
                 done = _finished(open_dataset(place, table), tag, finish)
             if done is not None:
                 return done
-        append = mode == "append" and before is not None
-        schema = before.schema if append and before is not None else schema
-        fragments, schema = _write_files(place, table, rows, schema, append=append)
-        with place.writing(table):
-            return _commit(place, table, fragments, schema, before if append else None, tag, finish)
+    appended_to = before if mode == "append" else None
+    schema = appended_to.schema if appended_to is not None else schema
+    fragments, schema = _write_files(place, table, rows, schema, append=appended_to is not None)
+    with place.writing(table), translated(f"write the table '{table}'"):
+        return _commit(place, table, fragments, schema, appended_to, tag, finish)
 
 
 def _write_files(
@@ -76,9 +77,10 @@ def _write_files(
     fragments: list[FragmentMetadata] = []
     for chunk in arrow_chunks(rows, schema):
         schema = chunk.schema
-        fragments += write_fragments(
-            chunk, place.uri(table), mode="append" if append else "create", storage_options=place.options()
-        )
+        with translated(f"write the table '{table}'"):
+            # Lance warns on standard error when it overwrites nothing, and refuses to create what exists.
+            mode = "append" if append else "create" if open_dataset(place, table) is None else "overwrite"
+            fragments += write_fragments(chunk, place.uri(table), mode=mode, storage_options=place.options())
     if schema is None:
         raise ConfigError(
             f"the table '{table}' would have no columns: there are no rows", hint="Write at least one row."
@@ -100,7 +102,7 @@ def _commit(
     done = _finished(now, tag, finish) if tag else None
     if done is not None:
         return done
-    _check_files(place, table, fragments)
+    _check_not_swept(place, table, fragments, now, appended_to)
     if appended_to is not None:
         operation: Any = LanceOperation.Append(fragments)
     else:
@@ -111,13 +113,18 @@ def _commit(
     return _finish(dataset, dataset.version, tag, finish)
 
 
-def _check_files(place: Place, table: str, fragments: list[FragmentMetadata]) -> None:
-    """See that an erasure has not swept our files away while we wrote: it cannot tell them from a dead writer's."""
-    if place.local is None:
-        return
-    folder = Path(place.uri(table)) / "data"
-    if not all((folder / file.path).exists() for fragment in fragments for file in fragment.files):
-        raise Conflict(f"the table '{table}' was swept by an erasure while it was written", hint="Try again.")
+def _check_not_swept(
+    place: Place, table: str, fragments: list[FragmentMetadata], now: Any | None, appended_to: Any | None
+) -> None:
+    """See that no erasure came while we wrote: it removes old versions, and files that no version names yet."""
+    gone = False
+    if appended_to is not None and (now is None or now.version != appended_to.version):
+        gone = now is None or appended_to.version not in {entry["version"] for entry in now.versions()}
+    if place.local is not None:
+        folder = Path(place.uri(table)) / "data"
+        gone = gone or not all((folder / file.path).exists() for part in fragments for file in part.files)
+    if gone:
+        raise Conflict(f"the table '{table}' was rewritten by an erasure while it was written", hint="Try again.")
 
 
 def _finish(dataset: Any, first: int, tag: str, finish: Finish) -> int:

@@ -39,7 +39,7 @@ def _translate(error: Exception, doing: str) -> BessemerError:
     said = f"cannot {doing}: {text[:300]}"
     if any(mark in text for mark in _SPACE):
         return BudgetExceeded(said, hint="Free some space there; what was committed before is intact.")
-    if "ommit conflict" in text or "Retryable" in text or "TooMuchWriteContention" in text:
+    if "ommit conflict" in text or "already exists" in text or "Retryable" in text or "TooMuchWriteContention" in text:
         return Conflict(said, hint="Another writer changed the table meanwhile: try again.")
     if "Invalid user input" in text or "Schema error" in text or "parser error" in text:
         return ConfigError(said, hint="Check the names and the condition against the table's columns.")

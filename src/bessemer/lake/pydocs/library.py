@@ -45,15 +45,19 @@ class Public:
     source: str
 
 
-def standard_library(progress: Progress = no_progress) -> list[Public]:
+def standard_library(progress: Progress = no_progress, wanted: frozenset[str] = frozenset()) -> list[Public]:
     """Return the public definitions of the standard library, each name once, sorted by module.
+
+    Args:
+        progress: called for each file.
+        wanted: top-level modules; empty is all.
 
     Raises:
         NotFound: this Python has no source files of its library.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
-    library = _Library(dict(_files(root)))
-    if not library.files:
+    library = _Library(dict(_files(root, wanted)))
+    if not library.files and not wanted:
         raise NotFound(
             f"no source of the standard library in {root}",
             hint="Install the full Python package (this one has compiled files only), or set `stdlib: false`.",
@@ -65,32 +69,37 @@ def standard_library(progress: Progress = no_progress) -> list[Public]:
             continue  # a template or a deliberately broken file: it defines nothing
         progress(done, len(library.files))
     found: dict[str, Public] = {}
-    for public in _all_public(library, root):
+    for public in _all_public(library, root, wanted):
         known = found.setdefault(f"{public.module}:{public.entry.path}", public)
         if public.entry.doc and not known.entry.doc:
             found[f"{public.module}:{public.entry.path}"] = public
     return sorted(found.values(), key=lambda p: (p.module, p.source, p.entry.line, p.entry.path))
 
 
-def _files(root: Path) -> Iterator[tuple[str, Path]]:
+def _files(root: Path, wanted: frozenset[str]) -> Iterator[tuple[str, Path]]:
+    """Yield (module, file); beside the wanted ones those that may define what they re-export."""
     for folder, below, files in os.walk(root):
         below[:] = sorted(name for name in below if name not in _SKIPPED_FOLDERS)
         for file in sorted(files):
             path = Path(folder, file)
             parts = path.relative_to(root).with_suffix("").parts
-            if path.suffix == ".py" and parts[0] in sys.stdlib_module_names and parts[0] not in _SKIPPED_MODULES:
+            top = parts[0]
+            if path.suffix != ".py" or top not in sys.stdlib_module_names or top in _SKIPPED_MODULES:
+                continue
+            if not wanted or top in wanted or top.startswith("_") or _RENAMED.get(top, "").partition(".")[0] in wanted:
                 yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def _all_public(library: _Library, root: Path) -> Iterator[Public]:
+def _all_public(library: _Library, root: Path, wanted: frozenset[str]) -> Iterator[Public]:
     """Yield public definitions: those with a source first, so that the C twin of a name comes second."""
     aliases = _aliases(library)
     for name, tree in library.trees.items():
         source = f"stdlib:{library.files[name].relative_to(root).as_posix()}"
         yield from _named(name, tree.entries, aliases, source)
-    wanted = set(sys.stdlib_module_names) | {module for module, _ in aliases}
-    for name in sorted(wanted - set(library.trees) - _SKIPPED_MODULES):
-        if is_compiled(name) and (not _is_private(name) or any(module == name for module, _ in aliases)):
+    sources = {module for module, _ in aliases}
+    plain = {name for name in wanted or sys.stdlib_module_names if not _is_private(name)}
+    for name in sorted((plain | sources) - set(library.trees) - _SKIPPED_MODULES):
+        if is_compiled(name):
             yield from _named(name, _compiled(library, name), aliases, f"stdlib:{name} (compiled)")
 
 

@@ -73,7 +73,7 @@ def _all(source: PydocsSource, progress: Progress) -> Iterator[Document]:
     wanted = frozenset(source.modules)
     if source.stdlib:
         version = platform.python_version()
-        for public in standard_library(progress):
+        for public in standard_library(progress, wanted):
             if not wanted or public.module.partition(".")[0] in wanted:
                 yield entry_document(public.entry, public.module, public.source, version)
     if source.packages:

@@ -111,7 +111,11 @@ def _around(tag: str) -> tuple[str, str]:
 
 def _tidy(text: str) -> str:
     """Return text with single spaces outside of preformatted blocks and one blank line between blocks."""
-    parts = re.split(r"(\n```\n.*?\n```\n)", text, flags=re.DOTALL)
-    plain = [part if index % 2 else re.sub(r"[ \t]+", " ", part) for index, part in enumerate(parts)]
-    lines = re.sub(r" *\n *(?=\S|\n)", "\n", "".join(plain[:1])) if len(plain) == 1 else "".join(plain)
+    parts = re.split(r"\n(```\n.*?\n```)\n", text, flags=re.DOTALL)
+    tidied = [part if index % 2 else _tidy_lines(part) for index, part in enumerate(parts)]
+    return "\n\n".join(part for part in tidied if part)
+
+
+def _tidy_lines(text: str) -> str:
+    lines = re.sub(r"[ \t]*\n[ \t]*", "\n", re.sub(r"[ \t]+", " ", text))
     return re.sub(r"\n{3,}", "\n\n", lines).strip()

@@ -53,22 +53,24 @@ def passage_documents(parsed: Parsed, raw: Raw, media_type: str) -> Iterator[Doc
 def split_sections(sections: tuple[Section, ...], limit: int) -> list[Section]:
     """Return sections of at most `limit` characters each (0 is no limit: one section), empty ones left out.
 
-    A very short section is joined to the next one below a common heading, its own heading kept as a line.
+    A very short section is joined to the next one under the same heading, their own headings kept as lines.
     """
     full = [section for section in sections if section.text.strip()]
     if not limit:
         text = "\n\n".join(_with_heading(section) for section in full)
         return [Section(_common([section.heading for section in full]), text)] if full else []
-    joined: list[Section] = []
+    joined: list[tuple[tuple[str, ...], Section]] = []  # with the heading that a sister must stand under
     for section in full:
-        last = joined[-1] if joined else None
-        if last and len(last.text.strip()) < _SHORT_CHARACTERS and section.heading[:-1] == last.heading[:-1]:
-            both = f"{_with_heading(last)}\n\n{_with_heading(section)}"
+        parent = section.heading[:-1]
+        if joined and joined[-1][0] == parent and len(joined[-1][1].text.strip()) < _SHORT_CHARACTERS:
+            last = joined[-1][1]
+            before = last.text.strip() if last.heading == parent else _with_heading(last)
+            both = f"{before}\n\n{_with_heading(section)}"
             if len(both) <= limit:
-                joined[-1] = Section(_common([last.heading, section.heading]), both)
+                joined[-1] = (parent, Section(parent, both))
                 continue
-        joined.append(section)
-    return [Section(section.heading, text) for section in joined for text in split_text(section.text, limit)]
+        joined.append((parent, section))
+    return [Section(section.heading, text) for _, section in joined for text in split_text(section.text, limit)]
 
 
 def split_text(text: str, limit: int) -> list[str]:
