@@ -56,10 +56,8 @@ class Step:
         if not re.fullmatch(r"[\w.]+:[\w.]+", self.run):
             raise ConfigError(f"step '{self.name}' runs '{self.run}'", hint="Write it as 'package.module:function'.")
         if self.config is not None and "<locals>" in type(self.config).__qualname__:
-            raise ConfigError(
-                f"the config class of step '{self.name}' is local to a function, so no other process can find it",
-                hint="Define it at the top level of a module.",
-            )
+            told = f"the config class of step '{self.name}' is local to a function, so no other process can find it"
+            raise ConfigError(told, hint="Define it at the top level of a module.")
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -91,19 +89,16 @@ class Step:
         Raises:
             ConfigError: its config class has moved or changed since.
         """
-        rest: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-        }
-        if "config" in rest:
-            path, data = rest["config"]
+        fields: dict[str, Any] = {**values, "needs": tuple(values["needs"]), "code": tuple(values["code"])}
+        if "config" in fields:
+            path, data = fields["config"]
             try:
-                rest["config"] = resolve_name(path).model_validate(data)
+                fields["config"] = resolve_name(path).model_validate(data)
             except (ImportError, AttributeError, ValidationError) as error:
-                raise ConfigError(
-                    f"the config of step '{rest['name']}' cannot be read: {error}",
-                    hint="The code has changed since the flow was submitted: submit it again.",
-                ) from error
-        return cls(**rest)
+                told = f"the config of step '{fields['name']}' cannot be read: {error}"
+                hint = "The code has changed since the flow was submitted: submit it again."
+                raise ConfigError(told, hint=hint) from error
+        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +121,14 @@ class Flow:
                 known = ", ".join(named)
                 raise ConfigError(f"step '{step.name}' needs '{missing[0]}', which is no step", hint=f"Steps: {known}")
         try:
-            order = TopologicalSorter({step.name: step.needs for step in self.steps}).static_order()
-            object.__setattr__(self, "steps", tuple(named[name] for name in order))
+            TopologicalSorter({step.name: step.needs for step in self.steps}).prepare()
         except CycleError as error:
             ring = " -> ".join(error.args[1])
             raise ConfigError(f"steps wait for each other: {ring}", hint="Remove one of these needs.") from error
+        ordered: dict[str, Step] = {}
+        for step in self.steps:
+            _place(step, named, ordered)
+        object.__setattr__(self, "steps", tuple(ordered.values()))
 
     def dump(self) -> str:
         """Return the flow as canonical JSON text."""
@@ -141,6 +139,14 @@ class Flow:
         """Return the flow that `dump` wrote."""
         values = json.loads(text)
         return cls(values["name"], tuple(Step.load(step) for step in values["steps"]))
+
+
+def _place(step: Step, named: Mapping[str, Step], ordered: dict[str, Step]) -> None:
+    """Put a step behind what it needs; otherwise the declared order stays: the author knows what fails early."""
+    for name in step.needs:
+        if name not in ordered:
+            _place(named[name], named, ordered)
+    ordered[step.name] = step
 
 
 def code_version(modules: tuple[str, ...]) -> str:
