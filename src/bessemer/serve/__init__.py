@@ -1,11 +1,20 @@
-"""The gateway: OpenAI's wire over any Engine, keys, limits, and a booked entry for every answer.
+"""The gateway: models on OpenAI's wire, with keys, limits, and a metered entry for every answer.
 
-Owns HTTP. Knows neither how a model computes nor what a joule costs: engines and the meter are handed in. Importing
-this package loads no web framework.
+Owns HTTP, keys and projects. Knows no way in which a model computes and no price. Importing this package loads no
+web server.
 """
 
 from bessemer.serve.config import GatewayConfig
-from bessemer.serve.keys import Key, KeyStore
-from bessemer.serve.running import check_port, create_app, run_gateway
+from bessemer.serve.gateway import create_app, run_gateway
+from bessemer.serve.keys import Key, KeyRefusal, KeyStore
+from bessemer.serve.sockets import check_port
 
-__all__ = ["GatewayConfig", "Key", "KeyStore", "check_port", "create_app", "run_gateway"]
+__all__ = [
+    "GatewayConfig",
+    "Key",
+    "KeyRefusal",
+    "KeyStore",
+    "check_port",
+    "create_app",
+    "run_gateway",
+]

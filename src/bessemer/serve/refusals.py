@@ -65,7 +65,9 @@ TOO_SLOW = Refusal(504, "The answer took longer than the gateway allows.", "time
 
 def failed(request_id: str) -> Refusal:
     """Return the refusal for a failure in here: nothing of its inside, and the id under which the log knows it."""
-    return Refusal(500, f"The gateway or its engine failed. Request: {request_id}", "internal_error", None, "server_error")
+    return Refusal(
+        500, f"The gateway or its engine failed. Request: {request_id}", "internal_error", None, "server_error"
+    )
 
 
 def too_large(limit_bytes: int) -> Refusal:
@@ -102,7 +104,9 @@ def of_validation(error: ValidationError, model: type[BaseModel]) -> Refusal:
     item: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
     kind, param = item["type"], _path(item["loc"])
     if kind == "json_invalid":
-        return Refusal(400, f"The request is not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}", "invalid_json")
+        return Refusal(
+            400, f"The request is not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}", "invalid_json"
+        )
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(param, model.model_fields, n=1) if len(item["loc"]) == 1 else []
         advice = f" Did you mean '{near[0]}'?" if near else ""

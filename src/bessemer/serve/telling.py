@@ -25,7 +25,7 @@ _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
 class _Told(BaseModel):
-    model_config = ConfigDict(frozen=True, validate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
 
 class TopLogprob(_Told):
@@ -55,7 +55,7 @@ class Energy(_Told):
     joules: float
     joules_low: float
     joules_high: float
-    energy_class: EnergyClass = Field(alias="class")
+    energy_class: EnergyClass = Field(serialization_alias="class")
     boundary: Boundary
     source: str
 
@@ -136,18 +136,11 @@ class ChatCompletion(_Told):
     system_fingerprint: None = None
 
 
-class ChunkDelta(_Told):
-    """What a chunk adds to the answer."""
-
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-
-
 class ChunkChoice(_Told):
-    """A piece of the one answer."""
+    """A piece of the one answer; `delta` has `role` in the first, `content` in those after it, nothing in the last."""
 
     index: int = 0
-    delta: ChunkDelta
+    delta: dict[Literal["role", "content"], str]
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
 
@@ -205,9 +198,7 @@ def logprobs_of(tokens: Iterable[TokenLogprob]) -> Logprobs:
 
 
 def _top(token: str, logprob: float) -> TopLogprob:
-    return TopLogprob(
-        token=token, logprob=max(logprob, _LOWEST_LOGPROB), bytes=list(token.encode("utf-8", "replace"))
-    )
+    return TopLogprob(token=token, logprob=max(logprob, _LOWEST_LOGPROB), bytes=list(token.encode("utf-8", "replace")))
 
 
 class Teller:
@@ -227,18 +218,18 @@ class Teller:
 
     def first(self) -> bytes:
         """Return the event that begins a stream."""
-        return self._chunk([ChunkChoice(delta=ChunkDelta(role="assistant", content=""))])
+        return self._chunk([ChunkChoice(delta={"role": "assistant", "content": ""})])
 
     def piece(self, piece: Delta) -> bytes:
         """Return the event for a piece, or nothing for one that adds nothing."""
         if not piece.text and not piece.logprobs:
             return b""
         logprobs = logprobs_of(piece.logprobs) if self._with_logprobs else None
-        return self._chunk([ChunkChoice(delta=ChunkDelta(content=piece.text), logprobs=logprobs)])
+        return self._chunk([ChunkChoice(delta={"content": piece.text}, logprobs=logprobs)])
 
     def last(self, finish_reason: str, entry: Entry) -> bytes:
         """Return the events that end a stream."""
-        end = self._chunk([ChunkChoice(delta=ChunkDelta(), finish_reason=finish_reason)])
+        end = self._chunk([ChunkChoice(delta={}, finish_reason=finish_reason)])
         usage = self._chunk([], ToldUsage.of(entry)) if self._with_usage else b""
         return end + usage + DONE
 

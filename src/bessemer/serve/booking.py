@@ -1,0 +1,95 @@
+"""Meters a request: begun once, booked once, however it ends.
+
+The meter reads sensors and waits for the disk, so it is called in threads; a span that was begun is booked even when
+the task that began it is cancelled meanwhile.
+
+Owns the tie between a request's end and its entry. Knows no wire and no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from typing import ParamSpec, TypeVar
+
+from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
+from bessemer.core.protocols import Meter
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Span:
+    """What a request has used so far.
+
+    Attributes:
+        usage: as the engine last reported it; of a cancelled answer this is what is booked.
+    """
+
+    def __init__(self, bookkeeper: Bookkeeper, handle: str) -> None:
+        self._bookkeeper = bookkeeper
+        self._handle = handle
+        self._booked = False
+        self.usage = Usage()
+
+    async def book(self, status: EntryStatus) -> Entry:
+        """Return the entry when it is on disk.
+
+        Raises:
+            BackendError: the disk refused.
+        """
+        self._booked = True
+        keeper = self._bookkeeper
+        return await _settled(keeper.call(keeper.meter.stop, self._handle, self.usage, status))
+
+    async def book_unless_booked(self, status: EntryStatus) -> None:
+        """Book an answer that did not come to its end."""
+        if not self._booked:
+            await self.book(status)
+
+
+class Bookkeeper:
+    """Calls a meter off the event loop.
+
+    Args:
+        meter: books the entries.
+        threads: as many calls as these wait for the disk together, which a journal can then serve with one write.
+    """
+
+    def __init__(self, meter: Meter, threads: Executor) -> None:
+        self.meter = meter
+        self._threads = threads
+
+    @asynccontextmanager
+    async def span(self, subject: Subject) -> AsyncIterator[Span]:
+        """Meter a block. Unless it booked the span itself, it is booked as cancelled or as an error."""
+        begun = self.call(self.meter.start, subject)
+        try:
+            span = Span(self, await _settled(begun))
+        except asyncio.CancelledError:
+            await Span(self, begun.result()).book("cancelled")
+            raise
+        try:
+            yield span
+        except asyncio.CancelledError:
+            await span.book_unless_booked("cancelled")
+            raise
+        except BaseException:
+            await span.book_unless_booked("error")
+            raise
+        await span.book_unless_booked("error")  # the block forgot: its answer cannot have left whole
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Return the future of a call in a thread."""
+        return asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
+
+
+async def _settled(future: asyncio.Future[T]) -> T:
+    """Return the result of a future. When cancelled meanwhile, wait for its end all the same, then be cancelled."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise

@@ -1,0 +1,70 @@
+"""The gateway's front door: makes the application and runs it, and says what to install if the web server is missing.
+
+Owns nothing but the door, which is light to import; behind it are `app` and `server`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from bessemer.core.errors import MissingDependency
+from bessemer.core.nouns import ChatRequest, Completion, Delta
+from bessemer.core.protocols import Engine, Meter
+from bessemer.serve.config import GatewayConfig
+from bessemer.serve.keys import KeyStore
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+
+def create_app(
+    config: GatewayConfig,
+    engines: Mapping[str, Engine[ChatRequest, Completion, Delta]],
+    keys: KeyStore,
+    meter: Meter,
+    name: str = "Bessemer",
+    clock: Callable[[], float] = time.time,
+) -> Starlette:
+    """Return the gateway as an ASGI application, for `run_gateway`. Engines, keys and meter stay the caller's to close.
+
+    Args:
+        config: limits and where to listen.
+        engines: by the model names that clients use.
+        keys: who may come in.
+        meter: books every answer before its last byte leaves.
+        name: of the factory, for the page at ``/``.
+        clock: gives Unix seconds.
+
+    Raises:
+        MissingDependency: starlette is not installed.
+    """
+    app: Starlette = _behind("app").build_app(config, engines, keys, meter, name, clock)
+    return app
+
+
+def run_gateway(app: Starlette, config: GatewayConfig, ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; then take nothing new, let running answers end within the grace, and return.
+
+    Args:
+        app: from `create_app`; runs once.
+        config: where to listen.
+        ready: called once with the URL when requests are answered.
+
+    Raises:
+        Conflict: the port is in use.
+        ConfigError: the address cannot be listened on.
+        MissingDependency: uvicorn is not installed.
+    """
+    _behind("server").GatewayServer(app, config).run(ready)
+
+
+def _behind(module: str) -> Any:
+    try:
+        return import_module(f"bessemer.serve.{module}")
+    except ModuleNotFoundError as error:
+        if error.name in ("starlette", "uvicorn"):
+            raise MissingDependency(error.name, extra="serve") from error
+        raise

@@ -1,0 +1,112 @@
+"""Requests under way: how many there may be, and what ends one before its answer does.
+
+A visit can be ended by its client going away, by its time running out and by the gateway stopping. All three cancel
+the task that works on it; what was open in it (the engine's stream, the meter's span) is closed on the way out.
+
+Owns the count and the reasons. Knows no wire and no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.types import Receive
+
+from bessemer.serve.refusals import CLIENT_GONE, STOPPING, TOO_MANY, TOO_SLOW, Refusal, Refused
+
+_LAST_WORDS_SECONDS = 5.0
+"""How long ended visits may take to book what they used and to say so."""
+
+
+class Visit:
+    """One request under way, in the task that works on it."""
+
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self._task = task
+        self.ended: Refusal | None = None
+
+    def end(self, why: Refusal) -> None:
+        """Cancel the work; the first reason counts."""
+        if self.ended is None:
+            self.ended = why
+            self._task.cancel()
+
+    @contextmanager
+    def watched(self, receive: Receive, seconds: float) -> Iterator[None]:
+        """End the visit when its client goes away or its time runs out. The request's body must have been read."""
+        watcher = asyncio.create_task(self._wait_until_gone(receive))
+        timer = asyncio.get_running_loop().call_later(seconds, self.end, TOO_SLOW)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            watcher.cancel()
+
+    async def _wait_until_gone(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.end(CLIENT_GONE)
+
+
+class Traffic:
+    """All visits.
+
+    Attributes:
+        stopping: no more visits are taken.
+    """
+
+    def __init__(self, max_concurrent_requests: int) -> None:
+        self._limit = max_concurrent_requests
+        self._visits: set[Visit] = set()
+        self._none = asyncio.Event()
+        self._none.set()
+        self.stopping = False
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    @contextmanager
+    def visit(self) -> Iterator[Visit]:
+        """Take in the request that the current task works on.
+
+        Raises:
+            Refused: there are too many, the gateway is stopping, or something ended this visit.
+        """
+        if self.stopping:
+            raise Refused(STOPPING)
+        if len(self._visits) >= self._limit:
+            raise Refused(TOO_MANY)
+        task = asyncio.current_task()
+        assert task is not None, "visits are made by tasks"
+        visit = Visit(task)
+        self._visits.add(visit)
+        self._none.clear()
+        try:
+            yield visit
+        except asyncio.CancelledError:
+            if visit.ended is None:
+                raise  # somebody else cancelled the task
+            task.uncancel()
+            raise Refused(visit.ended) from None
+        finally:
+            self._visits.discard(visit)
+            if not self._visits:
+                self._none.set()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no more visits; return when all are over. Those that take longer than the grace are ended."""
+        self.stopping = True
+        if await self._quiet_within(grace_seconds):
+            return
+        for visit in list(self._visits):
+            visit.end(STOPPING)
+        await self._quiet_within(_LAST_WORDS_SECONDS)
+
+    async def _quiet_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._none.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
