@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+import pytest
+
 FILE_LINES, FILE_LINES_AT_MOST = 400, 600
 BODY_LINES, BODY_LINES_AT_MOST = 40, 60
 ARGUMENTS = 7
@@ -71,20 +73,23 @@ def own_bases(sources) -> dict[str, list[str]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def bases(sources) -> dict[str, list[str]]:
+    return own_bases(sources)
+
+
 def depth(name: str, bases: dict[str, list[str]]) -> int:
     """Return how many steps it is to the topmost of our own classes that a class derives from."""
     return max((1 + depth(base, bases) for base in bases[name]), default=0)
 
 
-def test_inheritance(sources, keeps) -> None:
-    bases = own_bases(sources)
+def test_inheritance(bases, keeps) -> None:
     assert depth("bessemer.evals.gate.BetterThan", bases) == 1, "the law sees our classes"
     depths = {name: depth(name, bases) for name in bases}
     keeps("inheritance", {name: steps for name, steps in depths.items() if steps > DEPTH})
 
 
-def test_configs_are_small_and_have_defaults(sources, keeps) -> None:
-    bases = own_bases(sources)
+def test_configs_are_small_and_have_defaults(sources, bases, keeps) -> None:
     large, bare = {}, {}
     for source in sources:
         for name, node in source.classes():
@@ -110,8 +115,7 @@ def test_protocols_are_small(sources, keeps) -> None:
     keeps("protocol_methods", breaches)
 
 
-def test_one_tree_of_errors(sources, keeps) -> None:
-    bases = own_bases(sources)
+def test_one_tree_of_errors(bases, keeps) -> None:
 
     def is_error(name: str) -> bool:
         return name == "bessemer.core.errors.BessemerError" or any(is_error(base) for base in bases[name])
