@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from bessemer.core.errors import BessemerError, ConfigError, NotFound
@@ -155,7 +156,8 @@ def write_whole(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         waiting.replace(path)
     except OSError as error:
-        waiting.unlink(missing_ok=True)
+        with suppress(OSError):
+            waiting.unlink(missing_ok=True)
         raise BessemerError(
             f"{path} cannot be written: {error.strerror}", hint="Free some space or check the permissions."
         ) from error

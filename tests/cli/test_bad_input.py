@@ -1,0 +1,111 @@
+"""Bad input gets one clear error that says what to do, a non-zero exit status, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GOOD = "name: mine\nsize: tiny\nsources:\n  - {kind: folder, path: docs}\n"
+
+
+def call(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bessemer.cli", *words],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "BESSEMER_HOME": str(folder / "state"), "HF_HUB_OFFLINE": "1", **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert done.stderr.count("error ") == 1
+    assert "what to do:" in done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "factory.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def test_a_missing_factory(tmp_path: Path) -> None:
+    refused(call(tmp_path, "run", "none.yaml"), "none.yaml", "bessemer init")
+
+
+def test_a_missing_source(folder: Path) -> None:
+    refused(call(folder, "run", "factory.yaml"), "docs")
+
+
+def test_an_empty_folder(folder: Path) -> None:
+    (folder / "docs").mkdir()
+    refused(call(folder, "run", "factory.yaml"), "docs")
+
+
+def test_a_folder_with_nothing_to_learn_from(folder: Path) -> None:
+    (folder / "docs").mkdir()
+    (folder / "docs" / "only.bin").write_bytes(bytes(range(256)) * 64)
+    refused(call(folder, "run", "factory.yaml"), "binary")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (GOOD + "prodct: {}\n", ("line 5", "did you mean 'product'")),
+        (GOOD + "product: [\n", ("not valid YAML", "line")),
+    ],
+)
+def test_a_malformed_factory(tmp_path: Path, text: str, words: tuple[str, ...]) -> None:
+    (tmp_path / "factory.yaml").write_text(text)
+    refused(call(tmp_path, "run", "factory.yaml"), *words)
+
+
+def test_an_unknown_base_model(folder: Path) -> None:
+    (folder / "docs").mkdir()
+    for name in ("a", "b", "c", "d", "e", "f", "g", "h"):
+        words = " ".join(f"The {name}{i} part of this document says something of its own about {i}." for i in range(9))
+        (folder / "docs" / f"{name}.md").write_text(f"# {name}\n\n{words}\n")
+    (folder / "factory.yaml").write_text(GOOD + "product: {kind: llm, base: no/such-model}\n")
+    refused(call(folder, "run", "factory.yaml"), "no/such-model")
+
+
+def test_an_unknown_verb_or_option(tmp_path: Path) -> None:
+    assert call(tmp_path, "rnu").returncode == 2
+    assert call(tmp_path, "run", "--no-such").returncode == 2
+
+
+def test_chat_without_a_gateway(tmp_path: Path) -> None:
+    refused(call(tmp_path, "chat", "-m", "hello"), "no gateway runs", "bessemer up")
+
+
+def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    refused(call(tmp_path, "status", BESSEMER_HOME=str(tmp_path / "file")), "BESSEMER_HOME")
+
+
+def test_an_error_is_one_json_value_when_asked(tmp_path: Path) -> None:
+    done = call(tmp_path, "run", "none.yaml", "--json")
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "not_found"
+    assert error["hint"]
+
+
+def test_init_does_not_write_over_a_factory(folder: Path) -> None:
+    refused(call(folder, "init", "."), "exists already")
+    assert (folder / "factory.yaml").read_text() == GOOD
+
+
+def test_a_key_for_no_project(tmp_path: Path) -> None:
+    refused(call(tmp_path, "keys", "create", "--project", "two words"), "project name")

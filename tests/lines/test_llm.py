@@ -1,0 +1,156 @@
+"""The language model's line on a person's own folder, end to end, with the packaged base model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from bessemer.core.nouns import EnergyClass
+from bessemer.products.receipt import Receipt
+
+from .conftest import GATE, Line, Ran
+
+DOWN_FROM_TRAIN = {"train", "merge", "compile", "evaluate", "gate", "speed"}
+
+
+def test_the_receipt_says_what_went_in_and_what_came_out(line: Line, receipt: Receipt) -> None:
+    documents = receipt.documents
+    assert documents.documents == documents.kept + sum(documents.dropped.values())
+    assert {"binary", "duplicate"} <= set(documents.dropped)
+    assert documents.examples_train > 0
+    assert documents.groups_heldout > 0
+    assert receipt.training.tokens > 0
+    assert len(receipt.training.curve) == receipt.training.steps
+    assert {m.metric for m in receipt.metrics} == {"exact_match", "token_f1", "bits_per_byte"}
+    assert all(m.after_low <= m.after <= m.after_high for m in receipt.metrics)
+    assert receipt.deployed
+    assert [s.streams for s in receipt.speed.lines] == [1, 4]
+    folder = line.home / "runs" / receipt.run
+    assert Receipt.model_validate_json((folder / "receipt.json").read_text()) == receipt
+    assert "token_f1" in (folder / "receipt.html").read_text()
+
+
+def test_every_stage_has_joules_grams_and_money_with_provenance(receipt: Receipt) -> None:
+    for stage in receipt.stages:
+        assert stage.bill is not None, stage.step
+        measured = stage.bill.measurement
+        assert 0 < measured.joules_low <= measured.joules <= measured.joules_high
+        assert measured.energy_class in EnergyClass
+        assert measured.source
+        assert stage.bill.carbon.source
+    assert receipt.total is not None
+    assert receipt.total.measurement.joules == sum(s.bill.measurement.joules for s in receipt.stages if s.bill)
+    assert receipt.serving is not None
+    assert receipt.serving.per_1000_tokens.measurement.joules > 0
+    assert receipt.serving.charge.micros > 0
+
+
+def test_the_lineage_leads_from_the_served_model_to_the_sources(receipt: Receipt) -> None:
+    links = {link.key: link for link in receipt.lineage}
+    served, seen = receipt.lineage[0], set()
+    assert served.step == "compile"
+    waiting = [served.key]
+    while waiting:
+        key = waiting.pop()
+        seen.add(links[key].step)
+        waiting += links[key].made_from
+    assert {"compile", "merge", "train", "base", "pairs", "curate", "ingest"} == seen
+    ingest = next(link for link in receipt.lineage if link.step == "ingest")
+    assert "documents" in ingest.what
+
+
+def test_held_out_groups_are_in_no_training_example(line: Line, receipt: Receipt) -> None:
+    from bessemer.lake import open_lake
+
+    rows = open_lake(str(line.home / "lake")).get("tools.examples")
+    groups = {split: {row["group"] for row in rows if row["split"] == split} for split in ("train", "heldout")}
+    assert groups["train"]
+    assert groups["heldout"]
+    assert not groups["train"] & groups["heldout"]
+
+
+def test_a_second_run_finds_everything_in_the_cache(line: Line, receipt: Receipt, ran: Ran) -> None:
+    again = line.run()
+    assert ran(again) == set()
+    assert again.metrics == receipt.metrics
+    assert [s.bill for s in again.stages] == [s.bill for s in receipt.stages]
+
+
+def test_a_changed_gate_runs_the_gate_alone_and_a_failed_one_keeps_what_is_deployed(
+    line: Line, receipt: Receipt, ran: Ran
+) -> None:
+    deployed = line.json("status")["deployments"]
+    strict = line.declare("strict", gate=GATE.replace("0.0", "1.0")).run(status=3)
+    assert ran(strict) == {"gate"}
+    assert not strict.deployed
+    assert not strict.verdict.passed
+    assert line.json("status")["deployments"] == deployed
+
+
+def test_a_dropped_document_is_listed_with_its_reason(line: Line, receipt: Receipt) -> None:
+    listed = line.json("documents", "tools", "--dropped")["documents"]
+    assert {Path(d["source"]).name for d in listed if d["dropped"].startswith("binary")} == {"photo.md"}
+    assert len(listed) == sum(receipt.documents.dropped.values())
+
+
+def test_training_that_is_killed_goes_on_and_gives_the_same_weights(line: Line, receipt: Receipt, ran: Ran) -> None:
+    """Kill the whole process group with SIGKILL after the first checkpoint, run again, compare with a run in peace."""
+    train = "  train: {max_tokens: 3000, batch_tokens: 512, checkpoint_steps: 1, seed: 7}\n"
+    killed = line.declare("killed", train=train)
+    checkpoints = line.home / "artifacts" / "checkpoints"
+    process = subprocess.Popen(
+        killed.command("run", str(killed.factory)),
+        env=killed.environment,
+        cwd=killed.factory.parent,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while not any(checkpoints.glob("*/*")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert any(checkpoints.glob("*/*")), "it was killed before its first checkpoint, or after its last"
+    resumed = killed.run()
+    assert ran(resumed) == DOWN_FROM_TRAIN
+    resumed_weights = weights(killed, resumed)
+    assert resumed_weights != weights(line, receipt)
+
+    forget(killed, resumed)
+    peaceful = killed.run()
+    assert "train" in ran(peaceful)
+    assert weights(killed, peaceful) == resumed_weights
+
+
+def weights(line: Line, receipt: Receipt) -> str:
+    """Return the digest of the adapter that a run trained."""
+    key = next(link.key for link in receipt.lineage if link.step == "train")
+    found = [*(line.home / "artifacts" / "published").glob(f"{key}-*/adapter/adapter_model.safetensors")]
+    assert len(found) == 1
+    return hashlib.sha256(found[0].read_bytes()).hexdigest()
+
+
+def forget(line: Line, receipt: Receipt) -> None:
+    """Damage the result of training, so that the next run does it again."""
+    key = next(link.key for link in receipt.lineage if link.step == "train")
+    for path in (line.home / "artifacts" / "published").glob(f"{key}-*/adapter/adapter_model.safetensors"):
+        path.unlink()
+
+
+def test_erasing_a_document_takes_it_out_of_the_next_model(line: Line, receipt: Receipt, ran: Ran) -> None:
+    listed = line.json("documents", "tools", "--limit", "100")["documents"]
+    anvil = next(d for d in listed if "anvil" in d["source"] and not d["dropped"])
+    same_file = [d["id"] for d in listed if d["source"].split("#")[0] == anvil["source"].split("#")[0]]
+    assert line.json("erase", *same_file)
+    held = b"".join(path.read_bytes() for path in (line.home / "lake").rglob("*") if path.is_file())
+    assert b"struck with a hammer" not in held
+    after = line.run()
+    assert "ingest" in ran(after)
+    assert after.documents.dropped["erased"] == len(same_file)
+    held = b"".join(path.read_bytes() for path in (line.home / "lake").rglob("*") if path.is_file())
+    assert b"struck with a hammer" not in held

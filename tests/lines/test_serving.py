@@ -1,0 +1,113 @@
+"""A model that passed its gate, served and used by the unmodified official client."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import openai
+import pytest
+
+from bessemer.products.receipt import Receipt
+
+from .conftest import Line
+
+
+@dataclass(frozen=True)
+class Up:
+    """A gateway that `bessemer up` runs."""
+
+    url: str
+    key: str
+    process: subprocess.Popen[str]
+
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def up(line: Line, receipt: Receipt) -> Iterator[Up]:
+    process = subprocess.Popen(
+        line.command("up", str(line.factory), "--port", "0", "--json"),
+        env=line.environment,
+        cwd=line.factory.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = json.loads(process.stdout.readline())
+    yield Up(said["url"], said["key"], process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    process.stdout.close()
+    assert line.json("status")["gateway"] is None
+
+
+def test_the_official_client_gets_an_answer_whole_and_streamed(up: Up, line: Line) -> None:
+    with up.client() as client:
+        assert [model.id for model in client.models.list()] == ["tools"]
+        ask = [{"role": "user", "content": "What is a lantern?"}]
+        whole = client.chat.completions.create(model="tools", messages=ask, temperature=0, max_tokens=24)
+        pieces = list(
+            client.chat.completions.create(
+                model="tools",
+                messages=ask,
+                temperature=0,
+                max_tokens=24,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+        )
+    text = "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices)
+    assert whole.choices[0].message.content
+    assert text
+    assert pieces[-1].usage is not None
+    assert pieces[-1].usage.completion_tokens > 0
+    assert whole.usage is not None
+    assert whole.usage.model_extra is not None
+    assert whole.usage.model_extra["energy"]["joules"] > 0
+    rows = [row for row in line.json("usage", "--project", "default") if row["what"] == "requests"]
+    assert rows[0]["entries"] == 2
+    assert rows[0]["output_tokens"] == whole.usage.completion_tokens + pieces[-1].usage.completion_tokens
+
+
+def test_the_model_reads_the_page_that_the_question_is_about(up: Up) -> None:
+    with up.client() as client:
+        asked = client.chat.completions.create(
+            model="tools", messages=[{"role": "user", "content": "What is a sextant made of?"}], max_tokens=8
+        )
+    assert asked.usage is not None
+    assert asked.usage.prompt_tokens > 40, "the passage was not put before the question"
+
+
+def test_chat_asks_the_running_gateway(up: Up, line: Line) -> None:
+    answer = line.json("chat", "-m", "What is a kiln?")
+    assert answer["text"]
+    assert answer["usage"]["output_tokens"] > 0
+    shown = line.call("chat", "-m", "What is a kiln?").stdout
+    assert "tokens" in shown
+
+
+def test_a_new_key_works_until_it_is_revoked(up: Up, line: Line) -> None:
+    made = line.json("keys", "create", "--project", "shop")
+    with openai.OpenAI(base_url=f"{up.url}/v1", api_key=made["key"], max_retries=0) as client:
+        assert client.models.list().data
+        line.call("keys", "revoke", made["id"])
+        with pytest.raises(openai.AuthenticationError):
+            client.models.list()
+    assert made["key"] not in (line.home / "keys.sqlite").read_bytes().decode("latin-1")
+
+
+def test_a_port_in_use_is_said_before_the_line_runs(up: Up, line: Line) -> None:
+    port = up.url.rsplit(":", 1)[1]
+    said = line.json("up", str(line.factory), "--port", port, status=1)["error"]
+    assert "in use" in said["message"]
+    assert "--port" in said["hint"]
+
+
+def test_status_names_the_gateway(up: Up, line: Line) -> None:
+    assert line.json("status")["gateway"]["url"] == up.url
