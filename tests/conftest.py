@@ -1,4 +1,4 @@
-"""What several rooms' tests share: the two databases that flow runs on, each test in an empty one."""
+"""What several rooms' tests share: databases for flow, a real small model, a server on the loopback."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,3 +83,48 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(PROGRAMS))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROGRAMS), *filter(None, sys.path)]))
     return PROGRAMS
+
+
+@pytest.fixture(scope="session")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the packaged base model as a folder: the one that BESSEMER_TEST_BASE names, or a fresh import."""
+    if folder := os.environ.get("BESSEMER_TEST_BASE"):
+        return Path(folder)
+    from bessemer.models.base import import_base
+
+    folder_made = tmp_path_factory.mktemp("base") / "model"
+    import_base("smollm2-135m-instruct", folder_made)
+    return folder_made
+
+
+@pytest.fixture(scope="session")
+def compiled_model(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the packaged base model compiled with int8 weights, for the embedded engine."""
+    from bessemer.infer import compile_model
+
+    out = tmp_path_factory.mktemp("compiled") / "engine"
+    compile_model(base_model, out)
+    return out
+
+
+@contextmanager
+def _serve(app: Any) -> Iterator[str]:
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def serve_app() -> Callable[[Any], AbstractContextManager[str]]:
+    """Give what serves an ASGI app on a free port of the loopback within a `with` block, which gets the URL."""
+    return _serve

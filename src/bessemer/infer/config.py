@@ -38,7 +38,7 @@ class OpenVinoConfig(Config):
         step_tokens: most tokens in one step of the batch. Smaller steps let running answers go on more smoothly while
             a long prompt is read; larger ones read it faster.
         prefix_caching: keep keys and values of earlier prompts, so that a conversation's next turn, or a shared
-            system prompt, is not read again.
+            system prompt, is not read again. Such an engine cannot score: what is not read has no likelihood.
         open_timeout_seconds: how long loading the model may take.
     """
 
@@ -50,7 +50,7 @@ class OpenVinoConfig(Config):
     max_streams: Annotated[int, Field(ge=1, le=4096)] = 64
     kv_cache_bytes: Annotated[int, Field(ge=1 << 24)] = 1 << 30
     step_tokens: Annotated[int, Field(ge=32, le=65536)] = 512
-    prefix_caching: bool = True
+    prefix_caching: bool = False
     open_timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import openvino_genai as genai
 
-from bessemer.core.errors import BessemerError, BudgetExceeded, Unsupported
+from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, Unsupported
 from bessemer.core.nouns import ChatRequest, Delta, FinishReason, ScoreRequest, ScoreResult, TokenLogprob, Usage
 from bessemer.infer.config import OpenVinoConfig
 from bessemer.infer.messages import Ready
@@ -208,12 +208,11 @@ class ScoreJob:
         while self._handle.can_read():
             for output in self._handle.read().values():
                 self._logprobs += output.generated_log_probs
-        if len(self._logprobs) < self._tokens:
-            if self._handle.get_status() != genai.GenerationStatus.IGNORED:
-                return None
-            self.finished = True
-            return BudgetExceeded("the KV cache is full", hint="Raise kv_cache_bytes or lower max_streams.")
+        if len(self._logprobs) < self._tokens and self._handle.get_status() == genai.GenerationStatus.RUNNING:
+            return None
         self.finished = True
+        if len(self._logprobs) != self._tokens:
+            return BackendError(f"{len(self._logprobs)} of {self._tokens} tokens were scored: the KV cache is full?")
         # The first token has no likelihood; the pipeline puts 1.0 in its place.
         return ScoreResult(
             logprob_sum=sum(self._logprobs[1:]),

@@ -62,14 +62,15 @@ class OpenVinoEngine:
     """Serves a compiled model with continuous batching: overlapping calls share each step.
 
     Attributes:
+        capabilities: ``score`` only without prefix caching.
         context_tokens: most tokens of prompt and answer together.
         process_id: of the worker, for whoever measures what it uses.
     """
 
-    capabilities = frozenset({"chat", "stream", "stop", "seed", "logprobs", "score", "batch"})
-
     def __init__(self, config: OpenVinoConfig, clock: Callable[[], float] = time.perf_counter) -> None:
         self.name = config.name
+        can = {"chat", "stream", "stop", "seed", "logprobs", "batch"}
+        self.capabilities = frozenset(can if config.prefix_caching else can | {"score"})
         self._clock = clock
         self._ids = itertools.count(1)
         self._calls: dict[int, _Call] = {}
@@ -101,6 +102,8 @@ class OpenVinoEngine:
         """
         if isinstance(request, ChatRequest):
             return await complete(self.stream(request), self._clock)
+        if "score" not in self.capabilities:
+            raise Unsupported("an engine with prefix caching cannot score", hint="Open one with prefix_caching off.")
         async with contextlib.aclosing(self._ask(request)) as replies:
             async for reply in replies:
                 if isinstance(reply, ScoreResult):
