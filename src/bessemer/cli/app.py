@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from bessemer import __version__
@@ -19,7 +18,12 @@ from bessemer.cli.output import emit, err, fail, out, write_json
 from bessemer.cli.progress import shown
 from bessemer.core.errors import BessemerError, Cancelled, ConfigError
 
+if TYPE_CHECKING:
+    from bessemer.products.factory import Factory
+    from bessemer.products.receipt import Receipt
+
 GATE_FAILED = 3
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="bessemer",
@@ -50,7 +54,7 @@ def run(factory: Where = None, named: Named = None, as_json: Json = False) -> No
     home = environment.home()
     config, base = load_factory(_one(factory, named))
     with shown(err) as sink:
-        receipt = Factory(config, base, home, sink).run()
+        receipt = _run(Factory(config, base, home, sink))
     emit(receipt, as_json, lambda: draw_receipt(receipt))
     if not as_json:
         err.print(f"[dim]also written to {home.receipt(receipt.run) / 'receipt.html'}[/]", soft_wrap=True)
@@ -77,7 +81,7 @@ def up(
     home = environment.home()
     with shown(err) as sink:
         made = Factory(config, base, home, sink)
-        receipt = made.run()
+        receipt = _run(made)
     if not receipt.deployed:
         for outcome in receipt.verdict.outcomes:
             err.print(("passed: " if outcome.passed else "failed: ") + outcome.sentence, soft_wrap=True)
@@ -157,17 +161,18 @@ def run_app() -> None:
     environment.quiet_libraries()
     as_json = "--json" in sys.argv
     try:
-        app(standalone_mode=False)
+        app()
     except BessemerError as error:
-        fail(error, as_json, 130 if isinstance(error, Cancelled) else 1)
-    except click.ClickException as error:
-        error.show()
-        raise SystemExit(error.exit_code) from error
-    except (click.Abort, KeyboardInterrupt) as error:
-        err.print("stopped; `bessemer run` goes on where it was")
-        raise SystemExit(130) from error
+        fail(error, as_json, INTERRUPTED if isinstance(error, Cancelled) else 1)
     except OSError as error:
         fail(BessemerError(f"{error.strerror or error}: {error.filename or ''}", hint=_space_hint(error)), as_json)
+
+
+def _run(made: Factory) -> Receipt:
+    try:
+        return made.run()
+    except KeyboardInterrupt as error:
+        raise Cancelled("stopped", hint="`bessemer run` goes on where it was.") from error
 
 
 def _space_hint(error: OSError) -> str:
