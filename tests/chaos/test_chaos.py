@@ -110,7 +110,7 @@ def test_whatever_is_killed_each_key_is_published_once(database_url, tmp_path, p
                 time.sleep(0.02)
             arena.revive(now=True)
             for process in arena.coordinators:
-                assert process.wait(20) == 0
+                assert process.wait(60) == 0
         finally:
             arena.close()
         assert blows == BLOWS, f"too little happened to strike at (seed {seed})"

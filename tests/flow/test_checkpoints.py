@@ -45,7 +45,7 @@ def test_an_unfinished_or_cancelled_checkpoint_is_not_one(tmp_path):
     assert latest(first) == "whole"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=12))
 def test_whoever_writes_when_the_newest_of_the_newest_attempt_wins(tmp_path_factory, moves):
     """Attempts save and read in any order, old ones too; (fence, order of saving) decides what is the latest."""

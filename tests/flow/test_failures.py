@@ -133,3 +133,9 @@ def test_leftovers_of_dead_attempts_are_removed(bench, step):
     kept = bench.run(Flow("g", (step("a"),))).artifacts["a"]
     assert list(attempts.iterdir()) == []
     assert [str(path) for path in (bench.root / "artifacts" / "published").iterdir()] == [kept.path]
+
+
+def test_code_that_is_not_there_fails_the_run_and_says_so(bench):
+    result = bench.run(Flow("f", (Step("a", "no_such_module:run"),)))
+    assert result.status == "failed" and "no module 'no_such_module'" in result.error and result.hint
+    assert isinstance(bench.events[-1], events.RunFailed)

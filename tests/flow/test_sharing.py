@@ -53,7 +53,7 @@ def test_two_parents_that_finish_together_wake_their_child(bench, step):
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_no_more_steps_of_a_queue_run_than_its_limit(bench, step, limit):
-    steps = tuple(step(f"s{number}", seconds=0.1, queue="gpu") for number in range(4))
+    steps = tuple(step(f"s{number}", seconds=0.1, queue="gpu", meet=limit) for number in range(4))
     run = bench.store.submit(Flow("many", steps))
     runners = [bench.runner(store=bench.another_store(), queues={"gpu": limit}) for _ in range(2)]
     threads = [threading.Thread(target=runner.run, args=(run,)) for runner in runners]

@@ -11,18 +11,21 @@ import json
 import resource
 import shutil
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from pydantic import Field
+
 from bessemer.core.digest import canonical_json, digest
-from bessemer.core.errors import BessemerError, ConfigError, Conflict
-from bessemer.core.nouns import Artifact
+from bessemer.core.errors import BessemerError, Cancelled, ConfigError, Conflict
+from bessemer.core.nouns import Artifact, Noun
 from bessemer.core.protocols import Checkpoints
 from bessemer.flow.declare import Step, code_version
 from bessemer.flow.folders import manifest, sync
@@ -33,7 +36,7 @@ Emit = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What an executor runs. All but `emit` crosses to another process as JSON.
+    """What an executor runs. All but `emit` can be sent to another process.
 
     Attributes:
         step: the declaration.
@@ -57,27 +60,12 @@ class Task:
     resources: Mapping[str, str]
     emit: Emit
 
-    def dump(self) -> str:
-        """Return the task as one line of JSON."""
-        values = {name: getattr(self, name) for name in ("key", "fence", "code", "inputs", "resources")}
-        places = {"folder": str(self.folder), "checkpoints": str(self.checkpoints)}
-        return canonical_json(values | places | {"step": self.step.dump()})
 
-    @classmethod
-    def load(cls, values: Mapping[str, Any], emit: Emit) -> Task:
-        """Return the task that `dump` wrote."""
-        step, inputs = Step.load(values["step"]), values["inputs"].items()
-        artifacts = {name: Artifact(**artifact) for name, artifact in inputs}
-        places = {name: Path(values[name]) for name in ("folder", "checkpoints")}
-        return cls(**{**values, **places, "step": step, "inputs": artifacts, "emit": emit})
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Noun):
     """How an attempt ended: `code` is empty, or that of the error. `files`: relative name -> (bytes, SHA-256)."""
 
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    meta: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, tuple[int, str]] = Field(default_factory=dict)
     code: str = ""
     error: str = ""
     hint: str = ""
@@ -90,14 +78,18 @@ class Outcome:
         """SHA-256 over the sorted (name, SHA-256) list of the files and the meta."""
         return digest([sorted((name, sha256) for name, (_, sha256) in self.files.items()), self.meta])
 
-    def dump(self) -> dict[str, Any]:
-        """Return the outcome as JSON values."""
-        return asdict(self)
 
-    @classmethod
-    def load(cls, values: Mapping[str, Any]) -> Outcome:
-        """Return the outcome that `dump` wrote."""
-        return cls(**{**values, "files": {name: (size, sha) for name, (size, sha) in values["files"].items()}})
+class Stop(threading.Event):
+    """Tells an attempt to stop."""
+
+    def check(self) -> None:
+        """Return if the attempt may go on.
+
+        Raises:
+            Cancelled: it was told to stop.
+        """
+        if self.is_set():
+            raise Cancelled("the run was stopped", hint="Run it again: it goes on at the last checkpoint.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +185,7 @@ class FolderCheckpoints:
 def perform(task: Task, check: Callable[[], None]) -> Outcome:
     """Return how the call of the step's function ended; nothing it raises gets past.
 
-    The times count from here on; an executor that starts a process for the attempt adds what that took.
+    The times are those of the call; an executor that starts a process for it puts that process's in their place.
     """
     began, cpu_before = time.monotonic(), cpu_seconds()
     checkpoints = FolderCheckpoints(task.checkpoints, task.folder, task.fence, check)
@@ -208,8 +200,8 @@ def perform(task: Task, check: Callable[[], None]) -> Outcome:
         with (task.folder / "log.txt").open("a") as log:
             traceback.print_exc(file=log)
         told = _explain(error)
-    used = time.monotonic() - began, cpu_seconds() - cpu_before, _peak_memory_bytes()
-    return Outcome(**told, wall_seconds=used[0], cpu_seconds=used[1], peak_memory_bytes=used[2])
+    wall, cpu = time.monotonic() - began, cpu_seconds() - cpu_before
+    return Outcome(**told, wall_seconds=wall, cpu_seconds=cpu, peak_memory_bytes=_peak_memory_bytes())
 
 
 def _json(meta: Any) -> dict[str, Any]:

@@ -72,11 +72,6 @@ class Site:
             if self.folders.is_dead(owner):
                 self.store.bury(owner)
 
-    def sweep(self) -> None:
-        """Remove the files that dead attempts left."""
-        listing = self.folders.listing()  # before the store is asked, so that what begins now is not in it
-        self.folders.sweep(listing, *self.store.folders())
-
 
 class Coordinator:
     """Drives one run.
@@ -100,7 +95,7 @@ class Coordinator:
         """Return the run when it has ended, whoever ended it."""
         store = self._site.store
         self._site.bury_dead()
-        self._site.sweep()
+        self._site.folders.sweep(store.folders)
         self._tell(events.RunStarted, flow=self._flow.name, steps=tuple(step.name for step in self._flow.steps))
         try:
             while (record := store.run(self._run)).status == "running":
@@ -111,9 +106,8 @@ class Coordinator:
                     self._listen()
             if record.status == "finished":
                 self._settle()  # what others did last
-            for name, (claim, _) in self._running.items():
-                why = {"error": f"stopped: the run is {record.status}", "hint": record.hint, "will_retry": False}
-                self._tell(events.StepFailed, step=name, attempt=claim.attempt, **why)
+            for claim, _ in self._running.values():
+                self._tell_failed(claim, f"stopped: the run is {record.status}", record.hint, will_retry=False)
         finally:
             self._stop()
         if record.status == "finished":
@@ -144,8 +138,6 @@ class Coordinator:
 
     def _start(self, wanted: list[Step]) -> None:
         """Start the steps that may run now and that nobody else attempts."""
-        if not wanted:
-            return
         config, store = self._site.config, self._site.store
         records = {record.name: record for record in store.steps(self._run)}
         for step in wanted:
@@ -154,34 +146,27 @@ class Coordinator:
             if busy >= limit or records[step.name].not_before > store.clock():
                 continue
             wish = Claim(self._run, step.name, self._key(step)[0], step.queue)
-            claim = store.claim(wish, self._owner, config.lease_seconds, limit)
-            if claim:
+            if claim := store.claim(wish, self._owner, config.lease_seconds, limit):
                 self._launch(step, claim)
 
     def _launch(self, step: Step, claim: Claim) -> None:
         folders, (key, code) = self._site.folders, self._key(step)
         self._tell(events.StepStarted, step=step.name, attempt=claim.attempt)
+        inputs = {name: self.artifacts[name] for name in step.needs}
+
+        def emit(message: Mapping[str, Any]) -> None:
+            self._messages.put((step.name, message))
+
         try:
-            task = Task(
-                step=step,
-                key=key,
-                fence=claim.fence,
-                code=code,
-                inputs={name: self.artifacts[name] for name in step.needs},
-                folder=folders.begin(key, claim.fence),
-                checkpoints=folders.checkpoints / key,
-                resources=self._site.resources,
-                emit=lambda message: self._messages.put((step.name, message)),
-            )
+            places = (folders.begin(key, claim.fence), folders.checkpoints / key, self._site.resources)
+            task = Task(step, key, claim.fence, code, inputs, *places, emit)
             self._running[step.name] = (claim, self._site.executor.submit(task))
         except OSError as error:
-            hint = "Check the disk's space and the number of processes, then run again."
-            self._fail(step, claim, Outcome(code="error", error=f"the attempt could not start: {error}", hint=hint))
+            self._fail(step, claim, _no_room(f"the attempt could not start: {error}"))
 
     def _listen(self) -> None:
         """Pass on what attempts tell until one ends or it is time to look around."""
-        if not self._running:
-            self._site.bury_dead()  # what we wait for may be held by somebody who will never finish
+        self._site.bury_dead()  # what we wait for may be held by somebody who will never finish
         until = time.monotonic() + self._site.config.poll_seconds
         while (left := until - time.monotonic()) > 0:
             try:
@@ -209,9 +194,9 @@ class Coordinator:
             return
         held = self._site.store.renew(self._owner, lease_seconds)
         self._renewed = time.monotonic()
-        for name, (claim, handle) in list(self._running.items()):
+        for claim, handle in list(self._running.values()):
             if (claim.key, claim.fence) not in held:
-                del self._running[name]
+                del self._running[claim.step]
                 self._site.executor.cancel(handle)
                 self._overtaken(claim)
 
@@ -222,26 +207,15 @@ class Coordinator:
         except Conflict:
             self._overtaken(claim)
         except OSError as error:
-            told = f"the result could not be put in place: {error}"
-            hint = "Check the disk's space, then run again."
-            self._fail(step, claim, Outcome(code="error", error=told, hint=hint))
+            self._fail(step, claim, _no_room(f"the result could not be put in place: {error}"))
         else:
             folders.discard(claim.key, claim.fence, checkpoints=True)
             self._finish(step, result, cached=False)
 
     def _finish(self, step: Step, result: Result, *, cached: bool) -> None:
-        outcome = result.outcome
         self.artifacts[step.name] = self._site.artifact(result)
-        self._tell(
-            events.StepFinished,
-            step=step.name,
-            key=result.key,
-            cached=cached,
-            wall_seconds=outcome.wall_seconds,
-            cpu_seconds=outcome.cpu_seconds,
-            peak_memory_bytes=outcome.peak_memory_bytes,
-            meta=outcome.meta,
-        )
+        facts = result.outcome.model_dump(include={"meta", "wall_seconds", "cpu_seconds", "peak_memory_bytes"})
+        self._tell(events.StepFinished, step=step.name, key=result.key, cached=cached, **facts)
 
     def _fail(self, step: Step, claim: Claim, outcome: Outcome) -> None:
         """Record a failure, and end the run unless the step may be tried again."""
@@ -254,15 +228,14 @@ class Coordinator:
         except Conflict:
             self._overtaken(claim)
             return
-        told = {"error": outcome.error, "hint": outcome.hint}
-        self._tell(events.StepFailed, step=step.name, attempt=claim.attempt, **told, will_retry=again)
+        self._tell_failed(claim, outcome.error, outcome.hint, will_retry=again)
         if not again:
             store.end(run, "failed", f"step '{step.name}' failed: {outcome.error}", outcome.hint)
 
     def _overtaken(self, claim: Claim) -> None:
         self._site.folders.discard(claim.key, claim.fence)
-        told = {"error": "another coordinator took the step over", "hint": "Nothing is lost: its attempt goes on."}
-        self._tell(events.StepFailed, step=claim.step, attempt=claim.attempt, **told, will_retry=True)
+        hint = "Nothing is lost: its attempt goes on."
+        self._tell_failed(claim, "another coordinator took the step over", hint, will_retry=True)
 
     def _stop(self) -> None:
         """Stop what still runs, so that another run, now or later, goes on at its checkpoints."""
@@ -281,5 +254,13 @@ class Coordinator:
             self._keys[step.name] = (step.key(code, needs), code)
         return self._keys[step.name]
 
+    def _tell_failed(self, claim: Claim, error: str, hint: str, *, will_retry: bool) -> None:
+        facts = {"step": claim.step, "attempt": claim.attempt, "error": error, "hint": hint}
+        self._tell(events.StepFailed, **facts, will_retry=will_retry)
+
     def _tell(self, kind: Any, **facts: Any) -> None:
         self._site.sink(kind(at=self._site.store.clock(), run=self._run, **facts))
+
+
+def _no_room(error: str) -> Outcome:
+    return Outcome(code="error", error=error, hint="Check the disk's space and rights, then run again.")

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from io import FileIO
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from bessemer.core.errors import Cancelled
-from bessemer.flow.attempt import Outcome, Task, perform
+from bessemer.flow.attempt import Emit, Outcome, Stop, Task, perform
 
 _BOOTSTRAP = """
 import json, sys
@@ -37,22 +39,18 @@ class InlineExecutor:
     capabilities: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
-        self._attempts: dict[str, tuple[threading.Thread, threading.Event, list[Outcome]]] = {}
+        self._attempts: dict[str, tuple[threading.Thread, Stop, list[Outcome]]] = {}
 
     def submit(self, task: Task, /) -> str:
         """Start a task; return its handle at once."""
-        cancelled, outcomes, handle = threading.Event(), list[Outcome](), uuid.uuid4().hex
-
-        def check() -> None:
-            if cancelled.is_set():
-                raise Cancelled("the run was stopped", hint="Run it again: it goes on at the last checkpoint.")
+        stop, outcomes, handle = Stop(), list[Outcome](), uuid.uuid4().hex
 
         def work() -> None:
-            outcomes.append(perform(task, check))
+            outcomes.append(perform(task, stop.check))
             task.emit({"outcome": ""})
 
         thread = threading.Thread(target=work, name=f"step {task.step.name}", daemon=True)
-        self._attempts[handle] = (thread, cancelled, outcomes)
+        self._attempts[handle] = (thread, stop, outcomes)
         thread.start()
         return handle
 
@@ -65,19 +63,9 @@ class InlineExecutor:
 
     def cancel(self, handle: str, /) -> None:
         """Stop a task; returns when it no longer runs."""
-        thread, cancelled, _ = self._attempts.pop(handle)
-        cancelled.set()
+        thread, stop, _ = self._attempts.pop(handle)
+        stop.set()
         thread.join()
-
-
-@dataclass(slots=True)
-class _Child:
-    process: subprocess.Popen[bytes]
-    control: FileIO
-    log: Path
-    began: float
-    reader: threading.Thread | None = None
-    outcome: list[Outcome] = field(default_factory=list)
 
 
 class ProcessExecutor:
@@ -96,85 +84,76 @@ class ProcessExecutor:
 
     def submit(self, task: Task, /) -> str:
         """Start a task; return its handle at once."""
-        (commands, control), (told, events) = os.pipe(), os.pipe()
-        path = json.dumps([entry or str(Path.cwd()) for entry in sys.path])
-        numbers = [str(number) for number in (os.getpid(), commands, events)]
-        log = task.folder / "log.txt"
-        try:
-            with log.open("ab") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-c", _BOOTSTRAP, path, *numbers],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(commands, events),
-                    start_new_session=True,  # a terminal's Ctrl-C goes to the coordinator, which stops us in order
-                )
-        except BaseException:
-            os.close(control)
-            os.close(told)
-            raise
-        finally:
-            os.close(commands)
-            os.close(events)
-        child = _Child(process, FileIO(control, "w"), log, time.monotonic())
-        child.reader = threading.Thread(target=_read, args=(told, child, task), daemon=True)
-        child.reader.start()
-        _write(child.control, task.dump())
         handle = uuid.uuid4().hex
-        self._children[handle] = child
+        self._children[handle] = _Child(task)
         return handle
 
     def wait(self, handle: str, timeout_seconds: float | None = None, /) -> Outcome | None:
         """Return the task's outcome, once, or None if it still runs after the timeout."""
         child = self._children[handle]
-        if not child.outcome:
-            with suppress(subprocess.TimeoutExpired):
-                child.process.wait(timeout_seconds)
-        if not child.outcome and child.process.poll() is None:
+        if not child.outcome and not child.ended(timeout_seconds):
             return None
-        _end(self._children.pop(handle))
-        outcome = child.outcome[0] if child.outcome else _crash(child)
-        return replace(outcome, wall_seconds=time.monotonic() - child.began)
+        del self._children[handle]
+        child.end()
+        outcome = child.outcome or _crash(child)
+        return outcome.model_copy(update={"wall_seconds": time.monotonic() - child.began})
 
     def cancel(self, handle: str, /) -> None:
         """Stop a task; returns when it no longer runs."""
         child = self._children.pop(handle)
-        if child.process.poll() is None and not child.outcome:
-            _write(child.control, "cancel")
-            with suppress(subprocess.TimeoutExpired):
-                child.process.wait(self._stop_seconds)
-        _end(child)
+        if not child.outcome:
+            child.send(b"stop\n")
+            child.ended(self._stop_seconds)
+        child.end()
 
 
-def _read(told: int, child: _Child, task: Task) -> None:
-    """Pass the child's messages on until it has ended, the outcome last."""
-    with os.fdopen(told) as lines:
-        for line in lines:
-            message = json.loads(line) if line.endswith("\n") else {}
-            if "outcome" in message:
-                child.outcome.append(Outcome.load(message["outcome"]))
-                break
-            if message:
-                task.emit(message)
-    task.emit({"outcome": ""})
+class _Child:
+    """A running `bessemer.flow.child`, and the thread that reads what it tells."""
+
+    def __init__(self, task: Task) -> None:
+        self.began, self.log = time.monotonic(), task.folder / "log.txt"
+        self.outcome: Outcome | None = None
+        self._socket, theirs = socket.socketpair()
+        path = json.dumps([entry or str(Path.cwd()) for entry in sys.path])
+        command = [sys.executable, "-c", _BOOTSTRAP, path, str(os.getpid()), str(theirs.fileno())]
+        # A session of its own: a terminal's Ctrl-C goes to the coordinator alone, which stops us in order.
+        more: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "start_new_session": True}
+        with theirs, self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, pass_fds=[theirs.fileno()], **more)
+        self._reader = threading.Thread(target=self._read, args=(task.emit,), daemon=True)
+        self._reader.start()
+        self.send(pickle.dumps(replace(task, emit=_nowhere)))
+
+    def send(self, data: bytes) -> None:
+        with suppress(OSError):  # it died already: its outcome says so
+            self._socket.sendall(data)
+
+    def ended(self, timeout_seconds: float | None) -> bool:
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout_seconds)
+        return self.process.returncode is not None
+
+    def end(self) -> None:
+        """Return when the child and whatever it started are gone."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._reader.join()
+        self._socket.close()
+
+    def _read(self, emit: Emit) -> None:
+        with suppress(ConnectionError), self._socket.makefile("rb") as lines:
+            for line in lines:
+                message = json.loads(line) if line.endswith(b"\n") else {}
+                if "outcome" in message:
+                    self.outcome = Outcome.model_validate(message["outcome"])
+                    break
+                emit(message)
+        emit({"outcome": ""})
 
 
-def _write(control: FileIO, line: str) -> None:
-    data = line.encode() + b"\n"
-    with suppress(BrokenPipeError):  # it died already: its outcome says so
-        while data:
-            data = data[control.write(data) :]
-
-
-def _end(child: _Child) -> None:
-    """Return when the child and whatever it started are gone."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.process.pid, signal.SIGKILL)
-    child.process.wait()
-    if child.reader:
-        child.reader.join()
-    child.control.close()
+def _nowhere(message: Mapping[str, Any]) -> None:
+    """Stand for `Task.emit` on the way to another process."""
 
 
 def _crash(child: _Child) -> Outcome:

@@ -16,7 +16,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,18 +54,14 @@ class Folders:
         if checkpoints:
             shutil.rmtree(self.checkpoints / key, ignore_errors=True)
 
-    def listing(self) -> list[Path]:
-        """Return the folders of attempts and results that exist now."""
-        return [*self.attempts.iterdir(), *self.published.iterdir()]
-
-    def sweep(self, listing: Collection[Path], living: Collection[str], published: Collection[str]) -> None:
+    def sweep(self, look: Callable[[], tuple[set[str], set[str]]]) -> None:
         """Remove what dead attempts left.
 
         Args:
-            listing: what existed before the store was asked.
-            living: ``<key>-<fence>`` of attempts that may still run.
-            published: ``<key>-<fence>`` of the recorded results.
+            look: says ``<key>-<fence>`` of attempts that may still run, and of the recorded results.
         """
+        listing = [*self.attempts.iterdir(), *self.published.iterdir()]
+        living, published = look()  # after listing: what begins now is not in it
         for folder in listing:
             if folder.name not in living and not (folder.parent == self.published and folder.name in published):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
 
 from bessemer.core.errors import Cancelled, ConfigError, IntegrityError, NotFound
-from bessemer.core.events import Sink, ignore
+from bessemer.core.events import RunFailed, Sink, ignore
 from bessemer.core.nouns import Artifact
 from bessemer.core.protocols import Executor
 from bessemer.flow.coordinator import Coordinator, RunnerConfig, Site
 from bessemer.flow.declare import Flow, code_version
 from bessemer.flow.executors import open_executor
 from bessemer.flow.folders import Folders, check
+from bessemer.flow.schedule import Schedule, Trigger
 from bessemer.flow.store import Result, RunRecord, Store
 
 
@@ -44,14 +44,6 @@ class PlannedStep:
     name: str
     cached: bool
     key: str = ""
-
-
-class Asks(Protocol):
-    """Something that submits runs when it is time: a Schedule or a Trigger."""
-
-    def tick(self, store: Store) -> str:
-        """Submit a run if it is time; return its id, or ""."""
-        ...
 
 
 class Runner:
@@ -103,7 +95,8 @@ class Runner:
                     return _result(coordinator.drive(), coordinator.artifacts)
                 except ConfigError as error:
                     self.store.end(run, "failed", error.message, error.hint)
-                    raise
+                    self._site.sink(RunFailed(self.store.clock(), run, error.message, error.hint))
+            record = self.store.run(run)
         found = {step.name: self.store.result(step.key) for step in self.store.steps(run) if step.state == "done"}
         return _result(record, {name: self._site.artifact(result) for name, result in found.items() if result})
 
@@ -147,7 +140,7 @@ class Runner:
             self.store.drop(result)
             raise
 
-    def work(self, asks: Sequence[Asks] = (), stop: Callable[[], bool] = lambda: False) -> None:
+    def work(self, asks: Sequence[Schedule | Trigger] = (), stop: Callable[[], bool] = lambda: False) -> None:
         """Stand by until `stop`: submit what schedules and triggers ask for, drive each run that nobody has ended."""
         while not stop():
             for each in asks:

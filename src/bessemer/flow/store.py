@@ -6,31 +6,19 @@ that it needs are there, so no wake-up can be lost, whoever finishes when. Knows
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from bessemer.core.digest import canonical_json, digest_bytes
+from bessemer.core.digest import digest_bytes
 from bessemer.core.errors import Conflict, NotFound
 from bessemer.flow.attempt import Outcome
-from bessemer.flow.database import Database
+from bessemer.flow.database import Database, Execute
 from bessemer.flow.declare import Flow
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, flow TEXT, declaration TEXT, status TEXT, error TEXT, hint TEXT,
-    created_at DOUBLE PRECISION, idempotency_key TEXT UNIQUE, active TEXT UNIQUE);
-CREATE TABLE IF NOT EXISTS steps (run TEXT, name TEXT, position BIGINT, state TEXT, key TEXT, attempts BIGINT,
-    failures BIGINT, not_before DOUBLE PRECISION, error TEXT, hint TEXT, PRIMARY KEY (run, name));
-CREATE TABLE IF NOT EXISTS leases (key TEXT PRIMARY KEY, fence BIGINT, owner TEXT, queue TEXT,
-    expires_at DOUBLE PRECISION);
-CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, fence BIGINT, step TEXT, outcome TEXT,
-    published_at DOUBLE PRECISION);
-CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS triggers (name TEXT PRIMARY KEY, fingerprint TEXT)
-"""
+_SCHEMA = Path(__file__).with_name("schema.sql").read_text()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +88,7 @@ class Store:
         with database.transaction() as execute:
             if database.is_postgres:  # two that create a table at the same moment would collide
                 execute("SELECT pg_advisory_xact_lock(7205759)")
-            for statement in _SCHEMA.split(";"):
+            for statement in _SCHEMA.split(";\n"):
                 execute(statement)
 
     def __enter__(self) -> Store:
@@ -150,10 +138,8 @@ class Store:
     def _existing(self, idempotency_key: str, active: str, declaration: str) -> str:
         found = self._database.execute("SELECT id, declaration FROM runs WHERE idempotency_key = ?", idempotency_key)
         if found and found[0][1] != declaration:
-            raise Conflict(
-                f"idempotency key '{idempotency_key}' belongs to run {found[0][0]} of another flow",
-                hint="Use a new key for a changed flow.",
-            )
+            told = f"idempotency key '{idempotency_key}' belongs to run {found[0][0]} of another flow"
+            raise Conflict(told, hint="Use a new key for a changed flow.")
         found = found or self._database.execute("SELECT id, declaration FROM runs WHERE active = ?", active)
         return str(found[0][0]) if found else ""
 
@@ -187,14 +173,10 @@ class Store:
         rows = self._database.execute(f"SELECT {_STEP} FROM steps WHERE run = ? ORDER BY position", run)
         return [StepRecord(*row) for row in rows]
 
-    def end(self, run: str, status: str, error: str = "", hint: str = "") -> bool:
-        """End a running run; return whether it was this call that did."""
-        ended = self._database.execute(
-            "UPDATE runs SET status = ?, error = ?, hint = ?, active = NULL WHERE id = ? AND status = 'running' "
-            "RETURNING id",
-            *(status, error, hint, run),
-        )
-        return bool(ended)
+    def end(self, run: str, status: str, error: str = "", hint: str = "") -> None:
+        """End a run if it is still running."""
+        sql = "UPDATE runs SET status = ?, error = ?, hint = ?, active = NULL WHERE id = ? AND status = 'running'"
+        self._database.execute(sql, status, error, hint, run)
 
     def settle(self, run: str, keys: Mapping[str, str]) -> None:
         """Note which steps of a run (name -> key) have their result."""
@@ -208,7 +190,7 @@ class Store:
     def result(self, key: str) -> Result | None:
         """Return the result of a key, or None."""
         rows = self._database.execute("SELECT key, fence, step, outcome FROM results WHERE key = ?", key)
-        return next((Result(k, fence, step, Outcome.load(json.loads(text))) for k, fence, step, text in rows), None)
+        return next((Result(k, fence, step, Outcome.model_validate_json(text)) for k, fence, step, text in rows), None)
 
     def results(self) -> list[str]:
         """Return the keys that have a result, sorted."""
@@ -230,20 +212,16 @@ class Store:
             if busy >= limit:
                 return None
             execute("INSERT INTO leases VALUES (?, 0, '', '', 0) ON CONFLICT DO NOTHING", claim.key)
-            free = execute(
-                "SELECT fence FROM leases WHERE key = ? AND expires_at <= ? FOR UPDATE SKIP LOCKED", claim.key, now
-            )
+            sql = "SELECT fence FROM leases WHERE key = ? AND expires_at <= ? FOR UPDATE SKIP LOCKED"
+            free = execute(sql, claim.key, now)
             if not free or execute("SELECT key FROM results WHERE key = ?", claim.key):
                 return None
             fence = free[0][0] + 1
             values = (fence, owner, claim.queue, now + lease_seconds, claim.key)
             execute("UPDATE leases SET fence = ?, owner = ?, queue = ?, expires_at = ? WHERE key = ?", *values)
-            ((attempt,),) = execute(
-                "UPDATE steps SET state = 'running', key = ?, attempts = attempts + 1 WHERE run = ? AND name = ? "
-                "RETURNING attempts",
-                *(claim.key, claim.run, claim.step),
-            )
-        return Claim(claim.run, claim.step, claim.key, claim.queue, fence, attempt)
+            sql = "UPDATE steps SET state = 'running', key = ?, attempts = attempts + 1 WHERE run = ? AND name = ?"
+            ((attempt,),) = execute(f"{sql} RETURNING attempts", claim.key, claim.run, claim.step)
+        return replace(claim, fence=fence, attempt=attempt)
 
     def renew(self, owner: str, lease_seconds: float) -> set[tuple[str, int]]:
         """Extend an owner's leases; return (key, fence) of those that are still its own."""
@@ -257,9 +235,9 @@ class Store:
             Conflict: the claim was overtaken; nothing was moved.
         """
         with self._database.transaction() as execute:
-            self._hold(execute, claim)
+            _hold(execute, claim)
             move()
-            values = (claim.key, claim.fence, claim.step, canonical_json(outcome.dump()), self.clock())
+            values = (claim.key, claim.fence, claim.step, outcome.model_dump_json(), self.clock())
             execute("INSERT INTO results VALUES (?, ?, ?, ?, ?)", *values)
             done = "UPDATE steps SET state = 'done', error = '', hint = '' WHERE run = ? AND name = ?"
             execute(done, claim.run, claim.step)
@@ -274,12 +252,10 @@ class Store:
         """
         state, pause = ("failed", 0.0) if retry_after_seconds is None else ("waiting", retry_after_seconds)
         with self._database.transaction() as execute:
-            self._hold(execute, claim)
-            execute(
-                "UPDATE steps SET state = ?, failures = failures + 1, not_before = ?, error = ?, hint = ? "
-                "WHERE run = ? AND name = ?",
-                *(state, self.clock() + pause, outcome.error, outcome.hint, claim.run, claim.step),
-            )
+            _hold(execute, claim)
+            values = (state, self.clock() + pause, outcome.error, outcome.hint, claim.run, claim.step)
+            changes = "state = ?, failures = failures + 1, not_before = ?, error = ?, hint = ?"
+            execute(f"UPDATE steps SET {changes} WHERE run = ? AND name = ?", *values)
             _release(execute, claim)
 
     def release(self, claim: Claim) -> None:
@@ -296,27 +272,25 @@ class Store:
 
     def bury(self, owner: str) -> None:
         """End all leases of an owner that is known to be dead."""
-        self._database.execute("UPDATE leases SET expires_at = 0 WHERE owner = ? AND expires_at > 0", owner)
+        self._database.execute("UPDATE leases SET expires_at = 0 WHERE owner = ?", owner)
 
     def folders(self) -> tuple[set[str], set[str]]:
         """Return ``<key>-<fence>`` of attempts that may still run, and of results; one look at both."""
-        rows = self._database.execute(
-            "SELECT key, fence, 0 FROM leases WHERE expires_at > 0 UNION ALL SELECT key, fence, 1 FROM results"
-        )
-        living, published = ({f"{key}-{fence}" for key, fence, which in rows if which == wanted} for wanted in (0, 1))
+        sql = "SELECT key, fence, 0 FROM leases WHERE expires_at > 0 UNION ALL SELECT key, fence, 1 FROM results"
+        living, published = set[str](), set[str]()
+        for key, fence, is_result in self._database.execute(sql):
+            (published if is_result else living).add(f"{key}-{fence}")
         return living, published
 
-    @staticmethod
-    def _hold(execute: Any, claim: Claim) -> None:
-        """Lock the lease until the transaction ends, so that nobody takes the key over meanwhile."""
-        sql = "SELECT fence FROM leases WHERE key = ? AND fence = ? AND expires_at > 0 FOR UPDATE"
-        if not execute(sql, claim.key, claim.fence):
-            raise Conflict(
-                f"another attempt at step '{claim.step}' took over", hint="Nothing is lost: that attempt goes on."
-            )
+
+def _hold(execute: Execute, claim: Claim) -> None:
+    """Lock the lease until the transaction ends, so that nobody takes the key over meanwhile."""
+    sql = "SELECT fence FROM leases WHERE key = ? AND fence = ? AND expires_at > 0 FOR UPDATE"
+    if not execute(sql, claim.key, claim.fence):
+        raise Conflict(f"another coordinator took step '{claim.step}' over", hint="Nothing is lost: it goes on.")
 
 
-def _release(execute: Any, claim: Claim) -> None:
+def _release(execute: Execute, claim: Claim) -> None:
     execute("UPDATE leases SET expires_at = 0 WHERE key = ? AND fence = ?", claim.key, claim.fence)
 
 

@@ -22,17 +22,23 @@ def note(ctx: StepContext, *words: object) -> None:
         journal.write(" ".join(map(str, words)) + "\n")
 
 
+def starts(ctx: StepContext) -> int:
+    """Return how many steps have started so far."""
+    return Path(ctx.resources["journal"]).read_text().count(" start ")
+
+
 class Work(Config):
     name: str = "work"
     value: int = 0
     seconds: float = 0.0
+    meet: int = 0  # wait until so many steps have started
 
 
 def work(ctx: StepContext, config: Work) -> Mapping[str, Any]:
     """Add the values of all inputs to its own."""
     note(ctx, config.name, "start", os.getpid(), time.monotonic())
-    until = time.monotonic() + config.seconds
-    while time.monotonic() < until:
+    until, patience = time.monotonic() + config.seconds, time.monotonic() + 60
+    while time.monotonic() < until or (starts(ctx) < config.meet and time.monotonic() < patience):
         ctx.check()
         time.sleep(0.01)
     value = config.value + sum(artifact.meta["value"] for artifact in ctx.inputs.values())
