@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -151,6 +152,13 @@ def _licence(folder: Path) -> str:
 
 # --- Hugging Face ----------------------------------------------------------------------------------------------------
 
+TEMPLATE_FILE = "chat_template.jinja"
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
+)
+"""For a model that was never taught to talk: training teaches it this form, and serving reads it from the folder."""
 _KEPT = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.model", "*.txt", "README.md", "LICENSE*")
 
 
@@ -159,6 +167,10 @@ def _copy_folder(folder: Path, out: Path, name: str) -> None:
         raise NotFound(f"'{name}' has no safetensors weights", hint="Save it with save_pretrained first.")
     for file in sorted({file for pattern in _KEPT for file in folder.glob(pattern)}):
         shutil.copyfile(file, out / file.name)
+    settings = out / "tokenizer_config.json"
+    has_one = settings.is_file() and "chat_template" in json.loads(settings.read_text(encoding="utf-8"))
+    if not has_one and not (out / TEMPLATE_FILE).exists():
+        (out / TEMPLATE_FILE).write_text(PLAIN_TEMPLATE, encoding="utf-8")
 
 
 def _download(name: str) -> Path:

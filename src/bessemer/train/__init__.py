@@ -1,1 +1,72 @@
-"""Training: questions and answers from documents, supervised LoRA fine-tuning with exact resume, merging."""
+"""Training: questions and answers from documents, supervised LoRA fine-tuning with exact resume, merging.
+
+Light to import: torch, Transformers and PEFT are loaded by the functions that need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bessemer.core.errors import MissingDependency
+from bessemer.core.nouns import Example
+from bessemer.core.protocols import Checkpoints
+from bessemer.models.card import ModelCard
+from bessemer.train.config import SftConfig
+from bessemer.train.pairs import PairsConfig, build_examples
+from bessemer.train.prompt import join_context, prompt_messages, titled
+from bessemer.train.report import CurvePoint, Measured, Progress, TrainReport, Trial, ignore_figures, ignore_progress
+
+__all__ = [
+    "CurvePoint",
+    "PairsConfig",
+    "SftConfig",
+    "TrainReport",
+    "Trial",
+    "build_examples",
+    "fine_tune",
+    "join_context",
+    "merge",
+    "prompt_messages",
+    "titled",
+]
+
+
+def fine_tune(
+    base: Path,
+    examples: Iterable[Example],
+    out: Path,
+    config: SftConfig,
+    checkpoints: Checkpoints,
+    progress: Progress = ignore_progress,
+    measured: Measured = ignore_figures,
+) -> TrainReport:
+    """Return the report of a training run; `out` holds the adapter. See `bessemer.train.sft.fine_tune`.
+
+    Raises:
+        MissingDependency: torch, Transformers or PEFT is not installed.
+    """
+    try:
+        from bessemer.train import sft
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    return sft.fine_tune(base, examples, out, config, checkpoints, progress, measured)
+
+
+def merge(base: Path, adapter: Path, out: Path, *, name: str = "") -> ModelCard:
+    """Return the card of base and adapter as one model folder. See `bessemer.train.merge.merge`.
+
+    Raises:
+        MissingDependency: torch, Transformers or PEFT is not installed.
+    """
+    try:
+        from bessemer.train import merging
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    return merging.merge(base, adapter, out, name=name)
+
+
+def _missing(error: ModuleNotFoundError) -> Exception:
+    """Return what to raise: a package that is not installed has an extra; a module of our own is a mistake."""
+    name = (error.name or "").partition(".")[0]
+    return error if name in ("", "bessemer") else MissingDependency(name, extra="train")

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from bessemer.core.digest import digest
 from bessemer.core.nouns import Document
+from bessemer.train.prompt import titled
 
 MIN_SECTION_CHARACTERS = 40
+PYTHON_KINDS = ("module", "class", "function", "method", "property")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class Section:
         return self.document.meta.get(key, "")
 
     @property
+    def shown(self) -> str:
+        """The text as a context shows it: with what it is called above it."""
+        return titled(self.heading, self.text)
+
+    @property
     def body(self) -> str:
         """The text without its heading line."""
         return re.sub(r"\A\s*#{1,6} [^\n]*\n", "", self.text).strip()
@@ -68,7 +75,7 @@ Rule = Callable[[Section, Sequence[Section], random.Random], Draft | None]
 
 
 def sections_of(document: Document) -> Iterator[Section]:
-    """Yield a document's sections: Python documentation is one; other text is cut at its Markdown headings.
+    """Yield a document's sections: one where its reader has cut it already, else one below each Markdown heading.
 
     Headings inside code fences do not count. A section too short to ask about is left out.
     """
@@ -78,7 +85,7 @@ def sections_of(document: Document) -> Iterator[Section]:
     heading, lines, fenced = document.title, list[str](), False
     for line in document.text.splitlines():
         fenced ^= line.lstrip().startswith(("```", "~~~"))
-        found = None if fenced else re.match(r"#{1,6} +(.+?)[ #]*$", line)
+        found = None if fenced or document.meta.get("part") else re.match(r"#{1,6} +(.+?)[ #]*$", line)
         if found:
             yield from _worthy(document, heading, lines)
             heading, lines = plain(found.group(1)), []
@@ -88,7 +95,7 @@ def sections_of(document: Document) -> Iterator[Section]:
 
 def is_python(document: Document) -> bool:
     """Return whether a document describes one Python object."""
-    return bool(document.meta.get("name")) and document.meta.get("kind") in ("module", "class", "function", "method")
+    return bool(document.meta.get("name")) and document.meta.get("kind") in PYTHON_KINDS
 
 
 def plain(text: str) -> str:
@@ -105,7 +112,7 @@ def plain(text: str) -> str:
 
 
 def _worthy(document: Document, heading: str, lines: Sequence[str]) -> Iterator[Section]:
-    section = _section(document, heading, "\n".join(lines).strip(), document.id)
+    section = _section(document, heading, "\n".join(lines).strip(), document.source)
     if len(section.body) >= MIN_SECTION_CHARACTERS:
         yield section
 

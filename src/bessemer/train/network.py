@@ -37,11 +37,10 @@ class Network:
         with quiet_transformers():
             self.tokenizer = AutoTokenizer.from_pretrained(base)
             model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-        torch.manual_seed(config.seed)  # the adapters' first values
-        shape = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+            torch.manual_seed(config.seed)  # the adapters' first values
+            self._tuned: Any = get_peft_model(model, _shape(config)).to(device)
         self.device = device
         self.precision: Precision = "fp32"
-        self._tuned: Any = get_peft_model(model, shape).to(device)
         self._tuned.train()
         self._model: Any = self._tuned.get_base_model()
         self._plain_head = self._head_is_plain()
@@ -50,15 +49,15 @@ class Network:
         """Return the trainable parameters, in a fixed order."""
         return [parameter for parameter in self._tuned.parameters() if parameter.requires_grad]
 
-    def loss(self, rows: Sequence[Row], *, by_row: float) -> torch.Tensor:
+    def loss(self, rows: Sequence[Row], *, by_span: float) -> torch.Tensor:
         """Return the mean negative log-likelihood of the learnt tokens, a scalar in nats.
 
         Args:
             rows: one batch.
-            by_row: how strongly rows rather than tokens count alike: a token of a row with n learnt tokens weighs
-                n ** -by_row, so 0 is the mean over tokens and 1 the mean over rows.
+            by_span: how strongly spans rather than tokens count alike: a token of a span of n learnt tokens weighs
+                n ** -by_span, so 0 is the mean over tokens and 1 the mean over spans.
         """
-        tokens_BL, mask_BL, learnt_BL, weights_BL = self._pad(rows, by_row)
+        tokens_BL, mask_BL, learnt_BL, weights_BL = self._pad(rows, by_span)
         targets = tokens_BL[:, 1:][learnt_BL[:, 1:]]
         with self._autocast():
             logits = self._logits(tokens_BL, mask_BL, learnt_BL)
@@ -111,7 +110,7 @@ class Network:
             full = self._model(input_ids=tokens).logits[0, :-1]
         return bool(torch.allclose(short, full, atol=1e-3))
 
-    def _pad(self, rows: Sequence[Row], by_row: float) -> tuple[torch.Tensor, ...]:
+    def _pad(self, rows: Sequence[Row], by_span: float) -> tuple[torch.Tensor, ...]:
         """Return tokens, attention mask, learnt and weights of a batch, each (rows, longest)."""
         longest = max(len(row.tokens) for row in rows)
         tokens = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -120,8 +119,13 @@ class Network:
             length = len(row.tokens)
             tokens[index, :length] = torch.tensor(row.tokens)
             mask[index, :length] = 1
-            weights[index, row.prompt : length] = row.learnt**-by_row
+            for first, end in row.spans:
+                weights[index, first:end] = (end - first) ** -by_span
         return tuple(tensor.to(self.device) for tensor in (tokens, mask, weights > 0, weights))
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def _shape(config: SftConfig) -> LoraConfig:
+    return LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -6,11 +6,12 @@ Owns the split by group, the guard against leaks, and the balance over rules. Th
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -30,15 +31,19 @@ RULES: Mapping[str, Rule] = {**PYTHON_RULES, **TEXT_RULES}
 PASSAGE = "passage"
 MIN_PASSAGE_CHARACTERS = 120
 MIN_SHARED_CHARACTERS = 60
+SECTIONS_PER_QUESTION = 5
+"""How many sections are looked at for each question wanted: enough to choose from, few enough to be quick."""
+MAX_NEIGHBOURS = 8
+"""How many of its neighbours a rule is shown: a large module has thousands."""
 
 
 class PairsConfig(Config):
     """How examples are made from documents.
 
     Attributes:
-        train_questions: at most so many questions to learn from, shared evenly by the rules.
+        train_questions: at most so many questions to learn from, shared by the rules.
         train_passages: at most so many plain passages to learn from.
-        heldout_questions: at most so many questions to be examined on, shared evenly by the rules.
+        heldout_questions: at most so many questions to be examined on, shared by the rules.
         heldout_passages: at most so many passages to measure bits per byte on.
         heldout_ratio: share of the groups that are held out.
         context_characters: longest context that a question comes with.
@@ -120,39 +125,73 @@ def _of_split(split: Split, sections: Sequence[Section], config: PairsConfig) ->
     beside: dict[str, list[Section]] = defaultdict(list)
     for section in sections:
         beside[section.neighbourhood].append(section)
-    by_rule = [_questions(name, split, sections, beside, config) for name in RULES]
-    in_turn = (example for turn in zip_longest(*by_rule) for example in turn if example is not None)
-    yield from islice(in_turn, questions)
-    yield from islice(_passages(split, sections, config), passages)
+    pool = _mixed(sections, f"{config.seed}/pool")[: SECTIONS_PER_QUESTION * questions]
+    drafts = {section.id: _drafts(section, beside[section.neighbourhood], config) for section in pool}
+    rich = {key: sum(len(draft.sections) == 1 for draft in found.values()) for key, found in drafts.items()}
+    order = _mixed(pool, f"{config.seed}/question", rich)
+    available = {rule: sum(rule in found for found in drafts.values()) for rule in RULES}
+    made = [*islice(_passages(split, sections, config), passages)]
+    for rule, quota in _quotas(available, questions).items():
+        made += islice(_questions(rule, split, order, drafts, beside, config), quota)
+    yield from sorted(made, key=lambda example: example.id)  # mixed: whoever takes the first few gets some of each
+
+
+def _quotas(available: Mapping[str, int], total: int) -> dict[str, int]:
+    """Return how many questions each rule gives: shares go by the square root of how many it could give.
+
+    So common kinds of questions come more often, and rare ones do not vanish.
+    """
+    quotas = dict.fromkeys(available, 0)
+    for _ in range(min(total, sum(available.values()))):
+        open_ = [rule for rule in available if quotas[rule] < available[rule]]
+        quotas[min(open_, key=lambda rule: (quotas[rule] + 1) / math.sqrt(available[rule]))] += 1
+    return quotas
+
+
+def _drafts(section: Section, beside: Sequence[Section], config: PairsConfig) -> dict[str, Draft]:
+    """Return what each rule makes of a section, by rule."""
+    near = _chance(config, "near", section).sample(beside, min(len(beside), MAX_NEIGHBOURS))
+    others = [other for other in near if other is not section]
+    made = ((name, rule(section, others, _chance(config, name, section))) for name, rule in RULES.items())
+    return {name: draft for name, draft in made if draft is not None}
 
 
 def _questions(
-    rule: str, split: Split, sections: Sequence[Section], beside: Beside, config: PairsConfig
+    rule: str,
+    split: Split,
+    order: Sequence[Section],
+    drafts: Mapping[str, Mapping[str, Draft]],
+    beside: Beside,
+    config: PairsConfig,
 ) -> Iterator[Example]:
-    """Yield one rule's examples; a question or an answer that was already there is not asked again."""
+    """Yield one rule's examples; a question with its answer is asked once.
+
+    All rules go through the sections in the same order, so that several questions share a context.
+    """
     seen: set[tuple[str, str]] = set()
-    for section in _mixed(sections, f"{config.seed}/{rule}"):
-        chance = random.Random(f"{config.seed}/{rule}/{section.id}")
-        others = [other for other in beside[section.neighbourhood] if other is not section]
-        draft = RULES[rule](section, others, chance)
+    for section in order:
+        draft = drafts[section.id].get(rule)
         if draft is None or (draft.question, draft.answer) in seen:
             continue
         seen.add((draft.question, draft.answer))
-        context = _context(draft, others, chance, config)
-        if context:
-            closed = split == "train" and chance.random() < config.closed_book_ratio
+        if context := _context(draft, beside[section.neighbourhood], _chance(config, "context", section), config):
+            closed = split == "train" and _chance(config, f"closed/{rule}", section).random() < config.closed_book_ratio
             yield _example(section, rule, split, draft.answer, draft.question, "" if closed else context)
 
 
-def _context(draft: Draft, others: Sequence[Section], chance: random.Random, config: PairsConfig) -> str:
+def _chance(config: PairsConfig, what: str, section: Section) -> random.Random:
+    """Return the source of one kind of choices about one section: no choice depends on other sections."""
+    return random.Random(f"{config.seed}/{what}/{section.id}")
+
+
+def _context(draft: Draft, beside: Sequence[Section], chance: random.Random, config: PairsConfig) -> str:
     """Return a context that holds the draft's evidence, crowded with neighbours if chance wants it; or nothing."""
-    shown = draft.sections
-    choices = [shown]
-    if len(shown) == 1 and others and chance.random() < config.crowded_ratio:
-        more = chance.sample(list(others), min(len(others), 2))
-        choices.insert(0, tuple(chance.sample((*shown, *more), len(more) + 1)))
+    choices = [draft.sections]
+    if len(draft.sections) == 1 and len(beside) > 1 and chance.random() < config.crowded_ratio:
+        more = [other for other in chance.sample(beside, min(len(beside), 3)) if other is not draft.sections[0]][:2]
+        choices.insert(0, tuple(chance.sample((*draft.sections, *more), len(more) + 1)))
     for sections in choices:
-        context = join_context([section.text for section in sections], config.context_characters)
+        context = join_context([section.shown for section in sections], config.context_characters)
         if plain(draft.evidence) in plain(context):
             return context
     return ""
@@ -165,12 +204,23 @@ def _passages(split: Split, sections: Sequence[Section], config: PairsConfig) ->
             yield _example(section, PASSAGE, split, text)
 
 
-def _mixed(sections: Sequence[Section], salt: str) -> list[Section]:
-    """Return sections in a seeded order in which every group's first comes before any group's second."""
-    by_group: dict[str, list[Section]] = defaultdict(list)
-    for section in sorted(sections, key=lambda section: digest((salt, section.id))):
-        by_group[section.group].append(section)
-    ranked = [(rank, digest((salt, group)), s) for group, members in by_group.items() for rank, s in enumerate(members)]
+def _mixed(sections: Sequence[Section], salt: str, weights: Mapping[str, int] | None = None) -> list[Section]:
+    """Return sections in a seeded order in which every group's first comes before any group's second.
+
+    Within a group, a section with twice the weight comes first four times as often: what answers many questions at
+    once is read for less.
+
+    Source: weighted sampling by keys u ** (1 / w), Efraimidis and Spirakis, 2006.
+    """
+    by_group: dict[str, list[tuple[float, Section]]] = defaultdict(list)
+    for section in sections:
+        weight = (weights[section.id] if weights else 1) ** 2
+        key = random.Random(f"{salt}/{section.id}").random() ** (1 / weight) if weight else 0.0
+        by_group[section.group].append((key, section))
+    ranked = []
+    for group, members in by_group.items():
+        members.sort(key=lambda member: (-member[0], member[1].id))
+        ranked += [(rank, digest((salt, group)), section) for rank, (_, section) in enumerate(members)]
     return [section for _, _, section in sorted(ranked, key=lambda item: item[:2])]
 
 

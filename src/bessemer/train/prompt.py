@@ -28,6 +28,15 @@ def prompt_messages(question: str, context: str = "") -> tuple[Message, ...]:
     return Message(role="system", content=SYSTEM), Message(role="user", content=content)
 
 
+def titled(title: str, text: str) -> str:
+    """Return a text with its title above it, unless it begins with it: what a context shows of a document.
+
+    >>> titled("tea: Uses", "Drink it."), titled("re.match", "re.match(pattern)")
+    ('tea: Uses\\n\\nDrink it.', 're.match(pattern)')
+    """
+    return text if not title or text.lstrip("# ").startswith(title) else f"{title}\n\n{text}"
+
+
 def join_context(texts: Sequence[str], limit_characters: int) -> str:
     """Return texts as one context of at most `limit_characters`; each gets an equal share of what is left.
 

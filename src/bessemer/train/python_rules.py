@@ -40,7 +40,7 @@ def default(section: Section, beside: Sequence[Section], chance: random.Random) 
     given = [(name, value) for name, value in _parameters(section.fact("signature")) if value]
     if not _callable(section) or not given:
         return None
-    name, value = chance.choice(given)
+    name, value = chance.choice([pair for pair in given if pair[1] != "None"] or given)
     question = chance.choice(("What is the default of `{}` in `{}`?", "Which value does `{}` of `{}` have by default?"))
     return _draft(question.format(name, section.heading), value, section, section.fact("signature"))
 
@@ -83,7 +83,8 @@ def find(section: Section, beside: Sequence[Section], chance: random.Random) -> 
     """Which name a description belongs to, among neighbours."""
     wanted = _summary(section)
     others = [other for other in beside if is_python(other.document) and _summary(other) not in ("", wanted)]
-    if not wanted or section.fact("kind") == "module" or not others:
+    own = section.heading.rpartition(".")[2]
+    if not wanted or own in wanted or section.fact("kind") == "module" or not others:
         return None
     mixed = _shuffled((section, *chance.sample(others, min(len(others), MAX_LISTED - 1))), chance)
     what = wanted[0].lower() + wanted[1:].rstrip(".") if wanted[1:2].islower() else wanted.rstrip(".")
@@ -101,7 +102,7 @@ def _draft(question: str, answer: str, section: Section, evidence: str = "") -> 
 
 
 def _callable(section: Section) -> bool:
-    return is_python(section.document) and section.fact("kind") != "module"
+    return is_python(section.document) and "(" in section.fact("signature")
 
 
 def _summary(section: Section) -> str:

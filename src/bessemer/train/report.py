@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from bessemer.core.nouns import Noun
 from bessemer.train.config import Precision
 
@@ -18,7 +20,7 @@ class CurvePoint(Noun):
     """One optimiser step, counted from 1.
 
     Attributes:
-        loss: of the step's batch, nats, as it is minimised (see `sft.BY_ROW`).
+        loss: of the step's batch, nats, as it is minimised (see `sft.BY_SPAN`).
         tokens: done so far, padding included.
         seconds: spent in steps so far, over all attempts.
     """
@@ -67,3 +69,25 @@ class TrainReport(Noun):
     def tokens_per_second(self) -> float:
         """Tokens trained on per second of steps, padding included."""
         return self.tokens / self.seconds if self.seconds else 0.0
+
+
+class Progress(Protocol):
+    """Takes how much is done of how much."""
+
+    def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
+        """Report `done` of `total` units; `note` is a few words for people."""
+
+
+class Measured(Protocol):
+    """Takes named figures."""
+
+    def __call__(self, **figures: float) -> None:
+        """Report figures by name."""
+
+
+def ignore_progress(done: float, total: float, unit: str, note: str = "") -> None:
+    """Take a progress report and do nothing with it."""
+
+
+def ignore_figures(**figures: float) -> None:
+    """Take figures and do nothing with them."""

@@ -15,26 +15,28 @@ from bessemer.core.nouns import Example
 from bessemer.train.config import SftConfig
 from bessemer.train.prompt import prompt_messages
 
+MAX_TURNS = 5
+"""Questions in one row: more would be cheaper, and less like the single question that is asked later."""
 WINDOW_BATCHES = 8
 """Batches that are sorted by length together: more would pad less and mix less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One example in tokens.
+    """One sequence in tokens.
 
     Attributes:
         tokens: the whole sequence.
-        prompt: how many tokens at its start are only read, not learnt; at least 1.
+        spans: (first, end) of the tokens that are learnt; the others are only read. The first token is never learnt.
     """
 
     tokens: tuple[int, ...]
-    prompt: int
+    spans: tuple[tuple[int, int], ...]
 
     @property
     def learnt(self) -> int:
         """How many tokens count in the loss."""
-        return len(self.tokens) - self.prompt
+        return sum(end - first for first, end in self.spans)
 
 
 Batch = tuple[int, ...]
@@ -44,16 +46,24 @@ Batch = tuple[int, ...]
 def make_rows(examples: Iterable[Example], tokenizer: Any, max_length_tokens: int) -> tuple[list[Row], int]:
     """Return the rows of examples, and how many questions were left out for being too long.
 
-    Questions: the loss is on the answer and the end mark. Passages: on every token but the first, cut to length.
+    Passages: the loss is on every token but the first; they are cut to length. Questions: on answers and end marks.
+    Questions about one context share a row as the turns of a conversation, so that it is read once for all of them.
     """
     rows, too_long = [], 0
-    for example in examples:
-        row = _question(example, tokenizer) if example.question else _passage(example, tokenizer, max_length_tokens)
-        if len(row.tokens) > max_length_tokens:
-            too_long += 1
-        elif row.learnt > 0:
-            rows.append(row)
-    return rows, too_long
+    talks: dict[str, list[Example]] = {}
+    for example in sorted(examples, key=lambda example: example.id):
+        if not example.question:
+            rows.append(_passage(example, tokenizer, max_length_tokens))
+            continue
+        talks.setdefault(example.context or example.id, []).append(example)
+    for turns in talks.values():
+        left = turns
+        while left:
+            row, taken = _conversation(left[:MAX_TURNS], tokenizer, max_length_tokens)
+            too_long += taken == 0
+            rows += [row] if taken else []
+            left = left[max(1, taken) :]
+    return [row for row in rows if row.learnt > 0], too_long
 
 
 def plan_batches(rows: Sequence[Row], config: SftConfig) -> list[Batch]:
@@ -106,16 +116,32 @@ def _cut(rows: Sequence[Row], window: Sequence[int], batch_tokens: int) -> list[
     return [*batches, tuple(batch)] if batch else batches
 
 
-def _question(example: Example, tokenizer: Any) -> Row:
-    messages = [message.model_dump() for message in prompt_messages(example.question, example.context)]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    prompt = _ids(tokenizer, text)
-    answer = [*_ids(tokenizer, example.answer), tokenizer.eos_token_id]
-    return Row((*prompt, *answer), len(prompt))
+def _conversation(turns: Sequence[Example], tokenizer: Any, max_length_tokens: int) -> tuple[Row, int]:
+    """Return questions on one context as one row, and how many of them fitted in, from the first on."""
+    messages: list[dict[str, str]] = []
+    tokens: list[int] = []
+    spans: list[tuple[int, int]] = []
+    text = ""
+    for example in turns:
+        opening = prompt_messages(example.question, example.context)
+        messages += [message.model_dump() for message in (opening[-1:] if messages else opening)]
+        if spans:
+            messages[-1]["content"] = example.question  # the context was read before
+        whole: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        prompt = _ids(tokenizer, whole[len(text) :])
+        answer = [*_ids(tokenizer, example.answer), tokenizer.eos_token_id]
+        if len(tokens) + len(prompt) + len(answer) > max_length_tokens or not whole.startswith(text):
+            break
+        tokens += [*prompt, *answer]
+        spans.append((len(tokens) - len(answer), len(tokens)))
+        messages.append({"role": "assistant", "content": example.answer})
+        text = whole + example.answer + tokenizer.eos_token
+    return Row(tuple(tokens), tuple(spans)), len(spans)
 
 
 def _passage(example: Example, tokenizer: Any, max_length_tokens: int) -> Row:
-    return Row(tuple(_ids(tokenizer, example.answer)[:max_length_tokens]), 1)
+    tokens = tuple(_ids(tokenizer, example.answer)[:max_length_tokens])
+    return Row(tokens, ((1, max(1, len(tokens))),))
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

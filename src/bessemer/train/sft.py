@@ -11,7 +11,6 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
@@ -22,27 +21,14 @@ from bessemer.core.protocols import Checkpoints
 from bessemer.train.config import SftConfig
 from bessemer.train.network import Network
 from bessemer.train.precision import choose_precision
-from bessemer.train.report import CurvePoint, TrainReport, Trial
+from bessemer.train.report import CurvePoint, Measured, Progress, TrainReport, Trial
 from bessemer.train.rows import Batch, Row, make_rows, padded, plan_batches
 from bessemer.train.state import State, load_state, save_state
 
-BY_ROW = 0.5
+BY_SPAN = 0.5
+"""Between the mean over tokens, in which passages drown the answers, and that over spans, which does the reverse."""
 CLIP_NORM = 1.0
 HELDOUT_ROWS = 24
-
-
-class Progress(Protocol):
-    """Takes how much is done of how much."""
-
-    def __call__(self, done: float, total: float, unit: str, note: str = "") -> None:
-        """Report `done` of `total` units; `note` is a few words for people."""
-
-
-class Measured(Protocol):
-    """Takes named figures."""
-
-    def __call__(self, **figures: float) -> None:
-        """Report figures by name."""
 
 
 def fine_tune(
@@ -101,7 +87,7 @@ class _Run:
         self.batches = plan_batches(self.rows, config)
         self.total_tokens = sum(padded(self.rows, batch) for batch in self.batches)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.0, weight_decay=0.0)
-        self.identity = digest((config, _weights(base), [(row.tokens, row.prompt) for row in self.rows]))
+        self.identity = digest((config, _weights(base), [(row.tokens, row.spans) for row in self.rows]))
         self.state: State
 
     def resume_or_begin(self) -> None:
@@ -146,7 +132,7 @@ class _Run:
         if not self.heldout:
             return None
         with torch.no_grad():
-            losses = [float(self.network.loss([row], by_row=0.0)) * row.learnt for row in self.heldout]
+            losses = [float(self.network.loss([row], by_span=0.0)) * row.learnt for row in self.heldout]
         return sum(losses) / sum(row.learnt for row in self.heldout)
 
     def report(self) -> TrainReport:
@@ -179,14 +165,14 @@ class _Run:
     def _trial(self) -> Trial:
         if self.config.precision != "auto":
             return Trial(precision=self.config.precision)
-        return choose_precision(self.network, self.rows, BY_ROW)
+        return choose_precision(self.network, self.rows, BY_SPAN)
 
     def _step(self, batch: Batch, rate: float) -> float:
         """Take one optimiser step; return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         rows: list[Row] = [self.rows[index] for index in batch]
-        loss = self.network.loss(rows, by_row=BY_ROW)
+        loss = self.network.loss(rows, by_span=BY_SPAN)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise BackendError(

@@ -15,7 +15,7 @@ MIN_SENTENCE_CHARACTERS = 25
 MAX_SENTENCE_CHARACTERS = 240
 
 _DEFINES = re.compile(
-    r"^(?:The |An? )?(?P<what>[`*]{0,2}[A-Z`*][\w`*.-]*(?: [\w`*.-]+){0,3}?) (?P<verb>is|are) (?:a|an|the|used|how) "
+    r"^(?P<what>[`*]{0,2}[A-Z`*][\w`*.-]*(?: [\w`*.-]+){0,3}?) (?P<verb>is|are) (?:a|an|the|used|how) "
 )
 _NOT_A_NAME = {
     "it",
@@ -51,7 +51,8 @@ def define(section: Section, beside: Sequence[Section], chance: random.Random) -
     for sentence in _sentences(section):
         found = _DEFINES.match(sentence)
         if found and found.group("what").strip("`*").split()[0].lower() not in _NOT_A_NAME:
-            question = f"What {found.group('verb')} {found.group('what').strip('`*')}?"
+            what = re.sub(r"^(?:An?|The)\b", lambda article: article.group().lower(), found.group("what"))
+            question = f"What {found.group('verb')} {what}?"
             return Draft(question, sentence, (section,), sentence)
     return None
 
@@ -64,7 +65,7 @@ def covers(section: Section, beside: Sequence[Section], chance: random.Random) -
         return None
     shown = (section, *chance.sample(others, min(len(others), 2)))
     words = " ".join(first.rstrip(".").split()[:12])
-    question = chance.choice(("Which section says: {}?", "Where is this explained: {}?"))
+    question = chance.choice(("Which section covers this: {}?", "Under which heading is this explained: {}?"))
     return Draft(question.format(words), section.heading, tuple(chance.sample(shown, len(shown))), section.heading)
 
 

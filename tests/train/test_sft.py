@@ -1,0 +1,160 @@
+"""The loop learns, reports honestly, and a run that was killed ends bitwise like one that was not."""
+
+import hashlib
+import json
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bessemer.core.errors import BackendError, Cancelled, ConfigError, IntegrityError
+from bessemer.core.nouns import Example
+from bessemer.core.protocols import Checkpoints
+from bessemer.train import SftConfig, fine_tune
+from bessemer.train.sft import learning_rate_at
+
+CONFIG = SftConfig(
+    rank=4,
+    alpha=8,
+    batch_tokens=1500,
+    max_tokens=14_000,
+    checkpoint_steps=3,
+    learning_rate=1e-2,
+    precision="fp32",
+    threads=1,
+)
+
+
+def digest_of(adapter: Path) -> str:
+    files = sorted(adapter.iterdir())
+    return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
+
+
+def test_it_learns_and_says_so(
+    tiny_base: Path, examples: list[Example], tmp_path: Path, checkpoints: Checkpoints
+) -> None:
+    seen: list[tuple[float, float, str]] = []
+    figures: list[dict[str, float]] = []
+    report = fine_tune(
+        tiny_base,
+        examples,
+        tmp_path / "out",
+        CONFIG,
+        checkpoints,
+        lambda done, total, unit, note="": seen.append((done, total, unit)),
+        lambda **named: figures.append(named),
+    )
+    assert report.heldout_loss_before is not None and report.heldout_loss is not None
+    assert report.heldout_loss < report.heldout_loss_before - 0.3
+    assert {(total, unit) for _, total, unit in seen} == {(report.tokens, "tokens")}
+    assert seen[0][0] == 0 and seen[-1][0] == report.tokens <= CONFIG.max_tokens
+    assert [point.step for point in report.curve] == list(range(1, report.steps + 1))
+    assert [f["loss"] for f in figures] == [point.loss for point in report.curve]
+    assert report.tokens_per_second == pytest.approx(report.tokens / report.seconds)
+    assert report.curve[0].loss > report.train_loss
+    assert report.peak_memory_bytes > 50e6
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert str(tiny_base) not in (tmp_path / "out" / "adapter_config.json").read_text()
+
+
+def test_killed_and_resumed_is_bitwise_the_same(
+    tiny_base: Path, examples: list[Example], tmp_path: Path, trainee: ModuleType
+) -> None:
+    config = CONFIG.model_copy(update={"precision": "auto"})  # the trial must not disturb what follows
+    whole, halves, kept = tmp_path / "whole", tmp_path / "halves", tmp_path / "kept"
+    (tmp_path / "rows.jsonl").write_text("\n".join(example.model_dump_json() for example in examples))
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    arguments = [tiny_base, tmp_path / "rows.jsonl", halves, kept, tmp_path / "config.json", 5]
+    child = subprocess.run([sys.executable, trainee.__file__, *map(str, arguments)], check=False)
+    assert child.returncode == -signal.SIGKILL and not halves.exists()
+    done: list[float] = []
+    resumed = fine_tune(
+        tiny_base,
+        examples,
+        halves,
+        config,
+        trainee.FolderCheckpoints(kept),
+        lambda done_, total, unit, note="": done.append(done_),
+    )
+    straight = fine_tune(tiny_base, examples, whole, config, trainee.FolderCheckpoints(tmp_path / "other"))
+    assert done[0] == straight.curve[2].tokens, "it goes on at the checkpoint after step 3"
+    assert digest_of(halves) == digest_of(whole)
+    assert [point.loss for point in resumed.curve] == [point.loss for point in straight.curve]
+    assert resumed.heldout_loss == straight.heldout_loss
+
+
+def test_cancelled_between_steps_leaves_no_result(
+    tiny_base: Path, examples: list[Example], tmp_path: Path, checkpoints: Checkpoints
+) -> None:
+    def stop(done: float, total: float, unit: str, note: str = "") -> None:
+        if done > total / 2:
+            raise Cancelled("asked to stop")
+
+    with pytest.raises(Cancelled):
+        fine_tune(tiny_base, examples, tmp_path / "out", CONFIG, checkpoints, stop)
+    assert checkpoints.latest() is not None
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_another_run_is_refused(
+    tiny_base: Path, examples: list[Example], tmp_path: Path, checkpoints: Checkpoints
+) -> None:
+    fine_tune(tiny_base, examples, tmp_path / "out", CONFIG, checkpoints)
+    other = CONFIG.model_copy(update={"learning_rate": 0.5})
+    with pytest.raises(IntegrityError, match="another"):
+        fine_tune(tiny_base, examples, tmp_path / "out", other, checkpoints)
+    latest = checkpoints.latest()
+    assert latest
+    (latest / "state.pt").write_bytes(b"torn")
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        fine_tune(tiny_base, examples, tmp_path / "out", CONFIG, checkpoints)
+
+
+def test_nothing_to_learn_from(
+    tiny_base: Path, examples: list[Example], tmp_path: Path, checkpoints: Checkpoints
+) -> None:
+    heldout = [example for example in examples if example.split == "heldout"]
+    with pytest.raises(ConfigError, match="no example"):
+        fine_tune(tiny_base, heldout, tmp_path / "out", CONFIG, checkpoints)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(
+    tiny_base: Path, examples: list[Example], tmp_path: Path, checkpoints: Checkpoints
+) -> None:
+    broken = tmp_path / "base"
+    broken.mkdir()
+    for file in tiny_base.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"] = torch.full_like(weights["model.norm.weight"], math.nan)
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BackendError, match="nan at step 1") as caught:
+        fine_tune(broken, examples, tmp_path / "out", CONFIG, checkpoints)
+    assert isinstance(caught.value.__cause__, FloatingPointError)
+    assert "learning_rate" in caught.value.hint
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    config = SftConfig(learning_rate=1.0, warmup_ratio=0.25)
+    rates = [learning_rate_at(step, 40, config) for step in range(40)]
+    top = rates.index(max(rates))
+    assert rates[:top] == sorted(rates[:top]) and rates[top + 1 :] == sorted(rates[top + 1 :], reverse=True)
+    assert (rates[top], 0 < rates[-1] < 0.01) == (1.0, True)
+
+
+def test_training_is_light_to_import() -> None:
+    code = (
+        "import sys, bessemer.train, bessemer.models; bessemer.train.SftConfig();"
+        "print([m for m in ('torch', 'transformers', 'peft', 'numpy', 'gguf') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert json.loads(found.stdout.replace("'", '"')) == []
