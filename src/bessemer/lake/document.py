@@ -31,7 +31,7 @@ def make_document(
     """Return a document named by the SHA-256 of its source and text, parted by a NUL that neither can hold.
 
     >>> make_document("a.txt", "Hello.", title="a", group="a.txt").id[:12]
-    'e1a0ca2d52dd'
+    '6da9c4f62696'
     """
     clean = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
     return Document(

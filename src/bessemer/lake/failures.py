@@ -41,6 +41,8 @@ def _translate(error: Exception, doing: str) -> BessemerError:
         return BudgetExceeded(said, hint="Free some space there; what was committed before is intact.")
     if "ommit conflict" in text or "already exists" in text or "Retryable" in text or "TooMuchWriteContention" in text:
         return Conflict(said, hint="Another writer changed the table meanwhile: try again.")
+    if "Error performing" in text:
+        return BackendError(said, hint="Check the URL, the bucket and the credentials in `storage_options`.")
     if "Invalid user input" in text or "Schema error" in text or "parser error" in text:
         return ConfigError(said, hint="Check the names and the condition against the table's columns.")
     if "ot found" in text or "orrupt" in text or "LanceError(IO)" in text:

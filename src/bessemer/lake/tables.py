@@ -19,7 +19,7 @@ from bessemer.lake.erasure import Compacted, Erased, compact_table, erase_rows
 from bessemer.lake.failures import translated
 from bessemer.lake.places import Place, find_place
 from bessemer.lake.rows import DOCUMENT_SCHEMA, SEARCH_COLUMNS, document_row, row_document
-from bessemer.lake.searching import find, index_columns
+from bessemer.lake.searching import find, index_columns, indexed_columns
 
 _READ_ROWS = 1_024
 
@@ -277,7 +277,11 @@ def _no_version(table: str, version: int | str, known: set[int], tags: Sequence[
 
 
 def _index_documents(dataset: Any) -> None:
-    index_columns(dataset, SEARCH_COLUMNS)
+    """Index a new version; after an append only what is new."""
+    if set(SEARCH_COLUMNS) <= set(indexed_columns(dataset)):
+        dataset.optimize.optimize_indices()
+    else:
+        index_columns(dataset, SEARCH_COLUMNS)
 
 
 def _leave(dataset: Any) -> None:
