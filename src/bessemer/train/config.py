@@ -36,7 +36,7 @@ class SftConfig(Config):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     batch_tokens: Annotated[int, Field(ge=32, le=4_194_304)] = 1024
-    max_tokens: Annotated[int, Field(ge=32)] = 80_000
+    max_tokens: Annotated[int, Field(ge=32)] = 36_000
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     max_length_tokens: Annotated[int, Field(ge=16, le=131_072)] = 512
     checkpoint_steps: Annotated[int, Field(ge=1)] = 10

@@ -53,14 +53,14 @@ class PairsConfig(Config):
         seed: of the split and of every choice.
     """
 
-    train_questions: Annotated[int, Field(ge=0, le=1_000_000)] = 320
-    train_passages: Annotated[int, Field(ge=0, le=1_000_000)] = 160
+    train_questions: Annotated[int, Field(ge=0, le=1_000_000)] = 300
+    train_passages: Annotated[int, Field(ge=0, le=1_000_000)] = 60
     heldout_questions: Annotated[int, Field(ge=0, le=100_000)] = 120
     heldout_passages: Annotated[int, Field(ge=0, le=100_000)] = 60
     heldout_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    context_characters: Annotated[int, Field(ge=100, le=20_000)] = 700
-    passage_characters: Annotated[int, Field(ge=100, le=20_000)] = 700
-    crowded_ratio: Annotated[float, Field(ge=0, le=1)] = 0.4
+    context_characters: Annotated[int, Field(ge=100, le=20_000)] = 500
+    passage_characters: Annotated[int, Field(ge=100, le=20_000)] = 500
+    crowded_ratio: Annotated[float, Field(ge=0, le=1)] = 0.3
     closed_book_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: Annotated[int, Field(ge=0)] = 0
 

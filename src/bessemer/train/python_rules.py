@@ -109,7 +109,7 @@ def _summary(section: Section) -> str:
     """Return the first sentence of a summary when it says something, else an empty string."""
     text = " ".join(section.fact("summary").split()) if is_python(section.document) else ""
     first = re.split(r"(?<=[.!?]) (?=[A-Z])", text)[0]
-    telling = len(first.split()) >= 3 and "(" not in first.partition(" ")[0]
+    telling = len(first.split()) >= 3 and "(" not in first.partition(" ")[0] and not first.endswith(":")
     return first if telling and len(first) <= MAX_ANSWER_CHARACTERS else ""
 
 

@@ -17,22 +17,8 @@ MAX_SENTENCE_CHARACTERS = 240
 _DEFINES = re.compile(
     r"^(?P<what>[`*]{0,2}[A-Z`*][\w`*.-]*(?: [\w`*.-]+){0,3}?) (?P<verb>is|are) (?:a|an|the|used|how) "
 )
-_NOT_A_NAME = {
-    "it",
-    "this",
-    "that",
-    "these",
-    "those",
-    "there",
-    "here",
-    "they",
-    "we",
-    "you",
-    "he",
-    "she",
-    "what",
-    "which",
-}
+_NOT_A_NAME = re.compile(r"(?i)(?:it|this|that|these|those|there|here|they|we|you|he|she|what|which)\b")
+_POINTS_AWAY = re.compile(r"(?i)\b(?:for more|see (?:the|our|also)|refer to|check ?out|click|visit)\b")
 
 
 def about(section: Section, beside: Sequence[Section], chance: random.Random) -> Draft | None:
@@ -50,7 +36,7 @@ def define(section: Section, beside: Sequence[Section], chance: random.Random) -
         return None
     for sentence in _sentences(section):
         found = _DEFINES.match(sentence)
-        if found and found.group("what").strip("`*").split()[0].lower() not in _NOT_A_NAME:
+        if found and not _NOT_A_NAME.match(found.group("what")):
             what = re.sub(r"^(?:An?|The)\b", lambda article: article.group().lower(), found.group("what"))
             question = f"What {found.group('verb')} {what}?"
             return Draft(question, sentence, (section,), sentence)
@@ -89,5 +75,6 @@ def _sentences(section: Section) -> Iterator[str]:
         if re.match(r"\s*(?:[-*+|>#=.:\[!<]|\d+[.)]|\t| {4})", paragraph):
             continue  # lists, tables, quotes, badges, directives, code: no prose
         for sentence in re.split(r"(?<=[.!?]) +(?=[A-Z`\"])", plain(paragraph)):
-            if MIN_SENTENCE_CHARACTERS <= len(sentence) <= MAX_SENTENCE_CHARACTERS and sentence[-1] in ".!?":
+            fits = MIN_SENTENCE_CHARACTERS <= len(sentence) <= MAX_SENTENCE_CHARACTERS and sentence[-1] in ".!?"
+            if fits and not _POINTS_AWAY.search(sentence):
                 yield sentence
