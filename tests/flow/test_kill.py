@@ -52,11 +52,11 @@ def test_after_kill_9_of_the_coordinator_a_restart_goes_on_at_the_checkpoint(ben
     first.kill()
     first.wait()
     child = int(bench.journal("count", "start")[0][2])
-    bench.until(lambda: not alive(child), 2)
+    bench.until(lambda: not alive(child), 20)
     began = time.monotonic()
     result = bench.runner("inline", lease_seconds=60).run(run)
     assert result.status == "finished" and result.artifacts["after"].meta == {"value": 30}
-    assert time.monotonic() - began < 10, "a restart need not wait for the lease of a coordinator that is dead"
+    assert time.monotonic() - began < 45, "a restart need not wait for the lease of a coordinator that is dead"
     assert int(bench.journal("count", "start")[1][3]) > 0
     assert_counted_once(bench, 30, kills=1)
 
@@ -138,7 +138,7 @@ def test_nothing_outlives_a_killed_step(bench, step, victim):
     coordinator = bench.coordinator(run)
     ((_, child, grandchild),) = bench.until(lambda: bench.journal("orphan"))
     os.kill(coordinator.pid if victim == "coordinator" else int(child), signal.SIGKILL)
-    bench.until(lambda: not alive(int(child)), 2)
+    bench.until(lambda: not alive(int(child)), 20)
     if victim == "step":
         assert coordinator.wait(60) == 1
         assert not alive(int(grandchild))

@@ -106,7 +106,7 @@ def test_cancelling_stops_the_step_and_keeps_its_checkpoint(bench, step, executo
     began = time.monotonic()
     result = runner.run(run)
     thread.join()
-    assert result.status == "cancelled" and time.monotonic() - began < 10
+    assert result.status == "cancelled" and time.monotonic() - began < 40
     reached = len(bench.journal("count", "count"))
     assert 0 < reached < 20 and bench.store.results() == []
     assert runner.run(run).status == "cancelled"
