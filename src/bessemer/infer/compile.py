@@ -94,11 +94,11 @@ def compile_model(
 
 def _compile_tokenizer(model_dir: Path, out: Path) -> None:
     """Write the tokenizer with its chat template and the model's small files, and check them."""
-    import openvino
-    from openvino_tokenizers import convert_tokenizer
-    from transformers import AutoTokenizer
-
+    from bessemer.infer.runtime import openvino  # before openvino_tokenizers, which imports OpenVINO itself
     from bessemer.models.quiet import quiet_transformers
+
+    from openvino_tokenizers import convert_tokenizer  # isort: skip
+    from transformers import AutoTokenizer  # isort: skip
 
     with quiet_transformers():
         original: Any = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
@@ -120,9 +120,9 @@ def _compile_tokenizer(model_dir: Path, out: Path) -> None:
 
 def _check_tokenizer(original: Any, out: Path) -> None:
     """Raise if the compiled tokenizer spells a probe or renders a chat otherwise than the original does."""
-    from openvino_genai import Tokenizer
+    from bessemer.infer.runtime import genai
 
-    compiled = Tokenizer(out)
+    compiled = genai.Tokenizer(out)
     turns = zip(("system", "user", "assistant", "user"), (*PROBES, *PROBES), strict=True)
     chat = [{"role": role, "content": text} for role, text in turns]
     for history in (chat, chat[1:], chat[1:2]):

@@ -1,6 +1,6 @@
 """OpenVINO GenAI's continuous batching: requests in, one step at a time, tokens out.
 
-Owns everything that touches `openvino_genai`: loading, prompts to tokens, sampling settings, tokens to text. Runs in
+Owns everything that touches the pipeline: loading, prompts to tokens, sampling settings, tokens to text. Runs in
 the worker process only. Knows no pipe and no other request than its own.
 """
 
@@ -11,12 +11,11 @@ import random
 from pathlib import Path
 from typing import Any
 
-import openvino_genai as genai
-
 from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, Unsupported
 from bessemer.core.nouns import ChatRequest, Delta, FinishReason, ScoreRequest, ScoreResult, TokenLogprob, Usage
 from bessemer.infer.config import OpenVinoConfig
 from bessemer.infer.messages import Ready
+from bessemer.infer.runtime import genai
 from bessemer.infer.text import ByteDetokeniser, Detokeniser, StopFilter, WindowDetokeniser
 
 PAGE_TOKENS = 32

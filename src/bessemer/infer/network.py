@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
-import openvino_genai as genai
 from numpy.typing import NDArray
-from openvino import opset13 as ops
 
 from bessemer.infer.config import CompileConfig
+from bessemer.infer.runtime import genai, openvino, ops
 
 SMALLEST = 1 << 16
 """Matrices with fewer weights keep their 16 bits: they weigh nothing."""
