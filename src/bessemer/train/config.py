@@ -33,7 +33,7 @@ class SftConfig(Config):
 
     rank: Annotated[int, Field(ge=1, le=512)] = 16
     alpha: Annotated[int, Field(ge=1, le=1024)] = 32
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     batch_tokens: Annotated[int, Field(ge=32, le=4_194_304)] = 1024
     max_tokens: Annotated[int, Field(ge=32)] = 36_000
