@@ -1,18 +1,26 @@
 """Draws the event stream: live bars on a terminal, plain lines elsewhere.
 
-Owns the look of progress. An estimate is shown once a step has run for two seconds and knows its total; it is the
-step's own speed so far, nothing else.
+Owns the look of progress and the estimate: the step's own speed since its first progress, nothing else, so that the
+time that loading a model takes is not counted as work. Without two reports there is none.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from bessemer.core import events
@@ -32,17 +40,25 @@ def shown(console: Console) -> Iterator[events.Sink]:
         yield _Lines(console).take
 
 
-class _Left(ProgressColumn):
-    """Time left by the step's own speed so far."""
+class Estimate:
+    """How long a step still takes."""
 
-    max_refresh = 0.5
+    def __init__(self, first: events.Progress) -> None:
+        self._first = first
+
+    def left_seconds(self, now: events.Progress) -> float | None:
+        """Return the seconds left, or None while there is nothing to tell it by."""
+        done, spent = now.done - self._first.done, now.at - self._first.at
+        if not now.total or done <= 0 or spent < 1:
+            return None
+        return spent * (now.total - now.done) / done
+
+
+class _Left(ProgressColumn):
+    """The estimate of the step's last report."""
 
     def render(self, task: Task) -> Text:
-        elapsed = task.elapsed or 0.0
-        if task.finished or not task.total or not task.completed or elapsed < 2:
-            return Text("")
-        left = elapsed * (task.total - task.completed) / task.completed
-        return Text(f"{show_seconds(round(left))} left", style="cyan")
+        return Text("" if task.finished else task.fields["left"], style="cyan")
 
 
 class _Bars:
@@ -57,7 +73,8 @@ class _Bars:
             _Left(),
             console=console,
         )
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._estimates: dict[str, Estimate] = {}
 
     def take(self, event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
@@ -65,14 +82,16 @@ class _Bars:
         elif isinstance(event, events.StepStarted):
             again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
             if event.step in self._tasks:
-                self.progress.remove_task(self._tasks[event.step])  # type: ignore[arg-type]
-            self._tasks[event.step] = self.progress.add_task(event.step + again, total=None, amount="")
+                self.progress.remove_task(self._tasks[event.step])
+            self._estimates.pop(event.step, None)
+            self._tasks[event.step] = self.progress.add_task(event.step + again, total=None, amount="", left="")
         elif isinstance(event, events.Progress) and event.step in self._tasks:
             self.progress.update(
-                self._tasks[event.step],  # type: ignore[arg-type]
+                self._tasks[event.step],
                 completed=event.done,
                 total=event.total or None,
                 amount=_amount(event),
+                left=_left(self._estimates.setdefault(event.step, Estimate(event)), event),
             )
         elif isinstance(event, events.StepFinished):
             self._finish(event)
@@ -85,21 +104,22 @@ class _Bars:
             return
         task = self._tasks.get(event.step)
         if task is not None:
-            self.progress.update(task, completed=1, total=1, amount="")  # type: ignore[arg-type]
-            self.progress.stop_task(task)  # type: ignore[arg-type]
+            self.progress.update(task, completed=1, total=1, amount="")
+            self.progress.stop_task(task)
 
 
 class _Lines:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._said: dict[str, float] = {}
-        self._began: dict[str, float] = {}
+        self._estimates: dict[str, Estimate] = {}
 
     def take(self, event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
             self.console.print(f"{event.flow}: run {event.run}, {len(event.steps)} steps", soft_wrap=True)
         elif isinstance(event, events.StepStarted):
-            self._said[event.step] = self._began[event.step] = time.monotonic()
+            self._said[event.step] = event.at
+            self._estimates.pop(event.step, None)
             self.console.print(f"  {event.step} …")
         elif isinstance(event, events.Progress):
             self._progress(event)
@@ -110,13 +130,17 @@ class _Lines:
             self.console.print(_failed(event), soft_wrap=True)
 
     def _progress(self, event: events.Progress) -> None:
-        now = time.monotonic()
-        if now - self._said.get(event.step, now) < _LINE_EVERY_SECONDS or not event.total:
+        estimate = self._estimates.setdefault(event.step, Estimate(event))
+        if event.at - self._said.get(event.step, event.at) < _LINE_EVERY_SECONDS or not event.total:
             return
-        self._said[event.step] = now
-        gone = now - self._began[event.step]
-        left = f", {show_seconds(round(gone * (event.total - event.done) / event.done))} left" if event.done else ""
-        self.console.print(f"  {event.step} {_amount(event)}{left}", soft_wrap=True)
+        self._said[event.step] = event.at
+        left = _left(estimate, event)
+        self.console.print(f"  {event.step} {_amount(event)}{', ' if left else ''}{left}", soft_wrap=True)
+
+
+def _left(estimate: Estimate, event: events.Progress) -> str:
+    left = estimate.left_seconds(event)
+    return "" if left is None else f"{show_seconds(round(left))} left"
 
 
 def _amount(event: events.Progress) -> str:
