@@ -28,7 +28,7 @@ def test_no_estimate_without_something_to_tell_it_by(now: events.Progress) -> No
 @pytest.mark.parametrize("terminal", [True, False])
 def test_every_event_is_drawn(terminal: bool) -> None:
     text = StringIO()
-    console = Console(file=text, force_terminal=terminal, width=100)
+    console = Console(file=text, force_terminal=terminal, width=100, color_system=None, highlight=False)
     with shown(console) as sink:
         sink(events.RunStarted(at=0, run="r", flow="mine", steps=("train", "gate")))
         sink(events.StepStarted(at=0, run="r", step="train", attempt=1))
