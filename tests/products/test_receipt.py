@@ -166,15 +166,31 @@ def test_the_page_is_whole_and_escapes_what_documents_say() -> None:
 
 
 @pytest.mark.parametrize("deployed", [True, False])
-def test_the_terminal_shows_every_part_in_100_columns(deployed: bool) -> None:
+def test_the_terminal_shows_every_part_in_80_columns(deployed: bool) -> None:
     text = StringIO()
-    Console(file=text, width=100, color_system=None).print(draw_receipt(receipt(deployed=deployed)))
+    Console(file=text, width=80, color_system=None).print(draw_receipt(receipt(deployed=deployed)))
     said = text.getvalue()
-    for words in ("1,200 read", "150 too_short", "80,000 tokens", "token_f1 rose", "train (cached)", "modelled, host"):
+    for words in ("1,200 read", "150 too_short", "80,000 tokens", "token_f1 rose", "modelled, host", "low – high"):
         assert words in said
+    assert next(line for line in said.splitlines() if line.strip().startswith("train ")).split()[1] == "cached"
     assert ("not deployed" in said) is not deployed
-    assert max(len(line) for line in said.splitlines()) <= 100
+    assert max(len(line) for line in said.splitlines()) <= 80
+    assert "…" not in said, "something was cut off"
     assert len(said.splitlines()) <= 55
+
+
+def test_where_joules_are_known_in_different_ways_each_stage_says_how() -> None:
+    stages = (
+        StageLine(step="train", cached=False, wall_seconds=1.0, bill=bill(9.0, EnergyClass.MEASURED)),
+        StageLine(step="gate", cached=False, wall_seconds=1.0, bill=bill(2.0)),
+    )
+    text = StringIO()
+    Console(file=text, width=100, color_system=None).print(
+        draw_receipt(receipt().model_copy(update={"stages": stages}))
+    )
+    lines = text.getvalue().splitlines()
+    assert any("train" in line and "measured, host" in line for line in lines)
+    assert any("gate" in line and "modelled, host" in line for line in lines)
 
 
 def test_bills_add_and_keep_the_weakest_class() -> None:

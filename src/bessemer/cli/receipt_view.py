@@ -1,4 +1,4 @@
-"""Draws a receipt on a terminal, at most 100 columns wide and about one screen long.
+"""Draws a receipt on a terminal of 80 columns or more, about one screen long.
 
 Owns the look. Every figure comes from the receipt.
 """
@@ -108,27 +108,45 @@ def _outcome(passed: bool, sentence: str) -> str:
     return f"{mark} {escape(sentence)}"
 
 
-def _stages(receipt: Receipt) -> Table:
+def _stages(receipt: Receipt) -> RenderableType:
+    """Return a row for each stage; the provenance is a column only where stages differ in it."""
+    bills = [line.bill for line in receipt.stages if line.bill]
+    known = sorted({provenance(bill.measurement) for bill in bills})
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=receipt.total is not None)
     total = receipt.total
+    currency = bills[0].energy_cost.currency if bills else ""
+    names = ("energy", "low – high", "g CO2e", currency or "cost", *(["provenance"] if len(known) > 1 else []))
     foot = _figures(total) if total else ("",) * 5
-    table.add_column("stage", footer="[bold]together[/]")
-    table.add_column("time", justify="right", footer=show_seconds(total.measurement.seconds) if total else "")
-    for name, below in zip(("energy", "low – high", "g CO2e", "electricity", "provenance"), foot, strict=True):
+    table.add_column("stage", footer="[bold]together[/]", no_wrap=True)
+    table.add_column("time", justify="right", footer=show_seconds(_made_now(receipt)), no_wrap=True)
+    for name, below in zip(names, foot, strict=False):
         table.add_column(name, justify="right", footer=below, no_wrap=True)
     for line in receipt.stages:
-        shown = f"{line.step} [dim](cached)[/]" if line.cached else line.step
-        table.add_row(shown, show_seconds(line.wall_seconds), *(_figures(line.bill) if line.bill else ("–",) * 5))
-    return table
+        spent = "[dim]cached[/]" if line.cached else show_seconds(line.wall_seconds)
+        figures = _figures(line.bill) if line.bill else ("–",) * 5
+        table.add_row(line.step, spent, *figures[: len(names)])
+    if not bills:
+        return table
+    first = bills[0]
+    said = f"Joules are {' or '.join(known)} ({first.measurement.source}). Carbon: grid {first.carbon.grid}, "
+    said += (
+        f"{first.carbon.grams_per_kilowatt_hour:g} g/kWh ({first.carbon.source}). Cached stages show what they took."
+    )
+    return Group(table, Text(said, style="dim"))
+
+
+def _made_now(receipt: Receipt) -> float:
+    return sum(line.wall_seconds for line in receipt.stages if not line.cached)
 
 
 def _figures(bill: Bill) -> tuple[str, str, str, str, str]:
+    measured = bill.measurement
     return (
-        show_joules(bill.measurement.joules),
-        f"{show_joules(bill.measurement.joules_low)} – {show_joules(bill.measurement.joules_high)}",
-        f"{bill.carbon.grams:.3g}",
-        str(bill.energy_cost),
-        provenance(bill.measurement),
+        show_joules(measured.joules),
+        f"{show_joules(measured.joules_low)} – {show_joules(measured.joules_high)}",
+        f"{bill.carbon.grams:.2g}",
+        str(bill.energy_cost).removesuffix(f" {bill.energy_cost.currency}"),
+        provenance(measured),
     )
 
 
@@ -159,6 +177,7 @@ def _serving(receipt: Receipt) -> Table:
 
 
 def _lineage(receipt: Receipt) -> RenderableType:
-    links = {link.step: link for link in receipt.lineage}
-    shown = "\n".join(f"  {link.step:<10} [dim]{link.key[:12]}[/]  {escape(link.what)}" for link in links.values())
-    return Group(Text("\nlineage, from the served model to its sources", style="dim"), shown)
+    table = Table.grid(padding=(0, 2))
+    for link in receipt.lineage:
+        table.add_row(link.step, f"[dim]{link.key[:12]}[/]", escape(link.what))
+    return Group(Text("\nlineage, from the served model to its sources", style="dim"), table)

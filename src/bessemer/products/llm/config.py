@@ -35,11 +35,11 @@ class RetrievalConfig(Config):
 
     Attributes:
         passages: how many passages the model reads; 0 answers from memory alone.
-        max_characters: length at most of what it reads.
+        max_characters: length at most of what it reads; best as long as in training (`pairs.context_characters`).
     """
 
     passages: Annotated[int, Field(ge=0, le=20)] = 1
-    max_characters: Annotated[int, Field(ge=100, le=100_000)] = 900
+    max_characters: Annotated[int, Field(ge=100, le=100_000)] = 500
 
 
 class LlmConfig(Config):

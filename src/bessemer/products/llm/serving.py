@@ -12,6 +12,7 @@ from bessemer.lake import open_lake
 from bessemer.products.home import Deployment
 from bessemer.products.llm.config import LlmConfig, RetrievalConfig
 from bessemer.products.llm.grounded import ChatEngine, GroundedEngine, Search, named_in
+from bessemer.train.prompt import titled
 
 
 def open_deployed(deployment: Deployment, product: LlmConfig, lake_url: str) -> ChatEngine:
@@ -39,11 +40,11 @@ def open_search(lake_url: str, deployment: Deployment, config: RetrievalConfig) 
             quoted = name.replace("'", "''")
             where = f"title = '{quoted}' AND dropped = ''"
             named = lake.get_documents(deployment.table, version=deployment.table_version, where=where)
-            found |= {document.id: document.text for document in named}
+            found |= {document.id: titled(document.title, document.text) for document in named}
         if len(found) < config.passages:
             version = deployment.table_version
             hits = lake.search_documents(deployment.table, question, config.passages, version=version)
-            found = {**found, **{hit.id: hit.text for hit in hits}}
+            found = {**found, **{hit.id: titled(hit.title, hit.text) for hit in hits}}
         return list(found.values())[: config.passages]
 
     return search

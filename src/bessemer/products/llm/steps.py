@@ -131,10 +131,9 @@ def train(ctx: StepContext, config: TrainConfig) -> Meta:
     """Fine-tune an adapter; a restart goes on at the last checkpoint."""
     from bessemer.train.sft import fine_tune
 
-    rows = [e for e in _examples(ctx) if e.split == "train"]
     report = fine_tune(
         Path(ctx.inputs["base"].path) / "model",
-        rows,
+        _examples(ctx),
         ctx.out / "adapter",
         config.train,
         checkpoints=ctx.checkpoints,
