@@ -87,9 +87,7 @@ class ChatEndpoint:
         with self._traffic.visit() as visit:
             asked = read_asked(await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds))
             call = self._let_in(asked, request_id)
-            subject = Subject(
-                kind="request", id=f"req_{request_id}", project=key.project, key_id=key.id, model=asked.model
-            )
+            subject = Subject(kind="request", id=request_id, project=key.project, key_id=key.id, model=asked.model)
             with visit.watched(receive, config.request_timeout_seconds):
                 async with self._bookkeeper.span(subject) as span, aclosing(_pieces(call)) as pieces:
                     await (self._stream if asked.stream else self._whole)(call, pieces, span, send)
@@ -99,7 +97,11 @@ class ChatEndpoint:
         if engine is None:
             raise Refused(unknown_model(asked.model))
         teller = Teller(
-            f"chatcmpl-{request_id}", int(self._clock()), asked.model, asked.wants_usage, bool(asked.logprobs)
+            request_id.replace("req_", "chatcmpl-"),
+            int(self._clock()),
+            asked.model,
+            asked.wants_usage,
+            bool(asked.logprobs),
         )
         return _Call(asked, engine, asked.to_request(engine.capabilities, self._config), teller)
 

@@ -47,7 +47,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         began = self._clock()
-        request_id = secrets.token_hex(16)
+        request_id = f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
         sent: list[Message] = []  # the start of the response, once it has left
 
@@ -105,7 +105,7 @@ async def respond(
 def _headers(start: Message, request_id: str, milliseconds: int) -> Headers:
     return [
         *cast(Headers, start.get("headers", [])),
-        (b"x-request-id", f"req_{request_id}".encode()),
+        (b"x-request-id", request_id.encode()),
         (b"openai-processing-ms", str(milliseconds).encode()),
         (b"openai-version", b"2020-10-01"),
         (b"x-content-type-options", b"nosniff"),

@@ -65,6 +65,7 @@ def _behind(module: str) -> Any:
     try:
         return import_module(f"bessemer.serve.{module}")
     except ModuleNotFoundError as error:
-        if error.name in ("starlette", "uvicorn"):
-            raise MissingDependency(error.name, extra="serve") from error
+        package = (error.name or "").partition(".")[0]
+        if package in ("starlette", "uvicorn"):
+            raise MissingDependency(package, extra="serve") from error
         raise

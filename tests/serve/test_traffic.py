@@ -1,0 +1,185 @@
+"""Limits and stopping: too many at once, a port in use, a graceful end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import openai
+import pytest
+
+from bessemer.core.errors import ConfigError, Conflict
+from bessemer.serve import GatewayConfig, check_port, run_gateway
+from bessemer.serve.server import GatewayServer
+
+from .conftest import HELLO, WAIT_SECONDS, until
+
+
+def test_too_many_at_once_are_told_to_come_again(start) -> None:
+    running = start(max_concurrent_requests=1)
+    running.engine.hold = 1
+    stream = running.client().chat.completions.create(model="played", messages=HELLO, stream=True)
+    assert running.engine.holding.wait(WAIT_SECONDS)
+    with pytest.raises(openai.RateLimitError) as caught:
+        running.client().chat.completions.create(model="played", messages=HELLO)
+    assert caught.value.response.headers["retry-after"] == "1"
+    assert caught.value.code == "rate_limit_exceeded"
+    assert running.client().models.list().data, "only answers are limited"
+    running.engine.go_on.set()
+    assert len(list(stream)) > 2
+    running.client().chat.completions.create(model="played", messages=HELLO)
+    assert [entry.status for entry in running.meter.entries()] == ["ok", "ok"]
+
+
+def test_every_end_gives_its_place_back(start) -> None:
+    running = start(max_concurrent_requests=1)
+    client = running.client()
+    for wrong in ({"model": "nope", "messages": HELLO}, {"model": "played", "messages": [], "stream": True}):
+        with pytest.raises(openai.APIStatusError):
+            client.chat.completions.create(**wrong)
+    running.engine.fail_at = 1
+    for stream in (False, True):
+        with pytest.raises(openai.APIError):
+            list(client.chat.completions.create(model="played", messages=HELLO, stream=stream))
+    running.engine.fail_at = None
+    client.chat.completions.create(model="played", messages=HELLO)
+
+
+def test_a_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = GatewayConfig(port=taken.getsockname()[1])
+        with pytest.raises(Conflict, match="in use") as caught:
+            check_port(config)
+        assert "--port" in caught.value.hint
+
+
+def test_a_port_that_a_running_gateway_has(running) -> None:
+    config = GatewayConfig(port=int(running.url.rsplit(":", 1)[1]))
+    app = running.server._server.config.app
+    with pytest.raises(Conflict):
+        run_gateway(app, config, lambda url: pytest.fail("it never was ready"))
+    check_port(GatewayConfig(port=0))
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "203.0.113.7"])
+def test_a_host_that_is_not_ours(host) -> None:
+    with pytest.raises(ConfigError, match=host.replace(".", r"\.")):
+        check_port(GatewayConfig(host=host, port=0))
+
+
+def test_running_answers_end_within_the_grace_and_nothing_new_begins(start) -> None:
+    running = start(grace_seconds=WAIT_SECONDS)
+    running.engine.hold = 1
+    stream = running.client().chat.completions.create(model="played", messages=HELLO, stream=True)
+    assert running.engine.holding.wait(WAIT_SECONDS)
+    assert httpx2.get(f"{running.url}/readyz").json()["requests_under_way"] == 1
+    running.server.stop()
+    until(lambda: httpx2.get(f"{running.url}/readyz").status_code == 503)
+    assert httpx2.get(f"{running.url}/healthz").status_code == 200
+    with pytest.raises(openai.InternalServerError) as caught:
+        running.client().chat.completions.create(model="played", messages=HELLO)
+    assert (caught.value.status_code, caught.value.code) == (503, "shutting_down")
+    running.engine.go_on.set()
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "one two three"
+    running.thread.join(WAIT_SECONDS)
+    assert not running.thread.is_alive()
+    assert [entry.status for entry in running.meter.entries()] == ["ok"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_answers_that_outlast_the_grace_are_cancelled_told_and_booked(start, streamed) -> None:
+    running = start(grace_seconds=0.1)
+    running.engine.hold = 2
+
+    def ask() -> None:
+        list(running.client().chat.completions.create(model="played", messages=HELLO, stream=streamed))
+
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask)
+        assert running.engine.holding.wait(WAIT_SECONDS)
+        running.server.stop()
+        with pytest.raises(openai.APIError, match="shutting down") as caught:
+            asked.result(WAIT_SECONDS)
+    assert caught.value.code == "shutting_down"
+    running.thread.join(WAIT_SECONDS)
+    (entry,) = running.meter.entries()
+    assert (entry.status, entry.usage.output_tokens) == ("cancelled", 2)
+    assert running.engine.cancelled == 1
+
+
+def test_a_second_stop_cuts_the_grace(start) -> None:
+    running = start(grace_seconds=1000.0)
+    running.engine.hold = 1
+    stream = running.client().chat.completions.create(model="played", messages=HELLO, stream=True)
+    assert running.engine.holding.wait(WAIT_SECONDS)
+    running.server.stop()
+    until(lambda: httpx2.get(f"{running.url}/readyz").status_code == 503)
+    running.server.stop()
+    with pytest.raises(openai.APIError, match="shutting down"):
+        list(stream)
+    running.thread.join(WAIT_SECONDS)
+    assert not running.thread.is_alive()
+
+
+def test_a_gateway_stopped_before_it_began_ends(start) -> None:
+    running = start()
+    config = GatewayConfig(port=0)
+    server = GatewayServer(running.server._server.config.app, config)
+    server.stop()
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    thread.join(WAIT_SECONDS)
+    assert not thread.is_alive()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from bessemer.infer import EchoConfig, open_engine
+from bessemer.meter import MeterConfig, open_meter
+from bessemer.serve import GatewayConfig, KeyStore, create_app, run_gateway
+
+home, config = Path(sys.argv[1]), GatewayConfig(port=0, grace_seconds=20)
+keys = KeyStore(home / "keys.sqlite")
+with open_meter(MeterConfig(), home / "books") as meter:
+    app = create_app(config, {"echo": open_engine(EchoConfig(token_seconds=0.2))}, keys, meter)
+    run_gateway(app, config, lambda url: print(url, keys.ensure_development_key(), flush=True))
+print("cleaned up", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_stream_end_and_the_caller_clean_up(tmp_path, number) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        url, secret = process.stdout.readline().split()
+        with openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0) as client:
+            stream = client.chat.completions.create(
+                model="echo", messages=[{"role": "user", "content": "a b c d e"}], stream=True
+            )
+            said = next(stream).choices[0].delta.content
+            os.kill(process.pid, number)
+            said += "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+        assert said == "a b c d e"
+        rest, complaints = process.communicate(timeout=WAIT_SECONDS)
+        assert rest == "cleaned up\n"
+        assert process.returncode == 0
+        assert complaints == ""
+        assert secret not in rest
+
+
+def test_a_pause_does_not_end_a_connection(running) -> None:
+    """A client that keeps its connection asks again on it."""
+    connection = running.connect()
+    for _ in range(3):
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read() == b'{"status":"ok"}'
+        time.sleep(0.05)
