@@ -15,7 +15,7 @@ import pytest
 
 from bessemer.flow import Flow, Runner, RunnerConfig, Step, open_store
 
-COORDINATORS, BLOWS, LIMIT_SECONDS = 2, 7, 90.0
+COORDINATORS, BLOWS, LIMIT_SECONDS = 2, 7, 120.0
 ROUTINE = {"retries": 1000, "backoff_seconds": 0.05}
 
 
@@ -31,7 +31,7 @@ def flows():
             Step(
                 name,
                 "probe_steps:count",
-                Count(name=f"count{shift}", total=12 + shift, seconds=0.03),
+                Count(name=f"count{shift}", total=16 + shift, seconds=0.03),
                 ("source",),
                 **ROUTINE,
             )
@@ -80,6 +80,11 @@ class Arena:
                 process.send_signal(signal.SIGCONT)
                 self.stalled.remove((process, until))
 
+    def check_health(self):
+        """Return if no coordinator has ended by itself with an error."""
+        for process in self.coordinators:
+            assert process.poll() in (None, 0), f"a coordinator ended with {process.returncode}; see its output"
+
     def close(self):
         for process in self.coordinators:
             process.kill()
@@ -103,10 +108,11 @@ def test_whatever_is_killed_each_key_is_published_once(database_url, tmp_path, p
         try:
             while store.runs("running"):
                 assert time.monotonic() < ends, f"not done in time (seed {seed}): {arena.lines()[-20:]}"
-                if blows < BLOWS and len(arena.lines()) >= seen + 5:
+                if blows < BLOWS and len(arena.lines()) >= seen + 4:
                     arena.blow()
                     blows, seen = blows + 1, len(arena.lines())
                 arena.revive()
+                arena.check_health()
                 time.sleep(0.02)
             arena.revive(now=True)
             for process in arena.coordinators:
@@ -123,7 +129,7 @@ def check_books(store, root, runs, told):
     assert [result.status for result in results] == ["finished"] * 3, told
     values = [{name: artifact.meta["value"] for name, artifact in result.artifacts.items()} for result in results]
     assert values == [
-        {"source": 1, "left": 12 + n, "right": 13 + n, "join": 25 + 2 * n} for n in range(3)
+        {"source": 1, "left": 16 + n, "right": 17 + n, "join": 33 + 2 * n} for n in range(3)
     ], told  # fmt: skip
     keys = {planned.key for flow in flows() for planned in runner.plan(flow)}
     assert len(keys) == 1 + 4 + 3
@@ -138,5 +144,5 @@ def check_books(store, root, runs, told):
     counted = [line.split() for line in (root / "journal").read_text().splitlines() if " count " in line]
     for shift in range(4):
         numbers = [int(line[3]) for line in counted if line[0] == f"count{shift}"]
-        assert sorted(set(numbers)) == list(range(1, 13 + shift)), told
-        assert len(numbers) <= 12 + shift + BLOWS, f"checkpoints were not used: {told}"
+        assert sorted(set(numbers)) == list(range(1, 17 + shift)), told
+        assert len(numbers) <= 16 + shift + BLOWS, f"checkpoints were not used: {told}"

@@ -63,9 +63,9 @@ def count(ctx: StepContext, config: Count) -> Mapping[str, Any]:
     while done < config.total:
         time.sleep(config.seconds)
         done += 1
+        note(ctx, config.name, "count", os.getpid(), done)  # before it is kept, so that a kill cannot lose it
         with ctx.checkpoints.save() as folder:
             (folder / "done").write_text(str(done))
-        note(ctx, config.name, "count", os.getpid(), done)
         ctx.progress(done, config.total, "numbers")
     (ctx.out / "total").write_text(str(done))
     return {"value": done}
