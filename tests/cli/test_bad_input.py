@@ -73,9 +73,13 @@ def test_a_malformed_factory(tmp_path: Path, text: str, words: tuple[str, ...]) 
 
 def test_an_unknown_base_model(folder: Path) -> None:
     (folder / "docs").mkdir()
-    for name in ("a", "b", "c", "d", "e", "f", "g", "h"):
-        words = " ".join(f"The {name}{i} part of this document says something of its own about {i}." for i in range(9))
-        (folder / "docs" / f"{name}.md").write_text(f"# {name}\n\n{words}\n")
+    for name in ("harbour", "orchard", "foundry", "library", "quarry", "bakery", "dairy", "tannery"):
+        said = (
+            f"A {name} is a place where people work from early morning. The oldest {name} in this valley was built of"
+        )
+        (folder / "docs" / f"{name}.md").write_text(
+            f"# The {name}\n\n{said} oak and limestone. It stands to this day.\n"
+        )
     (folder / "factory.yaml").write_text(GOOD + "product: {kind: llm, base: no/such-model}\n")
     refused(call(folder, "run", "factory.yaml"), "no/such-model")
 
@@ -108,4 +112,4 @@ def test_init_does_not_write_over_a_factory(folder: Path) -> None:
 
 
 def test_a_key_for_no_project(tmp_path: Path) -> None:
-    refused(call(tmp_path, "keys", "create", "--project", "two words"), "project name")
+    refused(call(tmp_path, "keys", "create", "--project", ""), "project")

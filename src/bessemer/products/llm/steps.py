@@ -65,14 +65,14 @@ def curate_documents(ctx: StepContext, config: CurateStepConfig) -> Meta:
     """Drop duplicates and what is no good, keep the reasons, and say how fit the rest is."""
     lake, raw = open_lake(ctx.resources["lake"]), ctx.inputs["ingest"].meta
     found = list(curate(lake.get_documents(raw["table"], version=raw["version"]), config.curate))
+    table = f"{config.name}.curated"
+    version = lake.put_documents(table, found, tag=_tag(ctx))  # also when nothing is kept: the reasons must be found
     state = readiness(found)
     if not state.kept:
         raise ConfigError(
             f"none of {state.documents} documents is fit to learn from: {dict(state.dropped)}",
             hint="List them with `bessemer documents --dropped`, then loosen `curate` or add sources.",
         )
-    table = f"{config.name}.curated"
-    version = lake.put_documents(table, found, tag=_tag(ctx))
     return {"table": table, "version": version, "readiness": state.model_dump(mode="json")}
 
 
