@@ -59,6 +59,23 @@ def test_an_answer_that_cannot_be_booked_does_not_leave_whole(running, stream) -
         list(create(model="played", messages=HELLO, stream=stream))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_disk_that_refuses_once_loses_no_entry(running, monkeypatch, stream) -> None:
+    """The client learns that something failed; what its answer took is booked all the same, once."""
+    refusals, stop = [BackendError("the disk is full")], running.meter.stop
+
+    def refuse_once(*args: object) -> object:
+        if refusals:
+            raise refusals.pop()
+        return stop(*args)
+
+    monkeypatch.setattr(running.meter, "stop", refuse_once)
+    with pytest.raises(openai.APIError, match="failed"):
+        list(running.client().chat.completions.create(model="played", messages=HELLO, stream=stream))
+    (entry,) = running.meter.entries()
+    assert (entry.status, entry.usage.output_tokens) == ("error", 3)
+
+
 def test_the_event_loop_goes_on_while_the_meter_waits_for_the_disk(running) -> None:
     running.meter.open_gate.clear()
     with ThreadPoolExecutor(1) as threads:

@@ -142,7 +142,7 @@ def test_a_key_of_another_process_works_and_ends_at_once(running) -> None:
     create(model="played", messages=HELLO)
     assert running.meter.entries()[0].subject.project == "elsewhere"
     other.revoke(key.id)
-    with pytest.raises(openai.PermissionDeniedError) as caught:
+    with pytest.raises(openai.AuthenticationError) as caught:
         create(model="played", messages=HELLO)
     assert caught.value.code == "api_key_revoked"
     other.close()
@@ -193,7 +193,7 @@ def test_the_official_client_understands_who_is_refused(running) -> None:
         running.client("bk-wrong").chat.completions.create(model="played", messages=HELLO)
     assert caught.value.code == "invalid_api_key"
     _, expired = running.keys.create("old", expires_at=1.0)
-    with pytest.raises(openai.PermissionDeniedError) as refused:
+    with pytest.raises(openai.AuthenticationError) as refused:
         running.client(expired).models.list()
     assert refused.value.code == "api_key_expired"
 

@@ -16,6 +16,7 @@ import openai
 import pytest
 
 from bessemer.core.errors import ConfigError, Conflict
+from bessemer.meter import open_ledger
 from bessemer.serve import GatewayConfig, check_port, run_gateway
 from bessemer.serve.server import GatewayServer
 
@@ -174,6 +175,10 @@ def test_a_signal_lets_the_stream_end_and_the_caller_clean_up(tmp_path, number) 
         assert process.returncode == 0
         assert complaints == ""
         assert secret not in rest
+    ledger = open_ledger(tmp_path / "books")
+    ledger.sync()
+    assert [(entry.status, entry.usage.output_tokens) for entry in ledger.entries()] == [("ok", 5)]
+    ledger.close()
 
 
 def test_a_pause_does_not_end_a_connection(running) -> None:

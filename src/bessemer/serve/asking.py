@@ -32,7 +32,7 @@ def Only(*harmless: object) -> AfterValidator:  # noqa: N802 (reads as a type)
     """Return a validator that takes null and values that ask for what happens anyway, and refuses the rest."""
 
     def check(value: Any) -> Any:
-        if value is None or value in harmless:
+        if value is None or (value in harmless and not isinstance(value, bool)):  # Python takes True for 1
             return value
         raise PydanticCustomError("unsupported_parameter", "this is not supported here yet; leave it out")
 

@@ -38,11 +38,15 @@ class Span:
         """Return the entry when it is on disk.
 
         Raises:
-            BackendError: the disk refused.
+            BackendError: the disk refused; the meter still has the entry, and booking again writes it.
         """
-        self._booked = True
         keeper = self._bookkeeper
-        return await _settled(keeper.call(keeper.meter.stop, self._handle, self.usage, status))
+        stopping = keeper.call(keeper.meter.stop, self._handle, self.usage, status)
+        self._booked = True
+        try:
+            return await _settled(stopping)
+        finally:
+            self._booked = not stopping.done() or stopping.exception() is None
 
     async def book_unless_booked(self, status: EntryStatus) -> None:
         """Book an answer that did not come to its end."""

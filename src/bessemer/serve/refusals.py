@@ -51,8 +51,8 @@ NO_KEY = Refusal(
     401, "No API key was sent. Send it as 'Authorization: Bearer bk-…'.", "invalid_api_key", headers=_BEARER
 )
 WRONG_KEY = Refusal(401, "The API key is not known here.", "invalid_api_key", headers=_BEARER)
-REVOKED_KEY = Refusal(403, "The API key was revoked.", "api_key_revoked", type="permission_error")
-EXPIRED_KEY = Refusal(403, "The API key has expired.", "api_key_expired", type="permission_error")
+REVOKED_KEY = Refusal(401, "The API key was revoked.", "api_key_revoked", headers=_BEARER)
+EXPIRED_KEY = Refusal(401, "The API key has expired.", "api_key_expired", headers=_BEARER)
 AMBIGUOUS = Refusal(400, "The request says in two ways how long it is.", "ambiguous_length", headers=_CLOSE)
 SLOW_BODY = Refusal(408, "The request did not arrive in time.", "request_timeout", headers=_CLOSE)
 TOO_MANY = Refusal(
