@@ -39,6 +39,7 @@ class OpenVinoConfig(Config):
             a long prompt is read; larger ones read it faster.
         prefix_caching: keep keys and values of earlier prompts, so that a conversation's next turn, or a shared
             system prompt, is not read again. Such an engine cannot score: what is not read has no likelihood.
+            How many tokens came from the cache is not known, so `Usage.cached_tokens` stays 0.
         open_timeout_seconds: how long loading the model may take.
     """
 

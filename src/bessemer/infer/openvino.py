@@ -230,11 +230,10 @@ class _Worker:
     def stop(self) -> None:
         """Let the worker answer what it was told, then end it; returns when it is gone."""
         self._outbox.put(None)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(STOP_SECONDS)
-        self._kill()
+        self._wait()
         for thread in self._threads:
             thread.join()
+        self._pipe.close()
         self._log.close()
 
     def _first_word(self, timeout_seconds: float) -> Ready:
@@ -255,6 +254,8 @@ class _Worker:
             while True:
                 self._deliver(self._pipe.recv())
         except (EOFError, OSError):
+            return
+        finally:  # whatever ended the listening, no caller may wait for ever
             self._outbox.put(None)
             self._lost(self._obituary())
 
@@ -265,13 +266,19 @@ class _Worker:
             self._pipe.send(Stop())
 
     def _obituary(self) -> BackendError:
-        self.process.wait()
+        self._wait()
         self._log.seek(0)
         words = self._log.read()[-2000:].decode("utf-8", "replace").strip()
         return BackendError(
             f"the engine's process ended with status {self.process.returncode}" + (f": {words}" if words else ""),
             hint="Open another engine; if it ends again, lower kv_cache_bytes or compile the model anew.",
         )
+
+    def _wait(self) -> None:
+        """Return when the process is gone; end it if it takes too long."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_SECONDS)
+        self._kill()
 
     def _kill(self) -> None:
         self.process.kill()
