@@ -225,7 +225,8 @@ class Store:
 
     def renew(self, owner: str, lease_seconds: float) -> set[tuple[str, int]]:
         """Extend an owner's leases; return (key, fence) of those that are still its own."""
-        sql = "UPDATE leases SET expires_at = ? WHERE owner = ? RETURNING key, fence"
+        held = "owner = ? AND expires_at > 0"  # one that was released must not fill the queue again
+        sql = f"UPDATE leases SET expires_at = ? WHERE {held} RETURNING key, fence"
         return {(key, fence) for key, fence in self._database.execute(sql, self.clock() + lease_seconds, owner)}
 
     def publish(self, claim: Claim, outcome: Outcome, move: Callable[[], None]) -> Result:
