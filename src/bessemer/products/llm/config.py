@@ -25,7 +25,7 @@ class EvaluationConfig(Config):
         shown_answers: answers of both models that the receipt shows, each to another kind of question.
     """
 
-    max_output_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    max_output_tokens: Annotated[int, Field(ge=1, le=4096)] = 48
     concurrency: Annotated[int, Field(ge=1, le=256)] = 16
     shown_answers: Annotated[int, Field(ge=0, le=50)] = 4
 
