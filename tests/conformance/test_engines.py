@@ -176,7 +176,9 @@ async def test_a_score_is_a_sum_over_all_tokens_but_the_first(engine: Any) -> No
 
 
 async def test_streams_hold_whole_characters_only(engine: Any) -> None:
-    request = ask("Repeat exactly: 你好, 世界! 🙂🚀🌍 naïve café. And again, please: 你好, 世界! 🙂🚀🌍", max_output_tokens=40)
+    request = ask(
+        "Repeat exactly: 你好, 世界! 🙂🚀🌍 naïve café. And again, please: 你好, 世界! 🙂🚀🌍", max_output_tokens=40
+    )
     pieces = [piece.text async for piece in engine.stream(request)]
     # The last piece may hold a character that the limit cut through; no other may.
     assert "\N{REPLACEMENT CHARACTER}" not in "".join(pieces[:-1])

@@ -11,7 +11,7 @@ import pytest
 
 from bessemer.core.errors import BackendError
 
-from .conftest import HELLO, WAIT_SECONDS, until
+from .conftest import HELLO, WAIT_SECONDS, PlayedEngine, Running, until
 
 
 def test_the_entry_says_whose_it_is(running) -> None:
@@ -99,6 +99,36 @@ def test_a_stream_that_its_client_leaves_is_cancelled_and_booked(running) -> Non
     assert "".join(said).startswith("one")
 
 
+class KeptEngine(PlayedEngine):
+    """Holds on to its streams, as one does that schedules them: only who closes them ends them."""
+
+    def reset(self) -> None:
+        super().reset()
+        self.kept: list[object] = []
+
+    def stream(self, request):
+        self.kept.append(super().stream(request))
+        return self.kept[-1]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_engine_is_told_before_the_books(start, monkeypatch, late) -> None:
+    """A client leaves while its next piece is made, or (late) while a piece that it does not read is being sent."""
+    running = start(KeptEngine(), request_timeout_seconds=0.5 if late else 300.0, max_output_tokens=100_000)
+    told: list[int] = []
+    stop = running.meter.stop
+    monkeypatch.setattr(running.meter, "stop", lambda *given: (told.append(running.engine.cancelled), stop(*given))[1])
+    if late:
+        _ask_and_never_read(running, words=6000)
+    else:
+        running.engine.hold = 1
+        stream = running.client().chat.completions.create(model="played", messages=HELLO, stream=True)
+        assert running.engine.holding.wait(WAIT_SECONDS)
+        stream.close()
+    until(running.meter.entries)
+    assert told == [1]
+
+
 def test_a_whole_answer_whose_client_leaves_is_cancelled_and_booked(running) -> None:
     running.engine.hold = 1
     with pytest.raises(openai.APITimeoutError):
@@ -125,12 +155,16 @@ def test_a_client_that_reads_slowly_holds_back_its_own_answer(start) -> None:
     """The engine is asked for no more than the sockets' buffers hold, and the answer ends when its time is up."""
     running = start(request_timeout_seconds=1.0, max_output_tokens=100_000)
     words = 6000
-    connection = running.connect()
-    message = {"role": "user", "content": " ".join(["x" * 1000] * words)}
-    body = json.dumps({"model": "played", "stream": True, "max_tokens": words, "messages": [message]})
-    connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {running.secret}"})
-    until(running.meter.entries)  # nobody reads
+    _ask_and_never_read(running, words)
+    until(running.meter.entries)
     (entry,) = running.meter.entries()
     assert entry.status == "cancelled"
     assert 0 < running.engine.taken < words
     assert entry.usage.output_tokens == running.engine.taken
+
+
+def _ask_and_never_read(running: Running, words: int) -> None:
+    connection = running.connect()
+    message = {"role": "user", "content": " ".join(["x" * 1000] * words)}
+    body = json.dumps({"model": "played", "stream": True, "max_tokens": words, "messages": [message]})
+    connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {running.secret}"})
