@@ -69,17 +69,6 @@ def test_changed_code_redoes_the_step(bench, tmp_path, monkeypatch):
     assert bench.run(flow, "process").artifacts["only"].meta == {"level": 20}
 
 
-def test_the_plan_says_what_is_cached_and_changes_nothing(bench, step):
-    runner = bench.runner()
-    assert [planned.cached for planned in runner.plan(diamond(step))] == [False] * 4
-    assert bench.store.runs() == []
-    bench.run(diamond(step))
-    assert all(planned.cached for planned in runner.plan(diamond(step)))
-    changed = {planned.name: planned for planned in runner.plan(diamond(step, b=2))}
-    assert [name for name, planned in changed.items() if planned.cached] == ["a", "c"]
-    assert changed["b"].key and not changed["d"].key
-
-
 @pytest.mark.parametrize("damage", ["deleted", "shorter", "folder"])
 def test_a_damaged_artifact_is_redone_rather_than_used(bench, step, damage):
     flow = diamond(step)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bessemer.core.config import Config
 from bessemer.core.errors import ConfigError
-from bessemer.flow import Flow, Step, code_version, open_store
+from bessemer.flow import Flow, Step, open_store
 
 RUN = "probe_steps:work"
 NAMES = st.text("abcxyz", min_size=1, max_size=3)
@@ -25,8 +25,8 @@ NAMES = st.text("abcxyz", min_size=1, max_size=3)
         (lambda: Flow("f", (Step("a", RUN), Step("a", RUN))), "share a name"),
         (lambda: Flow("f", (Step("a", RUN, needs=("b",)),)), "needs 'b'"),
         (lambda: Flow("f", (Step("a", RUN, needs=("b",)), Step("b", RUN, needs=("a",)))), "wait for each other"),
-        (lambda: code_version(("no_such_module",)), "no module 'no_such_module'"),
-        (lambda: code_version(("no_such.module",)), "cannot be found"),
+        (lambda: Step("a", "no_such_module:run").version(), "'no_such_module' cannot be found"),
+        (lambda: Step("a", RUN, code=("no_such.module",)).version(), "cannot be found"),
         (lambda: open_store("mysql://host"), "no database"),
     ],
 )

@@ -39,7 +39,7 @@ def assert_counted_once(bench, total, kills):
     counted = [int(line[3]) for line in bench.journal("count", "count")]
     assert sorted(set(counted)) == list(range(1, total + 1))
     assert len(counted) <= total + kills
-    assert len(bench.store.results()) == 2
+    assert len(bench.store.folders()[1]) == 2
     assert len(list((bench.root / "artifacts" / "published").iterdir())) == 2
     assert not list((bench.root / "artifacts" / "checkpoints").iterdir())
 
@@ -48,7 +48,7 @@ def test_after_kill_9_of_the_coordinator_a_restart_goes_on_at_the_checkpoint(ben
     run = bench.store.submit(counting(step))
     first = bench.coordinator(run, lease_seconds=60)
     time.sleep(random.random() / 2)
-    bench.until(lambda: len(bench.journal("count", "count")) >= random.randint(1, 10))
+    bench.until(lambda: len(bench.journal("count", "count")) >= random.randint(2, 10))
     first.kill()
     first.wait()
     child = int(bench.journal("count", "start")[0][2])
@@ -95,7 +95,7 @@ def test_a_standby_takes_over_when_the_lease_lapses_and_the_stalled_one_cannot_o
     os.kill(stalled.pid, signal.SIGCONT)
     assert stalled.wait(60) == 0
     assert not alive(child)
-    assert (published / "by").read_text() == before == bench.runner().artifact(result.artifacts["slow"].key).meta["by"]
+    assert (published / "by").read_text() == before == result.artifacts["slow"].meta["by"]
     bench.runner().verify(result.artifacts["slow"].key)
     assert len(list(published.parent.iterdir())) == 1
     assert not list((bench.root / "artifacts" / "attempts").iterdir())

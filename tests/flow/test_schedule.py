@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 
-from bessemer.flow import Flow, Schedule, Trigger
+from bessemer.flow import Flow, Trigger
 
 
-def test_a_schedule_submits_once_in_each_interval(bench, step):
+def test_a_schedule_submits_once_in_each_interval(bench, step, monkeypatch):
     now = [1000.0]
-    schedule = Schedule("hourly", lambda slot: Flow("f", (step("a", inputs={"slot": slot}),)), 3600, lambda: now[0])
+    monkeypatch.setattr("time.time", lambda: now[0])
+    schedule = Trigger.every(3600, "hourly", lambda slot: Flow("f", (step("a", inputs={"slot": slot}),)))
     first = schedule.tick(bench.store)
     assert first and schedule.tick(bench.store) == ""
     now[0] += 3600

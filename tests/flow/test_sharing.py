@@ -108,7 +108,7 @@ def test_cancelling_stops_the_step_and_keeps_its_checkpoint(bench, step, executo
     thread.join()
     assert result.status == "cancelled" and time.monotonic() - began < 40
     reached = len(bench.journal("count", "count"))
-    assert 0 < reached < 20 and bench.store.results() == []
+    assert 0 < reached < 20 and bench.store.folders()[1] == set()
     assert runner.run(run).status == "cancelled"
     again = bench.run(flow, executor)
     assert again.status == "finished" and again.artifacts["count"].meta == {"value": 20}

@@ -14,6 +14,7 @@ DEPTH = 2
 CONFIG_FIELDS = 12
 PROTOCOL_METHODS = 5
 ERRORS = 10
+FLOW_CODE_LINES = 1000
 
 
 def test_files(sources, keeps) -> None:
@@ -32,6 +33,22 @@ def test_function_bodies(sources, keeps) -> None:
     lengths = {name: body_lines(node) for source in sources for name, node in source.functions()}
     assert {name: lines for name, lines in lengths.items() if lines > BODY_LINES_AT_MOST} == {}
     keeps("body_lines", {name: lines for name, lines in lengths.items() if lines > BODY_LINES})
+
+
+def code_lines(source) -> int:
+    """Return the lines that hold code: no docstring, no comment, nothing blank."""
+    told: set[int] = set()
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            told |= set(range(node.lineno, node.end_lineno + 1))
+    lines = enumerate(source.text.splitlines(), 1)
+    return sum(1 for number, line in lines if number not in told and line.strip() and line.strip()[0] != "#")
+
+
+def test_the_runner_stays_small(sources) -> None:
+    flow = {source.module: code_lines(source) for source in sources if source.module.startswith("bessemer.flow")}
+    assert "bessemer.flow.store" in flow
+    assert sum(flow.values()) < FLOW_CODE_LINES
 
 
 def test_arguments(sources, keeps) -> None:

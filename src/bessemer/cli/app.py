@@ -6,6 +6,7 @@ not let the model through, 130 interrupted.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -160,6 +161,7 @@ def run_app() -> None:
     """Run the command line and turn every outcome into an exit status."""
     environment.quiet_libraries()
     as_json = "--json" in sys.argv
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to terminate: stop in order, as after Ctrl-C
     try:
         app()
     except BessemerError as error:

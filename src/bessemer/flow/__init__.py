@@ -10,10 +10,10 @@ Owns order, durability and the cache. Knows not what a step computes.
 
 from bessemer.flow.attempt import StepContext
 from bessemer.flow.coordinator import RunnerConfig
-from bessemer.flow.declare import Flow, Step, code_version
-from bessemer.flow.runner import PlannedStep, Runner, RunResult
-from bessemer.flow.schedule import Schedule, Trigger
+from bessemer.flow.declare import Flow, Step
+from bessemer.flow.runner import Runner, RunResult
+from bessemer.flow.schedule import Trigger
 from bessemer.flow.store import RunRecord, StepRecord, Store, open_store
 
-__all__ = ["Flow", "PlannedStep", "RunRecord", "RunResult", "Runner", "RunnerConfig", "Schedule"]
-__all__ += ["Step", "StepContext", "StepRecord", "Store", "Trigger", "code_version", "open_store"]
+__all__ = ["Flow", "RunRecord", "RunResult", "Runner", "RunnerConfig"]
+__all__ += ["Step", "StepContext", "StepRecord", "Store", "Trigger", "open_store"]

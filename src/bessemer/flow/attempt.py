@@ -27,7 +27,7 @@ from bessemer.core.digest import canonical_json, digest
 from bessemer.core.errors import BessemerError, Cancelled, ConfigError, Conflict
 from bessemer.core.nouns import Artifact, Noun
 from bessemer.core.protocols import Checkpoints
-from bessemer.flow.declare import Step, code_version
+from bessemer.flow.declare import Step
 from bessemer.flow.folders import manifest, sync
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -192,7 +192,7 @@ def perform(task: Task, check: Callable[[], None]) -> Outcome:
     ctx = StepContext(task.key, task.inputs, task.folder / "out", checkpoints, task.resources, check, task.emit)
     told: dict[str, Any] = {}
     try:
-        if code_version(task.step.modules) != task.code:
+        if task.step.version() != task.code:
             raise Conflict("the step's source changed after its key was made", hint="Run the flow again.")
         meta = resolve_name(task.step.run)(ctx, task.step.config)
         told = {"meta": _json(meta), "files": manifest(ctx.out)}
@@ -229,11 +229,8 @@ def cpu_seconds() -> float:
 
 def _peak_memory_bytes() -> int:
     """Return the peak of this program, not of the one that forked it, which ru_maxrss on Linux includes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-    lines = status.read_text().splitlines()
-    own = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
-    return max(own, children)
+    unit, status = 1 if sys.platform == "darwin" else 1024, Path("/proc/self/status")
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    if status.exists():
+        own = int((status.read_text().partition("VmHWM:")[2] or "0").split()[0])
+    return max(own, children) * unit

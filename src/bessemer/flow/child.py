@@ -20,17 +20,14 @@ from typing import Any, BinaryIO
 
 from bessemer.flow.attempt import Stop, Task, cpu_seconds, perform
 
-PR_SET_PDEATHSIG = 1
-"""Source: prctl(2), <linux/prctl.h>."""
 
-
-def main(parent: int, descriptor: int) -> None:
+def main(parent: str, descriptor: str) -> None:
     """Run the task that comes on a socket; tell on the same; never return."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG. Source: prctl(2), <linux/prctl.h>
+    if os.getppid() != int(parent):
         os._exit(1)
-    coordinator, lock, stop = socket.socket(fileno=descriptor), threading.Lock(), Stop()
+    coordinator, lock, stop = socket.socket(fileno=int(descriptor)), threading.Lock(), Stop()
     commands = coordinator.makefile("rb")
 
     def emit(message: Mapping[str, Any]) -> None:

@@ -15,12 +15,12 @@ from pydantic import Field
 
 from bessemer.core import events
 from bessemer.core.config import Config
-from bessemer.core.errors import Conflict, IntegrityError
+from bessemer.core.errors import Conflict
 from bessemer.core.nouns import Artifact
 from bessemer.core.protocols import Executor
 from bessemer.flow.attempt import Outcome, Task
-from bessemer.flow.declare import Step, code_version
-from bessemer.flow.folders import Folders, check
+from bessemer.flow.declare import Step
+from bessemer.flow.folders import Folders, damage
 from bessemer.flow.store import Claim, Result, RunRecord, Store
 
 _FOR_GOOD = {"config_error", "not_found", "unsupported", "missing_dependency", "budget_exceeded", "cancelled"}
@@ -57,14 +57,6 @@ class Site:
         path = str(self.folders.published / result.folder)
         meta = dict(result.outcome.meta)
         return Artifact(key=result.key, digest=result.outcome.digest, step=result.step, path=path, meta=meta)
-
-    def intact(self, result: Result) -> bool:
-        """Return whether a result's files are there, by their sizes."""
-        try:
-            check(self.folders.published / result.folder, result.outcome.files, deep=False)
-        except IntegrityError:
-            return False
-        return True
 
     def bury_dead(self) -> None:
         """Free what coordinators hold that certainly no longer run."""
@@ -107,7 +99,8 @@ class Coordinator:
             if record.status == "finished":
                 self._settle()  # what others did last
             for claim, _ in self._running.values():
-                self._tell_failed(claim, f"stopped: the run is {record.status}", record.hint, will_retry=False)
+                stopped = Outcome(error=f"stopped: the run is {record.status}", hint=record.hint)
+                self._tell_failed(claim, stopped, will_retry=False)
         finally:
             self._stop()
         if record.status == "finished":
@@ -120,12 +113,11 @@ class Coordinator:
         """Take over what is published; return the steps that could run now."""
         store, settled, wanted = self._site.store, {}, []
         for step in self._flow.steps:
-            known = step.name in self.artifacts or step.name in self._running
-            if known or not all(name in self.artifacts for name in step.needs):
+            if step.name in {**self.artifacts, **self._running} or not self.artifacts.keys() >= set(step.needs):
                 continue
             key, _ = self._key(step)
             result = store.result(key)
-            if result and self._site.intact(result):
+            if result and not damage(self._site.folders.published / result.folder, result.outcome.files, deep=False):
                 settled[step.name] = key
                 self._finish(step, result, cached=True)
                 continue
@@ -219,29 +211,28 @@ class Coordinator:
 
     def _fail(self, step: Step, claim: Claim, outcome: Outcome) -> None:
         """Record a failure, and end the run unless the step may be tried again."""
-        store, run = self._site.store, self._run
+        store = self._site.store
         self._keys.pop(step.name, None)  # whoever mends the code while we wait for a retry gets the new code
-        failures = next(record.failures for record in store.steps(run) if record.name == step.name)
+        failures = next(record.failures for record in store.steps(self._run) if record.name == step.name)
         again = failures < step.retries and outcome.code not in _FOR_GOOD
         try:
             store.fail(claim, outcome, step.backoff_seconds * 2**failures if again else None)
         except Conflict:
             self._overtaken(claim)
             return
-        self._tell_failed(claim, outcome.error, outcome.hint, will_retry=again)
+        self._tell_failed(claim, outcome, will_retry=again)
         if not again:
-            store.end(run, "failed", f"step '{step.name}' failed: {outcome.error}", outcome.hint)
+            store.end(self._run, "failed", f"step '{step.name}' failed: {outcome.error}", outcome.hint)
 
     def _overtaken(self, claim: Claim) -> None:
         self._site.folders.discard(claim.key, claim.fence)
-        hint = "Nothing is lost: its attempt goes on."
-        self._tell_failed(claim, "another coordinator took the step over", hint, will_retry=True)
+        lost = Outcome(error="another coordinator took the step over", hint="Nothing is lost: its attempt goes on.")
+        self._tell_failed(claim, lost, will_retry=True)
 
     def _stop(self) -> None:
         """Stop what still runs, so that another run, now or later, goes on at its checkpoints."""
-        for _, handle in self._running.values():
+        for claim, handle in self._running.values():
             self._site.executor.cancel(handle)
-        for claim, _ in self._running.values():
             self._site.store.release(claim)
             self._site.folders.discard(claim.key, claim.fence)
         self._running.clear()
@@ -249,14 +240,14 @@ class Coordinator:
     def _key(self, step: Step) -> tuple[str, str]:
         """Return the step's key and the version of its code."""
         if step.name not in self._keys:
-            code = code_version(step.modules)
+            code = step.version()
             needs = {name: self.artifacts[name].digest for name in step.needs}
             self._keys[step.name] = (step.key(code, needs), code)
         return self._keys[step.name]
 
-    def _tell_failed(self, claim: Claim, error: str, hint: str, *, will_retry: bool) -> None:
-        facts = {"step": claim.step, "attempt": claim.attempt, "error": error, "hint": hint}
-        self._tell(events.StepFailed, **facts, will_retry=will_retry)
+    def _tell_failed(self, claim: Claim, outcome: Outcome, *, will_retry: bool) -> None:
+        facts = outcome.model_dump(include={"error", "hint", "wall_seconds", "cpu_seconds"})
+        self._tell(events.StepFailed, step=claim.step, attempt=claim.attempt, will_retry=will_retry, **facts)
 
     def _tell(self, kind: Any, **facts: Any) -> None:
         self._site.sink(kind(at=self._site.store.clock(), run=self._run, **facts))

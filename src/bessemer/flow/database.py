@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bessemer.core.errors import BackendError, ConfigError, MissingDependency
+from bessemer.core.errors import BackendError, BessemerError, ConfigError, MissingDependency
 
-Rows = list[tuple[Any, ...]]
-Execute = Callable[..., Rows]
+Execute = Callable[..., list[tuple[Any, ...]]]
 
 
 class Database:
@@ -32,20 +31,19 @@ class Database:
 
     def __init__(self, url: str) -> None:
         kind, _, rest = url.partition("://")
-        self._lock = threading.RLock()
+        self._url, self._lock = url, threading.RLock()
         self._errors: tuple[type[Exception], ...] = (sqlite3.Error,)
         self.is_postgres = kind in ("postgresql", "postgres")
         if not self.is_postgres and (kind != "sqlite" or not rest.startswith("/") or len(rest) < 2):
             raise ConfigError(f"no database has the URL '{url}'", hint="Use sqlite:///path or postgresql://...")
-        self._begin = "BEGIN" if self.is_postgres else "BEGIN IMMEDIATE"
         with self._translated():
-            self._connection: Any = self._open_postgres(url) if self.is_postgres else _open_sqlite(Path(rest[1:]))
+            self._connection: Any = self._open()
 
     @contextmanager
     def transaction(self) -> Iterator[Execute]:
         """Give a function that executes SQL; all of it holds, or none if the block raises."""
         with self._lock, self._translated():
-            self.execute(self._begin)
+            self.execute("BEGIN" if self.is_postgres else "BEGIN IMMEDIATE")
             try:
                 yield self.execute
                 self.execute("COMMIT")
@@ -54,27 +52,33 @@ class Database:
                     self._connection.rollback()
                 raise
 
-    def execute(self, sql: str, *values: Any) -> Rows:
+    def execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows that one statement gives."""
         dialect = [("?", "%s")] if self.is_postgres else [(" FOR UPDATE", ""), (" SKIP LOCKED", "")]
         for ours, theirs in dialect:
             sql = sql.replace(ours, theirs)
         with self._lock, self._translated():
-            cursor = self._connection.execute(sql, values)
-            return cursor.fetchall() if cursor.description else []
+            try:
+                cursor = self._connection.execute(sql, values)
+                return cursor.fetchall() if cursor.description else []
+            except (KeyboardInterrupt, BessemerError):  # a signal came in the middle of a statement, which goes on
+                self._connection.close()
+                self._connection = self._open()
+                raise
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
-            self._connection.close()
+        self._connection.close()
 
-    def _open_postgres(self, url: str) -> Any:
+    def _open(self) -> Any:
+        if not self.is_postgres:
+            return _open_sqlite(Path(self._url.removeprefix("sqlite:///")))
         try:
             import psycopg
         except ModuleNotFoundError as error:
             raise MissingDependency("psycopg", extra="postgres") from error
         self._errors = (psycopg.Error,)
-        return psycopg.connect(url, autocommit=True)
+        return psycopg.connect(self._url, autocommit=True)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
@@ -59,16 +59,19 @@ class Step:
             told = f"the config class of step '{self.name}' is local to a function, so no other process can find it"
             raise ConfigError(told, hint="Define it at the top level of a module.")
 
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The modules and packages whose source is the step's code."""
-        return (self.run.partition(":")[0], *self.code)
+    def version(self) -> str:
+        """Return the digest of the source of its modules, and of every file in packages; nothing heavy is imported.
+
+        Raises:
+            ConfigError: there is no such module.
+        """
+        return digest({name: _source(name) for name in (self.run.partition(":")[0], *self.code)})
 
     def key(self, code: str, needs: Mapping[str, str]) -> str:
         """Return the key of the result, 64 hexadecimal digits.
 
         Args:
-            code: version of the step's code, from `code_version`.
+            code: version of the step's code, from `version`.
             needs: digest of the artifact of each step in `needs`.
         """
         config = self.config.digest() if self.config else ""
@@ -120,11 +123,6 @@ class Flow:
             if missing := sorted(set(step.needs) - set(named)):
                 known = ", ".join(named)
                 raise ConfigError(f"step '{step.name}' needs '{missing[0]}', which is no step", hint=f"Steps: {known}")
-        try:
-            TopologicalSorter({step.name: step.needs for step in self.steps}).prepare()
-        except CycleError as error:
-            ring = " -> ".join(error.args[1])
-            raise ConfigError(f"steps wait for each other: {ring}", hint="Remove one of these needs.") from error
         ordered: dict[str, Step] = {}
         for step in self.steps:
             _place(step, named, ordered)
@@ -141,30 +139,23 @@ class Flow:
         return cls(values["name"], tuple(Step.load(step) for step in values["steps"]))
 
 
-def _place(step: Step, named: Mapping[str, Step], ordered: dict[str, Step]) -> None:
+def _place(step: Step, named: Mapping[str, Step], ordered: dict[str, Step], trail: tuple[str, ...] = ()) -> None:
     """Put a step behind what it needs; otherwise the declared order stays: the author knows what fails early."""
+    if step.name in trail:
+        ring = " -> ".join((*trail[trail.index(step.name) :], step.name))
+        raise ConfigError(f"steps wait for each other: {ring}", hint="Remove one of these needs.")
     for name in step.needs:
         if name not in ordered:
-            _place(named[name], named, ordered)
+            _place(named[name], named, ordered, (*trail, step.name))
     ordered[step.name] = step
 
 
-def code_version(modules: tuple[str, ...]) -> str:
-    """Return the digest of the source of modules, and of every file in packages; nothing heavy is imported.
-
-    Raises:
-        ConfigError: there is no such module.
-    """
-    return digest({name: _source(name) for name in modules})
-
-
 def _source(name: str) -> dict[str, str]:
-    try:
+    spec = None
+    with suppress(ImportError, ValueError):
         spec = find_spec(name)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"module '{name}' cannot be found: {error}", hint="Check `run` and `code`.") from error
     if spec is None:
-        raise ConfigError(f"there is no module '{name}'", hint="Check `run` and `code` of the step.")
+        raise ConfigError(f"module '{name}' cannot be found or imported", hint="Check `run` and `code` of the step.")
     files: dict[str, Path] = {}
     for root in map(Path, spec.submodule_search_locations or ()):
         found = (path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)

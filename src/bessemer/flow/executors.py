@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -23,13 +22,7 @@ from typing import Any
 
 from bessemer.flow.attempt import Emit, Outcome, Stop, Task, perform
 
-_BOOTSTRAP = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from bessemer.flow.child import main
-main(*map(int, sys.argv[2:]))
-"""
-_TAIL_BYTES = 2000
+_CHILD = "import sys; sys.path[:] = sys.argv[1].split('\\n'); from bessemer.flow.child import main; main(*sys.argv[2:])"
 
 
 class InlineExecutor:
@@ -43,7 +36,7 @@ class InlineExecutor:
 
     def submit(self, task: Task, /) -> str:
         """Start a task; return its handle at once."""
-        stop, outcomes, handle = Stop(), list[Outcome](), uuid.uuid4().hex
+        stop, outcomes, handle = Stop(), list[Outcome](), task.folder.name
 
         def work() -> None:
             outcomes.append(perform(task, stop.check))
@@ -84,9 +77,8 @@ class ProcessExecutor:
 
     def submit(self, task: Task, /) -> str:
         """Start a task; return its handle at once."""
-        handle = uuid.uuid4().hex
-        self._children[handle] = _Child(task)
-        return handle
+        self._children[task.folder.name] = _Child(task)
+        return task.folder.name
 
     def wait(self, handle: str, timeout_seconds: float | None = None, /) -> Outcome | None:
         """Return the task's outcome, once, or None if it still runs after the timeout."""
@@ -114,8 +106,8 @@ class _Child:
         self.began, self.log = time.monotonic(), task.folder / "log.txt"
         self.outcome: Outcome | None = None
         self._socket, theirs = socket.socketpair()
-        path = json.dumps([entry or str(Path.cwd()) for entry in sys.path])
-        command = [sys.executable, "-c", _BOOTSTRAP, path, str(os.getpid()), str(theirs.fileno())]
+        path = "\n".join(entry or str(Path.cwd()) for entry in sys.path)
+        command = [sys.executable, "-c", _CHILD, path, str(os.getpid()), str(theirs.fileno())]
         # A session of its own: a terminal's Ctrl-C goes to the coordinator alone, which stops us in order.
         more: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "start_new_session": True}
         with theirs, self.log.open("ab") as log:
@@ -159,16 +151,11 @@ def _nowhere(message: Mapping[str, Any]) -> None:
 def _crash(child: _Child) -> Outcome:
     status = child.process.returncode
     how = f"ended with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
-    with child.log.open("rb") as log:
-        log.seek(max(0, child.log.stat().st_size - _TAIL_BYTES))
-        tail = log.read().decode(errors="replace").strip()
-    hint = "Run again: it goes on at the last checkpoint."
-    if status == -signal.SIGKILL:
-        hint = f"Perhaps the machine ran out of memory. {hint}"
+    tail = child.log.read_bytes()[-2000:].decode(errors="replace").strip()
     shown = f"; its last output:\n{tail}" if tail else " and left no output"
+    hint = "Perhaps the machine ran out of memory. " if status == -signal.SIGKILL else ""
+    hint += "Run again: it goes on at the last checkpoint."
     return Outcome(code="crashed", error=f"the step's process {how}{shown}", hint=hint)
 
 
-def open_executor(name: str) -> InlineExecutor | ProcessExecutor:
-    """Return the executor of that name."""
-    return InlineExecutor() if name == "inline" else ProcessExecutor()
+EXECUTORS = {executor.name: executor for executor in (InlineExecutor, ProcessExecutor)}

@@ -17,10 +17,10 @@ import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bessemer.core.errors import ConfigError, IntegrityError
+from bessemer.core.errors import ConfigError
 
 Files = Mapping[str, tuple[int, str]]
 """Relative name -> (bytes, SHA-256)."""
@@ -74,27 +74,19 @@ class Folders:
     def own(self) -> Iterator[str]:
         """Hold the name of a new coordinator; the kernel lets go of it when the process dies, however it dies."""
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        descriptor = os.open(self.owners / name, os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield name
-        finally:
-            (self.owners / name).unlink(missing_ok=True)
-            os.close(descriptor)
+        with (self.owners / name).open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield name
+            finally:
+                (self.owners / name).unlink(missing_ok=True)
 
     def is_dead(self, owner: str) -> bool:
         """Return whether a coordinator certainly no longer runs; if it cannot be known, its lease must lapse."""
-        try:
-            descriptor = os.open(self.owners / owner, os.O_RDWR)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), (self.owners / owner).open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
+        return False
 
 
 def manifest(folder: Path) -> dict[str, tuple[int, str]]:
@@ -118,21 +110,15 @@ def manifest(folder: Path) -> dict[str, tuple[int, str]]:
     return files
 
 
-def check(folder: Path, files: Files, *, deep: bool) -> None:
-    """Return if a published folder is what was written: sizes, or with `deep` every byte and no file more.
-
-    Raises:
-        IntegrityError: a file is missing or changed.
-    """
-    hint = "Run the flow again: the step is redone."
+def damage(folder: Path, files: Files, *, deep: bool) -> str:
+    """Return what is wrong with a published folder, or "": sizes, or with `deep` every byte and no file more."""
     for name, (size, _) in files.items():
         path = folder / name
         found = path.stat().st_size if path.is_file() else None
         if found != size:
-            state = "missing" if found is None else f"{found} bytes long instead of {size}"
-            raise IntegrityError(f"{path} is {state}", hint=hint)
-    if not folder.is_dir() or (deep and manifest(folder) != files):
-        raise IntegrityError(f"{folder} is not what was published", hint=hint)
+            return f"{path} is " + ("missing" if found is None else f"{found} bytes long instead of {size}")
+    whole = folder.is_dir() and (not deep or manifest(folder) == files)
+    return "" if whole else f"{folder} is not what was published"
 
 
 def sync(folder: Path) -> None:

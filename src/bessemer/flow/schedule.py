@@ -34,23 +34,13 @@ class Trigger:
             return ""
         return store.submit(self.flow(found), trigger=(self.name, found))
 
+    @classmethod
+    def every(cls, seconds: float, name: str, flow: Callable[[str], Flow]) -> Trigger:
+        """Return a schedule: it submits once in each interval, counted from 1970, and leaves out those it missed.
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Submits a flow once in each interval, counted from 1970; intervals that nobody was there for are left out.
-
-    Attributes:
-        name: unique in the store.
-        flow: makes the flow from the number of the interval; unless a step's `inputs` say so, its results are reused.
-        every_seconds: length of the interval.
-        clock: Unix time in seconds.
-    """
-
-    name: str
-    flow: Callable[[str], Flow]
-    every_seconds: float
-    clock: Callable[[], float] = time.time
-
-    def tick(self, store: Store) -> str:
-        """Submit a run if none was in this interval; return its id, or ""."""
-        return Trigger(self.name, self.flow, lambda: str(int(self.clock() // self.every_seconds))).tick(store)
+        Args:
+            seconds: length of the interval.
+            name: unique in the store.
+            flow: makes the flow from the interval's number; unless a step's `inputs` say so, its results are reused.
+        """
+        return cls(name, flow, lambda: str(int(time.time() // seconds)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class Claim:
     attempt: int = 0
 
 
-class Store:
+class Store(AbstractContextManager["Store"]):
     """The state of all flows in one database; any number of coordinators share it.
 
     Args:
@@ -90,9 +91,6 @@ class Store:
                 execute("SELECT pg_advisory_xact_lock(7205759)")
             for statement in _SCHEMA.split(";\n"):
                 execute(statement)
-
-    def __enter__(self) -> Store:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -191,10 +189,6 @@ class Store:
         """Return the result of a key, or None."""
         rows = self._database.execute("SELECT key, fence, step, outcome FROM results WHERE key = ?", key)
         return next((Result(k, fence, step, Outcome.model_validate_json(text)) for k, fence, step, text in rows), None)
-
-    def results(self) -> list[str]:
-        """Return the keys that have a result, sorted."""
-        return [key for (key,) in self._database.execute("SELECT key FROM results ORDER BY key")]
 
     def drop(self, result: Result) -> None:
         """Forget a result that is damaged, so that it is made again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from bessemer.flow import Runner, RunnerConfig, open_store
 
 
 def main(url: str, root: str, run: str, lease_seconds: str, limit: str) -> int:
+    faulthandler.dump_traceback_later(50)  # says where a coordinator hangs that a test waits for in vain
     config = RunnerConfig(queues={"default": int(limit)}, lease_seconds=float(lease_seconds), poll_seconds=0.05)
+    signal.signal(signal.SIGTERM, _terminate)
     resources = {"journal": str(Path(root) / "journal")}
     with open_store(url) as store:
         runner = Runner(store, Path(root) / "artifacts", resources=resources, config=config)
@@ -23,6 +27,10 @@ def main(url: str, root: str, run: str, lease_seconds: str, limit: str) -> int:
             return 3
         except KeyboardInterrupt:
             return 4
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Cancelled("told to terminate", hint="Run it again: it goes on where it stopped.")
 
 
 if __name__ == "__main__":
