@@ -193,6 +193,7 @@ def test_a_full_segment_is_followed_by_another(
     assert sorted(read(tmp_path)) == list(range(30))
 
 
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # imported by other tests; not used here
 def test_a_forked_child_writes_its_own_segment(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.append({"id": 0})

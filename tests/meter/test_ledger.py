@@ -239,6 +239,7 @@ def _fill_and_read(folder: Path, first: int) -> None:
         open_ledger(folder).close()
 
 
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # imported by other tests; not used here
 def test_several_processes_book_and_read_at_once(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("fork")
     children = [spawn.Process(target=_fill_and_read, args=(tmp_path, n * 5)) for n in range(4)]
