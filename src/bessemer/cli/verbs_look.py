@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from bessemer.cli import environment
@@ -89,42 +90,31 @@ def _status(found: object) -> RenderableType:
 def _usage(rows: list) -> RenderableType:  # type: ignore[type-arg]
     if not rows:
         return "[dim]nothing is booked yet[/]"
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in (
-        "what",
-        "project",
-        "model",
-        "entries",
-        "tokens in",
-        "tokens out",
-        "time",
-        "energy",
-        "g CO2e",
-        "charged",
-    ):
-        table.add_column(name, justify="left" if name in ("what", "project", "model") else "right")
+    table = Table("used by", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("entries", "tokens in / out", "time", "energy", "g CO2e", "charged"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row.what,
-            row.project,
-            row.model,
+            escape(" · ".join(part for part in (row.project, row.model) if part) or row.what),
             f"{row.entries:,}",
-            f"{row.input_tokens:,}",
-            f"{row.output_tokens:,}",
+            f"{row.input_tokens:,} / {row.output_tokens:,}" if row.output_tokens else "–",
             show_seconds(row.seconds),
-            f"{show_joules(row.joules)} [dim]{row.energy_class}[/]",
+            show_joules(row.joules),
             f"{row.grams:.3g}",
             str(row.charge),
         )
-    return table
+    classes = ", ".join(sorted({f"{row.what} {row.energy_class}" for row in rows}))
+    return Group(table, f"[dim]How the joules are known: {classes}.[/]")
 
 
 def _doctor(findings: list) -> RenderableType:  # type: ignore[type-arg]
     marks = {"ok": "[green]✓[/]", "missing": "[yellow]–[/]", "warning": "[yellow]![/]"}
     table = Table.grid(padding=(0, 2))
     for finding in findings:
-        advice = f"\n[dim]→ {finding.advice}[/]" if finding.advice else ""
-        table.add_row(marks[finding.state], f"[dim]{finding.area}[/]", finding.name, finding.detail + advice)
+        advice = f"\n[dim]→ {escape(finding.advice)}[/]" if finding.advice else ""
+        table.add_row(
+            marks[finding.state], f"[dim]{finding.area}[/]", escape(finding.name), escape(finding.detail) + advice
+        )
     return table
 
 
