@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from bessemer.core.errors import BackendError, Cancelled, ConfigError, IntegrityError
 from bessemer.core.nouns import Example
-from bessemer.core.protocols import Checkpoints
-from bessemer.train import SftConfig, fine_tune
+from bessemer.core.protocols import Checkpoints, Trainer
+from bessemer.train import LoraTrainer, SftConfig, fine_tune
 from bessemer.train.sft import learning_rate_at
 
 CONFIG = SftConfig(
@@ -42,15 +42,13 @@ def test_it_learns_and_says_so(
 ) -> None:
     seen: list[tuple[float, float, str]] = []
     figures: list[dict[str, float]] = []
-    report = fine_tune(
-        tiny_base,
-        examples,
-        tmp_path / "out",
+    trainer = LoraTrainer(
         CONFIG,
-        checkpoints,
         lambda done, total, unit, note="": seen.append((done, total, unit)),
         lambda **named: figures.append(named),
     )
+    assert isinstance(trainer, Trainer)
+    report = trainer.train(tiny_base, examples, tmp_path / "out", checkpoints)
     assert report.heldout_loss_before is not None and report.heldout_loss is not None
     assert report.heldout_loss < report.heldout_loss_before - 0.1
     assert {(total, unit) for _, total, unit in seen} == {(report.tokens, "tokens")}

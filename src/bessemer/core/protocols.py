@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
+from bessemer.core.nouns import Entry, EntryStatus, Example, Subject, Usage
 
 Req_contra = TypeVar("Req_contra", contravariant=True)
 Res_co = TypeVar("Res_co", covariant=True)
@@ -112,12 +112,8 @@ class Trainer(Protocol):
     name: str
     capabilities: frozenset[str]
 
-    def train(self, base: Path, rows: Iterable[Any], out: Path, /) -> Any:
-        """Train from a base model and return the report; `out` holds the result."""
-        ...
-
-    def resume(self, checkpoint: Path, rows: Iterable[Any], out: Path, /) -> Any:
-        """Go on exactly where a checkpoint was taken."""
+    def train(self, base: Path, examples: Iterable[Example], out: Path, checkpoints: Checkpoints, /) -> Any:
+        """Train from a base model, or go on exactly at the latest checkpoint; `out` holds the result."""
         ...
 
 

@@ -19,6 +19,7 @@ from bessemer.train.report import CurvePoint, Measured, Progress, TrainReport, T
 
 __all__ = [
     "CurvePoint",
+    "LoraTrainer",
     "PairsConfig",
     "SftConfig",
     "TrainReport",
@@ -51,6 +52,28 @@ def fine_tune(
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     return sft.fine_tune(base, examples, out, config, checkpoints, progress, measured)
+
+
+class LoraTrainer:
+    """Supervised LoRA fine-tuning as a `Trainer`.
+
+    Args:
+        config: how it is trained.
+        progress: takes how far it is.
+        measured: takes figures of each step.
+    """
+
+    name = "lora"
+    capabilities = frozenset({"resume", "cpu", "cuda"})
+
+    def __init__(
+        self, config: SftConfig, progress: Progress = ignore_progress, measured: Measured = ignore_figures
+    ) -> None:
+        self.config, self.progress, self.measured = config, progress, measured
+
+    def train(self, base: Path, examples: Iterable[Example], out: Path, checkpoints: Checkpoints, /) -> TrainReport:
+        """Return the report; after a kill, go on exactly at the latest checkpoint. See `fine_tune`."""
+        return fine_tune(base, examples, out, self.config, checkpoints, self.progress, self.measured)
 
 
 def merge(base: Path, adapter: Path, out: Path, *, name: str = "") -> ModelCard:

@@ -17,12 +17,13 @@ import psutil
 from bessemer.core.config import Config
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Document, Example, ScoreRequest, ScoreResult
-from bessemer.core.protocols import Engine
+from bessemer.core.protocols import Engine, Trainer
 from bessemer.evals import GateConfig, Report, Sample, Task, decide
 from bessemer.flow import StepContext
 from bessemer.infer import CompileConfig, OpenVinoConfig, SpeedConfig, open_engine
 from bessemer.lake import CurateConfig, SourceConfig, curate, open_lake, read_source, readiness
 from bessemer.products.llm.config import EvaluationConfig
+from bessemer.train import LoraTrainer, TrainReport
 from bessemer.train.config import SftConfig
 from bessemer.train.pairs import PASSAGE, PairsConfig
 from bessemer.train.prompt import prompt_messages
@@ -129,17 +130,9 @@ class TrainConfig(Config):
 
 def train(ctx: StepContext, config: TrainConfig) -> Meta:
     """Fine-tune an adapter; a restart goes on at the last checkpoint."""
-    from bessemer.train.sft import fine_tune
-
-    report = fine_tune(
-        Path(ctx.inputs["base"].path) / "model",
-        _examples(ctx),
-        ctx.out / "adapter",
-        config.train,
-        checkpoints=ctx.checkpoints,
-        progress=ctx.progress,
-        measured=ctx.measured,
-    )
+    trainer: Trainer = LoraTrainer(config.train, ctx.progress, ctx.measured)
+    base = Path(ctx.inputs["base"].path) / "model"
+    report: TrainReport = trainer.train(base, _examples(ctx), ctx.out / "adapter", ctx.checkpoints)
     return report.model_dump(mode="json")
 
 
