@@ -199,6 +199,7 @@ def perform(task: Task, check: Callable[[], None]) -> Outcome:
     except BaseException as error:
         with (task.folder / "log.txt").open("a") as log:
             traceback.print_exc(file=log)
+        shutil.rmtree(ctx.out, ignore_errors=True)
         told = _explain(error)
     wall, cpu = time.monotonic() - began, cpu_seconds() - cpu_before
     return Outcome(**told, wall_seconds=wall, cpu_seconds=cpu, peak_memory_bytes=_peak_memory_bytes())
