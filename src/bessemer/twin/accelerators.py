@@ -24,6 +24,7 @@ class Accelerator:
         memory_bytes_per_second: of the fast memory.
         scaleup_bytes_per_second: to its neighbours in the scale-up domain, in one direction.
         scaleup_accelerators: how many share that domain in the usual product.
+        scaleout_bytes_per_second: of its share of the network adapters in the usual server, in one direction.
         power_watts: the rated maximum of the board.
         idle_watts: with a model loaded and nothing to do.
         achievable_ratio: best measured bf16 matrix product over the peak.
@@ -39,6 +40,7 @@ class Accelerator:
     memory_bytes_per_second: float
     scaleup_bytes_per_second: float | None
     scaleup_accelerators: int
+    scaleout_bytes_per_second: float | None
     power_watts: float | None
     idle_watts: float | None
     achievable_ratio: float | None
@@ -87,6 +89,7 @@ def _read(row: Row) -> Accelerator:
         memory_bytes_per_second=float(row["memory_tb_per_s"]) * tera,
         scaleup_bytes_per_second=scaled("scaleup_gb_per_s", giga),
         scaleup_accelerators=int(row["scaleup_accelerators"]),
+        scaleout_bytes_per_second=scaled("scaleout_gb_per_s", giga),
         power_watts=number(row, "power_w"),
         idle_watts=number(row, "idle_w"),
         achievable_ratio=number(row, "achievable_ratio"),

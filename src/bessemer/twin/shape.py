@@ -30,6 +30,9 @@ class Shape:
         experts_active: how many each token passes, shared ones included.
         kv_bytes_ratio: cache of keys and values, as a share of `2 * kv_heads * head` numbers a layer (latent attention
             and windows keep less).
+        expert_width: width in which experts work; 0: `hidden`.
+        attention_ratio: share of the layers that attend to all tokens (the others have a window or a state).
+        ffn_matrices: of a feed-forward block: 3 with a gate, else 2.
         source: where the numbers are from.
     """
 
@@ -46,6 +49,9 @@ class Shape:
     experts: int = 0
     experts_active: int = 0
     kv_bytes_ratio: float = 1.0
+    expert_width: int = 0
+    attention_ratio: float = 1.0
+    ffn_matrices: int = 3
     source: str = ""
 
     @property
@@ -63,7 +69,7 @@ class Shape:
         Source: two operations a weight and token, and 4 * layers * heads * head for each token attended to (query-key
         products and the weighted sum); Kaplan et al. 2020, arXiv:2001.08361, table 1.
         """
-        return 2 * self.active_parameters + 4 * self.layers * self.heads * self.head * context
+        return 2 * self.active_parameters + 4 * self.layers * self.attention_ratio * self.heads * self.head * context
 
     def training_flop_per_token(self, sequence: int) -> float:
         """Return the operations of one token's training step, without recomputation; causal: half the square counts.
@@ -112,5 +118,8 @@ def _read(row: Row) -> Shape:
         experts=whole("experts"),
         experts_active=whole("experts_active"),
         kv_bytes_ratio=number(row, "kv_bytes_ratio") or 1.0,
+        expert_width=whole("expert_width"),
+        attention_ratio=number(row, "attention_ratio") or 1.0,
+        ffn_matrices=whole("ffn_matrices") or 3,
         source=row["source"],
     )
