@@ -32,6 +32,7 @@ class Shape:
             and windows keep less).
         expert_width: width in which experts work; 0: `hidden`.
         attention_ratio: share of the layers that attend to all tokens (the others have a window or a state).
+        state_ratio: share of the layers that keep a state instead of attending (Mamba, linear attention).
         ffn_matrices: of a feed-forward block: 3 with a gate, else 2.
         source: where the numbers are from.
     """
@@ -51,6 +52,7 @@ class Shape:
     kv_bytes_ratio: float = 1.0
     expert_width: int = 0
     attention_ratio: float = 1.0
+    state_ratio: float = 0.0
     ffn_matrices: int = 3
     source: str = ""
 
@@ -120,6 +122,7 @@ def _read(row: Row) -> Shape:
         kv_bytes_ratio=number(row, "kv_bytes_ratio") or 1.0,
         expert_width=whole("expert_width"),
         attention_ratio=number(row, "attention_ratio") or 1.0,
+        state_ratio=number(row, "state_ratio") or 0.0,
         ffn_matrices=whole("ffn_matrices") or 3,
         source=row["source"],
     )
