@@ -103,23 +103,30 @@ class Operations(Config):
 
     Attributes:
         node_failures_per_day: hazard of one server at work.
-        job_failures_per_day: hazard of a job, whatever its size (software, data, people).
-        detect_seconds: until a failure is noticed.
-        restart_seconds: from then until training goes on, without reading the checkpoint.
+        small_job_ratio: what a job of few servers meets beyond its servers' failures, per one of these; fades above a
+            few thousand accelerators.
+        job_failures_per_day: hazard of a job, whatever its size, beyond both.
+        detect_seconds: until a failure is noticed; the default is half of the five minutes between health checks
+            (arXiv:2410.21680).
+        restart_seconds: from then until training goes on, without reading the checkpoint; the default is the geometric
+            middle of 5 to 20 minutes (arXiv:2410.21680).
         repair_seconds: until a broken server is back.
         spare_ratio: servers kept free, as a share of all.
         straggler_ratio: step time lost to slow members.
         maintenance_ratio: share of the time that a server is out for planned work.
+        background_checkpoints: whether work goes on while a checkpoint is written.
     """
 
     node_failures_per_day: Annotated[float, Field(ge=0)] = 6.5e-3
-    job_failures_per_day: Annotated[float, Field(ge=0)] = 0.05
-    detect_seconds: Annotated[float, Field(ge=0)] = 300.0
-    restart_seconds: Annotated[float, Field(ge=0)] = 300.0
+    small_job_ratio: Annotated[float, Field(ge=0)] = 2.225
+    job_failures_per_day: Annotated[float, Field(ge=0)] = 0.0
+    detect_seconds: Annotated[float, Field(ge=0)] = 150.0
+    restart_seconds: Annotated[float, Field(ge=0)] = 600.0
     repair_seconds: Annotated[float, Field(ge=0)] = 2 * 86400.0
     spare_ratio: Share = 0.02
     straggler_ratio: Share = 0.02
     maintenance_ratio: Share = 0.01
+    background_checkpoints: bool = True
 
 
 class Money(Config):
