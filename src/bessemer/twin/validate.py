@@ -1,6 +1,6 @@
 """Holds the planner to published measurements: `python -m bessemer.twin.validate --training F.csv --inference G.csv`.
 
-Owns the table of errors and its JSON. Fits nothing: the constants are those of the catalogue, whatever rows it is given.
+Owns the table of errors and its JSON. Fits nothing: the constants are the catalogue's, whatever rows it is given.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = [row for path in asked.training for row in validate_training.rows(_there(path))]
         rows += [row for path in asked.inference for row in validate_inference.rows(_there(path))]
     except BessemerError as error:
-        print(f"error: {error.message}\n  what to do: {error.hint}", file=sys.stderr)
+        sys.stderr.write(f"error: {error.message}\n  what to do: {error.hint}\n")
         return 1
     sys.stdout.write(as_json(rows) if asked.json else as_table(rows))
     return 0
