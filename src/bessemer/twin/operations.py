@@ -111,7 +111,8 @@ def small_job_ratio(nodes: float, ratio: float) -> float:
     fitted = constants()["small_jobs"]
     size = max(nodes, 1.0)
     grown: float = ratio * size ** fitted["exponent"]
-    return grown / (1 + (size / fitted["fade"]["servers"]) ** 4)
+    fades: float = 1 + (size / fitted["fade"]["servers"]) ** 4
+    return grown / fades
 
 
 def job_failures_per_day(operations: Operations, nodes: float) -> float:
@@ -183,9 +184,9 @@ def training_ratio(rate: float, interval: float, stall: float, recovery: float) 
     >>> training_ratio(0.0, 900.0, 100.0, 300.0)
     0.9
     """
-    if rate <= 0:
-        return interval / (interval + stall)
     cycle = rate * (interval + stall)
+    if cycle < 1e-12:  # nothing fails
+        return interval / (interval + stall)
     if cycle > 700:
         return 0.0
     return rate * interval * math.exp(-rate * recovery) / math.expm1(cycle)
@@ -242,11 +243,10 @@ def checkpoints(site: Site, accelerators: int, checkpoint_bytes: float, step_sec
         unsafe = writing - stall
     rate = job_failures_per_day(site.operations, accelerators / per_node(site)) / DAY_SECONDS
     least = max(2 * unsafe, step_seconds, 1.0)  # storage writes at most half of the time
-    if rate <= 0:
-        interval = max(least, DAY_SECONDS)
-    else:
-        interval = best_interval(lambda each: training_ratio(rate, each, stall, 0.0), least, max(2 / rate, 2 * least))
-    if step_seconds > 0:
+    interval = max(least, DAY_SECONDS)  # at least once a day, even if nothing fails
+    if rate * interval > 1e-6:
+        interval = best_interval(lambda each: training_ratio(rate, each, stall, 0.0), least, interval)
+    if step_seconds > 1e-3:
         interval = math.ceil(interval / step_seconds - 0.5) * step_seconds
     reading = checkpoint_bytes / site.storage.read_bytes_per_second
     return Checkpoints(max(interval, least), stall, unsafe, reading)

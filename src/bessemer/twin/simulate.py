@@ -1,0 +1,240 @@
+"""Months of operation: what each hour brings in work, power, money and carbon, and what became of the rest.
+
+Owns the result and its counting. The events are played in ``engine``; watts and weather come from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bessemer.core.errors import ConfigError
+from bessemer.twin.accelerators import accelerator
+from bessemer.twin.engine import Run
+from bessemer.twin.operations import constants
+from bessemer.twin.records import Record
+from bessemer.twin.scheduling import Policy
+from bessemer.twin.site import Site
+from bessemer.twin.timeline import State
+from bessemer.twin.traffic import Job, Service
+
+Array = NDArray[np.float64]
+
+FULL = (State.WORKING, State.SERVING, State.STRAGGLING, State.LOST, State.PREEMPTED)
+"""States that draw the power of work; the others that of waiting, but for servers that are out, which draw none."""
+OUT = (State.REPAIR, State.MAINTENANCE)
+GIVEN = (
+    State.WORKING,
+    State.STRAGGLING,
+    State.CHECKPOINTING,
+    State.LOST,
+    State.PREEMPTED,
+    State.RECOVERING,
+    State.STARTING,
+    State.PLANNED,
+)
+"""States of accelerators that a job holds."""
+
+
+class Energy(Protocol):
+    """Gives the power of a site, hour by hour."""
+
+    def __call__(self, site: Site, load: Array, present: Array) -> tuple[Array, Array]:
+        """Return IT watts and facility watts.
+
+        Args:
+            site: its servers, its power and its cooling.
+            load: share of the present accelerators that work. Shape: (hours,).
+            present: share of all accelerators that is switched on. Shape: (hours,).
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Time lines; each has one value an hour. Shape of each: (hours,).
+
+    Attributes:
+        states: state -> mean number of accelerators in it; they sum to the site's.
+        waiting: jobs in the queue at the start of the hour.
+        it_watts: servers, network and storage.
+        facility_watts: with cooling and losses.
+        usd: for electricity.
+        gco2e: of electricity.
+    """
+
+    states: Mapping[str, Array]
+    waiting: Array
+    it_watts: Array
+    facility_watts: Array
+    usd: Array
+    gco2e: Array
+
+    @property
+    def pue(self) -> Array:
+        """Facility over IT power."""
+        return np.asarray(self.facility_watts / np.maximum(self.it_watts, 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The whole time in numbers.
+
+    Attributes:
+        accelerator_hours: that the site has.
+        useful_ratio: share of them that worked or served.
+        goodput_ratio: share of the hours given to jobs that were work.
+        interruptions: unplanned, of jobs.
+        finished: jobs that ended.
+        unfinished: jobs that had not ended, or could not start.
+        wait_median_seconds: in the queue, of those that started.
+        it_joules: servers, network and storage.
+        facility_joules: with cooling and losses.
+        energy_usd: for electricity.
+        fixed_usd: for all else.
+        gco2e: of electricity.
+        served_requests: that services answered.
+        refused_requests: that they could not.
+    """
+
+    accelerator_hours: float
+    useful_ratio: float
+    goodput_ratio: float
+    interruptions: int
+    finished: int
+    unfinished: int
+    wait_median_seconds: float
+    it_joules: float
+    facility_joules: float
+    energy_usd: float
+    fixed_usd: float
+    gco2e: float
+    served_requests: float
+    refused_requests: float
+
+    @property
+    def usd(self) -> float:
+        """All money."""
+        return self.energy_usd + self.fixed_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What months of operation brought.
+
+    Attributes:
+        hours: time lines.
+        totals: the whole.
+        loss: cause -> accelerator-hours that neither worked nor served; with the useful ones they sum to all.
+        causes: component -> failures.
+        jobs: what became of each, by time of submission.
+        events: how many were handled.
+    """
+
+    hours: Hours
+    totals: Totals
+    loss: Mapping[str, float]
+    causes: Mapping[str, int]
+    jobs: Sequence[Record]
+    events: int
+
+
+def simulate(
+    site: Site,
+    jobs: Sequence[Job | Service],
+    days: float,
+    seed: int,
+    *,
+    policy: Policy | None = None,
+    energy: Energy | None = None,
+    fixed_usd_per_hour: float = 0.0,
+) -> Simulation:
+    """Return what happens at a site in so many days; the same seed gives the same.
+
+    Args:
+        site: with its operations, power and cooling.
+        jobs: what is sent to it, and what it serves.
+        days: how long; whole hours are played.
+        seed: of all draws.
+        policy: of the scheduler.
+        energy: the site's power; by default that of the catalogue's parts.
+        fixed_usd_per_hour: what the site costs without electricity.
+
+    Raises:
+        ConfigError: less than an hour is asked for.
+        Unsupported: the site has no accelerators.
+    """
+    hours = int(days * 24 + 1e-9)
+    if hours < 1:
+        raise ConfigError(f"{days} days are no whole hour", hint="Simulate one hour or more.")
+    run = Run(site, jobs, hours, seed, policy or Policy())
+    run.play()
+    states = {state.name.lower(): run.timeline.hourly(state, hours) for state in State}
+    out = sum((states[state.name.lower()] for state in OUT), np.zeros(hours))
+    busy = sum((states[state.name.lower()] for state in FULL), np.zeros(hours))
+    present = site.accelerators - out
+    load = np.clip(busy / np.maximum(present, 1.0), 0.0, 1.0)
+    it_watts, facility_watts = (energy or parts_energy)(site, load, present / site.accelerators)
+    price, carbon = rates(site, hours)
+    kwh = facility_watts / 1000
+    lines = Hours(states, np.asarray(run.waiting_hours, float), it_watts, facility_watts, kwh * price, kwh * carbon)
+    loss = {name: float(line.sum()) for name, line in states.items() if name not in ("working", "serving")}
+    return Simulation(lines, _totals(run, lines, hours, fixed_usd_per_hour), loss, run.causes, run.records, run.events)
+
+
+def rates(site: Site, hours: int) -> tuple[Array, Array]:
+    """Return the price in USD and the carbon in gCO2e of a kWh, hour by hour; the day's mean is the site's.
+
+    Shape of each: (hours,). Source: a cosine with its peak in the evening, assumed; ``[daily_price]`` in
+    ``catalogue/fitted_operations.toml``.
+    """
+    fitted = constants()["daily_price"]
+    wave = np.cos(2 * np.pi * (np.arange(hours) + 0.5 - fitted["peak_hour"]) / 24)
+    price = site.power.usd_per_kwh * (1 + fitted["price_swing_ratio"] * wave)
+    return np.asarray(price), np.asarray(site.power.gco2e_per_kwh * (1 + fitted["carbon_swing_ratio"] * wave))
+
+
+def parts_energy(site: Site, load: Array, present: Array) -> tuple[Array, Array]:
+    """Return IT and facility watts from the parts of the servers; losses and cooling by the site's efficiencies."""
+    idle = work = 0.0
+    for nodes in site.nodes:
+        if nodes.accelerators:
+            device = accelerator(nodes.accelerator)
+            board = device.power_watts or 0.0
+            count = nodes.count * nodes.accelerators
+            work += count * board
+            idle += count * (device.idle_watts or 0.15 * board)
+        work += nodes.count * nodes.host_watts
+        idle += nodes.count * nodes.host_watts * 0.5
+    power = site.power
+    it_watts = present * (idle + (work - idle) * load) / power.supply_efficiency + site.storage.watts
+    chain = power.ups_efficiency * power.transformer_efficiency * power.distribution_efficiency
+    return np.asarray(it_watts), np.asarray(it_watts * (1 / chain + 0.1))
+
+
+def _totals(run: Run, lines: Hours, hours: int, fixed_usd_per_hour: float) -> Totals:
+    states, records = lines.states, run.records
+    everything = float(run.site.accelerators) * hours
+    work = float(states["working"].sum())
+    given = sum(float(states[state.name.lower()].sum()) for state in GIVEN)
+    waits = [record.waited for record in records if record.started >= 0]
+    finished = sum(record.finished >= 0 for record in records)
+    return Totals(
+        accelerator_hours=everything,
+        useful_ratio=(work + float(states["serving"].sum())) / everything,
+        goodput_ratio=work / given if given else 0.0,
+        interruptions=sum(record.failures for record in records),
+        finished=finished,
+        unfinished=len(records) - finished,
+        wait_median_seconds=float(np.median(waits)) if waits else 0.0,
+        it_joules=float(lines.it_watts.sum()) * 3600,
+        facility_joules=float(lines.facility_watts.sum()) * 3600,
+        energy_usd=float(lines.usd.sum()),
+        fixed_usd=fixed_usd_per_hour * hours,
+        gco2e=float(lines.gco2e.sum()),
+        served_requests=sum(fleet.served for fleet in run.fleets),
+        refused_requests=sum(fleet.refused for fleet in run.fleets),
+    )
