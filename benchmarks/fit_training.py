@@ -53,26 +53,28 @@ PRIORS: dict[str, tuple[float, float, float | None]] = {
     "gather_exposed": (0.1, 0.9, 1.0),
     "imbalance": (0.7, 0.6, 1.0),
     "grouped": (0.7, 0.5, 1.0),
-    "route_seconds": (1e-4, 0.7, None),
     "step_seconds": (0.01, 0.7, None),
     "straggle": (0.008, 0.6, None),
 }
 NAMES = list(PRIORS)
-FACTOR_SPREAD, HOST_SPREAD = 0.2, 0.4
+UNNAMED = (training.USUAL, "usual-early")
+"""Not software but the lack of a name: predicted with the middle of the others."""
+FACTOR_SPREAD, HOST_SPREAD, ROUTE_SPREAD = 0.2, 0.4, 0.7
+ROUTE_SECONDS = 1e-3
+"""More for a layer with experts: a wait for the router's counts and some tens of kernels."""
 HOST_SECONDS = {"0": 1.0e-3, "1": 3e-4}
 """A layer's launches without and with fused kernels: about a hundred operators of ten microseconds each, or thirty."""
-NOISE, EDGE = 0.12, 1.5
+NOISE, SCALING_NOISE, SCALING_WEIGHT, EDGE = 0.07, 0.03, 1.0, 1.5
 MOST_ROWS = 60
 """A publication's family weighs no more than so many rows."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """Constants, and factor and host seconds of each software stack."""
+    """Constants, and what each software stack adds: factor, host seconds, route seconds."""
 
     constants: Constants
-    factors: dict[str, float]
-    hosts: dict[str, float]
+    stacks: dict[str, Array]
 
 
 def inside(name: str, value: float) -> float:
@@ -94,7 +96,7 @@ class Columns:
         """Turn cases into columns; all must have a layout."""
         self.net = training.stacked([steptime.net(case.shape) for case in cases])
         self.machine = training.stacked(
-            [training.machine(case.device, usual_links(case.device), case.job.precision) for case in cases]
+            [training.machine(case.device, usual_links(case.device, case.stack), case.job.precision) for case in cases]
         )
         self.cut = training.stacked([training.cut(case.job, case.layout) for case in cases if case.layout])
         self.measured = np.log([case.seconds for case in cases])
@@ -102,39 +104,63 @@ class Columns:
         self.is_fused = np.array([float(flags[case.stack]["is_fused"]) for case in cases])
         self.is_split = np.array([float(flags[case.stack]["is_sequence_split"]) for case in cases])
 
-    def residuals(self, constants: Constants, factor: Array, host: Array) -> Array:
-        """Return the logarithms of predicted over measured."""
-        stack = Stack(factor, host, self.is_fused, self.is_split)
+    def residuals(self, constants: Constants, added: Array) -> Array:
+        """Return the logarithms of predicted over measured; `added` has three rows: factor, host, route."""
+        stack = Stack(added[0], added[1], added[2], self.is_fused, self.is_split)
         found = steptime.parts(self.net, self.cut, self.machine, stack, constants)
         return np.asarray(np.log(found.seconds) - self.measured)
 
 
 def fit(cases: list[Case], rounds: int = 25) -> Result:
-    """Return the constants that explain the cases best: Huber's loss on logarithms, priors as above."""
+    """Return the constants that explain the cases best: Huber's loss on logarithms, priors as above.
+
+    Runs of one recipe at several sizes count once more by how they scale, with less noise: what the smallest run gets
+    wrong the larger ones get wrong too.
+    """
     columns, stacks = Columns(cases), sorted({case.stack for case in cases})
     which = np.array([stacks.index(case.stack) for case in cases])
     flags = {row["name"]: row["is_fused"] for row in table("training_stacks")}
-    hosts = [np.log(HOST_SECONDS[flags[stack]]) for stack in stacks]
-    start = np.array([inside(name, PRIORS[name][0]) for name in NAMES] + [0.0] * len(stacks) + hosts)
-    spread = [PRIORS[name][1] for name in NAMES] + [FACTOR_SPREAD] * len(stacks) + [HOST_SPREAD] * len(stacks)
+    added = [[1.0] * len(stacks), [HOST_SECONDS[flags[name]] for name in stacks], [ROUTE_SECONDS] * len(stacks)]
+    start = np.concatenate([[inside(name, PRIORS[name][0]) for name in NAMES], np.log(np.ravel(added))])
+    spreads = np.repeat([FACTOR_SPREAD, HOST_SPREAD, ROUTE_SPREAD], len(stacks))
+    spread = np.concatenate([[PRIORS[name][1] for name in NAMES], spreads])
     counts = collections.Counter((case.source, case.family) for case in cases)
     weight = np.array([min(1.0, MOST_ROWS / counts[case.source, case.family]) ** 0.5 for case in cases])
+    larger, least = pairs(cases)
 
-    def unpacked(x: Array) -> tuple[Constants, Array, Array]:
+    def unpacked(x: Array) -> tuple[Constants, Array]:
         constants = Constants(**{name: outside(name, x[index]) for index, name in enumerate(NAMES)})
-        rest = np.exp(x[len(NAMES) :])
-        return constants, rest[: len(stacks)], rest[len(stacks) :]
+        return constants, np.exp(x[len(NAMES) :]).reshape(3, -1)
 
     def loss(x: Array) -> Array:
-        constants, factor, host = unpacked(x)
-        error = columns.residuals(constants, factor[which], host[which]) / NOISE
-        away = np.abs(error)
-        robust = np.where(away < EDGE, error, np.sign(error) * np.sqrt(np.maximum(2 * EDGE * away - EDGE**2, 1e-9)))
-        return np.concatenate([weight * robust, (x - start) / np.array(spread)])
+        constants, added = unpacked(x)
+        error = columns.residuals(constants, added[:, which])
+        scaling = huber((error[larger] - error[least]) / SCALING_NOISE)
+        return np.concatenate([weight * huber(error / NOISE), SCALING_WEIGHT * scaling, (x - start) / spread])
 
-    constants, factor, host = unpacked(least_squares(loss, start, rounds))
-    named = [(name, *pair) for name, *pair in zip(stacks, factor, host, strict=True) if name != training.USUAL]
-    return Result(constants, {name: f for name, f, _ in named}, {name: h for name, _, h in named})
+    constants, found = unpacked(least_squares(loss, start, rounds))
+    return Result(constants, {name: found[:, i] for i, name in enumerate(stacks) if name not in UNNAMED})
+
+
+def huber(error: Array) -> Array:
+    """Return residuals whose squares grow only linearly beyond `EDGE`. Source: Huber 1964, doi:10.1214/aoms/1177703732."""
+    away = np.abs(error)
+    return np.where(away < EDGE, error, np.sign(error) * np.sqrt(np.maximum(2 * EDGE * away - EDGE**2, 1e-9)))
+
+
+def pairs(cases: list[Case]) -> tuple[list[int], list[int]]:
+    """Return the indices of larger runs, and of the smallest run of the same recipe beside each."""
+    groups: dict[str, list[int]] = {}
+    for index, case in enumerate(cases):
+        if case.family not in (MULTI, SINGLE):
+            groups.setdefault(case.recipe, []).append(index)
+    larger, least = [], []
+    for members in groups.values():
+        first = min(members, key=lambda index: cases[index].accelerators)
+        more = [index for index in members if cases[index].accelerators > cases[first].accelerators]
+        larger += more
+        least += [first] * len(more)
+    return larger, least
 
 
 def least_squares(loss: Callable[[Array], Array], start: Array, rounds: int) -> Array:
@@ -158,20 +184,23 @@ def least_squares(loss: Callable[[Array], Array], start: Array, rounds: int) -> 
     return x
 
 
-def usual(result: Result) -> tuple[float, float]:
-    """Return factor and host seconds of software that nobody knows: the middle of the fused stacks."""
-    fused = [row["name"] for row in table("training_stacks") if row["is_fused"] == "1"]
-    known = [name for name in fused if name in result.factors]
-    middle = [float(np.median([values[name] for name in known])) for values in (result.factors, result.hosts)]
-    return middle[0], middle[1]
+def usual(result: Result, stack: str) -> Array:
+    """Return what software adds that was not fitted: between the middle of its kind and that of all, since few are known
+    of a kind.
+    """
+    rows = table("training_stacks")
+    kind = next(row["kind"] for row in rows if row["name"] == stack)
+    known = [row for row in rows if row["name"] in result.stacks]
+    alike = [row for row in known if row["kind"] == kind] or [row for row in known if row["is_fused"] == "1"]
+    middles = [np.median([result.stacks[row["name"]] for row in group], axis=0) for group in (alike, known)]
+    return np.asarray(np.sqrt(middles[0] * middles[1]))
 
 
 def errors(result: Result, cases: list[Case]) -> Array:
     """Return the logarithms of predicted over measured."""
-    factor, host = usual(result)
-    factors = np.array([result.factors.get(case.stack, factor) for case in cases])
-    hosts = np.array([result.hosts.get(case.stack, host) for case in cases])
-    return Columns(cases).residuals(result.constants, factors, hosts)
+    stacks = {case.stack for case in cases}
+    added = {name: result.stacks[name] if name in result.stacks else usual(result, name) for name in stacks}
+    return Columns(cases).residuals(result.constants, np.array([added[case.stack] for case in cases]).T)
 
 
 def left_out(cases: list[Case], group: Callable[[Case], str], families: Iterable[str]) -> Array:
@@ -201,7 +230,12 @@ def searched(cases: Iterable[Case]) -> list[Case]:
         if case.layout is None:
             try:
                 best = layout.search(
-                    case.shape, case.job, case.device, case.accelerators, usual_links(case.device), case.stack
+                    case.shape,
+                    case.job,
+                    case.device,
+                    case.accelerators,
+                    usual_links(case.device, case.stack),
+                    case.stack,
                 )
             except Unsupported as error:
                 print(case.id, error)
@@ -214,15 +248,8 @@ def searched(cases: Iterable[Case]) -> list[Case]:
 
 def anchored(cases: list[Case], error: Array) -> Array:
     """Return the errors of larger runs, when the smallest run of each recipe is known."""
-    groups: dict[str, list[int]] = {}
-    for index, case in enumerate(cases):
-        if case.family not in (MULTI, SINGLE):
-            groups.setdefault(case.recipe, []).append(index)
-    found = []
-    for members in groups.values():
-        least = min(members, key=lambda index: cases[index].accelerators)
-        found += [error[i] - error[least] for i in members if cases[i].accelerators > cases[least].accelerators]
-    return np.array(found)
+    larger, least = pairs(cases)
+    return np.asarray(error[larger] - error[least])
 
 
 def robust_spread(error: Array) -> float:
@@ -233,13 +260,12 @@ def robust_spread(error: Array) -> float:
 def write(result: Result, spreads: dict[str, float], said_of: str) -> None:
     """Replace the fitted catalogue."""
     flags = {row["name"]: row for row in table("training_stacks")}
-    factor, host = usual(result)
-    stacks = {name: (scale, result.hosts[name]) for name, scale in result.factors.items()}
-    stacks[training.USUAL] = (factor, host)
+    stacks = {name: result.stacks[name] if name in result.stacks else usual(result, name) for name in flags}
     lines = ["# Written by benchmarks/fit_training.py; do not edit.", f'source = "{said_of}"', "", "[constants]"]
     lines += [f"{name} = {getattr(result.constants, name):.6g}" for name in NAMES]
-    for name, (scale, seconds) in sorted(stacks.items()):
-        lines += ["", f"[stacks.{name}]", f"factor = {scale:.4f}", f"host_seconds = {seconds:.3e}"]
+    for name, (factor, host, route) in sorted(stacks.items()):
+        lines += ["", f"[stacks.{name}]", f"factor = {factor:.4f}"]
+        lines += [f"host_seconds = {host:.3e}", f"route_seconds = {route:.3e}"]
         lines += [f"{flag} = {flags[name][flag]}" for flag in ("is_fused", "is_sequence_split")]
     lines += ["", "# Standard deviation of the logarithm of measured over predicted, on what was left out."]
     lines += ["[errors]", *(f"{name} = {value:.4f}" for name, value in spreads.items()), ""]
@@ -258,7 +284,8 @@ def check(cases: list[Case]) -> dict[str, Array]:
         print("  without", said(source, by_source[[case.source == source for case in cases]]))
     for model in sorted({case.shape.name for case in cases if case.family == MIXTURE}):
         print("  without", said(model, by_model[[case.shape.name == model for case in cases]]))
-    return {name: error[family == name] for name in FAMILIES}
+    found = {name: error[family == name] for name in FAMILIES}
+    return {**found, "anchored": anchored(cases, by_source)}
 
 
 def main() -> None:
@@ -282,15 +309,15 @@ def main() -> None:
     for name in FAMILIES:
         print(said(name, error[family == name]))
     print(said("anchored", anchored(cases, error)))
-    apart = {name: error[family == name] for name in FAMILIES}
+    apart = {name: error[family == name] for name in FAMILIES} | {"anchored": anchored(cases, error)}
     if options.check:
         print(f"{'left out':44s} rows   mean median   bias")
         apart = check(cases)
         for name, each in apart.items():
             print(said(name, each))
     if options.write:
-        spreads = {FAMILIES[name]: robust_spread(each) for name, each in apart.items() if len(each)}
-        write(result, {**spreads, "anchored": robust_spread(anchored(cases, error))}, source)
+        spreads = {FAMILIES.get(name, name): robust_spread(each) for name, each in apart.items() if len(each)}
+        write(result, {**dict.fromkeys(FAMILIES.values(), 0.2), "anchored": 0.05, **spreads}, source)
 
 
 if __name__ == "__main__":

@@ -136,10 +136,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What software adds: `factor` on all kernels, `host_seconds` to launch a layer's pass, flags 0 or 1."""
+    """What software adds: `factor` on all kernels, `host_seconds` to launch a layer's pass, `route_seconds` more for a
+    layer with experts (the router, the counts it waits for, a kernel for each expert), flags 0 or 1.
+    """
 
     factor: Numbers
     host_seconds: Numbers
+    route_seconds: Numbers
     is_fused: Numbers
     is_sequence_split: Numbers
 
@@ -166,11 +169,10 @@ class Constants:
         tensor_exposed: share of the tensor-parallel traffic that nothing hides.
         expert_exposed: of the traffic to experts.
         context_exposed: of the keys and values passed round.
-        data_exposed: of the gradients' reduction.
+        data_exposed: of the gradients' reduction; all of it in software from before fused attention.
         gather_exposed: of the weights gathered layer by layer.
         imbalance: how much of the vocabulary's work only the last stage has.
         grouped: share of `matmul` that products of experts get.
-        route_seconds: a pass through the router and the experts' kernels of a layer, whatever their size.
         step_seconds: once a step.
         straggle: share that each doubling over eight accelerators adds.
     """
@@ -196,7 +198,6 @@ class Constants:
     gather_exposed: float
     imbalance: float
     grouped: float
-    route_seconds: float
     step_seconds: float
     straggle: float
 
@@ -277,7 +278,7 @@ def _forward(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Cons
     inner = np.where(is_mixture, constants.elementwise_routed, constants.elementwise_inner) * net.stream / cut.tensor
     state = constants.elementwise_state * net.hidden * net.state_ratio / cut.tensor
     stream = (constants.elementwise * net.hidden / split + inner) * np.where(is_fused, 1.0, constants.loose) + state
-    return products, attention, 2 * tokens * stream / machine.memory + constants.route_seconds * net.routed
+    return products, attention, 2 * tokens * stream / machine.memory + stack.route_seconds * net.routed
 
 
 def _layer(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constants) -> Passes:
@@ -365,7 +366,8 @@ def parts(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constan
     stage = launched + logits + hops
     gathered = _soft_max(stage, each) - stage + constants.gather_exposed * each
     bubble = (cut.pipeline - 1) / cut.virtual * (launched + hops * 0.5)
-    reduction = once * constants.data_exposed + (1 - constants.data_exposed) * np.maximum(once - stage, 0.0)
+    exposed = np.where(np.greater(stack.is_fused, 0), constants.data_exposed, 1.0)
+    reduction = once * exposed + (1 - exposed) * np.maximum(once - stage, 0.0)
     dense, expert = held(net, cut)
     owners = np.where(np.greater(cut.sharded, 0), cut.data * cut.context, 1.0)
     update = (dense + expert) / owners * ADAM_BYTES * cut.trained / machine.memory

@@ -6,6 +6,7 @@ Owns the reading of the two tables' columns and the reduction of every metric to
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,8 +30,15 @@ USUAL_SEQUENCE, USUAL_BATCH = 2048, 2048
 """Where a paper gives throughput without them: 4 million tokens a step, as in arXiv:2211.05100 and arXiv:2204.02311."""
 
 
-RECIPE = tuple("source model software gpu precision task seq_len tp pp cp ep vpp fsdp micro_batch recompute".split())
+RECIPE = (
+    *("source", "model", "software", "gpu", "precision", "task", "seq_len"),
+    *("tp", "pp", "cp", "ep", "vpp", "fsdp", "micro_batch", "recompute"),
+)
 """Columns that a run keeps when only its replicas and its batch grow."""
+
+
+WASTED = 0.25
+"""Bubble over work from which a published run is taken to have had virtual stages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +87,13 @@ PCIE_BYTES_PER_SECOND = 25e9
 """Between accelerators of a server without links of their own. Source: PCI Express 4.0, 16 lanes, less its framing."""
 
 
-def usual_links(device: Accelerator) -> UsualLinks:
-    """Return the links of the accelerator's usual server, from the catalogue."""
+def usual_links(device: Accelerator, stack: str = "") -> UsualLinks:
+    """Return the links of the accelerator's usual server, or those that a publication says it had."""
     up = device.scaleup_bytes_per_second or PCIE_BYTES_PER_SECOND
     domain = device.scaleup_accelerators if device.scaleup_bytes_per_second else 8
-    return UsualLinks(domain, up, device.scaleout_bytes_per_second or up)
+    told = [number(row, "scaleout_gb_per_s") for row in table("training_stacks") if row["name"] == stack]
+    out = told[0] * 1e9 if told and told[0] else device.scaleout_bytes_per_second or up
+    return UsualLinks(domain, up, out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +127,7 @@ def stack_of(software: str, device: str) -> str:
     """
     for row in table("training_stacks"):
         on = row["accelerators"].split("|")
-        named = any(word and word in software for word in row["matches"].split("|"))
+        named = row["matches"] == "." or any(word and word in software for word in row["matches"].split("|"))
         if named and (on == [""] or device in on):
             return row["name"]
     return "usual"
@@ -144,7 +154,9 @@ def _vtrain(row: Row, identity: str, family: str) -> Case:
     seconds = float(row["iteration time (ms)"]) / 1e3
     count = int(row["# GPUs"])
     recipe = f"{family} {hidden} {layers} {layout.tensor} {layout.pipeline} {layout.micro_batch}"
-    return Case(identity, family, network, job, layout, device, count, "vtrain", recipe, family, seconds)
+    return Case(
+        identity, family, network, job, layout, device, count, stack_of(family, device.name), recipe, family, seconds
+    )
 
 
 def _published(row: Row) -> Case | Refused:
@@ -237,11 +249,26 @@ def _layout(row: Row, count: int, job: Training) -> Layout | None:
         data=data,
         context=context,
         expert=int(number(row, "ep") or 1),
-        virtual=int(number(row, "vpp") or 1),
+        virtual=_virtual(row, int(pipeline), job.batch_sequences / data / micro),
         micro_batch=max(1, min(micro, job.batch_sequences // data)),
         sharded="weights" if is_whole else "optimizer",
         recompute=_recompute(row["recompute"]) or "selective",
     )
+
+
+def _virtual(row: Row, pipeline: int, micro_batches: float) -> int:
+    """Return the chunks of a pipeline stage; where nobody says, as few as keep the bubble below `WASTED`.
+
+    Assumed: nobody trains with a larger bubble when a schedule of a named name is not what is measured.
+    """
+    if told := number(row, "vpp"):
+        return int(told)
+    software = row["software"]
+    if "Megatron-Bridge" in software or ("1F1B" in software and "Interleaved" not in software):
+        return 1
+    chunks = math.ceil((pipeline - 1) / max(micro_batches, 1.0) / WASTED)
+    layers = number(row, "layers") or float(pipeline)
+    return max(1, min(chunks, round(layers / pipeline)))
 
 
 def _seconds(row: Row, network: Shape, job: Training, device: Accelerator, count: int) -> float | None:

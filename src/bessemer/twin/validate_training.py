@@ -52,7 +52,7 @@ def predict(case: Case) -> StepTime:
     Raises:
         Unsupported: no layout was told and none fits.
     """
-    links = usual_links(case.device)
+    links = usual_links(case.device, case.stack)
     if case.layout is None:
         return layout.search(case.shape, case.job, case.device, case.accelerators, links, case.stack)[0].step
     return training.step(case.shape, case.job, case.layout, case.device, links, case.stack)
