@@ -35,7 +35,7 @@ PRIORS: dict[str, tuple[float, float, float | None]] = {
     "matmul": (0.85, 0.25, 1.0),
     "matmul_bytes": (1.0, 0.4, None),
     "attention": (0.55, 0.5, 1.0),
-    "attention_passes": (8.0, 0.5, None),
+    "attention_passes": (5.0, 0.5, None),
     "elementwise": (14.0, 0.4, None),
     "elementwise_inner": (2.0, 0.4, None),
     "elementwise_routed": (2.0, 0.5, None),
@@ -102,11 +102,12 @@ class Columns:
         self.measured = np.log([case.seconds for case in cases])
         flags = {row["name"]: row for row in table("training_stacks")}
         self.is_fused = np.array([float(flags[case.stack]["is_fused"]) for case in cases])
+        self.is_sink_fused = np.array([float(flags[case.stack]["is_sink_fused"]) for case in cases])
         self.is_split = np.array([float(flags[case.stack]["is_sequence_split"]) for case in cases])
 
     def residuals(self, constants: Constants, added: Array) -> Array:
         """Return the logarithms of predicted over measured; `added` has three rows: factor, host, route."""
-        stack = Stack(added[0], added[1], added[2], self.is_fused, self.is_split)
+        stack = Stack(added[0], added[1], added[2], self.is_fused, self.is_sink_fused, self.is_split)
         found = steptime.parts(self.net, self.cut, self.machine, stack, constants)
         return np.asarray(np.log(found.seconds) - self.measured)
 
@@ -143,9 +144,13 @@ def fit(cases: list[Case], rounds: int = 25) -> Result:
 
 
 def huber(error: Array) -> Array:
-    """Return residuals whose squares grow only linearly beyond `EDGE`. Source: Huber 1964, doi:10.1214/aoms/1177703732."""
+    """Return residuals whose squares grow only linearly beyond `EDGE`.
+
+    Source: Huber 1964, doi:10.1214/aoms/1177703732.
+    """
     away = np.abs(error)
-    return np.where(away < EDGE, error, np.sign(error) * np.sqrt(np.maximum(2 * EDGE * away - EDGE**2, 1e-9)))
+    far = np.sign(error) * np.sqrt(np.maximum(2 * EDGE * away - EDGE**2, 1e-9))
+    return np.asarray(np.where(away < EDGE, error, far))
 
 
 def pairs(cases: list[Case]) -> tuple[list[int], list[int]]:
@@ -185,9 +190,7 @@ def least_squares(loss: Callable[[Array], Array], start: Array, rounds: int) -> 
 
 
 def usual(result: Result, stack: str) -> Array:
-    """Return what software adds that was not fitted: between the middle of its kind and that of all, since few are known
-    of a kind.
-    """
+    """Return what software adds that was not fitted: between the middle of its kind and that of all, as kinds are small."""
     rows = table("training_stacks")
     kind = next(row["kind"] for row in rows if row["name"] == stack)
     known = [row for row in rows if row["name"] in result.stacks]
@@ -266,7 +269,7 @@ def write(result: Result, spreads: dict[str, float], said_of: str) -> None:
     for name, (factor, host, route) in sorted(stacks.items()):
         lines += ["", f"[stacks.{name}]", f"factor = {factor:.4f}"]
         lines += [f"host_seconds = {host:.3e}", f"route_seconds = {route:.3e}"]
-        lines += [f"{flag} = {flags[name][flag]}" for flag in ("is_fused", "is_sequence_split")]
+        lines += [f"{flag} = {flags[name][flag]}" for flag in ("is_fused", "is_sink_fused", "is_sequence_split")]
     lines += ["", "# Standard deviation of the logarithm of measured over predicted, on what was left out."]
     lines += ["[errors]", *(f"{name} = {value:.4f}" for name, value in spreads.items()), ""]
     OUT.write_text("\n".join(lines), encoding="utf-8")

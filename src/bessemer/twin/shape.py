@@ -33,6 +33,7 @@ class Shape:
         expert_width: width in which experts work; 0: `hidden`.
         attention_ratio: share of the layers that attend to all tokens (the others have a window or a state).
         state_ratio: share of the layers that keep a state instead of attending (Mamba, linear attention).
+        has_sinks: whether each head may attend to a learned nothing, which early fused kernels could not.
         ffn_matrices: of a feed-forward block: 3 with a gate, else 2.
         source: where the numbers are from.
     """
@@ -53,6 +54,7 @@ class Shape:
     expert_width: int = 0
     attention_ratio: float = 1.0
     state_ratio: float = 0.0
+    has_sinks: bool = False
     ffn_matrices: int = 3
     source: str = ""
 
@@ -123,6 +125,7 @@ def _read(row: Row) -> Shape:
         expert_width=whole("expert_width"),
         attention_ratio=number(row, "attention_ratio") or 1.0,
         state_ratio=number(row, "state_ratio") or 0.0,
+        has_sinks=bool(whole("has_sinks")),
         ffn_matrices=whole("ffn_matrices") or 3,
         source=row["source"],
     )

@@ -30,6 +30,7 @@ class Net:
         vocabulary: rows of the embedding.
         attention_ratio: share of the layers that attend to all tokens.
         state_ratio: share of the layers that keep a state instead.
+        sinks: 1 if heads have learned sinks, else 0.
         mixer: parameters of a layer outside its feed-forward block.
         inner: feed-forward parameters that a token passes in a layer.
         stream: numbers that a token reads and writes in the feed-forward block of a layer.
@@ -47,6 +48,7 @@ class Net:
     vocabulary: Numbers
     attention_ratio: Numbers
     state_ratio: Numbers
+    sinks: Numbers
     mixer: Numbers
     inner: Numbers
     stream: Numbers
@@ -84,6 +86,7 @@ def net(shape: Shape) -> Net:
         vocabulary=float(shape.vocabulary),
         attention_ratio=shape.attention_ratio,
         state_ratio=shape.state_ratio,
+        sinks=float(shape.has_sinks),
         mixer=mixer,
         inner=inner,
         stream=float(passes * share * (2 * width + shape.ffn_matrices * shape.ffn)),
@@ -144,6 +147,7 @@ class Stack:
     host_seconds: Numbers
     route_seconds: Numbers
     is_fused: Numbers
+    is_sink_fused: Numbers
     is_sequence_split: Numbers
 
 
@@ -253,12 +257,17 @@ def _bandwidth(members: Numbers, stride: Numbers, machine: Machine, constants: C
     return np.where(np.less_equal(members, inside), up, out)
 
 
+def _fuses(net: Net, stack: Stack) -> NDArray[np.bool_]:
+    """Return whether attention runs in fused kernels."""
+    return np.asarray(np.greater(stack.is_fused, 0) & (np.less(net.sinks, 1) | np.greater(stack.is_sink_fused, 0)))
+
+
 def _forward(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constants) -> tuple[Numbers, ...]:
     """Return seconds of products, attention and memory-bound operations of one layer's forward pass.
 
     Source: products 2 operations a parameter and token; attention 4 * sequence * width a token, half of it when fused
     kernels skip what causality masks (Dao 2023, arXiv:2307.08691, section 3.1); unfused attention moves heads *
-    sequence^2 scores (Korthikanti et al. 2022, arXiv:2205.05198, section 4).
+    sequence^2 scores, in layers with a window too (Korthikanti et al. 2022, arXiv:2205.05198, section 4).
     """
     tokens = cut.micro * cut.sequence / cut.context
     rate = _rates(machine, constants)
@@ -268,16 +277,18 @@ def _forward(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Cons
     activations = tokens * (4 * net.hidden + (2 * net.query + 2 * net.keys + net.stream) / cut.tensor)
     moved = 2 * (weights + activations) * constants.matmul_bytes / machine.memory
     products = 2 * tokens / cut.tensor * (net.mixer / rate + net.inner / inner_rate) + moved
-    square = 4 * tokens * cut.sequence * net.query / cut.tensor * net.attention_ratio
-    scores = 2 * tokens * cut.sequence * net.heads / cut.tensor * net.attention_ratio
+    is_fused, fuses = np.greater(stack.is_fused, 0), _fuses(net, stack)
+    seen = np.where(fuses | np.equal(net.sinks, 0), net.attention_ratio, 1.0)
+    square = 4 * tokens * cut.sequence * net.query / cut.tensor * seen
+    scores = 2 * tokens * cut.sequence * net.heads / cut.tensor * seen
     fused = 0.5 * square / (machine.wide_flop * machine.reached * constants.attention)
-    loose = square / rate + scores * constants.attention_passes / machine.memory
-    is_fused = np.greater(stack.is_fused, 0)
-    attention = np.where(is_fused, fused, loose)
+    more = np.where(is_fused, 1.0, constants.loose)
+    loose = square / rate + scores * constants.attention_passes * more / machine.memory
+    attention = np.where(fuses, fused, loose)
     split = np.where(np.greater(stack.is_sequence_split, 0), cut.tensor, 1.0)
     inner = np.where(is_mixture, constants.elementwise_routed, constants.elementwise_inner) * net.stream / cut.tensor
     state = constants.elementwise_state * net.hidden * net.state_ratio / cut.tensor
-    stream = (constants.elementwise * net.hidden / split + inner) * np.where(is_fused, 1.0, constants.loose) + state
+    stream = (constants.elementwise * net.hidden / split + inner) * more + state
     return products, attention, 2 * tokens * stream / machine.memory + stack.route_seconds * net.routed
 
 
@@ -293,8 +304,9 @@ def _layer(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Consta
     full, selective = np.equal(cut.recompute, 2), np.equal(cut.recompute, 1)
     learned = 1 + cut.trained
     again = np.where(full, 1.0, 0.0)
-    back = np.where(np.greater(stack.is_fused, 0), 2.5, 2.0)
-    repeat = again + np.where(selective & np.less(stack.is_fused, 1), 1.0, 0.0)
+    fuses = _fuses(net, stack)
+    back = np.where(fuses, 2.5, 2.0)
+    repeat = again + np.where(selective & ~fuses & np.equal(net.sinks, 0), 1.0, 0.0)
     kernels = products * (1 + learned + again) + attention * (1 + back + repeat) + stream * (3 + again)
     tokens = cut.micro * cut.sequence / cut.context
     ring = 2 * (cut.tensor - 1) / cut.tensor * tokens * net.hidden * 2 / _bandwidth(cut.tensor, 1.0, machine, constants)
