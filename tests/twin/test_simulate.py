@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bessemer.core.errors import ConfigError, Unsupported
 from bessemer.twin import operations
+from bessemer.twin.interval import Interval
 from bessemer.twin.scheduling import Floor, Policy
-from bessemer.twin.simulate import Simulation, simulate
+from bessemer.twin.shape import shape
+from bessemer.twin.simulate import Simulation, across, as_csv, simulate
 from bessemer.twin.site import Nodes, Operations, Site, Storage
-from bessemer.twin.traffic import Job, Service, arrivals, usual
+from bessemer.twin.traffic import Job, Service, arrivals, training_job, usual, usual_service
+from bessemer.twin.workload import Training
 
 FAST = Storage(tier="parallel", write_bytes_per_second=2e11, read_bytes_per_second=2e11)
 CALM = {
@@ -189,3 +194,44 @@ def test_jobs_come_as_often_as_asked_and_ask_for_the_load() -> None:
     asked = sum(job.accelerators * job.work_seconds for job in jobs)
     assert asked == pytest.approx(0.7 * 8192 * 30 * 86400)
     assert usual(place, 30, 1) == usual(place, 30, 1)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 200), min_size=1, max_size=20),
+    hours=st.floats(0.1, 60.0),
+    rate=st.floats(0.0, 1.0),
+    seed=st.integers(0, 1000),
+    is_eager=st.booleans(),
+)
+@settings(max_examples=30)
+def test_whatever_comes_nothing_is_lost(sizes: list[int], hours: float, rate: float, seed: int, is_eager: bool) -> None:
+    place = site(160, node_failures_per_day=rate, spare_ratio=0.05)
+    jobs = [Job(f"{n}", 900.0 * n, size, 3600 * hours, 1e11, f"{n % 3}", n % 2) for n, size in enumerate(sizes)]
+    policy = Policy(preempt=is_eager, order="fair" if is_eager else "fifo", block_nodes=4)
+    result = simulate(place, [*jobs, Service("chat", 2, 5.0, 40.0)], 3, seed, policy=policy)
+    closes(result, 160)
+    for record in result.jobs:
+        assert 0 <= record.done <= record.job.work_seconds
+        assert record.waited >= -1e-9
+        if record.finished >= 0:
+            assert record.finished - record.job.submit_seconds >= record.job.work_seconds + record.waited - 1e-6
+
+
+def test_a_declared_training_is_a_job() -> None:
+    work = Training(model="Llama-3.1-8B", tokens=1e10, sequence_tokens=8192, batch_sequences=128)
+    job = training_job("run", work, shape("Llama-3.1-8B"), 64, 2.0)
+    assert job.work_seconds == pytest.approx(1e10 / (8192 * 128) * 2.0, rel=1e-3)
+    result = simulate(site(64, **CALM), [job], 1, 1)
+    assert result.jobs[0].finished == pytest.approx(job.work_seconds, abs=120)
+
+
+def test_several_seeds_give_intervals_and_time_lines_can_go_on() -> None:
+    place = site(256)
+    work = [*usual(place, 5, 1), usual_service(place)]
+    found = [simulate(place, work, 5, seed) for seed in range(4)]
+    assert found[0].totals.useful_ratio in Interval(0.0, 0.0, 1.0)
+    spread = across(found)["useful_ratio"]
+    assert spread.low <= spread.mid <= spread.high
+    lines = as_csv(found[0]).splitlines()
+    assert len(lines) == 5 * 24 + 1
+    assert lines[0].startswith("hour,working,serving")

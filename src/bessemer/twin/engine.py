@@ -52,6 +52,7 @@ class Run:
         self.fleets = [
             Fleet(each, each.replicas(clock).tolist(), each.requests_per_second(clock).tolist()) for each in services
         ]
+        self._needs = [-(-job.accelerators // self.size) for job in jobs]
         self.causes = {hazard.component: 0 for hazard in hazards()}
         self.events, self.waiting_hours = 0, [0] * hours
         self._build()
@@ -106,8 +107,7 @@ class Run:
 
     def _arrive(self, now: float, number: int) -> None:
         record = self.records[number]
-        nodes = -(-record.job.accelerators // self.size)
-        if nodes > self.usable_nodes:
+        if self._needs[number] > self.usable_nodes:
             usable = self.usable_nodes * self.size
             record.reason = f"wants {record.job.accelerators} accelerators; {usable} can be given"
             return
@@ -131,10 +131,11 @@ class Run:
         shadow, extra = math.inf, 0
         is_blocked = False
         for number in self._waiting.first(self.policy.depth):
-            job = self.records[number].job
-            nodes = -(-job.accelerators // self.size)
+            nodes = self._needs[number]
             if is_blocked:
-                late = now + job.work_seconds * self.policy.estimate_ratio > shadow
+                if nodes > self._floor.free + (self._shared_free > 0):
+                    continue
+                late = now + self.records[number].job.work_seconds * self.policy.estimate_ratio > shadow
                 if late and nodes > extra:
                     continue
                 if self._start(now, number):
@@ -142,11 +143,13 @@ class Run:
                     extra -= nodes * late
             elif self._start(now, number) or (self.policy.preempt and self._make_room(now, number)):
                 started.add(number)
-            else:
-                if not self.policy.backfill:
-                    break
+            elif self.policy.backfill:
                 is_blocked = True
                 shadow, extra = self._reservation(now, number, nodes)
+            else:
+                break
+        if is_blocked:
+            self._reserved = (*self._reserved[:3], extra)
         self._waiting.leave(started)
 
     def _reservation(self, now: float, number: int, nodes: int) -> tuple[float, int]:
@@ -326,8 +329,8 @@ class Run:
 
     def _make_room(self, now: float, number: int) -> bool:
         """Stop jobs of lower priority, the last started first, until another fits, and start it."""
-        job = self.records[number].job
-        return self._clear(now, -(-job.accelerators // self.size), job.priority) and self._start(now, number)
+        priority = self.records[number].job.priority
+        return self._clear(now, self._needs[number], priority) and self._start(now, number)
 
     def _clear(self, now: float, nodes: int, priority: float) -> bool:
         """Stop jobs of lower priority until so many servers are free; stop none if that would not do."""

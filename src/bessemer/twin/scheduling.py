@@ -38,7 +38,7 @@ class Policy(Config):
     preempt: bool = False
     packing: Literal["packed", "spread"] = "packed"
     cycle_seconds: Annotated[float, Field(gt=0)] = 60.0
-    depth: Annotated[int, Field(ge=1)] = 50
+    depth: Annotated[int, Field(ge=1)] = 200
     block_nodes: Annotated[int, Field(ge=1)] = 32
     crossing_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.02
     usage_days: Annotated[float, Field(gt=0)] = 7.0

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bessemer.core.errors import ConfigError
 from bessemer.twin.accelerators import accelerator
 from bessemer.twin.engine import Run
+from bessemer.twin.interval import Interval
 from bessemer.twin.operations import constants
 from bessemer.twin.records import Record
 from bessemer.twin.scheduling import Policy
@@ -183,6 +184,28 @@ def simulate(
     lines = Hours(states, np.asarray(run.waiting_hours, float), it_watts, facility_watts, kwh * price, kwh * carbon)
     loss = {name: float(line.sum()) for name, line in states.items() if name not in ("working", "serving")}
     return Simulation(lines, _totals(run, lines, hours, fixed_usd_per_hour), loss, run.causes, run.records, run.events)
+
+
+def across(simulations: Sequence[Simulation]) -> dict[str, Interval]:
+    """Return each total and each loss as an interval over simulations that differ in their seed.
+
+    Args:
+        simulations: of the same site and work.
+    """
+    totals = {name: [getattr(each.totals, name) for each in simulations] for name in Totals.__dataclass_fields__}
+    losses = {f"loss: {cause}": [each.loss[cause] for each in simulations] for cause in simulations[0].loss}
+    return {name: Interval.of(draws) for name, draws in (totals | losses).items()}
+
+
+def as_csv(simulation: Simulation) -> str:
+    """Return the time lines as CSV: one row an hour, accelerators by state, watts, dollars and grams."""
+    hours = simulation.hours
+    lines = {**hours.states, "waiting_jobs": hours.waiting, "it_watts": hours.it_watts}
+    lines |= {"facility_watts": hours.facility_watts, "usd": hours.usd, "gco2e": hours.gco2e}
+    rows = np.column_stack(list(lines.values())).tolist()
+    told = [",".join(["hour", *lines])]
+    told += [f"{hour}," + ",".join(f"{value:.6g}" for value in row) for hour, row in enumerate(rows)]
+    return "\n".join(told) + "\n"
 
 
 def rates(site: Site, hours: int) -> tuple[Array, Array]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bessemer.twin.operations import constants, per_node
+from bessemer.twin.operations import DAY_SECONDS, constants, per_node
+from bessemer.twin.shape import Shape
 from bessemer.twin.site import Site
+from bessemer.twin.workload import Training
 
 Array = NDArray[np.float64]
 
@@ -84,13 +86,13 @@ def arrivals(per_day: float, days: float, rng: np.random.Generator) -> Array:
     swing, weekend = fitted["daily_swing_ratio"], fitted["weekend_ratio"]
     days_of_week = 7 / (5 + 2 * weekend)
     top = (1 + swing) * days_of_week
-    times = np.sort(rng.uniform(0.0, days * 86400.0, rng.poisson(per_day * days * top)))
+    times = np.sort(rng.uniform(0.0, days * DAY_SECONDS, rng.poisson(per_day * days * top)))
     wave = 1 + swing * np.cos(2 * np.pi * (times / 3600 - fitted["peak_hour"]) / 24)
-    wave *= np.where((times // 86400) % 7 >= 5, weekend, 1.0) * days_of_week
+    wave *= np.where((times // DAY_SECONDS) % 7 >= 5, weekend, 1.0) * days_of_week
     return np.asarray(times[rng.uniform(0.0, top, len(times)) < wave])
 
 
-def usual(site: Site, days: float, seed: int, load_ratio: float = 0.85, per_day: float = 200.0) -> list[Job]:
+def usual(site: Site, days: float, seed: int, load_ratio: float = 0.7, per_day: float = 200.0) -> list[Job]:
     """Return jobs that ask for a share of a site's accelerator-hours: many small ones, most of the time in large ones.
 
     Source: sizes are powers of two, and most jobs are small while most time goes to large ones (arXiv:2410.21680
@@ -111,8 +113,7 @@ def usual(site: Site, days: float, seed: int, load_ratio: float = 0.85, per_day:
     chance = 2.0 ** (-fitted["size_slope"] * steps)
     sizes = 2 ** rng.choice(steps, len(times), p=chance / chance.sum())
     lengths = rng.lognormal(0.0, fitted["length_log_sigma"], len(times)) * sizes ** fitted["length_slope"]
-    asked = load_ratio * site.accelerators * days * 86400.0
-    lengths *= asked / max(1.0, float((sizes * lengths).sum()))
+    lengths = _scaled(lengths, sizes, load_ratio * site.accelerators * days * DAY_SECONDS, fitted["longest_days"])
     owners = rng.integers(0, int(fitted["owners"]), len(times))
     names = [f"job-{number}" for number in range(len(times))]
     bytes_each = fitted["checkpoint_bytes_per_accelerator"]
@@ -121,3 +122,48 @@ def usual(site: Site, days: float, seed: int, load_ratio: float = 0.85, per_day:
         Job(name, when, size, length, size * bytes_each, f"owner-{owner}", int(size >= 64 * per_node(site)))
         for name, when, size, length, owner in rows
     ]
+
+
+def usual_service(site: Site, share_ratio: float = 0.1) -> Service:
+    """Return a service whose busiest hour takes a share of the site; its speed is assumed, the planner knows better.
+
+    Args:
+        site: that serves it.
+        share_ratio: of the accelerators at the busiest hour.
+    """
+    replica = min(per_node(site), site.accelerators)
+    replicas = max(1, int(share_ratio * site.accelerators / replica))
+    rate = constants()["jobs"]["replica_requests_per_second"]
+    headroom = constants()["jobs"]["headroom_ratio"]
+    return Service("service", replica, rate, rate * replicas / (1 + headroom), headroom_ratio=headroom)
+
+
+def training_job(name: str, work: Training, shape: Shape, accelerators: int, step_seconds: float) -> Job:
+    """Return a declared training as a job that comes at the start.
+
+    A checkpoint holds 14 bytes a weight: bf16 weights, and fp32 weights and two moments of the optimizer; an adapter's
+    is taken as a hundredth. Source: Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1, without gradients.
+
+    Args:
+        name: of the job.
+        work: as declared.
+        shape: of its model.
+        accelerators: that it gets.
+        step_seconds: of one step on these.
+    """
+    steps = np.ceil(work.tokens / (work.batch_sequences * work.sequence_tokens))
+    size = 14.0 * shape.parameters * (0.01 if work.method == "lora" else 1.0)
+    return Job(name, 0.0, accelerators, float(steps) * step_seconds, size, priority=1)
+
+
+def _scaled(lengths: Array, sizes: NDArray[np.int64], asked: float, longest_days: float) -> Array:
+    """Return lengths times a factor, none above the longest, so that all ask for so many accelerator-seconds."""
+    longest = longest_days * DAY_SECONDS
+    for _ in range(20):
+        is_cut = lengths >= longest
+        rest = asked - float((sizes * longest)[is_cut].sum())
+        total = float((sizes * lengths)[~is_cut].sum())
+        if total <= 0 or rest <= 0:
+            break
+        lengths = np.where(is_cut, longest, np.minimum(lengths * rest / total, longest))
+    return lengths
