@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.errors import Unsupported
-from bessemer.twin import operations
+from bessemer.twin import hazards, operations
 from bessemer.twin.site import Nodes, Operations, Site, Storage
 
 FAST = Storage(tier="parallel", write_bytes_per_second=2e12, read_bytes_per_second=2e12)
@@ -21,17 +21,17 @@ def site(accelerators: int, **values: float) -> Site:
 @pytest.mark.parametrize(("accelerators", "hours"), [(8, 1144.8), (1024, 7.9), (16384, 1.80), (131072, 0.23)])
 def test_mean_time_to_failure_is_that_of_a_measured_cluster(accelerators: int, hours: float) -> None:
     known = Operations(node_failures_per_day=6.5e-3)  # RSC-1, arXiv:2410.21680
-    assert operations.mttf_hours(known, accelerators / 8) == pytest.approx(hours, rel=0.05)
+    assert hazards.mttf_hours(known, accelerators / 8) == pytest.approx(hours, rel=0.05)
 
 
 def test_interruptions_of_a_system_nobody_measured() -> None:
-    rate = operations.node_failures_per_day(leaving="Llama 3 405B").mid
+    rate = hazards.node_failures_per_day(leaving="Llama 3 405B").mid
     assert rate * 2048 * 54 == pytest.approx(419, rel=0.35)
 
 
 def test_effective_training_time_is_near_what_was_published() -> None:
     for system, accelerators, published in (("Llama 3 405B", 16384, 0.90), ("", 9600, 0.97)):
-        rate = operations.node_failures_per_day(leaving=system).mid
+        rate = hazards.node_failures_per_day(leaving=system).mid
         found = operations.goodput(site(accelerators, node_failures_per_day=rate), accelerators, 5.7e12, 5.0)
         assert found.effective_ratio.mid == pytest.approx(published, abs=0.03)
         assert published in found.effective_ratio
@@ -99,12 +99,12 @@ def test_without_failures_only_checkpoints_and_stragglers_cost() -> None:
 
 
 def test_components_sum_to_the_whole() -> None:
-    assert sum(hazard.share_ratio for hazard in operations.hazards()) == pytest.approx(1.0)
+    assert sum(hazard.share_ratio for hazard in hazards.hazards()) == pytest.approx(1.0)
     found = operations.goodput(site(16384), 16384, 5.7e12, 5.0)
-    planned = operations.planned_per_day(site(16384).operations, 2048)
+    planned = hazards.planned_per_day(site(16384).operations, 2048)
     assert sum(found.failures_per_day.values()) == pytest.approx(found.interruptions_per_day.mid - planned)
-    assert operations.hazards()[0].part == "accelerator"
-    assert operations.hazards()[0].unit_mttf_hours > 20_000
+    assert hazards.hazards()[0].part == "accelerator"
+    assert hazards.hazards()[0].unit_mttf_hours > 20_000
 
 
 def test_a_job_larger_than_the_site_is_refused() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.twin import operations, validate_operations
+from bessemer.twin import hazards, validate_operations
 from bessemer.twin.evidence import Row
 
 TABLE = """id,system,gpus,gpu_type,days,quantity,value,unit,notes,source,provenance
@@ -45,7 +45,7 @@ def test_published_numbers_are_met(found: dict[str, Row]) -> None:
 
 
 def test_a_system_does_not_predict_itself(found: dict[str, Row]) -> None:
-    own = operations.measured_rates()["Llama 3 405B"] * 2048 * 54
+    own = hazards.measured_rates()["Llama 3 405B"] * 2048 * 54
     assert own == pytest.approx(419)
     assert middle(found["e"]) != pytest.approx(419, rel=0.01)
     assert found["c"].family == validate_operations.FITTED != found["b"].family

@@ -13,14 +13,8 @@ from functools import cache
 
 import numpy as np
 
-from bessemer.twin.operations import (
-    DAY_SECONDS,
-    checkpoints,
-    hazards,
-    job_failures_per_day,
-    per_node,
-    planned_per_day,
-)
+from bessemer.twin.hazards import hazards, job_failures_per_day, planned_per_day
+from bessemer.twin.operations import DAY_SECONDS, checkpoints, per_node
 from bessemer.twin.records import Chance, Fleet, Phase, Record, Terms
 from bessemer.twin.scheduling import Allocation, Floor, Policy, Waiting
 from bessemer.twin.site import Site

@@ -5,6 +5,7 @@ Owns the result and its counting. The events are played in ``engine``; watts and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from bessemer.core.errors import ConfigError
 from bessemer.twin.accelerators import accelerator
 from bessemer.twin.engine import Run
+from bessemer.twin.hazards import constants
 from bessemer.twin.interval import Interval
-from bessemer.twin.operations import constants
 from bessemer.twin.records import Record
 from bessemer.twin.scheduling import Policy
 from bessemer.twin.site import Site
@@ -99,6 +100,7 @@ class Totals:
         gco2e: of electricity.
         served_requests: that services answered.
         refused_requests: that they could not.
+        over_envelope_hours: in which the site took more than its grid gives.
     """
 
     accelerator_hours: float
@@ -115,6 +117,7 @@ class Totals:
     gco2e: float
     served_requests: float
     refused_requests: float
+    over_envelope_hours: int
 
     @property
     def usd(self) -> float:
@@ -260,4 +263,5 @@ def _totals(run: Run, lines: Hours, hours: int, fixed_usd_per_hour: float) -> To
         gco2e=float(lines.gco2e.sum()),
         served_requests=sum(fleet.served for fleet in run.fleets),
         refused_requests=sum(fleet.refused for fleet in run.fleets),
+        over_envelope_hours=int((lines.facility_watts > (run.site.power.envelope_watts or math.inf)).sum()),
     )

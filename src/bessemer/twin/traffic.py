@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bessemer.twin.operations import DAY_SECONDS, constants, per_node
+from bessemer.twin.hazards import constants
+from bessemer.twin.operations import DAY_SECONDS, per_node
 from bessemer.twin.shape import Shape
 from bessemer.twin.site import Site
 from bessemer.twin.workload import Training

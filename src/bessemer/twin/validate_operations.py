@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bessemer.twin import operations
+from bessemer.twin import hazards, operations
 from bessemer.twin.catalogue import number, table
 from bessemer.twin.evidence import Row
 from bessemer.twin.interval import Interval
@@ -79,7 +79,7 @@ def _mttf(case: Case) -> Interval | str:
     if not case.rate:
         return "no rate of its servers is known"
     known = Operations(node_failures_per_day=case.rate)
-    return _about(operations.mttf_hours(known, case.nodes), 0.1)
+    return _about(hazards.mttf_hours(known, case.nodes), 0.1)
 
 
 def _system_mttf(case: Case) -> Interval | str:
@@ -107,7 +107,7 @@ def _count_with_planned(case: Case) -> Interval | str:
     found = _count(case)
     if isinstance(found, str):
         return found
-    planned = operations.planned_per_day(Operations(), case.nodes) * case.days
+    planned = hazards.planned_per_day(Operations(), case.nodes) * case.days
     return Interval(found.mid + planned, found.low + planned, found.high + planned)
 
 
@@ -115,7 +115,7 @@ def _count_of_job(case: Case) -> Interval | str:
     found = _count(case)
     if isinstance(found, str):
         return found
-    return found.scaled(1 + operations.small_job_ratio(case.nodes, Operations().small_job_ratio))
+    return found.scaled(1 + hazards.small_job_ratio(case.nodes, Operations().small_job_ratio))
 
 
 def _effective(case: Case) -> Interval | str:
@@ -145,8 +145,8 @@ def _components(_: Case) -> Interval | str:
 
 
 def _left_out(case: Case) -> Interval:
-    names = [name for name in operations.measured_rates() if case.system.startswith(name)]
-    return operations.node_failures_per_day(leaving=names[0] if names else "")
+    names = [name for name in hazards.measured_rates() if case.system.startswith(name)]
+    return hazards.node_failures_per_day(leaving=names[0] if names else "")
 
 
 def _about(middle: float, share: float) -> Interval:
