@@ -182,15 +182,15 @@ def least_squares(loss: Callable[[Array], Array], start: Array, rounds: int) -> 
                 break
             damping *= 4
         else:
-            return x
+            return np.asarray(x)
         x, residual, damping = x + move, after, max(damping / 5, 1e-6)
         if before - after @ after < 1e-4 * before:
-            return x
-    return x
+            return np.asarray(x)
+    return np.asarray(x)
 
 
 def usual(result: Result, stack: str) -> Array:
-    """Return what software adds that was not fitted: between the middle of its kind and that of all, as kinds are small."""
+    """Return what software adds that was not fitted: between the middle of its kind and that of all: kinds are few."""
     rows = table("training_stacks")
     kind = next(row["kind"] for row in rows if row["name"] == stack)
     known = [row for row in rows if row["name"] in result.stacks]
@@ -287,6 +287,9 @@ def check(cases: list[Case]) -> dict[str, Array]:
         print("  without", said(source, by_source[[case.source == source for case in cases]]))
     for model in sorted({case.shape.name for case in cases if case.family == MIXTURE}):
         print("  without", said(model, by_model[[case.shape.name == model for case in cases]]))
+    by_device = left_out(cases, lambda case: case.device.name, (LARGE, SMALL, MIXTURE))
+    for device in sorted({case.device.name for case in cases}):
+        print("  without", said(device, by_device[[case.device.name == device for case in cases]]))
     found = {name: error[family == name] for name in FAMILIES}
     return {**found, "anchored": anchored(cases, by_source)}
 

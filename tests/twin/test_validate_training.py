@@ -64,7 +64,7 @@ def test_a_recipe_of_several_sizes_gives_anchored_rows(tmp_path: Path) -> None:
         ("torchtitan FSDP+compile", "H100-SXM-80GB", "torchtitan"),
         ("Megatron-LM", "A100-SXM-80GB", "megatron-a100"),
         ("Megatron-LM", "H100-SXM-80GB", "megatron-core"),
-        ("MLPerf Training v4.1 Google", "TPUv5p", "mlperf-tpu"),
+        ("MLPerf Training v4.1 Google", "TPUv5p", "xla"),
         ("something new", "H100-SXM-80GB", "usual"),
     ],
 )

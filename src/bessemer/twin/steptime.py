@@ -178,7 +178,7 @@ class Constants:
         imbalance: how much of the vocabulary's work only the last stage has.
         grouped: share of `matmul` that products of experts get.
         step_seconds: once a step.
-        straggle: share that each doubling over eight accelerators adds.
+        straggle: share that each doubling over `ALONE` accelerators adds.
     """
 
     matmul: float
@@ -236,6 +236,10 @@ class Passes:
 ADAM_BYTES = 30.0
 """Bytes that an optimizer step moves for each parameter: two moments and the master weight read and written in fp32,
 the gradient read, the weight written. Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1, counted."""
+
+
+ALONE = 64.0
+"""Accelerators below which a step does not wait for the slowest of them. Found beside 8, 32 and 128: a flat choice."""
 
 
 def _rates(machine: Machine, constants: Constants) -> Numbers:
@@ -348,7 +352,7 @@ def _data(net: Net, cut: Cut, machine: Machine, constants: Constants) -> tuple[N
     copies = np.maximum(1.0, replicas * cut.tensor / cut.expert)
     bandwidth = _bandwidth(replicas, cut.tensor, machine, constants)
     traffic = dense * (1 - 1 / replicas) + expert * (1 - 1 / copies)
-    once = traffic * 6 / bandwidth * cut.trained
+    once = traffic * np.where(np.greater(cut.sharded, 0), 6.0, 8.0) / bandwidth * cut.trained
     each = traffic * (4 + 4 * cut.trained) / bandwidth
     is_sharded = np.equal(cut.sharded, 2) & np.equal(cut.pipeline, 1)
     return np.where(is_sharded, 0.0, once), np.where(is_sharded, each, 0.0)
@@ -384,7 +388,7 @@ def parts(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constan
     owners = np.where(np.greater(cut.sharded, 0), cut.data * cut.context, 1.0)
     update = (dense + expert) / owners * ADAM_BYTES * cut.trained / machine.memory
     count = cut.tensor * cut.pipeline * cut.data * cut.context
-    slow = 1 + constants.straggle * np.log2(np.maximum(count / 8, 1.0))
+    slow = 1 + constants.straggle * np.log2(np.maximum(count / ALONE, 1.0))
     tensor, experts = micro_batches * layers * layer.tensor, micro_batches * layers * layer.expert
     return Parts(
         compute=micro_batches * (busy + logits) * slow,

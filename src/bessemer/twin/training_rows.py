@@ -37,6 +37,9 @@ RECIPE = (
 """Columns that a run keeps when only its replicas and its batch grow."""
 
 
+WITHOUT_SHARDING = ("megatron-2021", "megatron-a100")
+"""Stacks that reduced whole gradients: the distributed optimizer came to Megatron-LM at the end of 2022."""
+
 WASTED = 0.25
 """Bubble over work from which a published run is taken to have had virtual stages."""
 
@@ -144,7 +147,7 @@ def _vtrain(row: Row, identity: str, family: str) -> Case:
         pipeline=int(row["pipeline parallelism"]),
         data=int(row["data parallelism"]),
         micro_batch=int(row["micro batch"]),
-        sharded="none",
+        sharded="optimizer",
         recompute=_recompute(row["recompute"]) or "full",
     )
     job = Training(
@@ -170,12 +173,12 @@ def _published(row: Row) -> Case | Refused:
     if not count:
         return Refused(row["id"], family, "the number of accelerators is not stated")
     job = _job(row, network, device)
-    layout = _layout(row, count, job)
+    stack = stack_of(row["software"], device.name)
+    layout = _layout(row, count, job, stack)
     seconds = _seconds(row, network, job, device, count)
     if seconds is None:
         return Refused(row["id"], family, f"no step time follows from {row['metric']} without the number of steps")
-    stack = stack_of(row["software"], device.name)
-    recipe = "|".join(row[key] for key in RECIPE)
+    recipe = "|".join(row[key] for key in RECIPE) + ("" if layout else row["id"])
     publication = row["source"].split(" ")[0].split("@")[0]
     return Case(row["id"], family, network, job, layout, device, count, stack, recipe, publication, seconds)
 
@@ -233,7 +236,7 @@ def _recompute(name: str) -> Literal["none", "selective", "full"] | None:
     return "full" if name == "full" else "none" if name == "none" else "selective" if name else None
 
 
-def _layout(row: Row, count: int, job: Training) -> Layout | None:
+def _layout(row: Row, count: int, job: Training, software: str) -> Layout | None:
     tensor, pipeline = number(row, "tp"), number(row, "pp")
     if not tensor or not pipeline:
         return None
@@ -251,7 +254,7 @@ def _layout(row: Row, count: int, job: Training) -> Layout | None:
         expert=int(number(row, "ep") or 1),
         virtual=_virtual(row, int(pipeline), job.batch_sequences / data / micro),
         micro_batch=max(1, min(micro, job.batch_sequences // data)),
-        sharded="weights" if is_whole else "optimizer",
+        sharded="weights" if is_whole else "none" if software in WITHOUT_SHARDING else "optimizer",
         recompute=_recompute(row["recompute"]) or "selective",
     )
 
