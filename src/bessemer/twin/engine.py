@@ -359,6 +359,7 @@ class Run:
         for _ in range(min(fleet.broken, len(fleet.places))):  # the last hour's, for which no spare server was left
             self._give(now, fleet.places.pop(), accelerators)
             self._lose_server(now)
+        before = len(fleet.places)
         while len(fleet.places) > wanted:
             self._give(now, fleet.places.pop(), accelerators)
         while len(fleet.places) < wanted:
@@ -368,6 +369,7 @@ class Run:
             if place is None:
                 break
             fleet.places.append(place)
+        fleet.added = max(0, len(fleet.places) - before)
         self._look(now)
 
     def _serve(self, now: float, fleet: Fleet, traffic: float) -> None:
@@ -376,15 +378,14 @@ class Run:
         held, count = self._held(service.replica_accelerators), len(fleet.places)
         terms = self._terms(service.replica_accelerators, 0.0)
         failures = self.chance.count(count * terms.hazard * (1 - terms.planned_ratio) * 3600.0)
-        down = min(float(count), failures * (operations.detect_seconds + operations.restart_seconds) / 3600.0)
+        starts = failures + fleet.added
+        away = failures * operations.detect_seconds + starts * operations.restart_seconds
+        down = min(float(count), away / 3600.0)
         answered = min(traffic, (count - down) * service.replica_requests_per_second)
         fleet.served += answered * 3600.0
         fleet.refused += (traffic - answered) * 3600.0
         busy = min(count - down, answered / service.replica_requests_per_second)
-        for state, replicas in (
-            (State.SERVING, busy),
-            (State.RECOVERING, down),
-            (State.HEADROOM, count - down - busy),
-        ):
+        parts = {State.SERVING: busy, State.DOWN: down, State.HEADROOM: count - down - busy}
+        for state, replicas in parts.items():
             self.timeline.add(state, now, now + 3600.0, replicas * held)
         fleet.broken = sum(not self._survives(now) for _ in range(failures))

@@ -79,6 +79,7 @@ class Fleet:
     served: float = 0.0
     refused: float = 0.0
     broken: int = 0
+    added: int = 0
 
 
 class Chance:

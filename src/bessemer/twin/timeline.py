@@ -6,7 +6,7 @@ Owns the states and the adding. Knows no job and no rule.
 from __future__ import annotations
 
 from array import array
-from enum import IntEnum
+from enum import IntEnum, auto
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,23 @@ Array = NDArray[np.float64]
 
 
 class State(IntEnum):
-    """What an accelerator does; at each moment exactly one of these."""
+    """What an accelerator does; at each moment exactly one of these. DOWN are replicas that start or recover."""
 
-    WORKING = 0
-    SERVING = 1
-    HEADROOM = 2
-    STRAGGLING = 3
-    CHECKPOINTING = 4
-    LOST = 5
-    PREEMPTED = 6
-    RECOVERING = 7
-    STARTING = 8
-    PLANNED = 9
-    REPAIR = 10
-    MAINTENANCE = 11
-    SPARE = 12
-    IDLE = 13
+    WORKING = auto()
+    SERVING = auto()
+    HEADROOM = auto()
+    DOWN = auto()
+    STRAGGLING = auto()
+    CHECKPOINTING = auto()
+    LOST = auto()
+    PREEMPTED = auto()
+    RECOVERING = auto()
+    STARTING = auto()
+    PLANNED = auto()
+    REPAIR = auto()
+    MAINTENANCE = auto()
+    SPARE = auto()
+    IDLE = auto()
 
 
 class Timeline:

@@ -31,7 +31,7 @@ SERVER = 8
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row: what was measured, where, and how fast that system's servers fail if its source says so."""
+    """One row: what was measured and where, how often that system's servers fail if it says so, and hours in a unit."""
 
     id: str
     system: str
@@ -40,6 +40,7 @@ class Case:
     accelerators: int
     days: float
     rate: float | None
+    hours: float
 
     @property
     def nodes(self) -> float:
@@ -51,20 +52,25 @@ def rows(path: Path) -> list[Row]:
     """Return every row of a table with its prediction, in the unit of the row; or the reason why there is none."""
     with path.open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
-    rates = {row["system"]: float(row["value"]) for row in found if "failure rate" in row["quantity"]}
+    rates = {row["system"]: _number(row["value"]) for row in found if "failure rate" in row["quantity"]}
     return [_answer(_case(row, rates)) for row in found]
 
 
 def _case(row: Mapping[str, str], rates: Mapping[str, float]) -> Case:
-    def whole(text: str) -> int:
-        return int(text) if text.strip().isdigit() else 0
-
-    days = float(row["days"]) if row["days"].strip() else 0.0
     system, quantity = row["system"], row["quantity"]
-    return Case(row["id"], system, quantity, float(row["value"]), whole(row["gpus"]), days, rates.get(system))
+    days, hours = _number(row["days"]), 24.0 if row["unit"].startswith("day") else 1.0
+    accelerators = int(_number(row["gpus"])) if "node" not in row["gpus"] else 0
+    return Case(row["id"], system, quantity, _number(row["value"]), accelerators, days, rates.get(system), hours)
+
+
+def _number(text: str) -> float:
+    found = re.search(r"[-+]?\d[\d.]*(e[-+]?\d+)?", text.replace(",", ""), re.IGNORECASE)
+    return float(found[0]) if found else 0.0
 
 
 def _answer(case: Case) -> Row:
+    if case.value <= 0:
+        return Row(OTHER, case.id, case.value, reason="no number above zero was measured")
     for pattern, family, predict in RULES:
         if re.search(pattern, case.quantity, re.IGNORECASE):
             found = predict(case)
@@ -79,14 +85,14 @@ def _mttf(case: Case) -> Interval | str:
     if not case.rate:
         return "no rate of its servers is known"
     known = Operations(node_failures_per_day=case.rate)
-    return _about(hazards.mttf_hours(known, case.nodes), 0.1)
+    return _about(hazards.mttf_hours(known, case.nodes) / case.hours, 0.1)
 
 
 def _system_mttf(case: Case) -> Interval | str:
     if not case.accelerators:
         return "the number of servers is not known"
-    rate = _left_out(case)
-    return Interval(24 / rate.mid / case.nodes, 24 / rate.high / case.nodes, 24 / rate.low / case.nodes)
+    rate, once = _left_out(case), 24 / case.hours / case.nodes
+    return Interval(once / rate.mid, once / rate.high, once / rate.low)
 
 
 def _rate(case: Case) -> Interval | str:
@@ -157,8 +163,8 @@ Predict = Callable[[Case], Interval | str]
 
 RULES: Sequence[tuple[str, str, Predict]] = (
     (r"^interruptions:", COUNT, _components),
-    (r"MTTF of \d+-GPU jobs", KNOWN, _mttf),
-    (r"system MTT[IF]", COUNT, _system_mttf),
+    (r"MTT[IF] of [\d,]+-GPU jobs", KNOWN, _mttf),
+    (r"MTT[IF]|MTBF|mean time (to|between)", COUNT, _system_mttf),
     (r"failure rate", RATE, _rate),
     (r"machines breaking per week", RATE, _weekly),
     (r"total interruptions", COUNT, _count_with_planned),
