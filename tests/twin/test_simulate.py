@@ -107,6 +107,19 @@ def test_what_is_played_agrees_with_the_closed_form(background: bool, rate: floa
     assert sum(result.causes.values()) == record.failures
 
 
+def test_spares_run_out_as_often_as_theory_says() -> None:
+    values = {"node_failures_per_day": 0.02, "spare_ratio": 0.04, "maintenance_ratio": 0.0, "small_job_ratio": 0.0}
+    place = site(4096, **values)
+    accelerators = 4096 - 8 * round(0.04 * 512)
+    result = simulate(place, [Job("train", 0.0, accelerators, 1e9, 1e12)], 400, 1)
+    expected = operations.goodput(place, accelerators, 1e12)
+    waited = result.loss["idle"] / (accelerators * 400 * 24)
+    assert 0.02 < expected.loss["no spare"] < 0.05
+    assert waited == pytest.approx(expected.loss["no spare"], rel=0.4)
+    working = result.totals.useful_ratio * 4096 / accelerators
+    assert working == pytest.approx(expected.goodput_ratio, abs=0.02)
+
+
 def test_short_jobs_pass_one_that_waits_and_do_not_delay_it() -> None:
     place = site(64, **CALM)
     jobs = [

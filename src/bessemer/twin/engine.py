@@ -313,13 +313,13 @@ class Run:
             self._repair(now)
 
     def _repaired(self, now: float, _: int) -> None:
-        if self._spares < self._spares_full:
-            self._spares += 1
-            self.timeline.add(State.SPARE, now, self.end, self.size)
+        if self._debts:  # jobs first, then spares
+            self._floor.give(self._debts.pop())
+            self.timeline.add(State.IDLE, now, self.end, self.size)
+            self._look(now)
             return
-        self._floor.give(self._debts.pop())
-        self.timeline.add(State.IDLE, now, self.end, self.size)
-        self._look(now)
+        self._spares += 1
+        self.timeline.add(State.SPARE, now, self.end, self.size)
 
     def _make_room(self, now: float, number: int) -> bool:
         """Stop jobs of lower priority, the last started first, until another fits, and start it."""

@@ -158,21 +158,22 @@ def per_node(site: Site) -> int:
 
 
 def shortage_ratio(in_repair: float, spares: int) -> float:
-    """Return the share of the time in which more servers are in repair than there are spares.
+    """Return the share of the time in which a job waits because more servers are in repair than there are spares.
 
-    Source: failures without memory and any repair time give Poisson numbers in repair (M/G/infinity queue).
+    A job that waits breaks nothing more, so that at most one more than the spares are in repair. Source: Erlang 1917,
+    loss formula B, by its recursion; it holds for any distribution of repair times.
 
     Args:
-        in_repair: mean number of servers in repair.
+        in_repair: mean number of servers in repair if the job never waited.
         spares: servers kept for that.
 
-    >>> round(shortage_ratio(2.0, 3), 4)
-    0.1429
+    >>> round(shortage_ratio(2.0, 3), 4), shortage_ratio(0.0, 0)
+    (0.0952, 0.0)
     """
-    if in_repair <= 0:
-        return 0.0
-    logs = [count * math.log(in_repair) - in_repair - math.lgamma(count + 1) for count in range(spares + 1)]
-    return max(0.0, 1 - sum(math.exp(each) for each in logs))
+    blocked = 1.0
+    for servers in range(1, spares + 2):
+        blocked = in_repair * blocked / (servers + in_repair * blocked)
+    return blocked
 
 
 @dataclass(frozen=True, slots=True)
