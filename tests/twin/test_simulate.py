@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bessemer.core.errors import ConfigError, Unsupported
 from bessemer.twin import operations
 from bessemer.twin.interval import Interval
-from bessemer.twin.scheduling import Floor, Policy
+from bessemer.twin.scheduling import Floor, Policy, block_nodes
 from bessemer.twin.shape import shape
 from bessemer.twin.simulate import Simulation, across, as_csv, simulate
 from bessemer.twin.site import Nodes, Operations, Site, Storage
@@ -168,6 +168,12 @@ def test_packing_crosses_fewer_blocks() -> None:
         floor.give(place)
         assert floor.free == 256
         assert floor.take(257) is None
+
+
+def test_blocks_are_those_of_the_site() -> None:
+    rack = Nodes(accelerator="GB200", count=36, accelerators=4, scaleup=72)
+    assert block_nodes(Site(name="racks", nodes=(rack,))) == 18
+    assert block_nodes(site(512)) == 32
 
 
 def test_services_follow_their_traffic() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from bessemer.twin.hazards import hazards, job_failures_per_day, planned_per_day
 from bessemer.twin.operations import DAY_SECONDS, checkpoints, per_node
 from bessemer.twin.records import Chance, Fleet, Phase, Record, Terms
-from bessemer.twin.scheduling import Allocation, Floor, Policy, Waiting
+from bessemer.twin.scheduling import Allocation, Floor, Policy, Waiting, block_nodes
 from bessemer.twin.site import Site
 from bessemer.twin.timeline import State, Timeline
 from bessemer.twin.traffic import Job, Service
@@ -63,7 +63,8 @@ class Run:
         self.timeline.add(State.MAINTENANCE, 0.0, self.end, self.site.accelerators - (nodes - out) * self.size)
         self.timeline.add(State.SPARE, 0.0, self.end, self._spares * self.size)
         self.timeline.add(State.IDLE, 0.0, self.end, usable * self.size)
-        self._floor = Floor(usable, self.policy.block_nodes, self.policy.packing == "packed")
+        block = self.policy.block_nodes or block_nodes(self.site)
+        self._floor = Floor(usable, block, self.policy.packing == "packed")
         self._waiting = Waiting(
             self.policy, [each.job.priority for each in self.records], [each.job.owner for each in self.records]
         )

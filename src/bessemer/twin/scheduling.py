@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bessemer.core.config import Config
+from bessemer.twin.site import Site
 
 Allocation = tuple[tuple[int, int], ...]
 """Blocks and how many servers in each."""
@@ -27,7 +28,7 @@ class Policy(Config):
         packing: fill blocks of the network, or spread over all of them.
         cycle_seconds: how often the scheduler looks.
         depth: how many waiting jobs it looks at.
-        block_nodes: servers under one leaf of the network.
+        block_nodes: servers of a scale-up domain, or under one leaf of the network; 0: as the site has them.
         crossing_ratio: step time that a job loses when it lies in more blocks than it needs.
         usage_days: half-life of the memory for fair shares.
         estimate_ratio: what users say a job takes over what it takes, for backfill.
@@ -39,10 +40,21 @@ class Policy(Config):
     packing: Literal["packed", "spread"] = "packed"
     cycle_seconds: Annotated[float, Field(gt=0)] = 60.0
     depth: Annotated[int, Field(ge=1)] = 200
-    block_nodes: Annotated[int, Field(ge=1)] = 32
+    block_nodes: Annotated[int, Field(ge=0)] = 0
     crossing_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.02
     usage_days: Annotated[float, Field(gt=0)] = 7.0
     estimate_ratio: Annotated[float, Field(ge=1)] = 1.5
+
+
+def block_nodes(site: Site) -> int:
+    """Return how many servers stand in one scale-up domain; if that is one server, under one leaf switch.
+
+    Half of a leaf's ports lead down, and each of a server's rails has a leaf of its own.
+    """
+    kind = max(site.nodes, key=lambda nodes: nodes.count * nodes.accelerators)
+    if kind.scaleup > kind.accelerators > 0:
+        return kind.scaleup // kind.accelerators
+    return max(1, site.fabric.radix // 2)
 
 
 class Floor:
