@@ -13,6 +13,10 @@ WEIGHT_BYTES, GRADIENT_BYTES, OPTIMIZER_BYTES = 2.0, 4.0, 12.0
 """A parameter in two bytes, its gradient in fp32, Adam's two moments and the master copy in fp32.
 Source: Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1, with gradients accumulated in fp32 as Megatron does."""
 
+SAVED_BYTES = {"fp32": 4.0, "fp8": 1.25, "fp4": 1.25}
+"""Of an activation kept for the backward pass, two where nothing is said: narrow products keep their inputs in fp8, the
+rest stays in two bytes. Source: NVIDIA Transformer Engine user guide, FP8 primer; the share is assumed."""
+
 RESERVED_BYTES, FRAGMENTED_RATIO = 3e9, 0.05
 """Driver, kernels and communication buffers; memory that an allocator cannot use. Assumed: what tools report on an idle
 process with a communicator is 1 to 4 GB."""
@@ -39,21 +43,26 @@ def state_bytes(net: Net, cut: Cut) -> Numbers:
     return total
 
 
-def activation_bytes(net: Net, cut: Cut, is_fused: Numbers = 1.0, is_sequence_split: Numbers = 1.0) -> Numbers:
+def activation_bytes(
+    net: Net, cut: Cut, is_fused: Numbers = 1.0, is_sequence_split: Numbers = 1.0, saved_bytes: float = 2.0
+) -> Numbers:
     """Return the bytes of activations on the stage that holds most, and of the logits.
 
     Source: Korthikanti et al. 2022, arXiv:2205.05198, equations 2 to 6, written for grouped queries, gates and experts:
-    what a layer keeps for its backward pass; the first stage keeps it for as many micro-batches as there are stages,
-    the last one for one of them, and the logits in fp32 with their gradient in two bytes.
+    what a layer keeps for its backward pass (inputs of its norms and products, queries, keys, values); the first stage
+    keeps it for as many micro-batches as there are stages, the last one for one of them, and the logits in fp32 with
+    their gradient in two bytes.
     """
     tokens = cut.micro * cut.sequence / cut.context
     split = np.where(np.greater(is_sequence_split, 0), cut.tensor, 1.0)
-    numbers = 5 * net.hidden / split + (3 * net.query + 2 * net.keys + net.stream) / cut.tensor
+    result = np.where(np.greater(net.expert, 0), net.sent, net.hidden)
+    numbers = 3 * net.hidden / split + (2 * net.query + 2 * net.keys + net.stream - result) / cut.tensor
     scores = 2.5 * net.heads * cut.sequence * net.attention_ratio / cut.tensor
-    kept = numbers + np.where(np.greater(is_fused, 0) | np.greater(cut.recompute, 0), 0.0, scores)
-    whole = 2 * tokens * (numbers + np.where(np.greater(is_fused, 0), 0.0, scores))
+    fused = np.greater(is_fused, 0)
+    kept = saved_bytes * numbers + np.where(fused | np.greater(cut.recompute, 0), 0.0, 2 * scores)
+    whole = tokens * (saved_bytes * numbers + np.where(fused, 0.0, 2 * scores))
     full = np.equal(cut.recompute, 2)
-    layer = np.where(full, 2 * tokens * net.hidden / split, 2 * tokens * kept)
+    layer = np.where(full, 2 * tokens * net.hidden / split, tokens * kept)
     micro_batches = np.maximum(np.ceil(cut.batch / (cut.data * cut.micro)), 1.0)
     waiting = np.where(np.equal(cut.virtual, 1), 1.0, 1 + (cut.pipeline - 1) / (cut.pipeline * cut.virtual))
     flying = np.minimum(micro_batches, cut.pipeline * waiting)
@@ -64,7 +73,9 @@ def activation_bytes(net: Net, cut: Cut, is_fused: Numbers = 1.0, is_sequence_sp
     return most + np.where(full, whole, 0.0)
 
 
-def memory_bytes(net: Net, cut: Cut, is_fused: Numbers = 1.0, is_sequence_split: Numbers = 1.0) -> Numbers:
+def memory_bytes(
+    net: Net, cut: Cut, is_fused: Numbers = 1.0, is_sequence_split: Numbers = 1.0, saved_bytes: float = 2.0
+) -> Numbers:
     """Return the bytes that one accelerator needs, with what no job can use."""
-    used = state_bytes(net, cut) + activation_bytes(net, cut, is_fused, is_sequence_split)
+    used = state_bytes(net, cut) + activation_bytes(net, cut, is_fused, is_sequence_split, saved_bytes)
     return used * (1 + FRAGMENTED_RATIO) + RESERVED_BYTES

@@ -19,7 +19,7 @@ import numpy as np
 from bessemer.twin import steptime
 from bessemer.twin.accelerators import Accelerator
 from bessemer.twin.interval import Interval
-from bessemer.twin.memory import memory_bytes
+from bessemer.twin.memory import SAVED_BYTES, memory_bytes
 from bessemer.twin.shape import Shape
 from bessemer.twin.steptime import Constants, Cut, Machine, Parts, Stack
 from bessemer.twin.workload import Layout, Training
@@ -202,7 +202,8 @@ def steps(shape: Shape, job: Training, cuts: Cut, device: Accelerator, links: Li
     if job.method == "embed":
         net = replace(net, vocabulary=0.0)
     seconds = steptime.parts(net, cuts, machine(device, links, job.precision), software, known.constants)
-    needed = memory_bytes(net, cuts, software.is_fused, software.is_sequence_split)
+    saved = SAVED_BYTES.get(job.precision, 2.0)
+    needed = memory_bytes(net, cuts, software.is_fused, software.is_sequence_split, saved)
     return Steps(seconds, needed)
 
 
