@@ -10,6 +10,7 @@ import pytest
 from bessemer.core.errors import Unsupported
 from bessemer.twin import layout, steptime, training
 from bessemer.twin.accelerators import Accelerator, accelerator
+from bessemer.twin.memory import state_bytes
 from bessemer.twin.shape import Shape, shape, shapes
 from bessemer.twin.training_rows import UsualLinks, usual_links
 from bessemer.twin.workload import Layout, Training
@@ -90,6 +91,26 @@ def test_an_adapter_takes_less_time_and_memory_than_all_weights() -> None:
     assert adapter.memory_bytes < whole.memory_bytes
 
 
+def test_learning_from_its_own_answers_takes_longer_and_an_embedding_needs_no_vocabulary() -> None:
+    def of(method: str) -> float:
+        return seconds(job=JOB.model_copy(update={"method": method}))
+
+    assert of("rl") > of("pretrain") == of("finetune")
+    assert of("embed") < of("pretrain")
+
+
+def test_experts_cost_less_time_than_a_dense_network_of_all_weights_and_need_traffic() -> None:
+    model, cut = shape("Qwen3-30B-A3B"), Layout(data=64, expert=8)
+    job = Training(model=model.name, batch_sequences=512)
+    mixture = training.step(model, job, cut, H100, LINKS)
+    active = replace(model, experts=0, experts_active=0, parameters=3.3e9, ffn=768 * 8)
+    dense = training.step(active, job, cut.model_copy(update={"expert": 1}), H100, LINKS)
+    assert mixture.seconds > dense.seconds
+    assert mixture.communication_seconds > dense.communication_seconds
+    whole = replace(active, parameters=30.5e9, active_parameters=30.5e9, ffn=768 * 128)
+    assert mixture.seconds < training.step(whole, job, cut, H100, LINKS).seconds
+
+
 def test_memory_grows_with_the_micro_batch_and_falls_with_sharding() -> None:
     def needed(**change: object) -> float:
         return training.step(LLAMA, JOB, CUT.model_copy(update=change), H100, LINKS).memory_bytes
@@ -107,8 +128,6 @@ def test_unsharded_states_take_eighteen_bytes_a_parameter() -> None:
 
 
 def memory(net: steptime.Net, cut: steptime.Cut) -> steptime.Numbers:
-    from bessemer.twin.memory import state_bytes
-
     return state_bytes(net, cut)
 
 

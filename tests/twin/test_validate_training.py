@@ -48,6 +48,14 @@ def test_what_cannot_be_answered_says_why(tmp_path: Path) -> None:
     assert [each.answered for each in errors(found)] == [0] * len({row.family for row in found})
 
 
+def test_a_dense_network_of_which_only_the_size_is_known_is_answered(tmp_path: Path) -> None:
+    known, guessed = line(), line().replace(",48,6144,64,64,24576,51200,", ",,,,,,,").replace("GPT", "unheard-of")
+    first, second = validate_training.rows(written(tmp_path, known, guessed))
+    assert first.predicted is not None
+    assert second.predicted is not None
+    assert second.predicted.mid == pytest.approx(first.predicted.mid, rel=0.3)
+
+
 def test_a_recipe_of_several_sizes_gives_anchored_rows(tmp_path: Path) -> None:
     path = written(tmp_path, line(gpus=32, batch=256), line(gpus=128, batch=1024))
     found = validate_training.rows(path)

@@ -26,6 +26,13 @@ Precision = Literal["bf16", "fp8", "fp4"]
 MULTI, SINGLE, MIXTURE = "vTrain multi-node", "vTrain single-node", "mixture of experts"
 LARGE, SMALL = "training, 64 accelerators or more", "training, fewer than 64 accelerators"
 
+NOT_NAME = re.compile(r" (2-node|pretraining|671B-A37B|\(.*\))")
+"""What tables write behind the name of a model."""
+
+ASPECT = 100
+"""Width over layers of a network of which only the size is known. Source: GPT-3's and Llama's are 64 to 130
+(arXiv:2005.14165 table 2.1, arXiv:2407.21783 table 3)."""
+
 USUAL_SEQUENCE, USUAL_BATCH = 2048, 2048
 """Where a paper gives throughput without them: 4 million tokens a step, as in arXiv:2211.05100 and arXiv:2204.02311."""
 
@@ -189,17 +196,24 @@ def _shape(row: Row) -> Shape:
     Raises:
         NotFound: neither has it.
     """
-    layers, hidden = number(row, "layers"), number(row, "hidden")
-    if row["kind"].startswith("moe") or not layers or not hidden:
-        return shape(row["model"].split(" 2-node")[0].split(" (")[0].split(" pretraining")[0].replace(" 671B-A37B", ""))
+    layers, hidden, size = number(row, "layers"), number(row, "hidden"), number(row, "params_b")
+    is_mixture = row["kind"].startswith("moe")
+    if is_mixture or not layers or not hidden:
+        try:
+            return shape(NOT_NAME.sub("", row["model"]))
+        except NotFound:
+            if is_mixture or not size:
+                raise
+        hidden = 128 * round((size * 1e9 * ASPECT / 12) ** (1 / 3) / 128) or 128
+        layers = max(1.0, round(size * 1e9 / 12 / hidden**2))
     heads = int(number(row, "heads") or max(hidden // 128, 1))
     ffn = number(row, "ffn") or _ffn(row, layers, hidden)
     vocabulary = number(row, "vocab") or 32000.0
     keys = int(number(row, "kv_heads") or heads)
     mixer = 2 * hidden * hidden * (1 + keys / heads)
-    rest = (number(row, "params_b") or 0.0) * 1e9 - vocabulary * hidden - layers * mixer
+    rest = (size or 0.0) * 1e9 - vocabulary * hidden - layers * mixer
     matrices = 3 if rest / (layers * hidden * ffn) > 2.5 else 2
-    parameters = (number(row, "params_b") or 0.0) * 1e9 or layers * (mixer + 2 * hidden * ffn) + vocabulary * hidden
+    parameters = (size or 0.0) * 1e9 or layers * (mixer + 2 * hidden * ffn) + vocabulary * hidden
     return Shape(row["model"], parameters, parameters, int(layers), int(hidden), heads, keys, int(hidden // heads),
                  int(ffn), int(vocabulary), ffn_matrices=matrices, source=row["source"])  # fmt: skip
 
