@@ -28,7 +28,7 @@ from bessemer.twin.site import Nodes, Site, Storage
 from bessemer.twin.traffic import usual, usual_service
 
 HERE = Path(__file__).parent
-ACCELERATORS, DAYS, USUAL = 131_072, 90, 200
+ACCELERATORS, DAYS, USUAL = 131_072, 90, 400
 
 
 def site() -> Site:
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     lines = []
-    for jobs_per_day in (USUAL, 2 * USUAL, 4 * USUAL, 8 * USUAL):
+    for jobs_per_day in (USUAL / 4, USUAL / 2, USUAL, 2 * USUAL, 4 * USUAL):
         lines.append(measure(jobs_per_day, options.seed))
         print(json.dumps(lines[-1]))
     growth = lines[-1]["microseconds_per_event"] / lines[0]["microseconds_per_event"]

@@ -93,7 +93,7 @@ def arrivals(per_day: float, days: float, rng: np.random.Generator) -> Array:
     return np.asarray(times[rng.uniform(0.0, top, len(times)) < wave])
 
 
-def usual(site: Site, days: float, seed: int, load_ratio: float = 0.7, per_day: float = 200.0) -> list[Job]:
+def usual(site: Site, days: float, seed: int, load_ratio: float = 0.7, per_day: float = 0.0) -> list[Job]:
     """Return jobs that ask for a share of a site's accelerator-hours: many small ones, most of the time in large ones.
 
     Source: sizes are powers of two, and most jobs are small while most time goes to large ones (arXiv:2410.21680
@@ -104,11 +104,12 @@ def usual(site: Site, days: float, seed: int, load_ratio: float = 0.7, per_day: 
         days: over which they come.
         seed: of the draws.
         load_ratio: accelerator-hours asked for, over those that the site has.
-        per_day: how many jobs come a day.
+        per_day: how many jobs come a day; 0: as many as is usual for the size of the site.
     """
     rng = np.random.default_rng([seed, 1])
     fitted = constants()["jobs"]
-    times = arrivals(per_day, days, rng)
+    usually = max(fitted["least_per_day"], fitted["per_accelerator_day"] * site.accelerators)
+    times = arrivals(per_day or usually, days, rng)
     top = np.log2(max(1.0, site.accelerators * fitted["largest_ratio"]))
     steps = np.arange(0, int(top) + 1)
     chance = 2.0 ** (-fitted["size_slope"] * steps)
