@@ -224,7 +224,11 @@ def rates(site: Site, hours: int) -> tuple[Array, Array]:
 
 
 def parts_energy(site: Site, load: Array, present: Array) -> tuple[Array, Array]:
-    """Return IT and facility watts from the parts of the servers; losses and cooling by the site's efficiencies."""
+    """Return IT and facility watts from the parts of the servers, the site's efficiencies, and a share for cooling.
+
+    Knows no weather. Source: ``[simple_power]`` in ``catalogue/fitted_operations.toml``.
+    """
+    simple = constants()["simple_power"]
     idle = work = 0.0
     for nodes in site.nodes:
         if nodes.accelerators:
@@ -232,13 +236,13 @@ def parts_energy(site: Site, load: Array, present: Array) -> tuple[Array, Array]
             board = device.power_watts or 0.0
             count = nodes.count * nodes.accelerators
             work += count * board
-            idle += count * (device.idle_watts or 0.15 * board)
+            idle += count * (device.idle_watts or simple["idle_board_ratio"] * board)
         work += nodes.count * nodes.host_watts
-        idle += nodes.count * nodes.host_watts * 0.5
+        idle += nodes.count * nodes.host_watts * simple["idle_host_ratio"]
     power = site.power
     it_watts = present * (idle + (work - idle) * load) / power.supply_efficiency + site.storage.watts
     chain = power.ups_efficiency * power.transformer_efficiency * power.distribution_efficiency
-    return np.asarray(it_watts), np.asarray(it_watts * (1 / chain + 0.1))
+    return np.asarray(it_watts), np.asarray(it_watts * (1 / chain + simple["cooling_ratio"]))
 
 
 def _totals(run: Run, lines: Hours, hours: int, fixed_usd_per_hour: float) -> Totals:
