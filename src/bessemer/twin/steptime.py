@@ -6,7 +6,7 @@ rows, cost little more than one. Knows no catalogue, no file and no search. The 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -362,8 +362,10 @@ def parts(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constan
     """Return the seconds of one step, by what they go to.
 
     Source: the bubble is (pipeline - 1) / virtual of a micro-batch's time (Narayanan et al. 2021, arXiv:2104.04473,
-    section 2.2); what runs side by side is joined by a smooth maximum.
+    section 2.2); what runs side by side is joined by a smooth maximum. No software's
+    factor makes a product faster than the vendor's peak.
     """
+    stack = replace(stack, factor=np.maximum(stack.factor, _rates(machine, constants) / machine.flop))
     layer = _layer(net, cut, machine, stack, constants)
     layers = net.layers / cut.pipeline
     micro_batches = np.maximum(np.ceil(cut.batch / (cut.data * cut.micro) - 1e-6), 1.0)
