@@ -2,7 +2,7 @@
 
     python benchmarks/bench_planner.py [--json]
 
-Calculon takes 22 ms for one configuration (its authors' and our trial's number, not measured here).
+The peer to beat, Calculon, takes 22 ms for one configuration by an earlier trial of ours; it is not run here.
 """
 
 from __future__ import annotations
