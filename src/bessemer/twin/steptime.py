@@ -233,13 +233,12 @@ class Passes:
     launches: Numbers
 
 
+ALONE = 64.0
+"""Accelerators below which a step does not wait for the slowest of them. Found beside 8, 32 and 128: a flat choice."""
+
 ADAM_BYTES = 30.0
 """Bytes that an optimizer step moves for each parameter: two moments and the master weight read and written in fp32,
 the gradient read, the weight written. Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1, counted."""
-
-
-ALONE = 64.0
-"""Accelerators below which a step does not wait for the slowest of them. Found beside 8, 32 and 128: a flat choice."""
 
 
 def _rates(machine: Machine, constants: Constants) -> Numbers:
@@ -297,7 +296,7 @@ def _forward(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Cons
 
 
 def _layer(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constants) -> Passes:
-    """Return the seconds of one micro-batch in one layer, forward, backward and what is computed again.
+    """Return the seconds of one micro-batch in one layer: forward, backward, and what is computed again.
 
     Source: backward is twice forward, full recomputation one forward more (Narayanan et al. 2021, arXiv:2104.04473,
     section 3.5); fused attention's backward 2.5 times (arXiv:2307.08691, section 4.1); two all-reduces a pass for
@@ -329,7 +328,7 @@ def _layer(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Consta
 
 
 def held(net: Net, cut: Cut) -> tuple[Numbers, Numbers]:
-    """Return the parameters of one accelerator before data sharding: dense ones with their tables, and experts."""
+    """Return the parameters of one accelerator before data sharding: dense with tables, and experts."""
     tables = np.where(np.equal(cut.pipeline, 1), 2.0, 1.0) * net.vocabulary * net.hidden / cut.tensor
     return net.dense / (cut.tensor * cut.pipeline) + tables, net.expert / (cut.expert * cut.pipeline)
 
