@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.core.errors import ConfigError, Unsupported
-from bessemer.twin import operations
+from bessemer.twin import hazards, operations
 from bessemer.twin.interval import Interval
 from bessemer.twin.scheduling import Floor, Policy, block_nodes
 from bessemer.twin.shape import shape
@@ -105,6 +105,18 @@ def test_what_is_played_agrees_with_the_closed_form(background: bool, rate: floa
     assert result.totals.goodput_ratio == pytest.approx(expected.goodput_ratio, abs=error + 1e-3)
     assert record.failures == pytest.approx(400 * expected.interruptions_per_day.mid, rel=4 / np.sqrt(record.failures))
     assert sum(result.causes.values()) == record.failures
+
+
+def test_fifty_four_days_of_a_published_run() -> None:
+    """Llama 3 405B, arXiv:2407.21783: 419 unexpected and 47 planned interruptions, more than 90 % of the time trains."""
+    rate = hazards.node_failures_per_day(leaving="Llama 3 405B").mid  # not its own
+    place = site(24_000, node_failures_per_day=rate)
+    result = simulate(place, [Job("Llama 3", 0.0, 16_384, 1e9, 5.7e12)], 54, 1)
+    record = result.jobs[0]
+    assert record.failures == pytest.approx(419, rel=0.35)
+    assert record.planned == pytest.approx(47, rel=0.35)
+    straggling = 1 - place.operations.straggler_ratio
+    assert result.totals.goodput_ratio / straggling == pytest.approx(0.9, abs=0.03)
 
 
 def test_spares_run_out_as_often_as_theory_says() -> None:
