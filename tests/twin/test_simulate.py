@@ -108,7 +108,7 @@ def test_what_is_played_agrees_with_the_closed_form(background: bool, rate: floa
 
 
 def test_fifty_four_days_of_a_published_run() -> None:
-    """Llama 3 405B, arXiv:2407.21783: 419 unexpected and 47 planned interruptions, more than 90 % of the time trains."""
+    """Llama 3 405B, arXiv:2407.21783: 419 unexpected and 47 planned interruptions; over 90 % of the time trains."""
     rate = hazards.node_failures_per_day(leaving="Llama 3 405B").mid  # not its own
     place = site(24_000, node_failures_per_day=rate)
     result = simulate(place, [Job("Llama 3", 0.0, 16_384, 1e9, 5.7e12)], 54, 1)
