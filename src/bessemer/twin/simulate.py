@@ -8,15 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.core.errors import ConfigError
-from bessemer.twin.accelerators import accelerator
+from bessemer.twin.energy import Energy, parts_energy, rates
 from bessemer.twin.engine import Run
-from bessemer.twin.hazards import constants
 from bessemer.twin.interval import Interval
 from bessemer.twin.records import Record
 from bessemer.twin.scheduling import Policy
@@ -40,19 +38,6 @@ GIVEN = (
     State.PLANNED,
 )
 """States of accelerators that a job holds."""
-
-
-class Energy(Protocol):
-    """Gives the power of a site, hour by hour."""
-
-    def __call__(self, site: Site, load: Array, present: Array) -> tuple[Array, Array]:
-        """Return IT watts and facility watts.
-
-        Args:
-            site: its servers, its power and its cooling.
-            load: share of the present accelerators that work. Shape: (hours,).
-            present: share of all accelerators that is switched on. Shape: (hours,).
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,40 +194,6 @@ def as_csv(simulation: Simulation) -> str:
     told = [",".join(["hour", *lines])]
     told += [f"{hour}," + ",".join(f"{value:.6g}" for value in row) for hour, row in enumerate(rows)]
     return "\n".join(told) + "\n"
-
-
-def rates(site: Site, hours: int) -> tuple[Array, Array]:
-    """Return the price in USD and the carbon in gCO2e of a kWh, hour by hour; the day's mean is the site's.
-
-    Shape of each: (hours,). Source: a cosine with its peak in the evening, assumed; ``[daily_price]`` in
-    ``catalogue/fitted_operations.toml``.
-    """
-    fitted = constants()["daily_price"]
-    wave = np.cos(2 * np.pi * (np.arange(hours) + 0.5 - fitted["peak_hour"]) / 24)
-    price = site.power.usd_per_kwh * (1 + fitted["price_swing_ratio"] * wave)
-    return np.asarray(price), np.asarray(site.power.gco2e_per_kwh * (1 + fitted["carbon_swing_ratio"] * wave))
-
-
-def parts_energy(site: Site, load: Array, present: Array) -> tuple[Array, Array]:
-    """Return IT and facility watts from the parts of the servers, the site's efficiencies, and a share for cooling.
-
-    Knows no weather. Source: ``[simple_power]`` in ``catalogue/fitted_operations.toml``.
-    """
-    simple = constants()["simple_power"]
-    idle = work = 0.0
-    for nodes in site.nodes:
-        if nodes.accelerators:
-            device = accelerator(nodes.accelerator)
-            board = device.power_watts or 0.0
-            count = nodes.count * nodes.accelerators
-            work += count * board
-            idle += count * (device.idle_watts or simple["idle_board_ratio"] * board)
-        work += nodes.count * nodes.host_watts
-        idle += nodes.count * nodes.host_watts * simple["idle_host_ratio"]
-    power = site.power
-    it_watts = present * (idle + (work - idle) * load) / power.supply_efficiency + site.storage.watts
-    chain = power.ups_efficiency * power.transformer_efficiency * power.distribution_efficiency
-    return np.asarray(it_watts), np.asarray(it_watts * (1 / chain + simple["cooling_ratio"]))
 
 
 def _totals(run: Run, lines: Hours, hours: int, fixed_usd_per_hour: float) -> Totals:

@@ -1,0 +1,39 @@
+"""Watts, dollars and grams of simulated hours."""
+
+import numpy as np
+import pytest
+
+from bessemer.twin.energy import parts_energy, rates, weathered
+from bessemer.twin.simulate import simulate
+from bessemer.twin.site import Nodes, Site
+from bessemer.twin.traffic import Job
+
+PLACE = Site(name="test", nodes=(Nodes(accelerator="H100-SXM-80GB", count=4, accelerators=8),))
+
+
+def test_more_load_takes_more_and_servers_that_are_out_take_none() -> None:
+    load, all_there = np.linspace(0, 1, 5), np.ones(5)
+    it_watts, facility_watts = parts_energy(PLACE, load, all_there)
+    assert (np.diff(it_watts) > 0).all()
+    assert (facility_watts > it_watts).all()
+    assert parts_energy(PLACE, load, 0 * all_there)[0] == pytest.approx(0.0)
+
+
+def test_the_day_has_the_mean_price_of_the_site() -> None:
+    price, carbon = rates(PLACE, 48)
+    assert price.mean() == pytest.approx(PLACE.power.usd_per_kwh)
+    assert carbon.mean() == pytest.approx(PLACE.power.gco2e_per_kwh)
+    assert price.argmax() % 24 in (18, 19)
+
+
+def test_weather_goes_into_every_hour() -> None:
+    year = 1.2 + 0.1 * np.sin(np.arange(8760) / 8760 * 2 * np.pi)
+    energy = weathered(lambda site, load: 1000.0 + 9000.0 * load, lambda site: year)
+    result = simulate(PLACE, [Job("train", 0.0, 32, 1e9)], 400, 1, energy=energy)
+    assert result.hours.pue[:8760] == pytest.approx(year)
+    assert result.hours.pue[8760:] == pytest.approx(year[: 400 * 24 - 8760])
+    assert result.totals.facility_joules == pytest.approx(
+        3600 * float((result.hours.it_watts * result.hours.pue).sum())
+    )
+    kwh = result.totals.facility_joules / 3.6e6
+    assert result.totals.energy_usd == pytest.approx(kwh * PLACE.power.usd_per_kwh, rel=0.02)
