@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from bessemer.twin.energy import parts_energy, rates, weathered
+from bessemer.core.errors import ConfigError
+from bessemer.twin import power
+from bessemer.twin.energy import rates, site_energy, weathered
 from bessemer.twin.simulate import simulate
-from bessemer.twin.site import Nodes, Site
+from bessemer.twin.site import Nodes, Power, Site
 from bessemer.twin.traffic import Job
 
 PLACE = Site(name="test", nodes=(Nodes(accelerator="H100-SXM-80GB", count=4, accelerators=8),))
@@ -13,10 +15,24 @@ PLACE = Site(name="test", nodes=(Nodes(accelerator="H100-SXM-80GB", count=4, acc
 
 def test_more_load_takes_more_and_servers_that_are_out_take_none() -> None:
     load, all_there = np.linspace(0, 1, 5), np.ones(5)
-    it_watts, facility_watts = parts_energy(PLACE, load, all_there)
+    it_watts, facility_watts = site_energy(PLACE, load, all_there)
     assert (np.diff(it_watts) > 0).all()
     assert (facility_watts > it_watts).all()
-    assert parts_energy(PLACE, load, 0 * all_there)[0] == pytest.approx(0.0)
+    assert site_energy(PLACE, load, 0 * all_there)[0] == pytest.approx(0.0)
+
+
+def test_a_year_played_has_the_efficiency_of_the_site() -> None:
+    it_watts, facility_watts = site_energy(PLACE, np.full(8760, 1.0), np.ones(8760))
+    known = power.site_power(PLACE, 1.0)
+    assert it_watts == pytest.approx(known.it_watts)
+    assert facility_watts.mean() == pytest.approx(known.facility_watts.mid)
+    assert facility_watts.max() > 1.02 * facility_watts.min()
+
+
+def test_a_site_that_breaks_its_envelope_is_refused() -> None:
+    small = PLACE.model_copy(update={"power": Power(envelope_watts=20_000.0)})
+    with pytest.raises(ConfigError, match="grid"):
+        simulate(small, [], 1, 1)
 
 
 def test_the_day_has_the_mean_price_of_the_site() -> None:

@@ -1,7 +1,7 @@
 """What a simulated hour takes from the grid: watts from load and weather, their price and their carbon.
 
-Owns joining a model of power and one of weather to a time line, and a simple model for where there is none. Knows no
-job. Electricity's price and carbon follow the day; their mean is the site's.
+Owns joining models of power and of weather to a time line. Knows no job. Electricity's price and carbon follow the
+day; their mean is the site's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bessemer.twin.accelerators import accelerator
+from bessemer.twin import cooling, power
 from bessemer.twin.hazards import constants
 from bessemer.twin.site import Site
 
@@ -63,23 +63,17 @@ def rates(site: Site, hours: int) -> tuple[Array, Array]:
     return np.asarray(price), np.asarray(site.power.gco2e_per_kwh * (1 + fitted["carbon_swing_ratio"] * wave))
 
 
-def parts_energy(site: Site, load: Array, present: Array) -> tuple[Array, Array]:
-    """Return IT and facility watts from the parts of the servers, the site's efficiencies, and a share for cooling.
+def site_energy(site: Site, load: Array, present: Array) -> tuple[Array, Array]:
+    """Return IT and facility watts from the site's parts and a usual year of its weather, from January on.
 
-    Knows no weather. Source: ``[simple_power]`` in ``catalogue/fitted_operations.toml``.
+    Raises:
+        ConfigError: at full load the site would take more than its grid gives.
     """
-    simple = constants()["simple_power"]
-    idle = work = 0.0
-    for nodes in site.nodes:
-        if nodes.accelerators:
-            device = accelerator(nodes.accelerator)
-            board = device.power_watts or 0.0
-            count = nodes.count * nodes.accelerators
-            work += count * board
-            idle += count * (device.idle_watts or simple["idle_board_ratio"] * board)
-        work += nodes.count * nodes.host_watts
-        idle += nodes.count * nodes.host_watts * simple["idle_host_ratio"]
-    power = site.power
-    it_watts = present * (idle + (work - idle) * load) / power.supply_efficiency + site.storage.watts
-    chain = power.ups_efficiency * power.transformer_efficiency * power.distribution_efficiency
-    return np.asarray(it_watts), np.asarray(it_watts * (1 / chain + simple["cooling_ratio"]))
+
+    def watts(place: Site, share: float) -> float:
+        return power.site_power(place, share).it_watts
+
+    def pue(place: Site) -> Array:
+        return np.asarray((1 + cooling.hourly(place).cooling_ratio) * (1 + cooling.loss_ratio(place)))
+
+    return weathered(watts, pue)(site, load, present)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.core.errors import ConfigError
-from bessemer.twin.energy import Energy, parts_energy, rates
+from bessemer.twin.energy import Energy, rates, site_energy
 from bessemer.twin.engine import Run
 from bessemer.twin.interval import Interval
 from bessemer.twin.records import Record
@@ -149,7 +149,7 @@ def simulate(
         days: how long; whole hours are played.
         seed: of all draws.
         policy: of the scheduler.
-        energy: the site's power; by default that of the catalogue's parts.
+        energy: the site's power; by default from its parts and its weather.
         fixed_usd_per_hour: what the site costs without electricity.
 
     Raises:
@@ -166,7 +166,7 @@ def simulate(
     busy = sum((states[state.name.lower()] for state in FULL), np.zeros(hours))
     present = site.accelerators - out
     load = np.clip(busy / np.maximum(present, 1.0), 0.0, 1.0)
-    it_watts, facility_watts = (energy or parts_energy)(site, load, present / site.accelerators)
+    it_watts, facility_watts = (energy or site_energy)(site, load, present / site.accelerators)
     price, carbon = rates(site, hours)
     kwh = facility_watts / 1000
     lines = Hours(states, np.asarray(run.waiting_hours, float), it_watts, facility_watts, kwh * price, kwh * carbon)
