@@ -22,6 +22,7 @@ from bessemer.twin.uncertainty import Array, Model, Swing, propagate, tornado
 from bessemer.twin.workload import Layout, Serving, Training
 
 DAY_SECONDS = 86400.0
+WORTH_TELLING = 0.99
 STATE_BYTES_PER_PARAMETER = 14.0
 """Of a checkpoint: weights in bf16, and master weights and two moments in fp32. Source: Rajbhandari et al. 2020,
 arXiv:1910.02054, section 3.1, without gradients."""
@@ -99,7 +100,8 @@ def plan(site: Site, work: Training | Serving, today: date) -> Plan:
     answer |= {"step_seconds": placed.step.interval, "mfu_ratio": _mfu(placed.step)}
     shares = _shares(placed, inputs["effective_ratio"].mid)
     swings = tuple(tornado(_outcome(placed, "cost_usd"), inputs))
-    changes = tuple(sorted(_changes(placed, answer), key=lambda change: change.cost_ratio)[:3])
+    cheaper = [change for change in _changes(placed, answer) if change.cost_ratio < WORTH_TELLING]
+    changes = tuple(sorted(cheaper, key=lambda change: change.cost_ratio)[:3])
     warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if _rents(site) else ()
     return Plan(site, work, answer, placed.layout, _limit(shares), shares, changes, swings, warnings)
 
