@@ -68,6 +68,7 @@ def accelerator(name: str) -> Accelerator:
     """
     known = accelerators()
     aliases = {alias.casefold(): row["name"] for row in table("accelerators") for alias in row["aliases"].split("|")}
+    aliases |= {each.casefold(): each for each in known}
     found = known.get(name) or known.get(aliases.get(name.casefold(), ""))
     if found is None:
         raise unknown("accelerator", name, known)
