@@ -66,14 +66,16 @@ def rates(site: Site, hours: int) -> tuple[Array, Array]:
 def site_energy(site: Site, load: Array, present: Array) -> tuple[Array, Array]:
     """Return IT and facility watts from the site's parts and a usual year of its weather, from January on.
 
-    Raises:
-        ConfigError: at full load the site would take more than its grid gives.
+    Refuses nothing: hours above what the grid gives are counted by who asks.
     """
+    return weathered(_it_watts, hourly_pue)(site, load, present)
 
-    def watts(place: Site, share: float) -> float:
-        return power.site_power(place, share).it_watts
 
-    def pue(place: Site) -> Array:
-        return np.asarray((1 + cooling.hourly(place).cooling_ratio) * (1 + cooling.loss_ratio(place)))
+def hourly_pue(site: Site) -> Array:
+    """Return facility over IT power, for each hour of a usual year; its mean is the site's. Shape: (8760,)."""
+    cooled = cooling.hourly(site).cooling_ratio
+    return np.asarray(cooling.pue(site).mid + (cooled - cooled.mean()) / site.power.transformer_efficiency)
 
-    return weathered(watts, pue)(site, load, present)
+
+def _it_watts(site: Site, load: float) -> float:
+    return power.draw(site, load).it_watts
