@@ -73,8 +73,7 @@ def site_energy(site: Site, load: Array, present: Array) -> tuple[Array, Array]:
 
 def hourly_pue(site: Site) -> Array:
     """Return facility over IT power, for each hour of a usual year; its mean is the site's. Shape: (8760,)."""
-    cooled = cooling.hourly(site).cooling_ratio
-    return np.asarray(cooling.pue(site).mid + (cooled - cooled.mean()) / site.power.transformer_efficiency)
+    return np.asarray((1 + cooling.hourly(site).cooling_ratio) * (1 + cooling.loss_ratio(site)))
 
 
 def _it_watts(site: Site, load: float) -> float:
