@@ -54,8 +54,8 @@ def test_a_site_stands_inside_its_envelope_and_has_totals(name: str) -> None:
     assert found["megawatts"].modelled.mid == pytest.approx(site_power(site, 1.0).facility_watts.mid / 1e6)
     assert found["accelerators"].modelled.mid == site.accelerators
     assert set(site.published) <= set(found)
-    for name in ("accelerators", "switches", "leaf_switches", "spine_switches"):
-        assert found[name].difference in (None, 0.0)
+    for part in ("accelerators", "switches", "leaf_switches", "spine_switches"):
+        assert found[part].difference in (None, 0.0)
 
 
 @pytest.mark.parametrize("name", ["switches", "optics", "reference_fabrics", "climate", "climate_assumed", "pue_facts"])

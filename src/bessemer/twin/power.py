@@ -79,7 +79,7 @@ def node_watts(nodes: Nodes, load: float, supply_efficiency: float = 0.94, cap_w
 def clock_ratio(cap_watts: float, rated_watts: float, idle_watts: float) -> float:
     """Return the clock under a power cap, as a share of the full one.
 
-    Source: dynamic power grows with the clock to the power in ``[clock]`` of ``catalogue/facility.toml``.
+    Source: dynamic power grows with the clock to the power in ``[clock]`` of ``catalogue/fitted_facility.toml``.
 
     >>> clock_ratio(700.0, 700.0, 70.0)
     1.0
@@ -142,7 +142,7 @@ def least_change(site: Site, load: float, found: SitePower) -> str:
 def swing_watts(site: Site) -> float:
     """Return how far the boards' power falls when all members of one job wait at once.
 
-    Source: ``[swing]`` in ``catalogue/facility.toml``.
+    Source: ``[swing]`` in ``catalogue/fitted_facility.toml``.
     """
     return facility("swing")["dip_ratio"] * draw(site, 1.0).accelerator_watts / site.power.supply_efficiency
 

@@ -75,7 +75,7 @@ def _dry(row: Row, quantile: Array) -> Array:
 def grid_grams_per_kwh(site: Site) -> Array:
     """Return the grid's carbon in grams of CO2 equivalent a kilowatt-hour of each hour, its mean the site's.
 
-    Source: a wave of the day and of the year, assumed; ``[grid]`` in ``catalogue/facility.toml``.
+    Source: a wave of the day and of the year, assumed; ``[grid]`` in ``catalogue/fitted_facility.toml``.
     """
     known, hours = facility("grid"), np.arange(HOURS)
     daily = known["daily_ratio"] * np.cos(2 * np.pi * (hours % 24 - known["peak_hour"]) / 24)
