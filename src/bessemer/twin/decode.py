@@ -105,6 +105,8 @@ class Constants:
         interference: share of a prompt's prefill that running answers feel.
         first_seconds: of a request until its prefill starts.
         queue: how strongly simultaneous prompts wait for each other.
+        crowd: exponent of the number of simultaneous prompts in that wait.
+        waiting: share of the wait for memory, or for busy prefill, that published medians show.
         trtllm: time of the engine over what the equations say; at least 1.
         vllm: the same.
         sglang: the same.
@@ -130,6 +132,8 @@ class Constants:
     interference: float
     first_seconds: float
     queue: float
+    crowd: float
+    waiting: float
     trtllm: float
     vllm: float
     sglang: float
@@ -252,8 +256,8 @@ def aggregated(points: Points, k: Constants) -> tuple[Array, Array]:
     step = decode_seconds(p, k, running) * engine(p, k)
     token = step + k.interference * running / p.output_tokens * prompt
     waiting = np.maximum(p.sequences / running - 1, 0) * p.output_tokens * token
-    first = k.first_seconds + engine(p, k) * prompt * (1 + k.queue * (np.sqrt(running) - 1)) + step
-    return np.asarray(token), np.asarray(first + waiting)
+    first = k.first_seconds + engine(p, k) * prompt * (1 + k.queue * (running**k.crowd - 1)) + step
+    return np.asarray(token), np.asarray(first + k.waiting * waiting)
 
 
 def disaggregated(points: Points, k: Constants, prefill: Points, unsaid: bool = False) -> tuple[Array, Array]:
@@ -271,8 +275,8 @@ def disaggregated(points: Points, k: Constants, prefill: Points, unsaid: bool = 
     prompt = prefill_seconds(prefill, k) * engine(prefill, k)
     cycle = prefill.sequences * prompt
     waiting = np.maximum(cycle - points.output_tokens * token, 0)
-    first = k.first_seconds + prompt * (1 + k.queue * (np.sqrt(prefill.sequences) - 1)) + token
-    return np.asarray(token), np.asarray(k.handover * first + waiting)
+    first = k.first_seconds + prompt * (1 + k.queue * (prefill.sequences**k.crowd - 1)) + token
+    return np.asarray(token), np.asarray(k.handover * first + k.waiting * waiting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,15 @@ from pathlib import Path
 from bessemer.core.errors import NotFound
 from bessemer.twin.accelerators import accelerator
 from bessemer.twin.catalogue import Row, number
-from bessemer.twin.replica import Replica, named
+from bessemer.twin.decode import capacity
+from bessemer.twin.replica import Replica, named, points
 
 NODE = 8
 """Accelerators of a usual server, which its replicas do not leave unless told."""
+
+
+LARGEST = 64
+"""Accelerators of the largest replica that is read into a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ def _cut(base: Replica, row: Row, prefix: str) -> Replica:
     tensor, data, cut, whole = (
         int(number(row, prefix + name) or 1) for name in ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
     )
-    accelerators = tensor * data
+    accelerators = max(tensor * data, cut * whole if tensor * data < NODE and not prefix else 1)
     if accelerators > NODE and base.device.scaleup_accelerators <= NODE and not prefix:
         accelerators, data = min(max(cut, whole if cut > 1 else tensor), NODE), min(data, NODE)
         data = accelerators if data > 1 else 1
@@ -90,7 +95,14 @@ def _cut(base: Replica, row: Row, prefix: str) -> Replica:
         sequences = asked / workers
     else:
         sequences = (batch or 1.0) * data
-    return replace(base, accelerators=accelerators, data=data, expert=whole, sequences=sequences)
+    return _fitting(replace(base, accelerators=accelerators, data=data, expert=whole, sequences=sequences))
+
+
+def _fitting(told: Replica) -> Replica:
+    """Return the replica, with twice the accelerators while its weights do not fit: such a cut was not what ran."""
+    while told.accelerators < LARGEST and capacity(points([told]))[0] < 1:
+        told = replace(told, accelerators=told.accelerators * 2)
+    return told
 
 
 def concurrency(row: Row) -> float | None:

@@ -70,7 +70,8 @@ def _numbers(r: Replica) -> tuple[float, ...]:
     beside = max(wide, DENSE_BYTES_BESIDE_FP4) if s.is_mixture else wide
     latent = is_latent(s)
     cache = 1.0 if r.backend == "trtllm" and wide <= 1 else 2.0
-    link = r.link_bytes_per_second or d.scaleup_bytes_per_second or LINK_WITHOUT_DOMAIN_BYTES
+    own = d.scaleup_bytes_per_second if r.accelerators <= d.scaleup_accelerators else d.scaleout_bytes_per_second
+    link = r.link_bytes_per_second or own or LINK_WITHOUT_DOMAIN_BYTES
     compute = "fp8" if wide <= 1 and not d.fp4_flop_per_second else {"int4": "bf16"}.get(r.precision, r.precision)
     return (
         s.layers,
