@@ -22,8 +22,8 @@ from bessemer.core.units import show_joules, show_seconds
 
 if TYPE_CHECKING:
     from bessemer.products.reconciliation import Reconciliation
+    from bessemer.twin.answer import Plan
     from bessemer.twin.compare import Offered
-    from bessemer.twin.plan import Plan
     from bessemer.twin.simulate import Simulation
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]

@@ -10,11 +10,14 @@ from dataclasses import asdict
 from datetime import date
 
 from bessemer.products.factory import FactoryConfig
+from bessemer.twin import money
+from bessemer.twin.answer import Plan
 from bessemer.twin.interval import Interval
-from bessemer.twin.plan import Plan, plan
+from bessemer.twin.plan import plan
+from bessemer.twin.power import site_power
 from bessemer.twin.simulate import Simulation, simulate
 from bessemer.twin.site import Site
-from bessemer.twin.traffic import usual
+from bessemer.twin.traffic import usual, usual_service
 from bessemer.twin.workload import Serving, Training
 
 
@@ -43,7 +46,10 @@ def plan_all(site: Site, work: Sequence[Training | Serving], today: date) -> lis
 
 def play(site: Site, days: float, seed: int) -> Simulation:
     """Return months of a usual mix of jobs at a site. See `bessemer.twin.simulate.simulate`."""
-    return simulate(site, usual(site, days, seed), days, seed)
+    work = [*usual(site, days, seed), usual_service(site)]
+    bill = money.bill(site, site_power(site, load=1.0).facility_watts)
+    fixed = bill.capital.mid + bill.people + bill.rent
+    return simulate(site, work, days, seed, fixed_usd_per_hour=fixed)
 
 
 def simulated_values(found: Simulation) -> dict[str, object]:

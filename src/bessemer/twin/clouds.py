@@ -24,7 +24,7 @@ class Offer:
         accelerator: name in the catalogue.
         usd_per_hour: for one accelerator.
         term: ``on_demand``, ``spot``, ``reserved_1y`` or ``reserved_3y``.
-        date: month of the price, such as ``2026-03``; empty where the source does not say.
+        month: of the price, such as ``2026-03``; empty where the source does not say.
         source: where it was read.
     """
 
@@ -32,7 +32,7 @@ class Offer:
     accelerator: str
     usd_per_hour: float
     term: str
-    date: str
+    month: str
     source: str
 
     def warning(self, today: date) -> str:
@@ -41,11 +41,11 @@ class Offer:
         >>> Offer("A", "H100-SXM-80GB", 2.0, "spot", "2024-01", "x").warning(date(2026, 1, 1))
         'the price of A (spot) is from 2024-01: more than a year old'
         """
-        if not self.date:
+        if not self.month:
             return f"the price of {self.provider} ({self.term}) has no date in its source"
-        year, month = map(int, self.date.split("-")[:2])
+        year, month = map(int, self.month.split("-")[:2])
         if (today - date(year, month, 1)).days > STALE_DAYS:
-            return f"the price of {self.provider} ({self.term}) is from {self.date}: more than a year old"
+            return f"the price of {self.provider} ({self.term}) is from {self.month}: more than a year old"
         return ""
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from bessemer.twin import clouds, money
+from bessemer.twin.answer import main_nodes
 from bessemer.twin.interval import Interval
-from bessemer.twin.plan import main_nodes
 from bessemer.twin.power import site_power
 from bessemer.twin.site import Site
 

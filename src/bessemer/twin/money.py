@@ -71,7 +71,7 @@ def annuity(capital: float, years: float, discount_ratio: float) -> float:
     """
     if discount_ratio == 0:
         return capital / years
-    return capital * discount_ratio / (1 - (1 + discount_ratio) ** -years)
+    return capital * discount_ratio / (1 - float((1 + discount_ratio) ** -years))
 
 
 def present_value(flows: Sequence[float], discount_ratio: float) -> float:

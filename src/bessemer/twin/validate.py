@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bessemer.core.errors import BessemerError, NotFound
-from bessemer.twin import validate_inference, validate_training
+from bessemer.twin import validate_inference, validate_operations, validate_training
 from bessemer.twin.evidence import Errors, Row, errors
 
 
@@ -23,13 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bessemer.twin.validate", description=__doc__)
     parser.add_argument("--training", type=Path, nargs="+", default=[], metavar="F.csv")
     parser.add_argument("--inference", type=Path, nargs="+", default=[], metavar="F.csv")
+    parser.add_argument("--operations", type=Path, nargs="+", default=[], metavar="F.csv")
     parser.add_argument("--json", action="store_true", help="one JSON value instead of a table")
     asked = parser.parse_args(arguments)
-    if not asked.training and not asked.inference:
+    if not (asked.training or asked.inference or asked.operations):
         parser.error("name a file: --training F.csv or --inference F.csv")
     try:
         rows = [row for path in asked.training for row in validate_training.rows(_there(path))]
         rows += [row for path in asked.inference for row in validate_inference.rows(_there(path))]
+        rows += [row for path in asked.operations for row in validate_operations.rows(_there(path))]
     except BessemerError as error:
         sys.stderr.write(f"error: {error.message}\n  what to do: {error.hint}\n")
         return 1
