@@ -55,6 +55,24 @@ def test_trees_have_ports_for_their_cables(endpoints: int) -> None:
         assert used <= 64 * switches
 
 
+@pytest.mark.parametrize("rails", [1, 2, 4, 8])
+@pytest.mark.parametrize("endpoints", [160, 576, 800, 1016, 2048, 4096])
+def test_spines_have_ports_for_the_cables_of_all_rails(endpoints: int, rails: int) -> None:
+    parts = tree(endpoints, 64, rails=rails)
+    assert parts.cables[-1] <= 64 * parts.switches[-1]
+    assert parts.bisection_links <= endpoints / 2
+
+
+def test_no_half_of_a_fabric_sends_more_than_its_adapters() -> None:
+    fast = network.bill(place(1024, port_bits_per_second=800e9))
+    assert fast.bisection_bytes_per_second == network.bill(place(1024)).bisection_bytes_per_second == 512 * 50e9
+
+
+def test_all_wait_for_the_member_that_is_alone_in_its_domain() -> None:
+    links = network.Links(8, 450e9, 50e9, 0.0, 0.0)
+    assert network.all_to_all_seconds(9e9, 9, links) >= 8e9 / 50e9
+
+
 def test_a_dragonfly_that_is_too_large_is_refused() -> None:
     with pytest.raises(ConfigError, match="dragonfly"):
         dragonfly(10**7, 16)

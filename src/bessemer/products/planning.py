@@ -17,7 +17,7 @@ from bessemer.twin.plan import plan
 from bessemer.twin.power import site_power
 from bessemer.twin.simulate import Simulation, simulate
 from bessemer.twin.site import Site
-from bessemer.twin.traffic import usual, usual_service
+from bessemer.twin.traffic import Job, Service, usual, usual_service
 from bessemer.twin.workload import Serving, Training
 
 
@@ -46,7 +46,7 @@ def plan_all(site: Site, work: Sequence[Training | Serving], today: date) -> lis
 
 def play(site: Site, days: float, seed: int) -> Simulation:
     """Return months of a usual mix of jobs at a site. See `bessemer.twin.simulate.simulate`."""
-    work = [*usual(site, days, seed), usual_service(site)]
+    work: list[Job | Service] = [*usual(site, days, seed), usual_service(site)]
     bill = money.bill(site, site_power(site, load=1.0).facility_watts)
     fixed = bill.capital.mid + bill.people + bill.rent
     return simulate(site, work, days, seed, fixed_usd_per_hour=fixed)

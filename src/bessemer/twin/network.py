@@ -133,6 +133,8 @@ def all_gather_seconds(size_bytes: float, members: int, links: Links) -> float:
 def all_to_all_seconds(size_bytes: float, members: int, links: Links) -> float:
     """Return the seconds until each member has sent `size_bytes` in equal parts to all; both levels work at once.
 
+    A domain with few members sends most of its bytes away, and all wait for it.
+
     Source: linear exchange (Thakur, Rabenseifner, Gropp, IJHPCA 2005); waits of one round a tier.
     """
     inside, domains = _split(members, links)
@@ -142,7 +144,8 @@ def all_to_all_seconds(size_bytes: float, members: int, links: Links) -> float:
     near = size_bytes * (inside - 1) / members / up + links.scaleup_seconds
     if domains < 2:
         return near
-    far = size_bytes * (members - inside) / members / out if out > 0 else float("inf")
+    least = members - inside * (domains - 1)
+    far = size_bytes * (members - least) / members / out if out > 0 else float("inf")
     return max(near, far + links.scaleout_seconds)
 
 

@@ -76,6 +76,14 @@ def node_watts(nodes: Nodes, load: float, supply_efficiency: float = 0.94, cap_w
     return Interval(middle, middle * (1 - away), middle * (1 + away))
 
 
+def node_peak_watts(nodes: Nodes, supply_efficiency: float = 0.94, cap_watts: float = 0.0) -> Interval:
+    """Return the highest watts of one server at its plug: all boards at their rating, or at their cap."""
+    rated = (accelerator(nodes.accelerator).power_watts or 0.0) if nodes.accelerators else 0.0
+    inside = nodes.accelerators * min(rated, cap_watts or rated) + host_watts(nodes, 1.0)
+    middle, away = inside / supply_efficiency, facility("board")["interval_ratio"]
+    return Interval(middle, middle * (1 - away), middle * (1 + away))
+
+
 def clock_ratio(cap_watts: float, rated_watts: float, idle_watts: float) -> float:
     """Return the clock under a power cap, as a share of the full one.
 

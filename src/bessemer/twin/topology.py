@@ -125,6 +125,7 @@ def tree(endpoints: int, radix: int, oversubscription: float = 1.0, rails: int =
     # Ports that no server uses need no way up: the top tier is sized by what can be used.
     used = ceil(endpoints * (radix - _down_ports(radix, oversubscription)) / _down_ports(radix, oversubscription))
     switches.append(ceil(min(links, used) / radix))
+    links = cables[-1] = min(links, switches[-1] * radix)
     return Count(tuple(switches), tuple(cables), min(endpoints, links) / 2)
 
 
@@ -202,10 +203,16 @@ def bill(site: Site) -> FabricBill:
         optics=ends if fabric.is_optical else 0,
         watts=switches * switch_watts + ends * end_watts,
         usd=switches * switch_usd + ends * end_usd,
-        bisection_bytes_per_second=parts.bisection_links * planes * fabric.port_bits_per_second / 8,
+        bisection_bytes_per_second=parts.bisection_links * planes * _rate_bits_per_second(site) / 8,
         note=_note(fabric, endpoints),
         cables_by_tier=cables,
     )
+
+
+def _rate_bits_per_second(site: Site) -> float:
+    """Return what one link of one plane carries: no more than its port, nor than the share of the fastest adapter."""
+    adapter = max(nodes.nic_bits_per_second for nodes in site.nodes if nodes.nics) / site.fabric.planes
+    return min(site.fabric.port_bits_per_second, adapter or site.fabric.port_bits_per_second)
 
 
 def _note(fabric: Fabric, endpoints: int) -> str:
