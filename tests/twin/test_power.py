@@ -30,7 +30,7 @@ def test_servers_draw_what_was_measured_within_ten_percent(accelerator: str, wat
 
 
 def test_idle_and_peak_of_a_server_are_those_measured() -> None:
-    # The host's idle share was fitted on the first (MLPerf Inference 4.1); nothing was on the second (arXiv:2412.08602).
+    # The host's idle share was fitted on the first (MLPerf Inference 4.1); the second was left out (arXiv:2412.08602).
     idle = Nodes(accelerator="H200-SXM", accelerators=8, host_watts=2200.0)
     assert power.node_watts(idle, 0.0).mid == pytest.approx(2407, rel=0.10)
     peak = power.node_peak_watts(Nodes(accelerator="H100-SXM-80GB", accelerators=8, host_watts=2200.0))
