@@ -61,7 +61,7 @@ def offers(name: str) -> list[Offer]:
 
 
 def offer(name: str, provider: str) -> Offer:
-    """Return the dearest steady offer of one provider, the safe assumption where its pages disagree.
+    """Return what one provider asks without a commitment, by its newest dated price.
 
     Raises:
         NotFound: nobody of that name rents this accelerator out.
@@ -69,7 +69,7 @@ def offer(name: str, provider: str) -> Offer:
     found = [each for each in offers(name) if each.provider == provider and each.term != "spot"]
     if not found:
         raise unknown(f"provider of {name}", provider, (each.provider for each in offers(name)))
-    return found[-1]
+    return max(found, key=lambda each: (each.term == "on_demand", each.month, each.usd_per_hour))
 
 
 def stale(found: Iterable[Offer], today: date) -> list[str]:

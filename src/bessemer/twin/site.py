@@ -164,7 +164,7 @@ class Site(Config):
         sources: dotted path of a value -> where it is from; ``assumed`` is an answer.
     """
 
-    name: str
+    name: str = "site"
     description: str = ""
     nodes: tuple[Nodes, ...] = (Nodes(),)
     fabric: Fabric = Fabric()

@@ -388,8 +388,7 @@ def parts(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constan
     dense, expert = held(net, cut)
     owners = np.where(np.greater(cut.sharded, 0), cut.data * cut.context, 1.0)
     update = (dense + expert) / owners * ADAM_BYTES * cut.trained / machine.memory
-    count = cut.tensor * cut.pipeline * cut.data * cut.context
-    slow = 1 + constants.straggle * np.log2(np.maximum(count / ALONE, 1.0))
+    slow = 1 + constants.straggle * np.log2(np.maximum(cut.tensor * cut.pipeline * cut.data * cut.context / ALONE, 1.0))
     tensor, experts = micro_batches * layers * layer.tensor, micro_batches * layers * layer.expert
     return Parts(
         compute=micro_batches * (busy + logits) * slow,
