@@ -24,6 +24,7 @@ OUTSIDE = {
     },
     "serve": {"starlette", "uvicorn"},
     "meter": {"psutil", "pynvml"},
+    "twin": {"numpy"},
     "products": {"yaml", "httpx2", "psutil"},
     "cli": {"typer", "click", "rich", "httpx2"},
 }  # fmt: skip

@@ -16,7 +16,8 @@ HEAVY = {
 }  # fmt: skip
 DOORS = [
     "bessemer.core.nouns", "bessemer.core.protocols", "bessemer.flow", "bessemer.models", "bessemer.lake",
-    "bessemer.train", "bessemer.evals", "bessemer.infer", "bessemer.serve", "bessemer.meter",
+    "bessemer.train", "bessemer.evals", "bessemer.infer", "bessemer.serve", "bessemer.meter", "bessemer.twin",
+    "bessemer.twin.site", "bessemer.twin.workload",
     "bessemer.products.declaration", "bessemer.products.llm.config", "bessemer.cli",
 ]  # fmt: skip
 

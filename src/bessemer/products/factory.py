@@ -30,6 +30,7 @@ from bessemer.products.llm.grounded import ChatEngine
 from bessemer.products.metered import MeteredSink
 from bessemer.products.receipt import Receipt
 from bessemer.serve import GatewayConfig
+from bessemer.twin.workload import Workload
 
 BUILTIN = "pydocs"
 
@@ -45,6 +46,7 @@ class FactoryConfig(Config):
         product: what is made of the rest.
         gateway: how it is served.
         meter: where and at what price energy is used.
+        work: what the planner is asked about, besides; what the product itself asks for if nothing is named.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
@@ -54,6 +56,7 @@ class FactoryConfig(Config):
     product: LlmConfig = LlmConfig()
     gateway: GatewayConfig = GatewayConfig()
     meter: MeterConfig = MeterConfig()
+    work: tuple[Workload, ...] = ()
 
 
 def load_factory(path: Path | None) -> tuple[FactoryConfig, Path]:
@@ -111,6 +114,7 @@ class Factory:
         from bessemer.products.llm.flow import build_flow
         from bessemer.products.llm.receipt import Finished, fill_receipt
         from bessemer.products.receipt_html import receipt_page
+        from bessemer.products.reconciliation import keep_residuals
 
         config = self.config
         flow = build_flow(config.name, config.sources, config.curate, config.product, self.base, self.home.erased())
@@ -136,6 +140,7 @@ class Factory:
         folder = self.home.receipt(result.run)
         write_whole(folder / "receipt.json", receipt.model_dump_json(indent=2))
         write_whole(folder / "receipt.html", receipt_page(receipt))
+        keep_residuals(self.home, result.run)
         if receipt.deployed:
             self._deploy(result)
         return receipt

@@ -1,33 +1,17 @@
 """Draws a receipt as one HTML page: no script, no external asset, readable in print and in the dark.
 
-Owns the look. Every figure comes from the receipt; nothing is computed here but coordinates.
+Owns what stands where. Every figure comes from the receipt; nothing is computed here but coordinates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
 from bessemer.core.units import show_bytes, show_joules, show_seconds
+from bessemer.products.page import page, table
 from bessemer.products.receipt import Receipt, ServingPart, provenance
-
-_STYLE = """
-:root{--ink:#1b1f24;--soft:#5b6470;--line:#d9dee4;--paper:#fff;--page:#f3f5f7;--hot:#c2410c;--good:#15803d;--bad:#b91c1c}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--soft:#98a2ad;--line:#333b44;--paper:#171b20;--page:#0f1215;
---hot:#fb923c;--good:#4ade80;--bad:#f87171}}
-*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);
-font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:60rem;margin:2rem auto;background:var(--paper);padding:2rem 2.5rem;border-top:4px solid var(--hot)}
-h1{margin:0;font-size:1.6rem}h2{font-size:1.05rem;margin:2rem 0 .5rem;color:var(--hot)}p{margin:.3rem 0}
-.soft,caption,th{color:var(--soft)}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top;font-weight:400}
-th:first-child,td:first-child{text-align:left;padding-left:0}td.text,th.text{text-align:left}
-.pass{color:var(--good);font-weight:600}.fail{color:var(--bad);font-weight:600}
-code{font:.85em ui-monospace,monospace;word-break:break-all}tfoot td{font-weight:600}
-svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:11px}
-.wide{overflow-x:auto}@media print{body{background:none}main{margin:0;padding:0}}
-"""
 
 
 def receipt_page(receipt: Receipt) -> str:
@@ -42,12 +26,7 @@ def receipt_page(receipt: Receipt) -> str:
         _stages(receipt),
         _lineage(receipt),
     )
-    title = escape(f"{receipt.factory}: receipt {receipt.run}")
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style><main>{''.join(parts)}</main></html>\n"
-    )
+    return page(f"{receipt.factory}: receipt {receipt.run}", "".join(parts))
 
 
 def _head(receipt: Receipt) -> str:
@@ -66,7 +45,7 @@ def _documents(receipt: Receipt) -> str:
     rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in sorted(part.dropped.items())]
     rows.append(("examples to train on", f"{part.examples_train:,}"))
     rows.append((f"examples held out ({part.groups_heldout} groups)", f"{part.examples_heldout:,}"))
-    return f"<h2>Documents</h2><p>{escape('; '.join(part.sources))}. {escape(part.fitness)}</p>" + _table(
+    return f"<h2>Documents</h2><p>{escape('; '.join(part.sources))}. {escape(part.fitness)}</p>" + table(
         ("", "count"), rows
     )
 
@@ -117,20 +96,20 @@ def _gate(receipt: Receipt) -> str:
         )
         for line in receipt.metrics
     ]
-    table = _table(("held-out metric", "samples", "base", "new", "better is"), rows)
+    shown = table(("held-out metric", "samples", "base", "new", "better is"), rows)
     said = "".join(
         f'<p><span class="{"pass" if o.passed else "fail"}">{"passed" if o.passed else "failed"}</span> '
         f"{escape(o.sentence)}</p>"
         for o in receipt.verdict.outcomes
     )
-    return f"<h2>Gate</h2>{table}{said}"
+    return f"<h2>Gate</h2>{shown}{said}"
 
 
 def _answers(receipt: Receipt) -> str:
     if not receipt.answers:
         return ""
     rows = [(a.question, a.reference, a.before, a.after) for a in receipt.answers]
-    return "<h2>Held-out answers</h2>" + _table(("question", "reference", "base", "new"), rows, text=True)
+    return "<h2>Held-out answers</h2>" + table(("question", "reference", "base", "new"), rows, text=True)
 
 
 def _speed(receipt: Receipt) -> str:
@@ -149,7 +128,7 @@ def _speed(receipt: Receipt) -> str:
     return (
         f'<h2>Serving</h2><p class="soft">{escape(part.engine)}, {escape(part.weights)} weights, '
         f"{show_bytes(part.model_bytes)}; prompts of {part.prompt_tokens} tokens; measured here.</p>"
-        f"{_table(head, rows)}<p>{escape(said)}</p>"
+        f"{table(head, rows)}<p>{escape(said)}</p>"
     )
 
 
@@ -192,18 +171,11 @@ def _stages(receipt: Receipt) -> str:
             f"{total.energy_cost} of electricity. Energy: {total.measurement.source}."
         )
     head = ("stage", "time", "energy", "low – high", "g CO2e", "electricity", "provenance")
-    return f"<h2>What it took</h2>{_table(head, rows)}<p class='soft'>{escape(foot)}</p>"
+    return f"<h2>What it took</h2>{table(head, rows)}<p class='soft'>{escape(foot)}</p>"
 
 
 def _lineage(receipt: Receipt) -> str:
     rows = [
         (link.step, link.what, link.key[:12], ", ".join(key[:12] for key in link.made_from)) for link in receipt.lineage
     ]
-    return "<h2>Lineage</h2>" + _table(("step", "what", "key", "made from"), rows, text=True)
-
-
-def _table(head: Iterable[str], rows: Iterable[Sequence[str]], *, text: bool = False) -> str:
-    kind = ' class="text"' if text else ""
-    top = "".join(f"<th{kind}>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return "<h2>Lineage</h2>" + table(("step", "what", "key", "made from"), rows, text=True)

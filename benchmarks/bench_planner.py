@@ -1,0 +1,71 @@
+"""How fast is the search for a layout? A 405B model on 16,384 accelerators, and what one configuration costs.
+
+    python benchmarks/bench_planner.py [--json]
+
+The peer to beat, Calculon, takes 22 ms for one configuration by an earlier trial of ours; it is not run here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+
+import numpy as np
+
+from bessemer.twin import layout, training
+from bessemer.twin.accelerators import accelerator
+from bessemer.twin.shape import shape
+from bessemer.twin.training_rows import usual_links
+from bessemer.twin.workload import Training
+
+ROUNDS = 5
+
+
+def best_of(rounds: int, work: object) -> float:
+    """Return the seconds of the fastest of some runs."""
+    assert callable(work)
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main() -> None:
+    """Time the search and say what it found."""
+    parser = argparse.ArgumentParser(description="Time the layout search.")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    device, network = accelerator("H100-SXM-80GB"), shape("Llama-3.1-405B")
+    links = usual_links(device)
+    job = Training(model=network.name, sequence_tokens=8192, batch_sequences=2048)
+    cuts = layout.candidates(network, job, 16384, links)
+    assert cuts is not None
+    count = len(np.atleast_1d(cuts.tensor))
+    whole = best_of(ROUNDS, lambda: layout.search(network, job, device, 16384, links))
+    timed = best_of(ROUNDS, lambda: training.steps(network, job, cuts, device, links))
+    best = layout.search(network, job, device, 16384, links)[0]
+    found = {
+        "configurations": count,
+        "search_seconds": whole,
+        "seconds_per_configuration": timed / count,
+        "best": best.layout.model_dump(),
+        "step_seconds": best.step.seconds,
+        "mfu_ratio": best.step.mfu_ratio,
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "numpy": np.__version__,
+    }
+    if options.json:
+        print(json.dumps(found))
+        return
+    print(f"search over {count} layouts of 405B on 16,384: {whole * 1e3:.1f} ms; {timed / count * 1e6:.2f} us each")
+    print(f"best: {best.layout} {best.step.seconds:.2f} s, MFU {best.step.mfu_ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()

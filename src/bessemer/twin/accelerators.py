@@ -1,0 +1,99 @@
+"""What an accelerator is: peak rates, memory, links and power, from the catalogue.
+
+Owns the catalogue's units. Knows not how much of a peak a kernel reaches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from bessemer.twin.catalogue import Row, number, table, unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One device. Rates are the vendor's dense peaks; `None`: it has no such unit, or nobody said.
+
+    Attributes:
+        name: as in the catalogue, such as ``H100-SXM-80GB``.
+        bf16_flop_per_second: dense matrix products in bf16 (fp16 where there is no bf16).
+        fp8_flop_per_second: the same in fp8.
+        fp4_flop_per_second: the same in fp4.
+        memory_bytes: of the fast memory.
+        memory_bytes_per_second: of the fast memory.
+        scaleup_bytes_per_second: to its neighbours in the scale-up domain, in one direction.
+        scaleup_accelerators: how many share that domain in the usual product.
+        scaleout_bytes_per_second: of its share of the network adapters in the usual server, in one direction.
+        power_watts: the rated maximum of the board.
+        idle_watts: with a model loaded and nothing to do.
+        achievable_ratio: best measured bf16 matrix product over the peak.
+        year: when it was first sold.
+        source: where the numbers are from.
+    """
+
+    name: str
+    bf16_flop_per_second: float
+    fp8_flop_per_second: float | None
+    fp4_flop_per_second: float | None
+    memory_bytes: float
+    memory_bytes_per_second: float
+    scaleup_bytes_per_second: float | None
+    scaleup_accelerators: int
+    scaleout_bytes_per_second: float | None
+    power_watts: float | None
+    idle_watts: float | None
+    achievable_ratio: float | None
+    year: int
+    source: str
+
+    def flop_per_second(self, precision: str) -> float:
+        """Return the dense peak in bf16, fp8, int8 or fp4; the next wider one where it has no such unit."""
+        rates = {"fp4": self.fp4_flop_per_second, "fp8": self.fp8_flop_per_second, "int8": self.fp8_flop_per_second}
+        order = ["fp4", "fp8"] if precision in ("fp4", "nvfp4", "mxfp4") else [precision]
+        return next((rate for name in order if (rate := rates.get(name))), self.bf16_flop_per_second)
+
+
+@cache
+def accelerators() -> dict[str, Accelerator]:
+    """Return all accelerators of the catalogue, by name."""
+    return {row["name"]: _read(row) for row in table("accelerators")}
+
+
+def accelerator(name: str) -> Accelerator:
+    """Return an accelerator.
+
+    Raises:
+        NotFound: the catalogue has none of that name or alias.
+    """
+    known = accelerators()
+    aliases = {alias.casefold(): row["name"] for row in table("accelerators") for alias in row["aliases"].split("|")}
+    aliases |= {each.casefold(): each for each in known}
+    found = known.get(name) or known.get(aliases.get(name.casefold(), ""))
+    if found is None:
+        raise unknown("accelerator", name, known)
+    return found
+
+
+def _read(row: Row) -> Accelerator:
+    def scaled(column: str, factor: float) -> float | None:
+        value = number(row, column)
+        return None if value is None else value * factor
+
+    tera, giga = 1e12, 1e9
+    return Accelerator(
+        name=row["name"],
+        bf16_flop_per_second=float(row["bf16_tflops"]) * tera,
+        fp8_flop_per_second=scaled("fp8_tflops", tera),
+        fp4_flop_per_second=scaled("fp4_tflops", tera),
+        memory_bytes=float(row["memory_gb"]) * giga,
+        memory_bytes_per_second=float(row["memory_tb_per_s"]) * tera,
+        scaleup_bytes_per_second=scaled("scaleup_gb_per_s", giga),
+        scaleup_accelerators=int(row["scaleup_accelerators"]),
+        scaleout_bytes_per_second=scaled("scaleout_gb_per_s", giga),
+        power_watts=number(row, "power_w"),
+        idle_watts=number(row, "idle_w"),
+        achievable_ratio=number(row, "achievable_ratio"),
+        year=int(row["year"]),
+        source=row["source"],
+    )

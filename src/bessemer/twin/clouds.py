@@ -1,0 +1,81 @@
+"""What accelerators cost by the hour elsewhere, and how old that price is.
+
+Owns the price catalogue's offers. Knows no site and no clock: the day is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+
+from bessemer.twin.accelerators import accelerator
+from bessemer.twin.catalogue import Row, table, unknown
+
+STALE_DAYS = 365
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An accelerator to rent.
+
+    Attributes:
+        provider: who asks it.
+        accelerator: name in the catalogue.
+        usd_per_hour: for one accelerator.
+        term: ``on_demand``, ``spot``, ``reserved_1y`` or ``reserved_3y``.
+        month: of the price, such as ``2026-03``; empty where the source does not say.
+        source: where it was read.
+    """
+
+    provider: str
+    accelerator: str
+    usd_per_hour: float
+    term: str
+    month: str
+    source: str
+
+    def warning(self, today: date) -> str:
+        """Return why the price should be looked up again, or "".
+
+        >>> Offer("A", "H100-SXM-80GB", 2.0, "spot", "2024-01", "x").warning(date(2026, 1, 1))
+        'the price of A (spot) is from 2024-01: more than a year old'
+        """
+        if not self.month:
+            return f"the price of {self.provider} ({self.term}) has no date in its source"
+        year, month = map(int, self.month.split("-")[:2])
+        if (today - date(year, month, 1)).days > STALE_DAYS:
+            return f"the price of {self.provider} ({self.term}) is from {self.month}: more than a year old"
+        return ""
+
+
+def offers(name: str) -> list[Offer]:
+    """Return who rents an accelerator out, cheapest first.
+
+    Raises:
+        NotFound: the catalogue has no such accelerator.
+    """
+    wanted = accelerator(name).name
+    rows = [row for row in table("prices") if row["kind"] == "accelerator_hour" and row["accelerator"] == wanted]
+    return sorted((_offer(row) for row in rows), key=lambda offer: offer.usd_per_hour)
+
+
+def offer(name: str, provider: str) -> Offer:
+    """Return what one provider asks without a commitment, by its newest dated price.
+
+    Raises:
+        NotFound: nobody of that name rents this accelerator out.
+    """
+    found = [each for each in offers(name) if each.provider == provider and each.term != "spot"]
+    if not found:
+        raise unknown(f"provider of {name}", provider, (each.provider for each in offers(name)))
+    return max(found, key=lambda each: (each.term == "on_demand", each.month, each.usd_per_hour))
+
+
+def stale(found: Iterable[Offer], today: date) -> list[str]:
+    """Return the warnings of offers, each once."""
+    return sorted({warning for each in found if (warning := each.warning(today))})
+
+
+def _offer(row: Row) -> Offer:
+    return Offer(row["provider"], row["accelerator"], float(row["usd"]), row["term"], row["date"], row["source"])

@@ -1,0 +1,278 @@
+"""Predicts serving: times to the first and to each further token, throughput, what fits in memory, joules.
+
+Owns the answer for one replica and the search for the best one under what users accept. Knows no traffic, no money and
+no power of a node: these come from its callers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from bessemer.core.errors import Unsupported
+from bessemer.twin import decode
+from bessemer.twin.accelerators import Accelerator
+from bessemer.twin.decode import Points
+from bessemer.twin.interval import Interval
+from bessemer.twin.replica import Replica, points
+from bessemer.twin.shape import Shape
+from bessemer.twin.workload import Serving
+
+EIGHTY = 1.2816
+"""Standard deviations from the middle that leave 10 % on each side of a normal outcome."""
+
+ACCEPTED_RATIO = 0.7
+"""Share of drafted tokens that are right, each given the ones before.
+
+Source: assumed; arXiv:2211.17192 has 0.5 to 0.9.
+"""
+
+DRAFT_RATIO = 0.05
+"""Cost of one drafted token over a step of the whole network.
+
+Source: assumed: one layer of some tens, and its launch.
+"""
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class LinkRates(Protocol):
+    """What serving needs of a network; ``network.Links`` is one."""
+
+    @property
+    def scaleup_accelerators(self) -> int:
+        """In one scale-up domain."""
+
+    @property
+    def scaleup_bytes_per_second(self) -> float:
+        """Of each accelerator, in one direction."""
+
+    @property
+    def scaleout_bytes_per_second(self) -> float:
+        """Of each accelerator, in one direction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """What a replica does at a number of concurrent requests.
+
+    Attributes:
+        time_to_first_token_seconds: from request to first token.
+        time_per_output_token_seconds: between the tokens after it.
+        tokens_per_second: output of the replica.
+        memory_bytes: of one accelerator: weights and the caches of the requests that run.
+        bottleneck: what most of a step goes to: memory, arithmetic, cache, links, engine, or prefill.
+        concurrency: requests in flight.
+        capacity: requests that memory holds at full length.
+        accelerators: that decode.
+        prefill_accelerators: beside them, where serving is disaggregated; else 0.
+        data: ways attention is data parallel.
+    """
+
+    time_to_first_token_seconds: Interval
+    time_per_output_token_seconds: Interval
+    tokens_per_second: Interval
+    memory_bytes: float
+    bottleneck: str
+    concurrency: float
+    capacity: float
+    accelerators: int
+    prefill_accelerators: float
+    data: int
+
+    @property
+    def tokens_per_second_per_accelerator(self) -> float:
+        """Output of the replica over all its accelerators."""
+        return self.tokens_per_second.mid / (self.accelerators + self.prefill_accelerators)
+
+
+def replica(
+    shape: Shape, work: Serving, device: Accelerator, accelerators: int, links: LinkRates, concurrency: float
+) -> Decode:
+    """Return what one replica does with so many requests in flight, attention cut by tensors.
+
+    Raises:
+        Unsupported: the weights, or one request beside them, do not fit; says how many accelerators would do.
+    """
+    return _answer(_replica(shape, work, device, accelerators, links), work, concurrency)
+
+
+def best(shape: Shape, work: Serving, device: Accelerator, links: LinkRates) -> Decode:
+    """Return the replica with the most output for each accelerator that keeps what users accept.
+
+    Searches the number of accelerators, tensor- against data-parallel attention, and the requests in flight.
+
+    Raises:
+        Unsupported: the model does not fit, or the times cannot be kept: says the least that can.
+    """
+    sizes = (work.accelerators,) if work.accelerators else SIZES
+    base = [_replica(shape, work, device, size, links) for size in sizes]
+    base += [replace(each, data=each.accelerators, expert=each.accelerators) for each in base if each.accelerators > 1]
+    cuts = [each for each in base if decode.capacity(points([each]))[0] >= 1]
+    if not cuts:
+        raise _too_large(shape, work, device, max(sizes))
+    loads = np.unique(np.round(np.geomspace(1, 4096, 49)))
+    grid = [replace(cut, sequences=float(load)) for cut in cuts for load in loads]
+    token, first, output = _times(points(grid), work)
+    total = np.array([each.accelerators for each in grid]) + _prefill_share(points(grid), work, token)
+    kept = np.ones(len(grid), dtype=bool)
+    for limit, seconds in (
+        (work.time_to_first_token_seconds, first),
+        (work.time_per_output_token_seconds, token),
+    ):
+        kept &= (seconds <= limit) if limit else True
+    if not kept.any():
+        raise _impossible(work, grid, token, first)
+    chosen = grid[int(np.argmax(np.where(kept, output / total, 0)))]
+    return _answer(chosen, work, chosen.sequences)
+
+
+def joules_per_token(answer: Decode, node_watts: Interval, node_accelerators: int = 8) -> Interval:
+    """Return the joules of one output token, given what a loaded node draws.
+
+    Source: energy is power over rate; the replica's accelerators bear their share of the node.
+    """
+    share = (answer.accelerators + answer.prefill_accelerators) / node_accelerators
+    mid = node_watts.mid * share / answer.tokens_per_second.mid
+    power = math.log(node_watts.high / node_watts.mid) if node_watts.mid else 0.0
+    rate = math.log(answer.tokens_per_second.high / answer.tokens_per_second.mid)
+    away = math.exp(math.hypot(power, rate))
+    return Interval(mid, mid / away, mid * away)
+
+
+def accepted_tokens(drafted: float, accepted_ratio: float = ACCEPTED_RATIO) -> float:
+    """Return the tokens that one speculative step gives.
+
+    Source: Leviathan et al. 2023, arXiv:2211.17192, equation 1: (1 - a ** (g + 1)) / (1 - a).
+
+    >>> accepted_tokens(0), round(accepted_tokens(3, 0.5), 3)
+    (1.0, 1.875)
+    """
+    if accepted_ratio >= 1:
+        return 1.0 + drafted
+    return float((1 - accepted_ratio ** (drafted + 1)) / (1 - accepted_ratio))
+
+
+def around(middle: float, sigma: float) -> Interval:
+    """Return the interval of a log-normal outcome."""
+    away = math.exp(EIGHTY * sigma)
+    return Interval(middle, middle / away, middle * away)
+
+
+def _replica(shape: Shape, work: Serving, device: Accelerator, accelerators: int, links: LinkRates) -> Replica:
+    inside = accelerators <= max(links.scaleup_accelerators, 1)
+    rate = links.scaleup_bytes_per_second if inside else links.scaleout_bytes_per_second
+    return Replica(
+        shape,
+        device,
+        work.precision,
+        accelerators=accelerators,
+        input_tokens=work.input_tokens,
+        output_tokens=work.output_tokens,
+        link_bytes_per_second=rate,
+    )
+
+
+def _times(p: Points, work: Serving) -> tuple[decode.Array, decode.Array, decode.Array]:
+    """Return seconds a token, seconds to the first and output tokens a second."""
+    k = decode.fitted().constants
+    drafted = float(work.speculative_tokens)
+    running = np.minimum(p.sequences, np.maximum(decode.capacity(p), 1.0))
+    if work.disaggregated:
+        token, first = decode.disaggregated(p, k, replace(p, sequences=np.ones_like(p.sequences)))
+    else:
+        token, first = decode.aggregated(p, k)
+    if drafted:
+        plain = decode.decode_seconds(p, k, running)
+        with_drafts = decode.decode_seconds(p, k, running, drafted) + drafted * DRAFT_RATIO * plain
+        token = token + decode.engine(p, k) * (with_drafts / accepted_tokens(drafted) - plain)
+    return (
+        token,
+        first,
+        np.asarray(running * p.output_tokens / (first * (p.sequences <= running) + p.output_tokens * token)),
+    )
+
+
+def _prefill_share(p: Points, work: Serving, token: decode.Array) -> decode.Array:
+    """Return the accelerators that must prefill so that the decoding ones never wait."""
+    if not work.disaggregated:
+        return np.zeros_like(token)
+    k = decode.fitted().constants
+    running = np.minimum(p.sequences, np.maximum(decode.capacity(p), 1.0))
+    prompts = running / (p.output_tokens * token)
+    return np.asarray(prompts * decode.prefill_seconds(p, k) * decode.engine(p, k) * p.accelerators)
+
+
+def _answer(cut: Replica, work: Serving, concurrency: float) -> Decode:
+    p = points([replace(cut, sequences=concurrency)])
+    capacity = float(decode.capacity(p)[0])
+    if capacity < 1:
+        raise _too_large(cut.shape, work, cut.device, cut.accelerators)
+    token, first, output = (float(each[0]) for each in _times(p, work))
+    errors, mode = decode.fitted().errors, "disagg" if work.disaggregated else "agg"
+    held = min(concurrency, capacity)
+    weights = float((p.dense_bytes * p.data / p.accelerators + p.expert_bytes / p.accelerators)[0])
+    tensor = cut.accelerators / cut.data
+    each = float(p.kv_bytes[0]) / min(tensor, float(p.kv_ways[0])) * (cut.input_tokens + cut.output_tokens)
+    return Decode(
+        time_to_first_token_seconds=around(first, errors[f"ttft {mode}"]),
+        time_per_output_token_seconds=around(token, errors[f"tpot {mode}"]),
+        tokens_per_second=around(output, errors[f"tpot {mode}"]),
+        memory_bytes=weights + held / cut.data * each,
+        bottleneck=_bottleneck(p, held, token),
+        concurrency=concurrency,
+        capacity=capacity,
+        accelerators=cut.accelerators,
+        prefill_accelerators=float(_prefill_share(p, work, np.array([token]))[0]),
+        data=cut.data,
+    )
+
+
+def _bottleneck(p: Points, running: float, token: float) -> str:
+    k = decode.fitted().constants
+    parts = decode.decode_parts(p, k, np.array([running]))
+    factor = float(decode.engine(p, k)[0])
+    spent = {
+        "memory": float(parts.weights[0]) * factor,
+        "arithmetic": float(max(parts.arithmetic[0], parts.attention[0])) * factor,
+        "cache": float(parts.cache[0]) * factor,
+        "links": float(parts.links[0]) * factor,
+        "engine": float(parts.overhead[0]) * factor,
+        "prefill": token - float(parts.total()[0]) * factor,
+    }
+    return max(spent, key=lambda name: spent[name])
+
+
+def _too_large(shape: Shape, work: Serving, device: Accelerator, tried: int) -> Unsupported:
+    for size in (each for each in (*SIZES, 128, 256, 512) if each > tried):
+        cut = Replica(shape, device, work.precision, accelerators=size)
+        cut = replace(cut, input_tokens=work.input_tokens, output_tokens=work.output_tokens)
+        if decode.capacity(points([cut]))[0] >= 1:
+            return Unsupported(
+                f"{shape.name} in {work.precision} and one request do not fit on {tried} {device.name}",
+                hint=f"Give a replica {size} accelerators.",
+            )
+    return Unsupported(
+        f"{shape.name} in {work.precision} and one request do not fit on {tried} {device.name}",
+        hint="Take a narrower precision or an accelerator with more memory.",
+    )
+
+
+def _impossible(work: Serving, grid: Sequence[Replica], token: decode.Array, first: decode.Array) -> Unsupported:
+    told = []
+    for name, limit, seconds in (
+        ("time to first token", work.time_to_first_token_seconds, first),
+        ("time per output token", work.time_per_output_token_seconds, token),
+    ):
+        least = int(np.argmin(seconds))
+        if limit and seconds[least] > limit:
+            size = grid[least].accelerators
+            told.append(f"{name}: asked {limit:.4g} s, at best {seconds[least]:.4g} s on {size} accelerators")
+    return Unsupported(
+        "no replica keeps these times; " + ("; ".join(told) or "each can be kept alone, but not both at once"),
+        hint="Accept longer times, shorter prompts, a narrower precision or a faster accelerator.",
+    )

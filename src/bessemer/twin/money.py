@@ -1,0 +1,160 @@
+"""What a site costs its owner or tenant: capital, power, people; by the hour, over years, and beside renting.
+
+Owns estimated money. All of it is estimated: billed money is counted elsewhere, in whole micro-units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bessemer.core.errors import Unsupported
+from bessemer.twin.accelerators import accelerator
+from bessemer.twin.catalogue import table
+from bessemer.twin.clouds import offer
+from bessemer.twin.interval import Interval
+from bessemer.twin.site import Nodes, Site
+
+HOURS_PER_YEAR = 8760.0
+SPREAD = 0.15
+"""How far 80 % of capital prices lie from the catalogue's. Assumed: quotes for one server differ by as much."""
+
+NODE_SHARE_OF_TOTAL = 0.8
+"""Accelerators, server and adapters as a share of what is installed, without the building. Source: 310,000 of 394,000
+USD a server at 1,024 accelerators, the catalogue's H100 cost sheet."""
+
+USD_PER_WATT_UNPRICED = 45.0
+"""Price of a server that the catalogue has no price for, by the rated power of its accelerators. Source: an HGX H100
+server, 310,000 USD over 8 x 700 W, rounded down; the neighbours' prices per watt are within a third of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Estimated dollars an hour, by what they are for. Rented: `rent` alone, and people.
+
+    Attributes:
+        capital: what was bought, written off with interest.
+        power: energy at the meter.
+        people: staff.
+        rent: of accelerators.
+        accelerators: among which it is shared.
+        assumptions: what was taken for granted.
+    """
+
+    capital: Interval
+    power: Interval
+    people: float
+    rent: float
+    accelerators: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def usd_per_hour(self) -> Interval:
+        """All of it."""
+        fixed = self.people + self.rent
+        parts = (self.capital, self.power)
+        return Interval(*(sum(getattr(part, name) for part in parts) + fixed for name in ("mid", "low", "high")))
+
+    @property
+    def usd_per_accelerator_hour(self) -> Interval:
+        """For each accelerator, used or not."""
+        return self.usd_per_hour.scaled(1 / max(1, self.accelerators))
+
+
+def annuity(capital: float, years: float, discount_ratio: float) -> float:
+    """Return the equal yearly payments that are worth `capital` today.
+
+    Source: the standard annuity formula, capital * r / (1 - (1 + r)^-n); its limit at r = 0.
+
+    >>> annuity(100.0, 4.0, 0.0)
+    25.0
+    """
+    if discount_ratio == 0:
+        return capital / years
+    return capital * discount_ratio / (1 - float((1 + discount_ratio) ** -years))
+
+
+def present_value(flows: Sequence[float], discount_ratio: float) -> float:
+    """Return the net present value of yearly flows in USD, the first one now.
+
+    >>> present_value([-100.0, 60.0, 60.0], 0.0)
+    20.0
+    """
+    return sum(flow / (1 + discount_ratio) ** year for year, flow in enumerate(flows))
+
+
+def return_ratio(flows: Sequence[float]) -> float:
+    """Return the interest at which yearly flows are worth nothing: the internal rate of return.
+
+    Raises:
+        Unsupported: they never change their sign, or not between -99 % and 1,000 %.
+    """
+    low, high = -0.99, 10.0
+    if present_value(flows, low) * present_value(flows, high) > 0:
+        raise Unsupported("these flows have no rate of return", hint="They must pay first and earn later.")
+    for _ in range(200):
+        middle = (low + high) / 2
+        if present_value(flows, low) * present_value(flows, middle) <= 0:
+            high = middle
+        else:
+            low = middle
+    return (low + high) / 2
+
+
+def node_usd(nodes: Nodes) -> float:
+    """Return the price of one server with its adapters, from the catalogue or by its accelerators' rated power."""
+    if nodes.accelerators == 0:
+        return 1500.0  # a laptop or a small server; assumed
+    device = accelerator(nodes.accelerator)
+    for row in table("prices"):
+        if row["accelerator"] == device.name and row["kind"] == "node":
+            return float(row["usd"]) * nodes.accelerators / 8
+        if row["accelerator"] == device.name and row["kind"] == "rack":
+            return float(row["usd"]) * nodes.accelerators / 72
+    return USD_PER_WATT_UNPRICED * (device.power_watts or 500.0) * nodes.accelerators
+
+
+def capital_usd(site: Site, facility_watts: float) -> float:
+    """Return what everything at a site costs to buy: as declared, or servers, fabric and building."""
+    if site.money.capital_usd:
+        return site.money.capital_usd
+    servers = sum(nodes.count * node_usd(nodes) for nodes in site.nodes)
+    if site.accelerators <= 8:
+        return servers
+    building = next(float(row["usd"]) for row in table("prices") if row["kind"] == "building_megawatt")
+    return servers / NODE_SHARE_OF_TOTAL + building * facility_watts / 1e6
+
+
+def bill(site: Site, facility_watts: Interval) -> Bill:
+    """Return what a site costs by the hour while it draws some power.
+
+    Args:
+        site: owned or rented.
+        facility_watts: drawn from the grid, cooling and losses included.
+    """
+    money = site.money
+    power = facility_watts.scaled(site.power.usd_per_kwh / 1000)
+    people = money.staff_usd_per_year / HOURS_PER_YEAR
+    if money.tenure == "rented":
+        rent = sum(n.count * n.accelerators * offer(n.accelerator, money.provider).usd_per_hour for n in site.nodes)
+        nothing = Interval.exactly(0.0)
+        return Bill(
+            nothing, nothing, people, rent, site.accelerators, (f"rented from {money.provider}, power included",)
+        )
+    yearly = annuity(capital_usd(site, facility_watts.mid), money.life_years, money.discount_ratio)
+    hourly = yearly / HOURS_PER_YEAR
+    told = (
+        f"written off over {money.life_years:g} years at {money.discount_ratio:.0%} interest",
+        "bought at the declared price" if money.capital_usd else "bought at catalogue prices, a building included",
+    )
+    capital = Interval(hourly, hourly * (1 - SPREAD), hourly * (1 + SPREAD))
+    return Bill(capital, power, people, 0.0, site.accelerators, told)
+
+
+def break_even_ratio(owned_usd_per_hour: float, rented_usd_per_hour: float) -> float:
+    """Return the utilisation above which owning is cheaper: owning costs all the time, renting when used.
+
+    >>> break_even_ratio(1.5, 3.0)
+    0.5
+    """
+    return owned_usd_per_hour / rented_usd_per_hour

@@ -1,0 +1,186 @@
+"""What a training job takes at a site: time, energy, money and carbon, what limits it, and what would be cheaper.
+
+Owns the joining of the models of compute, network, failures, power and money, and the uncertainty of the whole. Knows
+no file and no clock: sites and work are handed in, and so is the day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from bessemer.core.errors import BessemerError, Unsupported
+from bessemer.twin import clouds, layout, money, network, power, training
+from bessemer.twin.accelerators import Accelerator, accelerator
+from bessemer.twin.answer import Change, Plan, around, main_nodes, rents, with_part
+from bessemer.twin.interval import Interval
+from bessemer.twin.operations import goodput
+from bessemer.twin.shape import Shape, shape
+from bessemer.twin.site import Site
+from bessemer.twin.training import StepTime
+from bessemer.twin.uncertainty import Array, Model, propagate, tornado
+from bessemer.twin.workload import Layout, Training
+
+DAY_SECONDS = 86400.0
+WORTH_TELLING = 0.99
+STATE_BYTES_PER_PARAMETER = 14.0
+"""Of a checkpoint: weights in bf16, and master weights and two moments in fp32. Source: Rajbhandari et al. 2020,
+arXiv:1910.02054, section 3.1, without gradients."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A training job placed at a site."""
+
+    site: Site
+    job: Training
+    shape: Shape
+    device: Accelerator
+    accelerators: int
+    layout: Layout
+    step: StepTime
+
+
+def plan_training(site: Site, work: Training, today: date) -> Plan:
+    """Return what a training job takes at a site. See `bessemer.twin.plan.plan`."""
+    placed = _place(site, work)
+    inputs = _inputs(placed)
+    answer = {name: propagate(_outcome(placed, name), inputs) for name in FIGURES}
+    answer |= {"step_seconds": placed.step.interval, "mfu_ratio": _mfu(placed.step)}
+    shares = _shares(placed, inputs["effective_ratio"].mid)
+    swings = tuple(tornado(_outcome(placed, "cost_usd"), inputs))
+    cheaper = [change for change in _changes(placed, answer) if change.cost_ratio < WORTH_TELLING]
+    changes = tuple(sorted(cheaper, key=lambda change: change.cost_ratio)[:3])
+    warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if rents(site) else ()
+    return Plan(site, work, answer, placed.layout, _limit(shares), shares, changes, swings, warnings)
+
+
+def _place(site: Site, job: Training) -> _Job:
+    nodes = main_nodes(site)
+    net, device, links = shape(job.model), accelerator(nodes.accelerator), network.links(site, nodes)
+    count = job.accelerators or (job.layout.accelerators if job.layout else nodes.count * nodes.accelerators)
+    if count > site.accelerators:
+        told = f"the job wants {count:,} accelerators; '{site.name}' has {site.accelerators:,}"
+        raise Unsupported(told, hint=f"Ask for at most {site.accelerators:,}, or name a larger site.")
+    if job.layout is not None:
+        cut, step = job.layout, training.step(net, job, job.layout, device, links)
+        if step.memory_bytes > device.memory_bytes:
+            raise Unsupported(
+                f"{job.model} cut so needs {step.memory_bytes / 1e9:.0f} GB on each accelerator; it has "
+                f"{device.memory_bytes / 1e9:.0f}",
+                hint="Leave the layout out: one that fits is searched for.",
+            )
+    else:
+        found = layout.search(net, job, device, count, links)[0]
+        cut, step = found.layout, found.step
+    return _Job(site, job, net, device, cut.accelerators, cut, step)
+
+
+def _inputs(placed: _Job) -> dict[str, Interval]:
+    """Return what is uncertain about a job."""
+    site, share = placed.site, placed.accelerators / placed.site.accelerators
+    kept = goodput(site, placed.accelerators, STATE_BYTES_PER_PARAMETER * placed.shape.parameters, placed.step.seconds)
+    drawn = power.site_power(site, load=1.0).facility_watts
+    bill = money.bill(site, drawn)
+    people = bill.people + bill.rent
+    return {
+        "step_seconds": placed.step.interval,
+        "effective_ratio": kept.effective_ratio.scaled(1 - site.operations.straggler_ratio),
+        "facility_watts": drawn.scaled(share),
+        "fixed_usd_per_hour": Interval(*(bound + people for bound in _bounds(bill.capital))).scaled(share),
+        "gco2e_per_kwh": around(site.power.gco2e_per_kwh, 0.15),
+        "usd_per_kwh": around(0.0 if rents(site) else site.power.usd_per_kwh, 0.15),
+    }
+
+
+def _bounds(given: Interval) -> tuple[float, float, float]:
+    return given.mid, given.low, given.high
+
+
+FIGURES = ("days", "energy_kwh", "cost_usd", "carbon_kgco2e", "tokens_per_second", "usd_per_million_tokens")
+
+
+def _outcome(placed: _Job, name: str) -> Model:
+    """Return the function from the uncertain inputs to one figure."""
+    job = placed.job
+    steps = max(1.0, job.tokens / (job.batch_sequences * job.sequence_tokens))
+
+    def outcome(given: Mapping[str, Array]) -> Array:
+        seconds = steps * given["step_seconds"] / given["effective_ratio"]
+        energy_kwh = given["facility_watts"] * seconds / 3.6e6
+        usd = given["fixed_usd_per_hour"] * seconds / 3600 + energy_kwh * given["usd_per_kwh"]
+        values = {
+            "days": seconds / DAY_SECONDS,
+            "energy_kwh": energy_kwh,
+            "cost_usd": usd,
+            "carbon_kgco2e": energy_kwh * given["gco2e_per_kwh"] / 1000,
+            "tokens_per_second": job.tokens / seconds,
+            "usd_per_million_tokens": usd / job.tokens * 1e6,
+        }
+        return values[name]
+
+    return outcome
+
+
+def _mfu(step: StepTime) -> Interval:
+    time = step.interval
+    return Interval(step.mfu_ratio, step.mfu_ratio * time.mid / time.high, step.mfu_ratio * time.mid / time.low)
+
+
+def _shares(placed: _Job, effective: float) -> dict[str, float]:
+    step = placed.step
+    parts = {
+        "computing": step.compute_seconds,
+        "waiting for the network": step.communication_seconds,
+        "waiting for other pipeline stages": step.bubble_seconds,
+        "launching, optimizer and hand-over": step.other_seconds,
+    }
+    return {name: seconds / step.seconds * effective for name, seconds in parts.items()} | {
+        "lost to failures, checkpoints and slow members": 1 - effective
+    }
+
+
+def _limit(shares: Mapping[str, float]) -> str:
+    name, share = max(shares.items(), key=lambda item: item[1])
+    others = sorted(((value, other) for other, value in shares.items() if other != name), reverse=True)
+    return f"{share:.0%} of the time goes into {name}; next is {others[0][1]} with {others[0][0]:.0%}"
+
+
+def _changes(placed: _Job, answer: Mapping[str, Interval]) -> Iterator[Change]:
+    """Yield what each possible change does to cost and time; one that does not fit is left out."""
+    for name, site, job in _variants(placed.site, placed.job, placed.device):
+        try:
+            other = _place(site, job)
+            inputs = _inputs(other)
+        except BessemerError:
+            continue
+        middle = {key: propagate(_outcome(other, key), inputs, draws=1).mid for key in ("cost_usd", "days")}
+        yield Change(name, middle["cost_usd"] / answer["cost_usd"].mid, middle["days"] / answer["days"].mid)
+
+
+def _variants(site: Site, job: Training, device: Accelerator) -> Iterator[tuple[str, Site, Training]]:
+    free = job.model_copy(update={"layout": None})
+    if job.layout is not None:
+        yield "let the layout be searched for", site, free
+    if job.precision == "bf16" and device.fp8_flop_per_second:
+        yield "train in fp8", site, free.model_copy(update={"precision": "fp8"})
+    count = job.accelerators or site.accelerators
+    yield "on half as many accelerators", site, free.model_copy(update={"accelerators": max(1, count // 2)})
+    if 2 * count <= site.accelerators:
+        yield "on twice as many accelerators", site, free.model_copy(update={"accelerators": 2 * count})
+    if site.fabric.oversubscription > 1:
+        yield "a fabric without oversubscription", with_part(site, "fabric", oversubscription=1.0), job
+    fast = site.storage.write_bytes_per_second * 4
+    yield "four times the checkpoint bandwidth", with_part(site, "storage", write_bytes_per_second=fast), job
+    restart = {"detect_seconds": 60.0, "restart_seconds": site.operations.restart_seconds / 3}
+    yield "failures noticed in a minute, restarts three times as fast", with_part(site, "operations", **restart), job
+    if site.cooling.kind in ("air", "rear_door"):
+        better = {"kind": "direct_liquid", "liquid_ratio": 0.85, "rejection": "dry", "supply_celsius": 32.0}
+        yield "direct liquid cooling", with_part(site, "cooling", **better), job
+    steady = [each for each in clouds.offers(device.name) if each.term != "spot"]
+    if steady and not (rents(site) and site.money.provider == steady[0].provider):
+        rented = {"tenure": "rented", "provider": steady[0].provider}
+        yield f"rented from {steady[0].provider}", with_part(site, "money", **rented), job
+    if rents(site):
+        yield "bought instead of rented", with_part(site, "money", tenure="owned"), job

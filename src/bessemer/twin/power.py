@@ -1,0 +1,185 @@
+"""Watts from chip to grid: boards, servers, network, storage, the losses on the way, caps, swings and cuts.
+
+Owns the balance of power. How heat leaves is in ``cooling``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bessemer.core.errors import ConfigError
+from bessemer.twin.accelerators import accelerator
+from bessemer.twin.cooling import cooling_ratio, loss_ratio, pue
+from bessemer.twin.facility import facility
+from bessemer.twin.interval import Interval
+from bessemer.twin.site import Nodes, Site
+from bessemer.twin.topology import bill
+
+Array = NDArray[np.float64]
+IDLE_BOARD_RATIO = 0.1
+"""Idle over rated power of a board whose idle nobody said. Source: assumed, that of an H100."""
+
+
+@dataclass(frozen=True, slots=True)
+class SitePower:
+    """The mean power of a site at some load; the parts add up to the whole.
+
+    Attributes:
+        it_watts: servers with their supplies, network and storage.
+        accelerator_watts: boards.
+        host_watts: the rest of the servers.
+        supply_watts: lost in the servers' supplies.
+        fabric_watts: switches and optics of the compute network.
+        storage_watts: shared storage.
+        cooling_watts: fans, pumps, chillers, lights.
+        losses_watts: between grid and supplies.
+        facility_watts: from the grid.
+        pue: of a typical year.
+    """
+
+    it_watts: float
+    accelerator_watts: float
+    host_watts: float
+    supply_watts: float
+    fabric_watts: float
+    storage_watts: float
+    cooling_watts: float
+    losses_watts: float
+    facility_watts: Interval
+    pue: Interval
+
+
+def board_watts(nodes: Nodes, load: float, cap_watts: float = 0.0) -> float:
+    """Return the mean watts of one accelerator at work for a share `load` of the time."""
+    if not nodes.accelerators:
+        return 0.0
+    device, known = accelerator(nodes.accelerator), facility("board")
+    rated = device.power_watts or 0.0
+    idle = device.idle_watts or IDLE_BOARD_RATIO * rated
+    work = min(known["work_ratio"] * rated, cap_watts or rated)
+    return min(idle, work) + load * max(work - idle, 0.0)
+
+
+def host_watts(nodes: Nodes, load: float) -> float:
+    """Return the mean watts of a server beside its accelerators."""
+    idle = facility("host")["idle_ratio"]
+    return nodes.host_watts * (idle + (1 - idle) * load)
+
+
+def node_watts(nodes: Nodes, load: float, supply_efficiency: float = 0.94, cap_watts: float = 0.0) -> Interval:
+    """Return the watts of one server at its plug, while it works a share `load` of the time."""
+    inside = nodes.accelerators * board_watts(nodes, load, cap_watts) + host_watts(nodes, load)
+    middle, away = inside / supply_efficiency, facility("board")["interval_ratio"]
+    return Interval(middle, middle * (1 - away), middle * (1 + away))
+
+
+def node_peak_watts(nodes: Nodes, supply_efficiency: float = 0.94, cap_watts: float = 0.0) -> Interval:
+    """Return the highest watts of one server at its plug: all boards at their rating, or at their cap."""
+    rated = (accelerator(nodes.accelerator).power_watts or 0.0) if nodes.accelerators else 0.0
+    inside = nodes.accelerators * min(rated, cap_watts or rated) + host_watts(nodes, 1.0)
+    middle, away = inside / supply_efficiency, facility("board")["interval_ratio"]
+    return Interval(middle, middle * (1 - away), middle * (1 + away))
+
+
+def clock_ratio(cap_watts: float, rated_watts: float, idle_watts: float) -> float:
+    """Return the clock under a power cap, as a share of the full one.
+
+    Source: dynamic power grows with the clock to the power in ``[clock]`` of ``catalogue/fitted_facility.toml``.
+
+    >>> clock_ratio(700.0, 700.0, 70.0)
+    1.0
+    """
+    share = (cap_watts - idle_watts) / (rated_watts - idle_watts)
+    return float(np.clip(share, 0.0, 1.0) ** (1 / facility("clock")["exponent"]))
+
+
+def draw(site: Site, load: float) -> SitePower:
+    """Return a site's power without asking whether the grid gives it; `load` is the share of time at work."""
+    boards = sum(n.count * n.accelerators * board_watts(n, load, site.power.cap_watts) for n in site.nodes)
+    hosts = sum(n.count * host_watts(n, load) for n in site.nodes)
+    supply = (boards + hosts) * (1 / site.power.supply_efficiency - 1)
+    fabric, storage = bill(site).watts, site.storage.watts
+    it_watts = boards + hosts + supply + fabric + storage
+    ratio, cooling = pue(site), it_watts * cooling_ratio(site)
+    losses = (it_watts + cooling) * loss_ratio(site)
+    whole = it_watts + cooling + losses
+    away = facility("board")["interval_ratio"]
+    bounds = Interval(whole, it_watts * (1 - away) * ratio.low, it_watts * (1 + away) * ratio.high)
+    return SitePower(it_watts, boards, hosts, supply, fabric, storage, cooling, losses, bounds, ratio)
+
+
+def site_power(site: Site, load: float = 1.0) -> SitePower:
+    """Return a site's mean power at a load of 0 to 1.
+
+    Raises:
+        ConfigError: it draws more than its envelope; says by how much, and the least change.
+    """
+    found = draw(site, load)
+    allowed = site.power.envelope_watts
+    if allowed and found.facility_watts.mid > allowed:
+        raise ConfigError(
+            f"{site.name} draws {found.facility_watts.mid / 1e6:,.3f} MW at a load of {load:.0%}, "
+            f"{(found.facility_watts.mid - allowed) / 1e6:,.3f} MW more than its grid's envelope"
+            f" of {allowed / 1e6:,.3f} MW",
+            hint=least_change(site, load, found),
+        )
+    return found
+
+
+def least_change(site: Site, load: float, found: SitePower) -> str:
+    """Return the smallest cap on each accelerator that fits the envelope, or how many servers must go."""
+    if site.accelerators and load > 0:
+        spare = (found.facility_watts.mid - site.power.envelope_watts) / found.pue.mid * site.power.supply_efficiency
+        first = next(nodes for nodes in site.nodes if nodes.accelerators)
+        now = board_watts(first, 1.0, site.power.cap_watts)
+        cap = int(now - spare / site.accelerators / load)
+        tried = site.model_copy(update={"power": site.power.model_copy(update={"cap_watts": float(max(cap, 1))})})
+        if cap > board_watts(first, 0.0) and draw(tried, load).facility_watts.mid <= site.power.envelope_watts:
+            return f"Cap each accelerator at {cap} W (power.cap_watts)."
+    share = 1 - site.power.envelope_watts / found.facility_watts.mid
+    servers = sum(nodes.count for nodes in site.nodes)
+    gone = int(np.ceil(share * servers))
+    return (
+        f"Take {gone:,} of {servers:,} servers away, or raise power.envelope_watts to {found.facility_watts.mid:,.0f}."
+    )
+
+
+def swing_watts(site: Site) -> float:
+    """Return how far the boards' power falls when all members of one job wait at once.
+
+    Source: ``[swing]`` in ``catalogue/fitted_facility.toml``.
+    """
+    return facility("swing")["dip_ratio"] * draw(site, 1.0).accelerator_watts / site.power.supply_efficiency
+
+
+def smoothed(watts: Array, step_seconds: float, battery_joules: float) -> Array:
+    """Return what the grid sees of a course of power when a battery fills dips and cuts peaks, without loss.
+
+    The battery starts half full and steers to the mean; what it cannot hold or give reaches the grid.
+    """
+    mean, held = float(watts.mean()), battery_joules / 2
+    seen = np.empty_like(watts)
+    for place, now in enumerate(watts):
+        wanted = (mean - float(now)) * step_seconds
+        moved = min(max(wanted, -held), battery_joules - held)
+        held += moved
+        seen[place] = now + moved / step_seconds
+    return seen
+
+
+def cut_cost_ratio(site: Site, cut_ratio: float) -> float:
+    """Return the share of the work that is lost while the facility draws `cut_ratio` less, boards clocked down alike.
+
+    Raises:
+        ConfigError: even idle boards draw more.
+    """
+    full, idle = draw(site, 1.0).facility_watts.mid, draw(site, 0.0).facility_watts.mid
+    asked = full * (1 - cut_ratio)
+    if asked < idle * (1 - 1e-12):
+        raise ConfigError(
+            f"a cut of {cut_ratio:.0%} is more than boards can give", hint=f"At most {1 - idle / full:.0%}."
+        )
+    return 1 - clock_ratio(asked, full, idle) if full > idle else 0.0

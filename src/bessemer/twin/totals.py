@@ -1,0 +1,75 @@
+"""The totals of a site beside what was published of it.
+
+Owns the adding up. The parts come from ``topology``, ``power`` and ``cooling``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bessemer.twin.accelerators import accelerator
+from bessemer.twin.cooling import water_litres_per_kwh
+from bessemer.twin.interval import Interval
+from bessemer.twin.power import draw
+from bessemer.twin.site import Site
+from bessemer.twin.topology import bill
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """One total. `published` is None where nobody said; `difference` is modelled over published, less one."""
+
+    name: str
+    modelled: Interval
+    published: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Return the relative difference, or None."""
+        return self.modelled.mid / self.published - 1 if self.published else None
+
+
+def totals(site: Site, load: float = 1.0) -> list[Total]:
+    """Return a site's totals at a load, each beside what the site publishes under the same name.
+
+    Raises:
+        ConfigError: the network cannot join the site's endpoints.
+        NotFound: an accelerator or a climate is in no catalogue.
+    """
+    fabric, power = bill(site), draw(site, load)
+    exactly = Interval.exactly
+    found = {
+        "accelerators": exactly(float(site.accelerators)),
+        "exaflops_bf16": exactly(_flop_per_second(site, "bf16") / 1e18),
+        "exaflops_fp8": exactly(_flop_per_second(site, "fp8") / 1e18),
+        "switches": exactly(float(fabric.switches)),
+        "leaf_switches": exactly(float(fabric.leaf)),
+        "spine_switches": exactly(float(fabric.spine)),
+        "petabytes": exactly(site.storage.capacity_bytes / 1e15),
+        "megawatts_rated": exactly(_rated_watts(site) / 1e6),
+        "megawatts_it": Interval(power.it_watts, 0.9 * power.it_watts, 1.1 * power.it_watts).scaled(1e-6),
+        "megawatts": power.facility_watts.scaled(1e-6),
+        "pue": power.pue,
+        "water_cubic_metres_per_day": water_litres_per_kwh(site).scaled(power.it_watts * 24 / 1e6),
+        "fabric_usd": exactly(fabric.usd),
+        "capital_usd": exactly(site.money.capital_usd),
+        "gco2e_per_kwh": exactly(site.power.gco2e_per_kwh),
+        "tonnes_co2e_per_day": power.facility_watts.scaled(24e-3 * site.power.gco2e_per_kwh / 1e6),
+    }
+    return [Total(name, value, site.published.get(name)) for name, value in found.items()]
+
+
+def _flop_per_second(site: Site, precision: str) -> float:
+    fitted = [nodes for nodes in site.nodes if nodes.accelerators]
+    return sum(n.count * n.accelerators * accelerator(n.accelerator).flop_per_second(precision) for n in fitted)
+
+
+def _rated_watts(site: Site) -> float:
+    """Return the servers' plates added up; from their parts where there is no plate."""
+    watts = 0.0
+    for nodes in site.nodes:
+        boards = 0.0
+        if nodes.accelerators:
+            boards = nodes.accelerators * (accelerator(nodes.accelerator).power_watts or 0.0)
+        watts += nodes.count * (nodes.rated_watts or (boards + nodes.host_watts) / site.power.supply_efficiency)
+    return watts

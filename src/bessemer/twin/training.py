@@ -1,0 +1,275 @@
+"""The time of one training step on a site, with how sure it is; and what a measured run says about a larger one.
+
+Owns joining network, job, layout, accelerator and links for the equations in ``steptime``, and the fitted constants.
+Knows no search, no failures and no money.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from bessemer.twin import steptime
+from bessemer.twin.accelerators import Accelerator
+from bessemer.twin.interval import Interval
+from bessemer.twin.memory import SAVED_BYTES, memory_bytes
+from bessemer.twin.shape import Shape
+from bessemer.twin.steptime import Constants, Cut, Machine, Parts, Stack
+from bessemer.twin.workload import Layout, Training
+
+Columns = TypeVar("Columns", steptime.Net, Cut, Machine, Stack)
+
+USUAL_REACHED = 0.78
+"""Where nobody measured the best matrix product: the middle of the catalogue's ``achievable_ratio``."""
+
+USUAL = "usual"
+"""The software that nobody named."""
+
+MANY = 64
+"""Accelerators from which a job counts as large."""
+
+EIGHTY = 1.2816
+"""Standard normal deviations that hold 80 % between them and their mirror."""
+
+SHARDED = {"none": 0.0, "optimizer": 1.0, "weights": 2.0}
+RECOMPUTE = {"none": 0.0, "selective": 1.0, "full": 2.0}
+NARROW = {"fp8": 1.0, "int8": 1.0, "fp4": 2.0}
+
+
+class LinkRates(Protocol):
+    """What a step needs of a network; ``network.Links`` is one."""
+
+    @property
+    def scaleup_accelerators(self) -> int:
+        """In one scale-up domain."""
+
+    @property
+    def scaleup_bytes_per_second(self) -> float:
+        """Of each accelerator, in one direction."""
+
+    @property
+    def scaleout_bytes_per_second(self) -> float:
+        """Of each accelerator, in one direction."""
+
+    @property
+    def scaleup_seconds(self) -> float:
+        """Of the smallest message."""
+
+    @property
+    def scaleout_seconds(self) -> float:
+        """Of the smallest message."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """The predicted time of one optimizer step.
+
+    Attributes:
+        seconds: all of it.
+        compute_seconds: products, attention and memory-bound operations.
+        communication_seconds: collectives that nothing hides.
+        bubble_seconds: pipeline stages that wait.
+        other_seconds: launches, the optimizer, stage hand-overs.
+        mfu_ratio: model FLOPs over the bf16 peak of all accelerators in that time.
+        flop: the model's operations of the step, over all accelerators, without recomputation.
+        memory_bytes: that one accelerator needs.
+        relative_error: standard deviation of the logarithm of measured over predicted, for such jobs.
+    """
+
+    seconds: float
+    compute_seconds: float
+    communication_seconds: float
+    bubble_seconds: float
+    other_seconds: float
+    mfu_ratio: float
+    flop: float
+    memory_bytes: float
+    relative_error: float
+
+    @property
+    def interval(self) -> Interval:
+        """The step time in seconds, with the bounds that 80 % of measurements lie in."""
+        return spread(self.seconds, self.relative_error)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What was fitted to published measurements: constants, software stacks, and the errors that are left."""
+
+    constants: Constants
+    stacks: Mapping[str, Stack]
+    errors: Mapping[str, float]
+
+
+def spread(seconds: float, relative_error: float) -> Interval:
+    """Return the interval that holds 80 % of a log-normal outcome.
+
+    >>> str(spread(10.0, 0.1))
+    '10 [8.8, 11.4]'
+    """
+    away = math.exp(EIGHTY * relative_error)
+    return Interval(seconds, seconds / away, seconds * away)
+
+
+@cache
+def fitted() -> Fitted:
+    """Return the fitted constants of ``catalogue/fitted_training.toml``."""
+    text = (files("bessemer.twin") / "catalogue" / "fitted_training.toml").read_text("utf-8")
+    return parse(tomllib.loads(text))
+
+
+def parse(declared: Mapping[str, Any]) -> Fitted:
+    """Return fitted constants from the tables of their file."""
+    constants = Constants(**{field.name: float(declared["constants"][field.name]) for field in fields(Constants)})
+    stacks = {name: Stack(**{key: float(each[key]) for key in STACK}) for name, each in declared["stacks"].items()}
+    return Fitted(constants, stacks, {name: float(each) for name, each in declared["errors"].items()})
+
+
+STACK = tuple(field.name for field in fields(Stack))
+
+
+def machine(device: Accelerator, links: LinkRates, precision: str) -> Machine:
+    """Return an accelerator and its links as the equations need them."""
+    reached = device.achievable_ratio or USUAL_REACHED
+    return Machine(
+        flop=device.flop_per_second(precision) * (0.5 if precision == "fp32" else 1.0),
+        wide_flop=device.bf16_flop_per_second,
+        reached=reached,
+        narrow=NARROW.get(precision, 0.0) if device.flop_per_second(precision) > device.bf16_flop_per_second else 0.0,
+        memory=device.memory_bytes_per_second,
+        domain=float(max(links.scaleup_accelerators, 1)),
+        up=links.scaleup_bytes_per_second or links.scaleout_bytes_per_second,
+        out=links.scaleout_bytes_per_second or links.scaleup_bytes_per_second,
+        up_seconds=links.scaleup_seconds,
+        out_seconds=links.scaleout_seconds,
+    )
+
+
+def cut(job: Training, layout: Layout) -> Cut:
+    """Return a job's layout as the equations need it."""
+    return Cut(
+        tensor=float(layout.tensor),
+        pipeline=float(layout.pipeline),
+        data=float(layout.data),
+        context=float(layout.context),
+        expert=float(layout.expert),
+        virtual=float(layout.virtual),
+        micro=float(layout.micro_batch),
+        sharded=SHARDED[layout.sharded],
+        recompute=RECOMPUTE[layout.recompute],
+        sequence=float(job.sequence_tokens),
+        batch=float(job.batch_sequences),
+        trained=0.0 if job.method == "lora" else 1.0,
+    )
+
+
+def stacked(columns: list[Columns]) -> Columns:
+    """Return one dataclass of arrays from many of numbers."""
+    kind = type(columns[0])
+    names = [field.name for field in fields(columns[0])]
+    return kind(**{name: np.array([getattr(each, name) for each in columns], dtype=float) for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Step times of many layouts at once: seconds by part, and bytes on one accelerator; arrays of one length."""
+
+    parts: Parts
+    memory_bytes: steptime.Numbers
+
+
+def steps(shape: Shape, job: Training, cuts: Cut, device: Accelerator, links: LinkRates, stack: str = USUAL) -> Steps:
+    """Return the step times of many layouts of one job, for a search.
+
+    Args:
+        shape: the network.
+        job: what is trained.
+        cuts: the layouts as arrays.
+        device: the accelerator.
+        links: what joins them.
+        stack: software, a name in ``catalogue/training_stacks.csv``.
+    """
+    known = fitted()
+    software = known.stacks.get(stack) or known.stacks[USUAL]
+    net = steptime.net(shape)
+    if job.method == "embed":
+        net = replace(net, vocabulary=0.0)
+    seconds = steptime.parts(net, cuts, machine(device, links, job.precision), software, known.constants)
+    saved = SAVED_BYTES.get(job.precision, 2.0)
+    needed = memory_bytes(net, cuts, software.is_fused, software.is_sequence_split, saved)
+    return Steps(seconds, needed)
+
+
+def step(
+    shape: Shape, job: Training, layout: Layout, device: Accelerator, links: LinkRates, stack: str = USUAL
+) -> StepTime:
+    """Return the predicted time of one optimizer step of a job, cut as `layout` says.
+
+    Args:
+        shape: the network.
+        job: what is trained.
+        layout: how it is cut.
+        device: the accelerator.
+        links: what joins them.
+        stack: software, a name in ``catalogue/training_stacks.csv``.
+    """
+    found = steps(shape, job, cut(job, layout), device, links, stack)
+    return finished(shape, job, found, device, layout.accelerators)
+
+
+def finished(shape: Shape, job: Training, found: Steps, device: Accelerator, accelerators: int) -> StepTime:
+    """Return one layout's step time from the parts that the equations give."""
+    compute, tensor, expert, bubble, data, other = (
+        float(getattr(found.parts, part)) * METHODS[job.method] for part in PARTS
+    )
+    seconds = compute + tensor + expert + bubble + data + other
+    flop = flop_per_step(shape, job)
+    return StepTime(
+        seconds=seconds,
+        compute_seconds=compute,
+        communication_seconds=tensor + expert + data,
+        bubble_seconds=bubble,
+        other_seconds=other,
+        mfu_ratio=flop / (seconds * accelerators * device.bf16_flop_per_second),
+        flop=flop,
+        memory_bytes=float(found.memory_bytes),
+        relative_error=fitted().errors[family(shape, accelerators)],
+    )
+
+
+PARTS = tuple(field.name for field in fields(Parts))
+
+METHODS = {"pretrain": 1.0, "finetune": 1.0, "lora": 1.0, "embed": 1.0, "rl": 3.0}
+"""Time of a step over that of its gradient step. Reinforcement learning also writes the answers it learns from, which
+takes about two thirds of the time. Source: Hu et al. 2024, arXiv:2405.11143, and Sheng et al. 2024, arXiv:2409.19256,
+figure 3 (generation 0.5 to 0.9 of an iteration); the middle is assumed."""
+
+
+def flop_per_step(shape: Shape, job: Training) -> float:
+    """Return the model's operations of one step over all accelerators; an adapter needs no gradient of the weights."""
+    tokens = float(job.batch_sequences * job.sequence_tokens)
+    whole = shape.training_flop_per_token(job.sequence_tokens) * tokens
+    return whole * 2 / 3 if job.method == "lora" else whole
+
+
+def family(shape: Shape, accelerators: int) -> str:
+    """Return the kind of job that the fitted errors are kept by."""
+    return "mixture" if shape.is_mixture else "large" if accelerators >= MANY else "small"
+
+
+def anchored(measured_seconds: float, here: StepTime, there: StepTime) -> Interval:
+    """Return the step time of a larger or smaller run of one recipe, from a measured one.
+
+    Args:
+        measured_seconds: of a step where it was measured.
+        here: what the model says of that run.
+        there: what the model says of the other: the same network, software and cut, more or fewer replicas.
+    """
+    return spread(measured_seconds * there.seconds / here.seconds, fitted().errors["anchored"])

@@ -1,0 +1,107 @@
+"""Published throughput and joules of whole servers beside what the model says of them.
+
+Owns what a benchmark's scenario asks for. Fits nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bessemer.core.errors import NotFound, Unsupported
+from bessemer.twin import decode
+from bessemer.twin.accelerators import Accelerator, accelerator
+from bessemer.twin.catalogue import Row as Line
+from bessemer.twin.catalogue import number, table
+from bessemer.twin.evidence import Row
+from bessemer.twin.inference import SIZES, around
+from bessemer.twin.interval import Interval
+from bessemer.twin.replica import Replica, named, points
+
+PRECISIONS = {"uint4": "int4", "fp8/fp4": "fp8"}
+
+
+def throughput(lines: Sequence[Line]) -> list[Row]:
+    """Return output tokens a second of each row's server and, where energy was measured, joules a token."""
+    found = []
+    for line in lines:
+        measured = number(line, "tokens_per_s_total") or float("nan")
+        try:
+            rate = predicted(line)
+        except (NotFound, Unsupported) as error:
+            found.append(Row("throughput", line["id"], measured, reason=error.message))
+            continue
+        found.append(Row("throughput", line["id"], measured, rate))
+        joules, watts = number(line, "joules_per_token"), number(line, "power_w_system")
+        if joules and watts:
+            energy = Interval(watts / rate.mid, watts / rate.high, watts / rate.low)
+            found.append(Row("joules per token, power known", line["id"], joules, energy))
+    return found
+
+
+def predicted(line: Line) -> Interval:
+    """Return the output tokens a second of a row's server.
+
+    Raises:
+        NotFound: no such model or accelerator.
+        Unsupported: the row does not tell enough, or the model does not fit.
+    """
+    network, _ = named(line["model"])
+    device = accelerator(line["gpu"])
+    told = _scenario(network.name, line)
+    precision = line["precision"].lower()
+    precision = PRECISIONS.get(precision, precision)
+    if line["precision"].lower() == "fp8/fp4" and device.fp4_flop_per_second:
+        precision = "fp4"
+    backend = "vllm" if "vllm" in line["engine"].lower() else "trtllm"
+    base = Replica(network, device, precision, backend, input_tokens=told[0], output_tokens=told[1])
+    total = int(number(line, "gpu_count") or 1)
+    rate = _most(base, _cuts(line, total, device), told[2], told[3])
+    return around(rate * total, decode.fitted().errors.get("throughput", 0.4))
+
+
+def _scenario(model: str, line: Line) -> tuple[float, float, float, float]:
+    """Return input and output tokens, and the limits of the two times; 0: none."""
+    lengths = number(line, "isl"), number(line, "osl")
+    if lengths[0] and lengths[1] and line["metric"].startswith("output"):
+        return lengths[0], lengths[1], 0.0, 0.0
+    for row in table("serving_tests"):
+        if row["model"] == model and row["scenario"] == line["scenario"]:
+            limits = number(row, "first_seconds") or 0.0, number(row, "token_seconds") or 0.0
+            return float(row["input_tokens"]), float(row["output_tokens"]), *limits
+    raise Unsupported(f"nothing tells the lengths of '{line['scenario']}' with {model}")
+
+
+def _cuts(line: Line, total: int, device: Accelerator) -> list[tuple[int, int]]:
+    told = re.match(r"(TP|DEP)(\d+)", line["parallelism"])
+    if told:
+        size = int(told.group(2))
+        return [(size, size if told.group(1) == "DEP" else 1)]
+    sizes = [size for size in SIZES if size <= total]
+    return [(size, 1) for size in sizes] + [(size, size) for size in sizes if size > 1]
+
+
+def _most(base: Replica, cuts: Sequence[tuple[int, int]], first_limit: float, token_limit: float) -> float:
+    """Return the most output tokens a second of one accelerator, over cuts and loads that keep the limits.
+
+    Raises:
+        Unsupported: nothing fits or keeps them.
+    """
+    loads = np.unique(np.round(np.geomspace(1, 8192, 53)))
+    grid = [
+        replace(base, accelerators=size, data=data, expert=data, sequences=float(load))
+        for size, data in cuts
+        for load in loads
+    ]
+    p, k = points(grid), decode.fitted().constants
+    held = decode.capacity(p)
+    token, first = decode.aggregated(p, k)
+    kept = (held >= 1) & (p.sequences <= np.maximum(held, 1))
+    kept &= (first <= first_limit) if first_limit else True
+    kept &= (token <= token_limit) if token_limit else True
+    if not kept.any():
+        raise Unsupported(f"{base.shape.name} does not fit, or not within the limits, on {base.device.name}")
+    return float(np.max(np.where(kept, p.sequences / token / p.accelerators, 0)))

@@ -1,0 +1,98 @@
+"""Fabrics have the published counts; nothing beats its links."""
+
+import pytest
+
+from bessemer.core.errors import ConfigError
+from bessemer.twin import network
+from bessemer.twin.catalogue import Row, table
+from bessemer.twin.site import Fabric, Nodes, Site
+from bessemer.twin.topology import dragonfly, tree, tree_limit
+
+
+def place(endpoints: int, radix: int = 64, planes: int = 1, **fabric: object) -> Site:
+    nodes = Nodes(accelerator="H100-SXM-80GB", count=endpoints // 8, accelerators=8, nics=8, nic_bits_per_second=400e9)
+    kind = "multi_plane" if planes > 1 else "rail"
+    values = {"kind": kind, "radix": radix, "planes": planes} | fabric
+    return Site(name="test", nodes=(nodes,), fabric=Fabric.model_validate(values))
+
+
+@pytest.mark.parametrize("row", table("reference_fabrics"), ids=lambda row: row["name"])
+def test_published_counts_are_met_exactly(row: Row) -> None:
+    bill = network.bill(place(int(row["endpoints"]), int(row["radix"]), int(row["planes"])))
+    names = ("node_leaf_cables", "leaf_spine_cables", "spine_core_cables")
+    found = {"tiers": bill.tiers, "leaf": bill.leaf, "spine": bill.spine, "core": bill.core, "switches": bill.switches}
+    found |= dict(zip(names, (*bill.cables_by_tier, 0, 0), strict=False))
+    assert {name: found[name] for name in found if row[name]} == {name: int(row[name]) for name in found if row[name]}
+
+
+def test_three_tiers_end_and_the_note_says_so() -> None:
+    assert tree_limit(64, 3) == 65_536
+    assert network.bill(place(65_536)).note == ""
+    found = network.bill(place(131_072))
+    assert found.tiers == 4
+    assert "65,536" in found.note and "144" in found.note and "planes" in found.note
+    assert network.bill(place(131_072, 144)).tiers == 3
+
+
+def test_more_than_any_tree_joins_is_refused() -> None:
+    with pytest.raises(ConfigError, match="more than 4 tiers") as error:
+        network.bill(place(2**22))
+    assert "ports" in error.value.hint
+
+
+def test_oversubscription_saves_switches_and_bisection() -> None:
+    full, thin = network.bill(place(4096)), network.bill(place(4096, oversubscription=3.0))
+    assert thin.switches < full.switches
+    assert thin.bisection_bytes_per_second < full.bisection_bytes_per_second
+    assert thin.watts < full.watts
+
+
+@pytest.mark.parametrize("endpoints", [1, 7, 63, 65, 1000, 2049, 16384, 65536])
+def test_trees_have_ports_for_their_cables(endpoints: int) -> None:
+    parts = tree(endpoints, 64)
+    for tier, switches in enumerate(parts.switches):
+        used = parts.cables[tier] + (parts.cables[tier + 1] if tier + 1 < len(parts.cables) else 0)
+        assert used <= 64 * switches
+
+
+@pytest.mark.parametrize("rails", [1, 2, 4, 8])
+@pytest.mark.parametrize("endpoints", [160, 576, 800, 1016, 2048, 4096])
+def test_spines_have_ports_for_the_cables_of_all_rails(endpoints: int, rails: int) -> None:
+    parts = tree(endpoints, 64, rails=rails)
+    assert parts.cables[-1] <= 64 * parts.switches[-1]
+    assert parts.bisection_links <= endpoints / 2
+
+
+def test_no_half_of_a_fabric_sends_more_than_its_adapters() -> None:
+    fast = network.bill(place(1024, port_bits_per_second=800e9))
+    assert fast.bisection_bytes_per_second == network.bill(place(1024)).bisection_bytes_per_second == 512 * 50e9
+
+
+def test_all_wait_for_the_member_that_is_alone_in_its_domain() -> None:
+    links = network.Links(8, 450e9, 50e9, 0.0, 0.0)
+    assert network.all_to_all_seconds(9e9, 9, links) >= 8e9 / 50e9
+
+
+def test_a_dragonfly_that_is_too_large_is_refused() -> None:
+    with pytest.raises(ConfigError, match="dragonfly"):
+        dragonfly(10**7, 16)
+
+
+@pytest.mark.parametrize("members", [2, 8, 16, 1024])
+def test_no_collective_beats_its_links(members: int) -> None:
+    site = place(4096)
+    links = network.links(site, site.nodes[0])
+    assert links.scaleout_bytes_per_second == 50e9
+    for size in (1.0, 1e6, 1e9):
+        reduce = network.all_reduce_seconds(size, members, links)
+        assert reduce >= 2 * size * (members - 1) / members / (450e9 + 50e9)
+        assert network.all_reduce_seconds(2 * size, members, links) > reduce
+        assert network.all_gather_seconds(size, members, links) < reduce + 1e-2
+        assert network.all_to_all_seconds(size, members, links) > 0
+
+
+def test_one_member_waits_for_nobody() -> None:
+    links = network.Links(8, 450e9, 0.0, 2e-6, 5e-6)
+    assert network.all_reduce_seconds(1e9, 1, links) == 0.0
+    assert network.all_to_all_seconds(1e9, 1, links) == 0.0
+    assert network.all_reduce_seconds(1e9, 16, links) == float("inf")

@@ -1,0 +1,112 @@
+"""Plans add up, follow their inputs the right way round, and refuse what cannot be."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from bessemer.core.errors import ConfigError, NotFound, Unsupported
+from bessemer.twin.plan import plan
+from bessemer.twin.site import Site, load_site, reference_sites
+from bessemer.twin.workload import Layout, Serving, Training
+
+TODAY = date(2026, 11, 23)
+
+
+def rented(site: Site, provider: str) -> Site:
+    return site.model_copy(update={"money": site.money.model_copy(update={"tenure": "rented", "provider": provider})})
+
+
+@pytest.fixture
+def small() -> Site:
+    return load_site("dgx-h100")
+
+
+def test_the_figures_of_a_training_plan_agree_with_each_other(small: Site) -> None:
+    work = Training(model="Llama-3.1-8B", tokens=1e9)
+    found = plan(small, work, TODAY)
+    answer = found.answer
+    assert answer["tokens_per_second"].mid == pytest.approx(1e9 / answer["days"].mid / 86400)
+    assert answer["usd_per_million_tokens"].mid == pytest.approx(answer["cost_usd"].mid / 1000)
+    assert answer["energy_kwh"].mid / answer["days"].mid / 24 < small.nodes[0].rated_watts / 1000 * 1.5
+    assert sum(found.shares.values()) == pytest.approx(1.0)
+    assert 0.1 < answer["mfu_ratio"].mid < 1.0
+    for name, given in answer.items():
+        assert given.low <= given.mid <= given.high, name
+
+
+def test_more_work_costs_more_in_proportion(small: Site) -> None:
+    once, twice = (plan(small, Training(tokens=n), TODAY).answer["cost_usd"].mid for n in (1e9, 2e9))
+    assert twice == pytest.approx(2 * once, rel=1e-6)
+
+
+def test_changes_are_cheaper_and_sorted(small: Site) -> None:
+    changes = plan(small, Training(model="Llama-3.1-8B", tokens=1e9), TODAY).changes
+    assert any("fp8" in change.name for change in changes)
+    ratios = [change.cost_ratio for change in changes]
+    assert ratios == sorted(ratios)
+    assert max(ratios) < 1
+
+
+def test_what_cannot_fit_says_the_least_that_does(small: Site) -> None:
+    with pytest.raises(Unsupported) as caught:
+        plan(small, Training(model="Llama-3.1-405B"), TODAY)
+    assert any(character.isdigit() for character in caught.value.hint)
+    with pytest.raises(Unsupported, match="needs"):
+        plan(small, Training(model="Llama-3.1-70B", layout=Layout(data=8, sharded="none")), TODAY)
+    with pytest.raises(Unsupported, match="wants 64"):
+        plan(small, Training(accelerators=64), TODAY)
+
+
+def test_unknown_parts_name_the_nearest(small: Site) -> None:
+    with pytest.raises(NotFound) as caught:
+        plan(small, Training(model="Llama-3.1-7B"), TODAY)
+    assert "Llama-3.1" in caught.value.hint
+
+
+def test_a_site_that_breaks_its_envelope_is_refused(small: Site) -> None:
+    power = small.power.model_copy(update={"envelope_watts": 3000.0})
+    with pytest.raises(ConfigError):
+        plan(small.model_copy(update={"power": power}), Training(tokens=1e9), TODAY)
+
+
+def test_a_price_older_than_a_year_warns(small: Site) -> None:
+    site = rented(small, "Lambda")
+    assert not any("Lambda" in warning for warning in plan(site, Training(tokens=1e9), date(2026, 6, 1)).warnings)
+    assert any("Lambda" in warning for warning in plan(site, Training(tokens=1e9), date(2027, 6, 1)).warnings)
+
+
+def test_a_serving_plan_agrees_with_itself(small: Site) -> None:
+    found = plan(small, Serving(model="Llama-3.1-8B", precision="fp8"), TODAY)
+    answer = found.answer
+    watts = answer["joules_per_token"].mid * answer["tokens_per_second"].mid
+    assert 1_000 < watts < small.nodes[0].rated_watts * 1.5
+    assert answer["replicas"].mid * answer["accelerators_per_replica"].mid <= small.accelerators
+
+
+def test_traffic_below_what_a_site_can_do_costs_more_a_token(small: Site) -> None:
+    full = plan(small, Serving(model="Llama-3.1-8B"), TODAY).answer["usd_per_million_tokens"].mid
+    idle = plan(small, Serving(model="Llama-3.1-8B", requests_per_second=0.2), TODAY)
+    assert idle.answer["usd_per_million_tokens"].mid > full
+    with pytest.raises(Unsupported, match="requests a second"):
+        plan(small, Serving(model="Llama-3.1-8B", requests_per_second=1e6), TODAY)
+
+
+def test_an_impossible_limit_says_what_is_possible(small: Site) -> None:
+    with pytest.raises(Unsupported) as caught:
+        plan(small, Serving(model="Llama-3.1-70B", time_per_output_token_seconds=1e-5), TODAY)
+    assert any(character.isdigit() for character in str(caught.value) + caught.value.hint)
+
+
+@pytest.mark.parametrize("name", [name for name in reference_sites() if name != "laptop"])
+def test_every_reference_site_can_be_planned(name: str) -> None:
+    found = plan(
+        load_site(name), Training(model="Llama-3.1-8B", tokens=1e12, accelerators=8, batch_sequences=128), TODAY
+    )
+    assert found.answer["cost_usd"].mid > 0
+
+
+def test_the_same_question_has_the_same_answer(small: Site) -> None:
+    work = Training(model="Llama-3.1-8B", tokens=1e9)
+    assert plan(small, work, TODAY) == plan(small, work, TODAY)
