@@ -185,7 +185,7 @@ def _steps(values: Sequence[float], peak: float, high: float) -> list[tuple[floa
 def _scale(peak: float, high: float, unit: str) -> str:
     drawn = ""
     for share in (0.0, 0.5, 1.0):
-        y, value = 12 + high * (1 - share), peak * share
+        y, value = CEILING + high * (1 - share), peak * share
         told = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
         drawn += f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>'
         drawn += f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{told}</text>'

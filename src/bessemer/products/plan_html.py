@@ -112,7 +112,7 @@ def counted(value: float) -> str:
     >>> counted(1016.0), counted(2.0106)
     ('1,016', '2.01')
     """
-    return f"{value:,.0f}" if value.is_integer() and value < 1e7 else said(value)
+    return f"{value:,.0f}" if value == int(value) and value < 1e7 else said(value)
 
 
 def figure(name: str, given: Interval) -> tuple[str, str]:
