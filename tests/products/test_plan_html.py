@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from bessemer.cli.app import app
 from bessemer.products.drawing import HIGH, Slice, areas, bar, sankey, swings
-from bessemer.products.plan_html import counted, figure, flows, plan_page, said, watts
+from bessemer.products.figures import counted, figure, said, watts
+from bessemer.products.plan_html import flows, plan_page
 from bessemer.products.planning import play
 from bessemer.twin.plan import plan
 from bessemer.twin.power import site_power
@@ -84,7 +85,7 @@ def test_it_is_well_formed_and_alone(drawn) -> None:
 
 def test_every_figure_stands_there_with_its_bounds(drawn, site: Site, month: Simulation) -> None:
     found, text = drawn
-    words = " ".join(read(text).words)
+    words = " ".join(" ".join(read(text).words).split())
     for name, given in found.answer.items():
         for part in figure(name, given):
             assert part in words, name

@@ -128,7 +128,7 @@ def swings(rows: Sequence[tuple[str, float, float]], middle: float, show: Show) 
             x, to_x = sorted((place(middle), place(value)))
             drawn += f'<rect x="{x:.1f}" y="{y}" width="{max(to_x - x, 0.5):.1f}" height="18" fill="{color}"/>'
         less, more = sorted((at_low, at_high))
-        drawn += f'<text x="{left - 68}" y="{y + 13}" text-anchor="end" class="ink">{escape(name)}</text>'
+        drawn += f'<text x="{left - 90}" y="{y + 13}" text-anchor="end" class="ink">{escape(name)}</text>'
         drawn += f'<text x="{place(less) - 6:.1f}" y="{y + 13}" text-anchor="end">{escape(show(less))}</text>'
         drawn += f'<text x="{place(more) + 6:.1f}" y="{y + 13}">{escape(show(more))}</text>'
         y += 26
@@ -138,7 +138,7 @@ def swings(rows: Sequence[tuple[str, float, float]], middle: float, show: Show) 
     return f'<svg viewBox="0 0 {WIDTH} {y}" role="img" aria-label="what the answer depends on">{drawn}</svg>'
 
 
-LEFT, RIGHT, CEILING = 48, 732, 20
+LEFT, RIGHT, CEILING = 56, 732, 20
 """Between these, and below that, stand time lines."""
 
 

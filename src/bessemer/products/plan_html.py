@@ -1,6 +1,6 @@
 """Draws a plan as one HTML page: the answer, what limits it, what would be cheaper, power, money and a played month.
 
-Owns what stands where and the words for figures. Every figure comes from the planner; it is modelled, or simulated,
+Owns what stands where. Every figure comes from the planner; it is modelled, or simulated,
 and the page says which.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from html import escape
 
 from bessemer.products.drawing import COLORS, Slice, areas, bar, legend, line, sankey, swings
+from bessemer.products.figures import bounds, counted, figure, said, unit, watts, words
 from bessemer.products.page import page, table
 from bessemer.twin.answer import Plan
 from bessemer.twin.interval import Interval
@@ -34,40 +35,6 @@ svg text.ink,svg tspan.ink{fill:var(--ink)}path.flow{opacity:.6}details{margin:.
 .less{color:var(--good)}.more{color:var(--bad)}h2{break-after:avoid}.tile,svg{break-inside:avoid}
 """
 
-WORDS = {
-    "days": ("time", "days"),
-    "energy_kwh": ("energy", "kWh"),
-    "cost_usd": ("cost", "USD"),
-    "carbon_kgco2e": ("carbon", "kg CO2e"),
-    "tokens_per_second": ("rate", "tokens/s"),
-    "usd_per_million_tokens": ("price of a million tokens", "USD"),
-    "step_seconds": ("one step", "s"),
-    "mfu_ratio": ("model FLOPs utilisation", ""),
-    "joules_per_token": ("energy of a token", "J"),
-    "carbon_gco2e_per_million_tokens": ("carbon of a million tokens", "g CO2e"),
-    "time_to_first_token_seconds": ("time to first token", "s"),
-    "time_per_output_token_seconds": ("time per output token", "s"),
-    "accelerators_per_replica": ("accelerators of a replica", ""),
-    "concurrency_per_replica": ("requests at once, each replica", ""),
-    "exaflops_bf16": ("peak in bf16", "exaFLOP/s"),
-    "exaflops_fp8": ("peak in fp8", "exaFLOP/s"),
-    "petabytes": ("shared storage", "PB"),
-    "megawatts_rated": ("servers by their plates", "MW"),
-    "megawatts_it": ("servers, network, storage", "MW"),
-    "megawatts": ("from the grid", "MW"),
-    "pue": ("PUE", ""),
-    "water_cubic_metres_per_day": ("water a day", "m³"),
-    "fabric_usd": ("network", "USD"),
-    "capital_usd": ("capital, as declared", "USD"),
-    "gco2e_per_kwh": ("carbon of a kWh", "g CO2e"),
-    "tonnes_co2e_per_day": ("carbon a day", "t CO2e"),
-    "effective_ratio": ("share of time that is kept", ""),
-    "fixed_usd_per_hour": ("fixed cost of an hour", ""),
-    "usd_per_kwh": ("price of a kWh", ""),
-    "facility_watts": ("power of the site", ""),
-    "replica_tokens_per_second": ("rate of a replica", ""),
-}
-"""Figure -> what people call it, and its unit."""
 MODELLED, SIMULATED = '<span class="tag">modelled</span>', '<span class="tag">simulated</span>'
 
 
@@ -92,68 +59,6 @@ def plan_page(plan: Plan, site_power: SitePower, totals: Sequence[Total], simula
         _totals(plan, totals),
     )
     return page(f"{plan.work.model} at {plan.site.name}: plan", "".join(parts), STYLE)
-
-
-def said(value: float) -> str:
-    """Return a number for people, with three digits: no figure here is known better.
-
-    >>> [said(v) for v in (0.000972, 3.25509, 970952.86, 605475419.7, 2.5e12)]
-    ['0.000972', '3.26', '971,000', '605 million', '2.5 trillion']
-    """
-    for size, word in ((1e12, " trillion"), (1e9, " billion"), (1e6, " million")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{word}"
-    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def counted(value: float) -> str:
-    """Return a number that is known exactly: all digits of a count, else as any other.
-
-    >>> counted(1016.0), counted(2.0106)
-    ('1,016', '2.01')
-    """
-    return f"{value:,.0f}" if value == int(value) and value < 1e7 else said(value)
-
-
-def figure(name: str, given: Interval) -> tuple[str, str]:
-    """Return the middle and the bounds of a figure for people, ratios as shares.
-
-    >>> figure("mfu_ratio", Interval(0.4, 0.3, 0.45))
-    ('40.0%', '30.0% – 45.0%')
-    """
-    if name.endswith("_ratio"):
-        return f"{given.mid:.1%}", f"{given.low:.1%} – {given.high:.1%}"
-    return (counted(given.mid) if given.low == given.high else said(given.mid)), bounds(given)
-
-
-def bounds(given: Interval) -> str:
-    """Return the bounds of an interval for people; nothing if they are the same.
-
-    >>> bounds(Interval(10.0, 8.0, 13.0)), bounds(Interval.exactly(8.0))
-    ('8 – 13', '')
-    """
-    return "" if given.low == given.high else f"{said(given.low)} – {said(given.high)}"
-
-
-def watts(value: float) -> str:
-    """Return a power for people.
-
-    >>> [watts(w) for w in (72_576.0, 1_203_509.0, 40.0)]
-    ['72.6 kW', '1.20 MW', '40.0 W']
-    """
-    for size, unit in ((1e9, "GW"), (1e6, "MW"), (1e3, "kW")):
-        if abs(value) >= size:
-            return f"{value / size:#.3g}".rstrip(".") + f" {unit}"
-    return f"{value:#.3g}".rstrip(".") + " W"
-
-
-def _words(name: str) -> tuple[str, str]:
-    return WORDS.get(name, (name.replace("_", " "), ""))
-
-
-def _unit(name: str) -> str:
-    unit = _words(name)[1]
-    return f" {unit}" if unit else ""
 
 
 def _head(plan: Plan) -> str:
@@ -181,13 +86,14 @@ def _answer(plan: Plan) -> str:
 
 
 def _tile(name: str, given: Interval) -> str:
-    words, unit = _words(name)
+    called, measure = words(name)
     middle, around = figure(name, given)
+    number, _, word = middle.partition(" ")
     spread = given.high - given.low
     mark = f'<div class="range"><i style="left:{(given.mid - given.low) / spread:.1%}"></i></div>' if spread else ""
     return (
-        f'<div class="tile"><small>{escape(words)}</small><b>{middle} <u>{escape(unit)}</u></b>'
-        f"{mark}<small>{around or 'known'}</small></div>"
+        f'<div class="tile"><small>{escape(called)}</small><b>{number} <u>{escape(f"{word} {measure}".strip())}</u></b>'
+        f"{mark}<small>{around or 'without bounds'}</small></div>"
     )
 
 
@@ -215,11 +121,11 @@ def _changes(plan: Plan) -> str:
     name = _costs(plan)
     usd = plan.answer[name].mid
     rows = "".join(
-        f"<tr><td>{escape(change.name)}</td><td>{said(usd * change.cost_ratio)}{_unit(name)}</td>"
+        f"<tr><td>{escape(change.name)}</td><td>{said(usd * change.cost_ratio)}{unit(name)}</td>"
         f"<td>{_less(change.cost_ratio)}</td><td>{_less(change.time_ratio)}</td></tr>"
         for change in plan.changes
     )
-    told = ("the same work, but", _words(name)[0], "cost, changed by", "time, changed by")
+    told = ("the same work, but", words(name)[0], "cost, changed by", "time, changed by")
     head = "".join(f"<th>{escape(cell)}</th>" for cell in told)
     return (
         f"<h2>The cheapest changes{MODELLED}</h2>"
@@ -281,10 +187,10 @@ def _money(found: Bill) -> str:
 def _swings(plan: Plan) -> str:
     name = _costs(plan)
     middle = plan.answer[name].mid
-    rows = [(_words(each.name)[0], each.at_low, each.at_high) for each in plan.swings if each.size > 0]
+    rows = [(words(each.name)[0], each.at_low, each.at_high) for each in plan.swings if each.size > 0]
     if not rows:
         return ""
-    told = f"{_words(name)[0].capitalize()} in USD when one input goes to its bounds and the others stay in the middle."
+    told = f"{words(name)[0].capitalize()} in USD when one input goes to its bounds and the others stay in the middle."
     key = (Slice("input at its low bound", 0.0, COLORS[1]), Slice("at its high bound", 0.0, COLORS[0]))
     return (
         f"<h2>What the cost depends on most{MODELLED}</h2><p>{escape(told)}</p>"
@@ -309,7 +215,20 @@ def _played(found: Simulation) -> str:
     )
 
 
-STATE_COLORS = {"working": 0, "serving": 1, "headroom": 7, "straggling": 4, "repair": 5, "maintenance": 8, "spare": 2}
+STATE_COLORS = {
+    "working": COLORS[0],
+    "serving": COLORS[1],
+    "headroom": COLORS[7],
+    "straggling": COLORS[4],
+    "checkpointing": "#b7a6dd",
+    "lost": "#7c3a2d",
+    "recovering": COLORS[3],
+    "planned": "#4f6f52",
+    "repair": COLORS[5],
+    "maintenance": COLORS[8],
+    "spare": COLORS[2],
+    "idle": "var(--line)",
+}
 SHOWN = 0.004
 """Share of all hours below which a state is drawn among the others."""
 
@@ -320,8 +239,7 @@ def _states(found: Simulation) -> list[tuple[Slice, list[float]]]:
     for name, values in found.hours.states.items():
         used, course = float(values.sum()), values.tolist()
         if name in ("working", "serving", "idle") or used > SHOWN * whole:
-            color = "var(--line)" if name == "idle" else COLORS[STATE_COLORS.get(name, 3)]
-            lines.append((Slice(name, used, color), course))
+            lines.append((Slice(name, used, STATE_COLORS.get(name, COLORS[9])), course))
         else:
             rare = [one + more for one, more in zip(rare, course, strict=True)]
     others = (Slice("all other stops", sum(rare), COLORS[6]), rare)
@@ -359,18 +277,20 @@ def _month(found: Simulation) -> str:
 
 
 def _totals(plan: Plan, totals: Sequence[Total]) -> str:
-    rows = [
-        (
-            _words(total.name)[0],
-            figure(total.name, total.modelled)[0] + _unit(total.name),
-            bounds(total.modelled),
-            counted(total.published) + _unit(total.name) if total.published is not None else "–",
-            f"{total.difference:+.1%}" if total.difference is not None else "",
-        )
-        for total in totals
-        if total.modelled.mid or total.published is not None
-    ]
-    head = ("", "modelled", "bounds", "published", "difference")
+    rows = [_total(total) for total in totals if total.modelled.mid or total.published is not None]
+    columns = 5 if any(total.published is not None for total in totals) else 3
+    head = ("", "modelled", "bounds", "published", "difference")[:columns]
     sources = table(("value", "source"), list(plan.site.sources.items()), text=True)
     told = f"<details><summary>Where the site's values are from</summary>{sources}</details>"
-    return f"<h2>The site in numbers{MODELLED}</h2>{table(head, rows)}{told if plan.site.sources else ''}"
+    shown = table(head, [row[:columns] for row in rows])
+    return f"<h2>The site in numbers{MODELLED}</h2>{shown}{told if plan.site.sources else ''}"
+
+
+def _total(total: Total) -> tuple[str, ...]:
+    return (
+        words(total.name)[0],
+        figure(total.name, total.modelled)[0] + unit(total.name),
+        bounds(total.modelled),
+        counted(total.published) + unit(total.name) if total.published is not None else "–",
+        f"{total.difference:+.1%}" if total.difference is not None else "",
+    )
