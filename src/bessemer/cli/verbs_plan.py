@@ -66,16 +66,19 @@ def plan(
     factory: Annotated[Path | None, typer.Option(help="A factory.yaml; its `work` is planned.")] = None,
     model: Annotated[str | None, typer.Option(help="Train this model of the catalogue instead.")] = None,
     tokens: Annotated[float, typer.Option(min=1, help="How much that model is trained on.")] = 1e9,
+    html: Annotated[Path | None, typer.Option(help="Also write the first work's plan as a page.")] = None,
     as_json: Json = False,
 ) -> None:
     """Predict what work takes at a site: time, energy, money, carbon, what limits it, and what would be cheaper."""
     from bessemer.products.factory import load_factory
-    from bessemer.products.planning import as_values, plan_all, work_of
+    from bessemer.products.planning import as_values, plan_all, plan_report, work_of
     from bessemer.twin.site import load_site
     from bessemer.twin.workload import Training
 
     work = [Training(model=model, tokens=tokens)] if model else work_of(load_factory(factory)[0])
     found = plan_all(load_site(site), work, datetime.now(UTC).date())
+    if html and found:
+        html.write_text(plan_report(found[0]), "utf-8")
     emit([as_values(each) for each in found], as_json, lambda: Group(*map(_plan, found)))
 
 
@@ -83,13 +86,17 @@ def simulate(
     site: SiteName,
     days: Annotated[float, typer.Option(min=0.05, help="How long.")] = 90,
     seed: Annotated[int, typer.Option(help="Of all draws; the same seed gives the same months.")] = 0,
+    csv: Annotated[Path | None, typer.Option(help="Also write the time lines, one row an hour.")] = None,
     as_json: Json = False,
 ) -> None:
     """Play out months of operation at a site: jobs, failures, repairs, services, power and money."""
     from bessemer.products.planning import play, simulated_values
+    from bessemer.twin.simulate import as_csv
     from bessemer.twin.site import load_site
 
     found = play(load_site(site), days, seed)
+    if csv:
+        csv.write_text(as_csv(found), "utf-8")
     emit(simulated_values(found), as_json, lambda: _simulation(site, days, seed, found))
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from datetime import date
 
 from bessemer.products.factory import FactoryConfig
+from bessemer.products.plan_html import plan_page
 from bessemer.twin import money
 from bessemer.twin.answer import Plan
 from bessemer.twin.interval import Interval
@@ -17,6 +18,7 @@ from bessemer.twin.plan import plan
 from bessemer.twin.power import site_power
 from bessemer.twin.simulate import Simulation, simulate
 from bessemer.twin.site import Site
+from bessemer.twin.totals import totals
 from bessemer.twin.traffic import Job, Service, usual, usual_service
 from bessemer.twin.workload import Serving, Training
 
@@ -61,6 +63,12 @@ def simulated_values(found: Simulation) -> dict[str, object]:
         "failures": dict(found.causes),
         "events": found.events,
     }
+
+
+def plan_report(found: Plan, days: float = 30, seed: int = 0) -> str:
+    """Return a plan as an HTML page, with some days of its site played out. See `bessemer.products.plan_html`."""
+    site = found.site
+    return plan_page(found, site_power(site), totals(site), play(site, days, seed))
 
 
 def as_values(found: Plan) -> dict[str, object]:
