@@ -113,3 +113,23 @@ def test_init_does_not_write_over_a_factory(folder: Path) -> None:
 
 def test_a_key_for_no_project(tmp_path: Path) -> None:
     refused(call(tmp_path, "keys", "create", "--project", ""), "project")
+
+
+@pytest.mark.parametrize("text", ["name: {{ project }}\n", "name: x\nsources: &a [*a]\n", "? [a, b]\n: c\n"])
+def test_odd_yaml_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "factory.yaml").write_text(text)
+    refused(call(tmp_path, "run", "factory.yaml"), "factory.yaml")
+
+
+def test_names_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    made = call(tmp_path, "keys", "create", "--project", "[/x] list[int]")
+    assert made.returncode == 0, made.stderr
+    assert "[/x] list[int]" in made.stdout
+    listed = call(tmp_path, "keys", "list", COLUMNS="200")
+    assert "[/x] list[int]" in listed.stdout
+
+
+def test_a_damaged_ledger_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "state" / "books").mkdir(parents=True)
+    (tmp_path / "state" / "books" / "ledger.sqlite").write_bytes(b"no database at all, but long enough" * 100)
+    refused(call(tmp_path, "usage"), "ledger.sqlite")

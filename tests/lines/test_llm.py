@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 
 from bessemer.core.nouns import EnergyClass
+from bessemer.products.home import Home
+from bessemer.products.llm.config import RetrievalConfig
+from bessemer.products.llm.serving import open_search
 from bessemer.products.receipt import Receipt
 
 from .conftest import GATE, Line, Ran
@@ -146,7 +149,14 @@ def test_erasing_a_document_takes_it_out_of_the_next_model(line: Line, receipt: 
     listed = line.json("documents", "tools", "--limit", "100")["documents"]
     anvil = next(d for d in listed if "anvil" in d["source"] and not d["dropped"])
     same_file = [d["id"] for d in listed if d["source"].split("#")[0] == anvil["source"].split("#")[0]]
+    home = Home(line.home)
+    searches = [open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3))]
+    assert any("struck with a hammer" in page for page in searches[0]("What is an anvil?"))
     assert line.json("erase", *same_file)
+    searches.append(open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3)))
+    for search in searches:  # the one that was open, and one of a gateway that starts now
+        assert search("What is a lantern?")
+        assert not any("struck with a hammer" in page for page in search("What is an anvil?"))
     held = b"".join(path.read_bytes() for path in (line.home / "lake").rglob("*") if path.is_file())
     assert b"struck with a hammer" not in held
     after = line.run()

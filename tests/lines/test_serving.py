@@ -92,6 +92,22 @@ def test_chat_asks_the_running_gateway(up: Up, line: Line) -> None:
     assert "tokens" in shown
 
 
+def test_ctrl_c_ends_a_talk(up: Up, line: Line) -> None:
+    talk = subprocess.Popen(
+        line.command("chat"),
+        env={**line.environment, "PYTHONUNBUFFERED": "1"},
+        cwd=line.factory.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert talk.stdout is not None
+    assert "tools listens" in talk.stdout.readline()
+    talk.send_signal(signal.SIGINT)
+    talk.wait(15)
+    talk.communicate()
+
+
 def test_a_new_key_works_until_it_is_revoked(up: Up, line: Line) -> None:
     made = line.json("keys", "create", "--project", "shop")
     with openai.OpenAI(base_url=f"{up.url}/v1", api_key=made["key"], max_retries=0) as client:

@@ -54,3 +54,25 @@ async def test_a_passage_is_cut_to_its_room() -> None:
 async def test_scoring_is_refused() -> None:
     with pytest.raises(Unsupported, match="questions only"):
         await grounded().respond(ScoreRequest(text="x"))
+
+
+class Seen:
+    """Keeps what it is asked."""
+
+    name = "seen"
+    capabilities = frozenset({"chat"})
+
+    def __init__(self) -> None:
+        self.requests: list[ChatRequest] = []
+
+    async def respond(self, request: ChatRequest) -> None:
+        self.requests.append(request)
+
+
+@pytest.mark.parametrize("question", ["What does json.dumps do?", "What is love?"])
+async def test_the_client_s_system_message_reaches_the_model(question: str) -> None:
+    seen = Seen()
+    await GroundedEngine(seen, search, 500).respond(asked(("system", "Answer in French."), ("user", question)))
+    told = [message for message in seen.requests[0].messages if message.role == "system"]
+    assert len(told) == 1
+    assert "Answer in French." in told[0].content

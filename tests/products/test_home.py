@@ -1,5 +1,6 @@
 """The state folder: whole writes, deployments, and a gateway that is gone."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,15 @@ def test_a_gateway_whose_process_ended_is_not_running(tmp_path: Path) -> None:
     home = Home(tmp_path)
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     home.announce(Gateway(url="http://127.0.0.1:1", pid=int(ended.stdout), models=("m",), started_at=0.0))
+    assert home.gateway() is None
+
+
+def test_a_gateway_withdraws_only_itself(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.announce(Gateway(url="http://127.0.0.1:1", pid=os.getpid(), models=("m",), started_at=0.0))
+    home.withdraw(os.getppid())
+    assert home.gateway() is not None
+    home.withdraw(os.getpid())
     assert home.gateway() is None
 
 

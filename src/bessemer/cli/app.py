@@ -7,20 +7,23 @@ not let the model through, 130 interrupted.
 from __future__ import annotations
 
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from bessemer import __version__
 from bessemer.cli import environment, verbs_keys, verbs_lake, verbs_look, verbs_plan
 from bessemer.cli.output import emit, err, fail, out, write_json
 from bessemer.cli.progress import shown
-from bessemer.core.errors import BessemerError, Cancelled, ConfigError
+from bessemer.core.errors import BessemerError, Cancelled, ConfigError, IntegrityError, MissingDependency
 
 if TYPE_CHECKING:
     from bessemer.products.factory import Factory
+    from bessemer.products.home import Home
     from bessemer.products.receipt import Receipt
 
 GATE_FAILED = 3
@@ -55,11 +58,11 @@ def run(factory: Where = None, named: Named = None, as_json: Json = False) -> No
 
     home = environment.home()
     config, base = load_factory(_one(factory, named))
-    with shown(err) as sink:
+    with shown(err, _usual(home)) as sink:
         receipt = _run(Factory(config, base, home, sink))
     emit(receipt, as_json, lambda: draw_receipt(receipt))
     if not as_json:
-        err.print(f"[dim]also written to {home.receipt(receipt.run) / 'receipt.html'}[/]", soft_wrap=True)
+        err.print(f"[dim]also written to {escape(str(home.receipt(receipt.run) / 'receipt.html'))}[/]", soft_wrap=True)
     if not receipt.deployed:
         raise SystemExit(GATE_FAILED)
 
@@ -81,7 +84,7 @@ def up(
     gateway = config.gateway.model_copy(update={key: value for key, value in given.items() if value is not None})
     check_port(gateway)  # before the line runs for minutes
     home = environment.home()
-    with shown(err) as sink:
+    with shown(err, _usual(home)) as sink:
         made = Factory(config, base, home, sink)
         receipt = _run(made)
     if not receipt.deployed:
@@ -131,7 +134,7 @@ def init(
     emit(
         {"factory": written},
         as_json,
-        lambda: f"wrote {written}\nnext: put files beside it, then bessemer run {written}",
+        lambda: escape(f"wrote {written}\nnext: put files beside it, then bessemer run {written}"),
     )
 
 
@@ -167,8 +170,24 @@ def run_app() -> None:
         app()
     except BessemerError as error:
         fail(error, as_json, INTERRUPTED if isinstance(error, Cancelled) else 1)
+    except sqlite3.Error as error:
+        hint = "books/ledger.sqlite may be deleted: it is made again from the journal beside it."
+        fail(IntegrityError(f"a database of the state folder cannot be used: {error}", hint=hint), as_json)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("", "bessemer"):
+            raise
+        fail(MissingDependency(error.name or "", extra="all"), as_json)
     except OSError as error:
         fail(BessemerError(f"{error.strerror or error}: {error.filename or ''}", hint=_space_hint(error)), as_json)
+
+
+def _usual(home: Home) -> dict[str, float]:
+    """Return what steps usually take here; nothing where the planner is not installed."""
+    try:
+        from bessemer.products.reconciliation import usual_seconds
+    except ModuleNotFoundError:
+        return {}
+    return usual_seconds(home)
 
 
 def _run(made: Factory) -> Receipt:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack, suppress
 
+from rich.markup import escape
 from rich.text import Text
 
 from bessemer.cli.output import out, write_json
+from bessemer.core.errors import BessemerError
 from bessemer.core.nouns import ChatRequest, Completion, Delta, Message
 from bessemer.core.protocols import Engine
 from bessemer.core.units import show_seconds
@@ -32,24 +35,32 @@ def ask_once(home: Home, key: str, place: tuple[str | None, str | None], message
 
 
 def converse(home: Home, key: str, place: tuple[str | None, str | None]) -> None:
-    """Talk until the person leaves with Ctrl-D or an empty line."""
-
-    async def talk() -> None:
-        async with open_gateway(home, key, *place) as engine:
-            out.print(f"[bold]{engine.name}[/] [dim]listens; an empty line or Ctrl-D ends the talk[/]")
+    """Talk until the person leaves with Ctrl-D, Ctrl-C or an empty line. Reading stays outside of the event loop."""
+    gateway = home.gateway()
+    name = place[1] or (gateway.models[0] if gateway else "the model")
+    with asyncio.Runner() as runner, suppress(KeyboardInterrupt):
+        stack = AsyncExitStack()
+        engine = runner.run(stack.enter_async_context(open_gateway(home, key, *place)))
+        try:
+            out.print(f"[bold]{escape(name)}[/] [dim]listens; an empty line or Ctrl-D ends the talk[/]")
             messages: list[Message] = []
-            while asked := await asyncio.to_thread(_read):
+            while asked := _read():
                 messages.append(Message(role="user", content=asked))
-                answer = await _say(engine, ChatRequest(messages=tuple(messages)))
-                messages.append(Message(role="assistant", content=answer))
-
-    asyncio.run(talk())
+                try:
+                    answer = runner.run(_say(engine, ChatRequest(messages=tuple(messages))))
+                except BessemerError as error:
+                    messages.pop()
+                    out.print(f"[red]{escape(error.message)}[/] [dim]{escape(error.hint)}[/]")
+                else:
+                    messages.append(Message(role="assistant", content=answer))
+        finally:
+            runner.run(stack.aclose())
 
 
 def _read() -> str:
     try:
         return out.input("[bold cyan]you[/] ").strip()
-    except EOFError:
+    except (EOFError, KeyboardInterrupt):
         return ""
 
 

@@ -1,12 +1,12 @@
 """Draws the event stream: live bars on a terminal, plain lines elsewhere.
 
-Owns the look of progress and the estimate: the step's own speed since its first progress, nothing else, so that the
-time that loading a model takes is not counted as work. Without two reports there is none.
+Owns the look of progress and the estimate: the step's own speed since its first progress, so that the time that loading
+a model takes is not counted as work. A step that has not told how far it is shows what such a step usually takes here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -30,14 +30,14 @@ _LINE_EVERY_SECONDS = 10.0
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[events.Sink]:
-    """Give a sink that draws on a console while the block runs."""
+def shown(console: Console, usual_seconds: Mapping[str, float] | None = None) -> Iterator[events.Sink]:
+    """Give a sink that draws on a console while the block runs; `usual_seconds` is what steps usually take here."""
     if console.is_terminal:
-        bars = _Bars(console)
+        bars = _Bars(console, usual_seconds or {})
         with bars.progress:
             yield bars.take
     else:
-        yield _Lines(console).take
+        yield _Lines(console, usual_seconds or {}).take
 
 
 class Estimate:
@@ -55,15 +55,19 @@ class Estimate:
 
 
 class _Left(ProgressColumn):
-    """The estimate of the step's last report."""
+    """The estimate of the step's last report; before the first, what such a step usually takes."""
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.finished else task.fields["left"], style="cyan")
+        told, usual = task.fields["left"], task.fields["usual"]
+        if not told and usual and task.total is None:
+            left = usual - (task.elapsed or 0.0)
+            told = f"about {show_seconds(round(left))} left" if left > 0 else "longer than usual"
+        return Text("" if task.finished else told, style="cyan")
 
 
 class _Bars:
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, usual_seconds: Mapping[str, float]) -> None:
+        self.console, self._usual = console, usual_seconds
         self.progress = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description:<14}"),
@@ -84,7 +88,9 @@ class _Bars:
             if event.step in self._tasks:
                 self.progress.remove_task(self._tasks[event.step])
             self._estimates.pop(event.step, None)
-            self._tasks[event.step] = self.progress.add_task(event.step + again, total=None, amount="", left="")
+            self._tasks[event.step] = self.progress.add_task(
+                event.step + again, total=None, amount="", left="", usual=self._usual.get(event.step, 0.0)
+            )
         elif isinstance(event, events.Progress) and event.step in self._tasks:
             self.progress.update(
                 self._tasks[event.step],
@@ -109,8 +115,8 @@ class _Bars:
 
 
 class _Lines:
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, usual_seconds: Mapping[str, float]) -> None:
+        self.console, self._usual = console, usual_seconds
         self._said: dict[str, float] = {}
         self._estimates: dict[str, Estimate] = {}
 
@@ -120,7 +126,8 @@ class _Lines:
         elif isinstance(event, events.StepStarted):
             self._said[event.step] = event.at
             self._estimates.pop(event.step, None)
-            self.console.print(f"  {event.step} …")
+            usual = self._usual.get(event.step, 0.0)
+            self.console.print(f"  {event.step} …" + (f" usually {show_seconds(usual)}" if usual > 2 else ""))
         elif isinstance(event, events.Progress):
             self._progress(event)
         elif isinstance(event, events.StepFinished):

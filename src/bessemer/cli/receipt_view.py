@@ -51,7 +51,7 @@ def _facts(receipt: Receipt) -> Table:
     table.add_column(style="dim")
     table.add_column()
     table.add_row("documents", f"{documents.documents:,} read, [bold]{documents.kept:,}[/] kept")
-    table.add_row("dropped", dropped or "none")
+    table.add_row("dropped", escape(dropped) or "none")
     table.add_row(
         "examples",
         f"{documents.examples_train:,} to train on, {documents.examples_heldout:,} held out "
@@ -59,8 +59,9 @@ def _facts(receipt: Receipt) -> Table:
     )
     table.add_row(
         "training",
-        f"{training.method} on {training.base}: {training.tokens:,} tokens in {show_seconds(training.seconds)}, "
-        f"{training.tokens_per_second:,.0f} tokens/s ({training.precision}, {training.device})",
+        f"{training.method} on {escape(training.base)}: {training.tokens:,} tokens in "
+        f"{show_seconds(training.seconds)}, {training.tokens_per_second:,.0f} tokens/s "
+        f"({training.precision}, {training.device})",
     )
     table.add_row("loss", _sparkline([loss for _, loss in training.curve]))
     return table
@@ -118,7 +119,7 @@ def _stages(receipt: Receipt) -> RenderableType:
     names = ("energy", "low – high", "g CO2e", currency or "cost", *(["provenance"] if len(known) > 1 else []))
     foot = _figures(total) if total else ("",) * 5
     table.add_column("stage", footer="[bold]together[/]", no_wrap=True)
-    table.add_column("time", justify="right", footer=show_seconds(_made_now(receipt)), no_wrap=True)
+    table.add_column("time", justify="right", footer=show_seconds(_took(receipt)), no_wrap=True)
     for name, below in zip(names, foot, strict=False):
         table.add_column(name, justify="right", footer=below, no_wrap=True)
     for line in receipt.stages:
@@ -130,13 +131,15 @@ def _stages(receipt: Receipt) -> RenderableType:
     first = bills[0]
     said = f"Joules are {' or '.join(known)} ({first.measurement.source}). Carbon: grid {first.carbon.grid}, "
     said += (
-        f"{first.carbon.grams_per_kilowatt_hour:g} g/kWh ({first.carbon.source}). Cached stages show what they took."
+        f"{first.carbon.grams_per_kilowatt_hour:g} g/kWh ({first.carbon.source}). Money: {receipt.prices}. "
+        "Cached stages show what they took."
     )
     return Group(table, Text(said, style="dim"))
 
 
-def _made_now(receipt: Receipt) -> float:
-    return sum(line.wall_seconds for line in receipt.stages if not line.cached)
+def _took(receipt: Receipt) -> float:
+    """Return the time of the stages whose energy is summed: of cached ones, that of when they were made."""
+    return sum(line.wall_seconds for line in receipt.stages if line.bill)
 
 
 def _figures(bill: Bill) -> tuple[str, str, str, str, str]:
@@ -168,7 +171,7 @@ def _serving(receipt: Receipt) -> Table:
     bill = serving.per_1000_tokens
     table.add_row(
         "1,000 tokens",
-        f"{show_joules(bill.measurement.joules)} "
+        f"generated from {serving.input_tokens:,} of prompts: {show_joules(bill.measurement.joules)} "
         f"({show_joules(bill.measurement.joules_low)} – {show_joules(bill.measurement.joules_high)}, "
         f"{provenance(bill.measurement)}), {bill.carbon.grams:.3g} g CO2e, {bill.energy_cost} of electricity; "
         f"price {serving.charge}",

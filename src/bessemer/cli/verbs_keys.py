@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from bessemer.cli import environment
@@ -27,7 +28,7 @@ def create(
     """Make a key and show it, once."""
     key, secret = KeyStore(environment.home().keys).create(project, admin=admin, name=name)
     shown = {"key": secret, "id": key.id, "project": key.project, "admin": key.admin}
-    emit(shown, as_json, lambda: f"{secret}\n[dim]shown once; {key.id} for project {key.project}[/]")
+    emit(shown, as_json, lambda: f"{secret}\n[dim]shown once; {key.id} for project {escape(key.project)}[/]")
 
 
 @app.command(name="list")
@@ -44,7 +45,7 @@ def revoke(
 ) -> None:
     """End a key at once."""
     KeyStore(environment.home().keys).revoke(key_id)
-    emit({"revoked": key_id}, as_json, lambda: f"revoked {key_id}")
+    emit({"revoked": key_id}, as_json, lambda: escape(f"revoked {key_id}"))
 
 
 def _table(keys: list[Key]) -> Table:
@@ -52,5 +53,5 @@ def _table(keys: list[Key]) -> Table:
     for key in keys:
         made = datetime.fromtimestamp(key.created_at, UTC).strftime("%Y-%m-%d %H:%M")
         state = "revoked" if key.revoked_at else "active"
-        table.add_row(key.id, key.project, key.name, "yes" if key.admin else "", made, state)
+        table.add_row(key.id, escape(key.project), escape(key.name), "yes" if key.admin else "", made, state)
     return table

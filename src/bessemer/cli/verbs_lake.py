@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from bessemer.cli import environment
@@ -55,7 +56,11 @@ def erase(
 def compact(as_json: Json = False) -> None:
     """Gather the lake's small files into large ones; contents and versions stay."""
     found = compact_lake(environment.home())
-    emit(found, as_json, lambda: "\n".join(f"{table}: {said}" for table, said in found.items()) or "the lake is empty")
+    emit(
+        found,
+        as_json,
+        lambda: escape("\n".join(f"{table}: {said}" for table, said in found.items())) or "the lake is empty",
+    )
 
 
 def _documents(total: int, found: list[DocumentLine]) -> RenderableType:
@@ -63,5 +68,5 @@ def _documents(total: int, found: list[DocumentLine]) -> RenderableType:
     for column in ("id", "title", "source", "dropped"):
         table.add_column(column, overflow="ellipsis", no_wrap=True)
     for line in found:
-        table.add_row(line.id[:12], line.title, line.source, line.dropped)
+        table.add_row(line.id[:12], *map(escape, (line.title, line.source, line.dropped)))
     return Group(table, f"[dim]{len(found):,} of {total:,}[/]")

@@ -70,7 +70,7 @@ def _status(found: object) -> RenderableType:
     from bessemer.products.overview import Overview
 
     assert isinstance(found, Overview)
-    parts: list[RenderableType] = [f"[dim]home[/] {found.home}"]
+    parts: list[RenderableType] = [f"[dim]home[/] {escape(str(found.home))}"]
     gateway = found.gateway
     if gateway:
         parts.append(
@@ -80,7 +80,7 @@ def _status(found: object) -> RenderableType:
         parts.append("[dim]no gateway runs; start one with[/] bessemer up")
     deployed = Table("deployed", "run", "when", box=SIMPLE_HEAD, pad_edge=False)
     for deployment in found.deployments:
-        deployed.add_row(deployment.name, deployment.run, _when(deployment.deployed_at))
+        deployed.add_row(escape(deployment.name), deployment.run, _when(deployment.deployed_at))
     runs = Table("run", "flow", "state", "begun", box=SIMPLE_HEAD, pad_edge=False)
     for line in found.runs:
         runs.add_row(line.run, line.flow, line.status, _when(line.created_at))
@@ -101,7 +101,7 @@ def _usage(rows: list) -> RenderableType:  # type: ignore[type-arg]
             show_seconds(row.seconds),
             show_joules(row.joules),
             f"{row.grams:.3g}",
-            str(row.charge),
+            " + ".join(map(str, row.charges)),
         )
     classes = ", ".join(sorted({f"{row.what} {row.energy_class}" for row in rows}))
     return Group(table, f"[dim]How the joules are known: {classes}.[/]")

@@ -96,7 +96,7 @@ class UpstreamEngine:
         try:
             if response.is_error:
                 raise _refused(response.status_code, (await response.aread()).decode("utf-8", "replace"))
-            async for line in response.aiter_lines():
+            async for line in _lines(response):
                 if chunk := _chunk(line):
                     yield chunk
         finally:
@@ -146,6 +146,17 @@ class UpstreamEngine:
         return Delta(finish_reason=reason, usage=usage)
 
 
+async def _lines(response: httpx2.Response) -> AsyncGenerator[str, None]:
+    """Yield lines that end in a line feed alone: JSON may hold the other line ends of Unicode as they are."""
+    rest = b""
+    async for data in response.aiter_bytes():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line.decode("utf-8", "replace").removesuffix("\r")
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
 def _chunk(line: str) -> dict[str, Any] | None:
     """Return the JSON of one line of the event stream, or None for blanks, comments and the end mark."""
     name, _, value = line.partition(":")
@@ -155,7 +166,7 @@ def _chunk(line: str) -> dict[str, Any] | None:
         chunk: dict[str, Any] = json.loads(value)
     except json.JSONDecodeError as error:
         raise BackendError(f"the upstream server sent no JSON: {value[:200]!r}") from error
-    if "error" in chunk:
+    if chunk.get("error"):
         raise BackendError(f"the upstream server failed: {_message(chunk)}")
     return chunk
 

@@ -99,6 +99,13 @@ class PriceBook(Config):
         """Return what a usage is charged, without where it came from."""
         return self.quote(usage, model).charge
 
+    @property
+    def told(self) -> str:
+        """Where this book's money comes from, in one line for people."""
+        kind = "an example with placeholder prices" if self.example else self.source or "its owner's prices"
+        power = self.electricity.micros_per_kilowatt_hour / MICRO
+        return f"price book {self.version} ({kind}), electricity {power:g} {self.currency}/kWh"
+
     def exact_energy_cost(self, microjoules: int, power_usage_effectiveness: float = 1.0) -> Fraction:
         """Return what an energy at the meter costs the operator, in micro-units, not yet rounded."""
         kilowatt_hours = Fraction(microjoules) / int(JOULES_PER_KILOWATT_HOUR * MICRO)

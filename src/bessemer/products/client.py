@@ -37,11 +37,12 @@ async def open_gateway(
         NotFound: no gateway runs here.
     """
     gateway = home.gateway()
+    url = url.rstrip("/").removesuffix("/v1") if url else None
     if url is None and gateway is None:
         raise NotFound("no gateway runs here", hint="Start one in another terminal with: bessemer up")
     keys, made = KeyStore(home.keys), None
     if not secret:
-        if url is not None and (gateway is None or url.rstrip("/") != gateway.url):
+        if url is not None and (gateway is None or url != gateway.url):
             raise NotFound("a gateway elsewhere needs a key", hint="Set BESSEMER_API_KEY.")
         made, secret = keys.create("chat", name="bessemer chat", expires_at=time.time() + _KEY_LIVES_SECONDS)
     base = (url or (gateway.url if gateway else "")).rstrip("/") + "/v1"

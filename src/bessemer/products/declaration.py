@@ -17,6 +17,8 @@ from bessemer.core.errors import ConfigError, NotFound
 
 C = TypeVar("C", bound=Config)
 Location = tuple[str | int, ...]
+DEEPEST = 50
+"""Levels of a declaration; far more than any has."""
 
 
 def read_declaration(path: Path, model: type[C], dials: Mapping[str, Mapping[str, Any]]) -> C:
@@ -87,8 +89,13 @@ def _load(text: str, name: str) -> tuple[Any, dict[Location, int]]:
 
 
 def _walk(node: yaml.Node, where: Location, lines: dict[Location, int], name: str) -> None:
+    if len(where) > DEEPEST:
+        raise ConfigError(f"{name}: an alias contains itself", hint="Write the value out instead of `*alias`.")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                told = f"{name}, line {key.start_mark.line + 1}: a key is no plain word"
+                raise ConfigError(told, hint="Write `key: value`; put quotes around values that begin with { or [.")
             below = (*where, key.value)
             if below in lines:
                 raise ConfigError(

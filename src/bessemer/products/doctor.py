@@ -11,6 +11,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Literal
 
 import psutil
@@ -30,8 +31,20 @@ _PACKAGES = {
     "openvino-genai": ("infer", "the embedded engine"),
     "starlette": ("serve", "the gateway"),
     "uvicorn": ("serve", "the gateway"),
+    "pyarrow": ("lake", "tables in memory"),
+    "gguf": ("train", "importing and compiling models"),
+    "openvino-tokenizers": ("infer", "compiled tokenizers"),
+    "httpx2": ("infer", "engines behind a server"),
+    "numpy": ("twin", "planning"),
     "psycopg": ("postgres", "runs kept in Postgres (optional)"),
 }
+
+
+ENGINE_NEEDS = {
+    "openvino": (("openvino_genai", "openvino_tokenizers"), "infer"),
+    "upstream": (("httpx2",), "infer"),
+}
+"""Engine -> modules that it loads, and the extra that brings them."""
 
 
 class Finding(Noun):
@@ -127,4 +140,12 @@ def _sensors() -> Iterator[Finding]:
 
 def _engines() -> Iterator[Finding]:
     for name in engine_names():
-        yield Finding(area="engine", name=name, state="ok", detail="registered")
+        needs, extra = ENGINE_NEEDS.get(name, ((), ""))
+        missing = [package for package in needs if find_spec(package) is None]
+        yield Finding(
+            area="engine",
+            name=name,
+            state="missing" if missing else "ok",
+            detail=f"needs {', '.join(missing)}" if missing else "ready",
+            advice=f"pip install 'bessemer[{extra}]'" if missing else "",
+        )

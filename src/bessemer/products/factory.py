@@ -114,7 +114,6 @@ class Factory:
         from bessemer.products.llm.flow import build_flow
         from bessemer.products.llm.receipt import Finished, fill_receipt
         from bessemer.products.receipt_html import receipt_page
-        from bessemer.products.reconciliation import keep_residuals
 
         config = self.config
         flow = build_flow(config.name, config.sources, config.curate, config.product, self.base, self.home.erased())
@@ -140,9 +139,11 @@ class Factory:
         folder = self.home.receipt(result.run)
         write_whole(folder / "receipt.json", receipt.model_dump_json(indent=2))
         write_whole(folder / "receipt.html", receipt_page(receipt))
-        keep_residuals(self.home, result.run)
         if receipt.deployed:
             self._deploy(result)
+        from bessemer.products.reconciliation import keep_residuals  # numpy, which the line above needs anyway
+
+        keep_residuals(self.home, result.run)
         return receipt
 
     def deployed(self) -> Deployment:
@@ -194,13 +195,16 @@ class Factory:
 
             run_gateway(app, gateway, announce)
         finally:
-            self.home.announce(None)
+            self.home.withdraw(os.getpid())
             asyncio.run(_close(engines))
             meter.close()
 
     def open_meter(self) -> LocalMeter:
-        """Return the meter that books into this home."""
-        return open_meter(self.config.meter, self.home.books, self._clock)
+        """Return the meter that books into this home; a price book is looked for beside the declaration."""
+        config = self.config.meter
+        if config.price_book:
+            config = config.model_copy(update={"price_book": str(self.base / config.price_book)})
+        return open_meter(config, self.home.books, self._clock)
 
     def _run(self, flow: Flow, sink: Sink) -> RunResult:
         store = open_store(self.home.database_url)

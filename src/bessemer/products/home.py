@@ -118,6 +118,12 @@ class Home:
         else:
             write_whole(self.path / "gateway.json", gateway.model_dump_json(indent=2))
 
+    def withdraw(self, pid: int) -> None:
+        """Say that the gateway of a process no longer answers; another's announcement stays."""
+        found = self.gateway()
+        if found is None or found.pid == pid:
+            self.announce(None)
+
     def gateway(self) -> Gateway | None:
         """Return where the gateway answers, or None when its process is gone."""
         try:

@@ -51,8 +51,8 @@ class UsageLine(Noun):
     joules_high: float
     energy_class: str
     grams: float
-    energy_cost: Money
-    charge: Money
+    energy_costs: tuple[Money, ...]
+    charges: tuple[Money, ...]
 
 
 class DocumentLine(Noun):
@@ -124,6 +124,10 @@ def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
     whole = [_resolved(start, known) for start in ids]
     home.erase(whole)  # first, so that a run in the meantime does not read them again
     done = [*lake.erase(whole), *lake.erase(whole, "document_id")]
+    versions = {found.table: found.version for found in done}
+    for deployment in home.deployments():
+        if deployment.table in versions:
+            home.deploy(deployment.model_copy(update={"table_version": versions[deployment.table]}))
     return {found.table: found.rows for found in done}
 
 
@@ -170,6 +174,6 @@ def _usage_line(what: str, total: Total) -> UsageLine:
         joules_high=total.joules.high,
         energy_class=", ".join(kind.value for kind in total.joules_by_class),
         grams=total.grams.value,
-        energy_cost=total.energy_cost,
-        charge=total.charge,
+        energy_costs=total.energy_costs,
+        charges=total.charges,
     )

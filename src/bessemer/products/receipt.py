@@ -116,7 +116,7 @@ class Link(Noun):
 
 
 class Receipt(Noun):
-    """All of it. `deployed` says whether the gate let the model through to be served."""
+    """All of it. `deployed`: the gate let the model through to be served. `prices`: where all money comes from."""
 
     factory: str
     run: str
@@ -132,6 +132,7 @@ class Receipt(Noun):
     speed: SpeedPart
     stages: tuple[StageLine, ...]
     total: Bill | None
+    prices: str = "prices of an older version"
     serving: ServingPart | None
     lineage: tuple[Link, ...]
 

@@ -168,7 +168,7 @@ def _stages(receipt: Receipt) -> str:
             f"[{show_joules(total.measurement.joules_low)}, {show_joules(total.measurement.joules_high)}], "
             f"{total.carbon.grams:.3g} g CO2e [{total.carbon.grams_low:.3g}, {total.carbon.grams_high:.3g}] "
             f"(grid: {total.carbon.grid}, {total.carbon.grams_per_kilowatt_hour:g} g/kWh, {total.carbon.source}), "
-            f"{total.energy_cost} of electricity. Energy: {total.measurement.source}."
+            f"{total.energy_cost} of electricity ({receipt.prices}). Energy: {total.measurement.source}."
         )
     head = ("stage", "time", "energy", "low – high", "g CO2e", "electricity", "provenance")
     return f"<h2>What it took</h2>{table(head, rows)}<p class='soft'>{escape(foot)}</p>"

@@ -9,7 +9,7 @@ from bessemer.core.errors import NotFound
 from bessemer.core.nouns import Noun
 from bessemer.products.home import Home, write_whole
 from bessemer.products.receipt import Receipt
-from bessemer.twin.reconcile import Residual, Stage, kinds, replay, running_error
+from bessemer.twin.reconcile import Residual, Stage, kinds, predict, replay, running_error, unit_kinds
 
 
 class StageResidual(Noun):
@@ -80,6 +80,17 @@ def reconcile(home: Home, run: str | None = None) -> Reconciliation:
         error_ratio=predicted / actual - 1,
         errors=tuple(KindError(stage=k, runs=n, median_error_ratio=e) for k, (n, e) in errors.items()),
     )
+
+
+def usual_seconds(home: Home) -> dict[str, float]:
+    """Return what each kind of step usually takes on this machine, by the amounts of the last run that did it.
+
+    Before the first run, the catalogue's figure for the kinds whose amount is always one.
+    """
+    done = [stage for receipt in _receipts(home) for stage in stages(receipt)]
+    last = {stage.kind: stage for stage in done}
+    once = {kind: Stage(kind, 1.0) for kind in unit_kinds()}
+    return {kind: predict(stage, done).seconds.mid for kind, stage in {**once, **last}.items()}
 
 
 def keep_residuals(home: Home, run: str) -> None:

@@ -73,6 +73,11 @@ def kinds() -> list[str]:
     return [row["kind"] for row in table("stages")]
 
 
+def unit_kinds() -> list[str]:
+    """Return the kinds of which a run has one, whatever its data."""
+    return [row["kind"] for row in table("stages") if row["unit"] in ("models", "gates", "benchmarks")]
+
+
 def predict(stage: Stage, history: Sequence[Stage]) -> Residual:
     """Return what a stage will take in seconds and joules, as a residual whose stage may not have happened yet.
 

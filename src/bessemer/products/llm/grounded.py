@@ -67,8 +67,15 @@ class GroundedEngine:
         if not context:
             return request
         asked = prompt_messages(last.content, context)
+        told = "\n".join(m.content for m in before if m.role == "system")
+        if told and _has_system(asked):  # ours says what to read, the client's how to answer
+            asked = tuple(_and(m, told) if m.role == "system" else m for m in asked)
         earlier = [m for m in before if m.role != "system" or not _has_system(asked)]
         return request.model_copy(update={"messages": (*_system_first(asked, earlier),)})
+
+
+def _and(message: Message, told: str) -> Message:
+    return message.model_copy(update={"content": f"{message.content}\n{told}"})
 
 
 def _has_system(messages: Sequence[Message]) -> bool:

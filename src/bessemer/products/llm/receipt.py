@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bessemer.core.events import StepFinished
 from bessemer.core.nouns import Artifact, Entry, Usage, Verdict
+from bessemer.core.units import Money
 from bessemer.evals import Metric, Report
 from bessemer.infer import SpeedReport
 from bessemer.meter import PriceBook
@@ -77,6 +78,7 @@ def fill_receipt(done: Finished, product: LlmConfig, prices: PriceBook) -> Recei
         speed=_speed(made),
         stages=stages,
         total=added(list(bills.values())),
+        prices=prices.told,
         serving=_serving(made["speed"], bills.get("speed"), prices, done),
         lineage=_lineage(done),
     )
@@ -208,7 +210,7 @@ def _serving(speed: Artifact, bill: Bill | None, prices: PriceBook, done: Finish
         carbon=carbon.model_copy(
             update={name: getattr(carbon, name) * factor for name in ("grams", "grams_low", "grams_high")}
         ),
-        energy_cost=prices.energy_cost(joules),
+        energy_cost=Money(micros=round(bill.energy_cost.micros * factor), currency=bill.energy_cost.currency),
     )
     usage = Usage(
         input_tokens=round(taken["input_tokens"] * 1000 / taken["output_tokens"]),

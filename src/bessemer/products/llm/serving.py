@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bessemer.core.errors import NotFound
 from bessemer.infer import OpenVinoConfig, open_engine
 from bessemer.lake import open_lake
 from bessemer.products.home import Deployment
@@ -35,14 +36,19 @@ def open_search(lake_url: str, deployment: Deployment, config: RetrievalConfig) 
     lake = open_lake(lake_url)
 
     def search(question: str) -> Sequence[str]:
+        try:
+            return find(question, deployment.table_version)
+        except NotFound:  # an erasure ended the older versions: what is left of them is the newest
+            return find(question, None)
+
+    def find(question: str, version: int | None) -> Sequence[str]:
         found: dict[str, str] = {}
         for name in named_in(question):
             quoted = name.replace("'", "''")
             where = f"title = '{quoted}' AND dropped = ''"
-            named = lake.get_documents(deployment.table, version=deployment.table_version, where=where)
+            named = lake.get_documents(deployment.table, version=version, where=where)
             found |= {document.id: titled(document.title, document.text) for document in named}
         if len(found) < config.passages:
-            version = deployment.table_version
             hits = lake.search_documents(deployment.table, question, config.passages, version=version)
             found = {**found, **{hit.id: titled(hit.title, hit.text) for hit in hits}}
         return list(found.values())[: config.passages]
