@@ -54,3 +54,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_whole(blocked, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["kept.json"]
+
+
+def test_results_of_another_database_are_not_swept_away(tmp_path: Path) -> None:
+    Home(tmp_path).claim_artifacts()
+    Home(tmp_path).claim_artifacts()
+    with pytest.raises(ConfigError, match="another database"):
+        Home(tmp_path, "postgresql://elsewhere/flows").claim_artifacts()

@@ -184,7 +184,9 @@ def _reached(rule: AtLeast, metric: Metric) -> RuleOutcome:
 
 def _compared(rule: BetterThan | NoWorse, metric: Metric, pairs: _Pairs, difference: Interval | None) -> RuleOutcome:
     before, after = pairs.before.mean(), pairs.after.mean()
-    passed = difference is not None and _worst_gain(difference, metric.better) > _bar(rule)
+    gain = _worst_gain(difference, metric.better) if difference is not None else None
+    # An identical model is no worse, but not better.
+    passed = gain is not None and (gain > _bar(rule) or (isinstance(rule, NoWorse) and gain == _bar(rule)))
     return RuleOutcome(
         rule=rule.kind,
         metric=rule.metric,

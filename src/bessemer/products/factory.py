@@ -207,6 +207,7 @@ class Factory:
         return open_meter(config, self.home.books, self._clock)
 
     def _run(self, flow: Flow, sink: Sink) -> RunResult:
+        self.home.claim_artifacts()
         store = open_store(self.home.database_url)
         runner = Runner(
             store,

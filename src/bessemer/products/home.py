@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from bessemer.core.digest import digest
 from bessemer.core.errors import BessemerError, ConfigError, NotFound
 from bessemer.core.nouns import Noun
 
@@ -117,6 +118,21 @@ class Home:
             (self.path / "gateway.json").unlink(missing_ok=True)
         else:
             write_whole(self.path / "gateway.json", gateway.model_dump_json(indent=2))
+
+    def claim_artifacts(self) -> None:
+        """Note which database the artifacts belong to: a run sweeps away what its own database does not know.
+
+        Raises:
+            ConfigError: they belong to another database.
+        """
+        mark, ours = self.artifacts / "database", digest(self.database_url)
+        if mark.exists() and mark.read_text(encoding="utf-8") != ours:
+            raise ConfigError(
+                f"the results in {self.artifacts} belong to another database",
+                hint="Name that database again, or a new BESSEMER_HOME for this one.",
+            )
+        if not mark.exists():
+            write_whole(mark, ours)
 
     def withdraw(self, pid: int) -> None:
         """Say that the gateway of a process no longer answers; another's announcement stays."""

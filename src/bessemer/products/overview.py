@@ -5,6 +5,7 @@ Owns how the rooms' own records are gathered. Starts nothing and trains nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -140,6 +141,8 @@ def compact_lake(home: Home) -> dict[str, str]:
 
 def _resolved(start: str, known: set[str]) -> str:
     fitting = sorted(name for name in known if name.startswith(start))
+    if not fitting and re.fullmatch("[0-9a-f]{64}", start):
+        return start  # a whole id: perhaps only an older version holds it
     if not fitting:
         raise NotFound(f"no document's id begins with '{start}'", hint="`bessemer documents` lists ids.")
     if len(fitting) > 1 and start not in fitting:

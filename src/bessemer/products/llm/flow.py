@@ -10,15 +10,16 @@ from pathlib import Path
 from bessemer.core.config import Config
 from bessemer.flow import Flow, Step
 from bessemer.lake import CurateConfig, SourceConfig, fingerprint
+from bessemer.models.base import resolve_base
 from bessemer.products.llm import steps
 from bessemer.products.llm.config import LlmConfig
 
 _CODE = {
     "lake": ("bessemer.lake",),
-    "pairs": ("bessemer.train.pairs",),
+    "pairs": tuple(f"bessemer.train.{name}" for name in ("pairs", "drafts", "prompt", "python_rules", "text_rules")),
     "models": ("bessemer.models",),
     "train": ("bessemer.train",),
-    "compile": ("bessemer.infer.compile",),
+    "compile": tuple(f"bessemer.infer.{name}" for name in ("compile", "config", "llama", "network", "runtime")),
     "evals": ("bessemer.evals", "bessemer.infer", "bessemer.train.prompt"),
     "infer": ("bessemer.infer",),
 }
@@ -44,6 +45,7 @@ def build_flow(
         erased: ids of documents that must not be read again.
     """
     raw = {f"source {index}": fingerprint(source, base) for index, source in enumerate(sources)}
+    weights = resolve_base(product.base).fingerprint  # other weights under the same name are another base
     ask = product.evaluation
     return Flow(
         name,
@@ -51,7 +53,7 @@ def build_flow(
             _step("ingest", steps.IngestConfig(name=name, sources=sources, erased=erased), (), "lake", inputs=raw),
             _step("curate", steps.CurateStepConfig(name=name, curate=curate), ("ingest",), "lake", "curate_documents"),
             _step("pairs", steps.PairsStepConfig(name=name, pairs=product.pairs), ("curate",), "pairs", "make_pairs"),
-            _step("base", steps.BaseConfig(base=product.base), (), "models"),
+            _step("base", steps.BaseConfig(base=product.base), (), "models", inputs={"weights": weights}),
             _step("train", steps.TrainConfig(train=product.train), ("base", "pairs"), "train"),
             _step("merge", None, ("base", "train"), "train"),
             _compile("compile_base", product, "base"),
