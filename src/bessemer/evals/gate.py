@@ -2,8 +2,8 @@
 
 Owns what "better" and "no worse" mean. Knows no model; a failed gate is a value, and who asked decides what follows.
 
-A rule passes when the whole confidence interval of the paired difference lies on its right side. All rules must
-pass, so adding rules only makes a gate stricter and needs no correction for asking several times.
+A comparing rule passes when the whole confidence interval of the paired difference lies on its right side. All rules
+must pass, so adding rules only makes a gate stricter and needs no correction for asking several times.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from bessemer.twin.decode import Points
 from bessemer.twin.interval import Interval
 from bessemer.twin.replica import Replica, points
 from bessemer.twin.shape import Shape
+from bessemer.twin.training import LinkRates
 from bessemer.twin.workload import Serving
 
 EIGHTY = 1.2816
@@ -38,22 +38,6 @@ Source: assumed: one layer of some tens, and its launch.
 """
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-
-
-class LinkRates(Protocol):
-    """What serving needs of a network; ``network.Links`` is one."""
-
-    @property
-    def scaleup_accelerators(self) -> int:
-        """In one scale-up domain."""
-
-    @property
-    def scaleup_bytes_per_second(self) -> float:
-        """Of each accelerator, in one direction."""
-
-    @property
-    def scaleout_bytes_per_second(self) -> float:
-        """Of each accelerator, in one direction."""
 
 
 @dataclass(frozen=True, slots=True)
