@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bessemer.core.nouns import EnergyClass
 from bessemer.products.home import Home
@@ -146,9 +148,7 @@ def forget(line: Line, receipt: Receipt) -> None:
 
 
 def test_erasing_a_document_takes_it_out_of_the_next_model(line: Line, receipt: Receipt, ran: Ran) -> None:
-    listed = line.json("documents", "tools", "--limit", "100")["documents"]
-    anvil = next(d for d in listed if "anvil" in d["source"] and not d["dropped"])
-    same_file = [d["id"] for d in listed if d["source"].split("#")[0] == anvil["source"].split("#")[0]]
+    same_file = of_one_file(line, lambda document: "anvil" in document["source"] and not document["dropped"])
     home = Home(line.home)
     searches = [open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3))]
     assert any("struck with a hammer" in page for page in searches[0]("What is an anvil?"))
@@ -157,10 +157,34 @@ def test_erasing_a_document_takes_it_out_of_the_next_model(line: Line, receipt: 
     for search in searches:  # the one that was open, and one of a gateway that starts now
         assert search("What is a lantern?")
         assert not any("struck with a hammer" in page for page in search("What is an anvil?"))
-    held = b"".join(path.read_bytes() for path in (line.home / "lake").rglob("*") if path.is_file())
-    assert b"struck with a hammer" not in held
+    assert not holding(line, "struck with a hammer")
     after = line.run()
     assert "ingest" in ran(after)
     assert after.documents.dropped["erased"] == len(same_file)
-    held = b"".join(path.read_bytes() for path in (line.home / "lake").rglob("*") if path.is_file())
-    assert b"struck with a hammer" not in held
+    assert not holding(line, "struck with a hammer")
+
+
+def test_erasing_a_document_takes_it_out_of_evaluations_and_receipts(line: Line) -> None:
+    before = line.run()
+    quoted = max(before.answers, key=lambda answer: len(answer.reference))
+    kinds = {path.relative_to(line.home).parts[0] for path in holding(line, quoted.reference)}
+    assert {"lake", "runs"} <= kinds, "this test would find nothing to erase"
+    same_file = of_one_file(line, lambda document: document["id"] == quoted.document_id)
+    assert line.json("erase", *same_file)
+    assert not holding(line, quoted.reference)
+    left = line.json("receipt", before.run)["answers"]
+    assert left == [a.model_dump() for a in before.answers if a.document_id not in same_file]
+    assert len(line.run().answers) == len(before.answers)
+
+
+def of_one_file(line: Line, wanted: Callable[[dict[str, Any]], bool]) -> list[str]:
+    """Return the ids of all documents that come from the file of the first wanted one."""
+    listed = line.json("documents", "tools", "--limit", "100")["documents"]
+    source = next(d for d in listed if wanted(d))["source"].split("#")[0]
+    return [d["id"] for d in listed if d["source"].split("#")[0] == source]
+
+
+def holding(line: Line, text: str) -> list[Path]:
+    """Return the files of a home in which a text stands."""
+    files = [path for path in line.home.rglob("*") if path.is_file()]
+    return [path for path in files if text.encode() in path.read_bytes()]

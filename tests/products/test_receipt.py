@@ -105,7 +105,9 @@ def receipt(*, deployed: bool = True) -> Receipt:
             ),
         ),
         verdict=Verdict(passed=deployed, outcomes=(outcome,)),
-        answers=(Answer(question="What does <b> do?", reference="Bold & strong", before="?", after="Bold"),),
+        answers=(
+            Answer(document_id="d", question="What does <b> do?", reference="Bold & strong", before="?", after="Bold"),
+        ),
         speed=SpeedPart(
             engine="openvino",
             weights="int8",

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bessemer.cli import environment
 from bessemer.cli.output import emit
-from bessemer.products.overview import DocumentLine, compact_lake, erase_documents, list_documents
+from bessemer.products.documents import DocumentLine, compact_lake, erase_documents, list_documents
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 

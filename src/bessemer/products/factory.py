@@ -24,7 +24,7 @@ from bessemer.flow import Flow, Runner, RunResult, open_store
 from bessemer.lake import CurateConfig, SourceConfig
 from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
 from bessemer.products.declaration import parse_declaration, read_declaration
-from bessemer.products.home import Deployment, Gateway, Home, write_whole
+from bessemer.products.home import Deployment, Gateway, Home
 from bessemer.products.llm.config import SIZES, LlmConfig
 from bessemer.products.llm.grounded import ChatEngine
 from bessemer.products.metered import MeteredSink
@@ -113,7 +113,7 @@ class Factory:
         """
         from bessemer.products.llm.flow import build_flow
         from bessemer.products.llm.receipt import Finished, fill_receipt
-        from bessemer.products.receipt_html import receipt_page
+        from bessemer.products.receipt_html import write_receipt
 
         config = self.config
         flow = build_flow(config.name, config.sources, config.curate, config.product, self.base, self.home.erased())
@@ -134,11 +134,10 @@ class Factory:
                 steps=sink.finished,
                 needs={step.name: step.needs for step in flow.steps},
                 entries=ledger.entries(kind="step", limit=-1),
+                lake=self.home.lake_url,
             )
         receipt = fill_receipt(done, config.product, meter.prices)
-        folder = self.home.receipt(result.run)
-        write_whole(folder / "receipt.json", receipt.model_dump_json(indent=2))
-        write_whole(folder / "receipt.html", receipt_page(receipt))
+        write_receipt(self.home.receipt(result.run), receipt)
         if receipt.deployed:
             self._deploy(result)
         from bessemer.products.reconciliation import keep_residuals  # numpy, which the line above needs anyway

@@ -151,13 +151,17 @@ class Home:
             pass  # it lives, and belongs to somebody else
         return found
 
+    def receipts(self) -> list[Path]:
+        """Return the JSON files of all receipts, the newest last."""
+        return sorted((self.path / "runs").glob("*/receipt.json"), key=lambda path: path.stat().st_mtime)
+
     def last_receipt(self) -> Path:
         """Return the newest receipt's JSON file.
 
         Raises:
             NotFound: nothing has run here.
         """
-        found = sorted((self.path / "runs").glob("*/receipt.json"), key=lambda path: path.stat().st_mtime)
+        found = self.receipts()
         if not found:
             raise NotFound(f"no run has finished in {self.path}", hint="Start one with: bessemer run")
         return found[-1]

@@ -1,19 +1,16 @@
-"""What a home holds, for people who look: runs, deployments, usage, documents; and the lake's housekeeping.
+"""What a home holds, for people who look: runs, deployments, usage, receipts.
 
 Owns how the rooms' own records are gathered. Starts nothing and trains nothing.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from contextlib import closing
 
-from bessemer.core.errors import ConfigError, NotFound
+from bessemer.core.errors import NotFound
 from bessemer.core.nouns import Noun
 from bessemer.core.units import Money
 from bessemer.flow import open_store
-from bessemer.lake import open_lake
 from bessemer.meter import Total, open_ledger
 from bessemer.products.home import Deployment, Gateway, Home
 from bessemer.products.receipt import Receipt
@@ -56,16 +53,6 @@ class UsageLine(Noun):
     charges: tuple[Money, ...]
 
 
-class DocumentLine(Noun):
-    """A document in a list; `dropped` is empty or the reason."""
-
-    id: str
-    title: str
-    source: str
-    group: str
-    dropped: str
-
-
 def overview(home: Home, runs: int = 10) -> Overview:
     """Return what there is in a home, with the newest runs."""
     with closing(open_store(home.database_url)) as store:
@@ -96,71 +83,6 @@ def read_receipt(home: Home, run: str | None) -> Receipt:
     if not path.is_file():
         raise NotFound(f"no run '{run}' left a receipt in {home.path}", hint="`bessemer status` lists the runs.")
     return Receipt.model_validate_json(path.read_text(encoding="utf-8"))
-
-
-def list_documents(
-    home: Home, name: str | None, *, dropped: bool, reason: str | None, limit: int
-) -> tuple[int, list[DocumentLine]]:
-    """Return how many documents fit, and the first of them, from a factory's newest curated table."""
-    lake = open_lake(home.lake_url)
-    table = _curated(lake.list(), name)
-    found = [
-        DocumentLine(id=d.id, title=d.title, source=d.source, group=d.group, dropped=d.dropped)
-        for d in lake.get_documents(table)
-        if (not (dropped or reason) or d.dropped) and (reason is None or d.dropped.partition(":")[0] == reason)
-    ]
-    return len(found), found[:limit]
-
-
-def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
-    """Erase documents, named by ids or unique beginnings of ids; return table -> rows erased.
-
-    Raises:
-        NotFound: no document has such an id.
-        ConfigError: a beginning fits several documents.
-    """
-    lake = open_lake(home.lake_url)
-    tables = [table for table in lake.list() if table.endswith(".documents")]
-    known = {document.id for table in tables for document in lake.get_documents(table)}
-    whole = [_resolved(start, known) for start in ids]
-    home.erase(whole)  # first, so that a run in the meantime does not read them again
-    done = [*lake.erase(whole), *lake.erase(whole, "document_id")]
-    versions = {found.table: found.version for found in done}
-    for deployment in home.deployments():
-        if deployment.table in versions:
-            home.deploy(deployment.model_copy(update={"table_version": versions[deployment.table]}))
-    return {found.table: found.rows for found in done}
-
-
-def compact_lake(home: Home) -> dict[str, str]:
-    """Compact every table; return table -> its files before and after."""
-    lake = open_lake(home.lake_url)
-    done = [lake.compact(table) for table in lake.list()]
-    return {found.table: f"{found.fragments_before} -> {found.fragments_after} files" for found in done}
-
-
-def _resolved(start: str, known: set[str]) -> str:
-    fitting = sorted(name for name in known if name.startswith(start))
-    if not fitting and re.fullmatch("[0-9a-f]{64}", start):
-        return start  # a whole id: perhaps only an older version holds it
-    if not fitting:
-        raise NotFound(f"no document's id begins with '{start}'", hint="`bessemer documents` lists ids.")
-    if len(fitting) > 1 and start not in fitting:
-        raise ConfigError(f"'{start}' fits {len(fitting)} documents", hint="Give more of the id.")
-    return start if start in fitting else fitting[0]
-
-
-def _curated(tables: Sequence[str], name: str | None) -> str:
-    factories = [table.removesuffix(".curated") for table in tables if table.endswith(".curated")]
-    if name in factories:
-        return f"{name}.curated"
-    if name is None and len(factories) == 1:
-        return f"{factories[0]}.curated"
-    known = ", ".join(factories) or "none yet; run one with: bessemer run"
-    raise NotFound(
-        f"no factory '{name}' has documents here" if name else "which factory's documents?",
-        hint=f"Name one of: {known}",
-    )
 
 
 def _usage_line(what: str, total: Total) -> UsageLine:

@@ -53,8 +53,9 @@ class MetricLine(Noun):
 
 
 class Answer(Noun):
-    """One held-out question with both models' answers, for a person to judge."""
+    """One held-out question with both models' answers, for a person to judge; with its document, it can be erased."""
 
+    document_id: str
     question: str
     reference: str
     before: str

@@ -8,10 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
+from pathlib import Path
 
 from bessemer.core.units import show_bytes, show_joules, show_seconds
+from bessemer.products.home import write_whole
 from bessemer.products.page import page, table
 from bessemer.products.receipt import Receipt, ServingPart, provenance
+
+
+def write_receipt(folder: Path, receipt: Receipt) -> None:
+    """Write a receipt into a run's folder, as JSON and as a page, each of them whole."""
+    write_whole(folder / "receipt.json", receipt.model_dump_json(indent=2))
+    write_whole(folder / "receipt.html", receipt_page(receipt))
 
 
 def receipt_page(receipt: Receipt) -> str:

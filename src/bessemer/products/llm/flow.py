@@ -46,7 +46,6 @@ def build_flow(
     """
     raw = {f"source {index}": fingerprint(source, base) for index, source in enumerate(sources)}
     weights = resolve_base(product.base).fingerprint  # other weights under the same name are another base
-    ask = product.evaluation
     return Flow(
         name,
         (
@@ -58,8 +57,8 @@ def build_flow(
             _step("merge", None, ("base", "train"), "train"),
             _compile("compile_base", product, "base"),
             _compile("compile", product, "merge"),
-            _evaluate("evaluate_base", steps.EvaluateConfig(evaluation=ask, source="compile_base")),
-            _evaluate("evaluate", steps.EvaluateConfig(evaluation=ask, source="compile")),
+            _evaluate("evaluate_base", f"{name}.answers_base", product, "compile_base"),
+            _evaluate("evaluate", f"{name}.answers", product, "compile"),
             _step("gate", steps.GateStepConfig(gate=product.gate), ("evaluate_base", "evaluate"), "evals"),
             _step("speed", steps.SpeedStepConfig(speed=product.speed), ("compile",), "infer"),
         ),
@@ -84,5 +83,6 @@ def _compile(name: str, product: LlmConfig, source: str) -> Step:
     return _step(name, config, (source,), "compile", "compile_weights")
 
 
-def _evaluate(name: str, config: steps.EvaluateConfig) -> Step:
+def _evaluate(name: str, table: str, product: LlmConfig, source: str) -> Step:
+    config = steps.EvaluateConfig(evaluation=product.evaluation, source=source, table=table)
     return _step(name, config, (config.source, "pairs"), "evals", "evaluate")

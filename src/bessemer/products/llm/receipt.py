@@ -9,12 +9,15 @@ import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from bessemer.core.errors import NotFound
 from bessemer.core.events import StepFinished
 from bessemer.core.nouns import Artifact, Entry, Usage, Verdict
 from bessemer.core.units import Money
 from bessemer.evals import Metric, Report
 from bessemer.infer import SpeedReport
+from bessemer.lake import open_lake
 from bessemer.meter import PriceBook
 from bessemer.products.llm.config import LlmConfig
 from bessemer.products.llm.steps import read_reports
@@ -44,6 +47,7 @@ class Finished:
         steps: the event that ended each step.
         needs: for each step, the steps that it reads from.
         entries: the ledger's entries of steps, of any run.
+        lake: where the models' answers are.
     """
 
     factory: str
@@ -54,6 +58,7 @@ class Finished:
     steps: Mapping[str, StepFinished]
     needs: Mapping[str, tuple[str, ...]]
     entries: Iterable[Entry]
+    lake: str
 
 
 def fill_receipt(done: Finished, product: LlmConfig, prices: PriceBook) -> Receipt:
@@ -74,7 +79,7 @@ def fill_receipt(done: Finished, product: LlmConfig, prices: PriceBook) -> Recei
         training=_training(made, product),
         metrics=tuple(_lines(before, after)),
         verdict=verdict,
-        answers=_answers(made["evaluate"], before[0], after[0], product.evaluation.shown_answers),
+        answers=_answers(made, done.lake),
         speed=_speed(made),
         stages=stages,
         total=added(list(bills.values())),
@@ -139,20 +144,29 @@ def _high(metric: Metric) -> float:
     return metric.interval.high if metric.interval else metric.value
 
 
-def _answers(asked: Artifact, before: Report, after: Report, count: int) -> tuple[Answer, ...]:
-    """Return the first answers of each kind of question, both models side by side."""
-    questions: Mapping[str, list[str]] = asked.meta["asked"]
-    old = {score.sample_id: score.output for score in before.scores}
+def _answers(made: Mapping[str, Artifact], lake: str) -> tuple[Answer, ...]:
+    """Return the first answers of each kind of question, both models side by side; none of what was erased since."""
+    before, after = (_shown(made[step], lake) for step in ("evaluate_base", "evaluate"))
     return tuple(
         Answer(
-            question=questions[score.sample_id][0],
-            reference=questions[score.sample_id][1],
-            before=old[score.sample_id],
-            after=score.output,
+            document_id=row["document_id"],
+            question=row["question"],
+            reference=row["reference"],
+            before=before[name]["answer"],
+            after=row["answer"],
         )
-        for score in after.scores
-        if score.sample_id in questions
-    )[:count]
+        for name, row in after.items()
+        if name in before
+    )
+
+
+def _shown(evaluated: Artifact, lake: str) -> dict[str, dict[str, Any]]:
+    meta = evaluated.meta
+    try:
+        rows = {row["id"]: row for row in open_lake(lake).get(meta["table"], version=meta["version"])}
+    except NotFound:  # an erasure took this version
+        return {}
+    return {name: rows[name] for name in meta["shown"] if name in rows}
 
 
 def _speed(made: Mapping[str, Artifact]) -> SpeedPart:

@@ -162,10 +162,11 @@ def compile_weights(ctx: StepContext, config: CompileStepConfig) -> Meta:
 
 
 class EvaluateConfig(Config):
-    """How much held-out data a compiled model is asked, and which step compiled it."""
+    """How much held-out data a compiled model is asked, which step compiled it, and the table for its answers."""
 
     evaluation: EvaluationConfig
     source: str
+    table: str
 
 
 def evaluate(ctx: StepContext, config: EvaluateConfig) -> Meta:
@@ -199,12 +200,14 @@ def evaluate(ctx: StepContext, config: EvaluateConfig) -> Meta:
 
     reports = asyncio.run(both())
     for report, name in zip(reports, ("questions", "bits"), strict=True):
-        (ctx.out / f"{name}.json").write_text(report.model_dump_json(), encoding="utf-8")
-    shown = _one_per_rule(questions)[: config.evaluation.shown_answers]
+        (ctx.out / f"{name}.json").write_text(_without_text(report).model_dump_json(), encoding="utf-8")
+    rows = _answer_rows(questions, reports[0])
     return {
         "questions": len(questions),
         "passages": len(texts),
-        "asked": {e.id: [e.question, e.answer] for e in shown},
+        "table": config.table,
+        "version": open_lake(ctx.resources["lake"]).put(config.table, rows, tag=_tag(ctx)),
+        "shown": [e.id for e in _one_per_rule(questions)[: config.evaluation.shown_answers]],
     }
 
 
@@ -292,6 +295,20 @@ def _task(questions: Sequence[Example], config: EvaluationConfig) -> Task:
         ),
         scorers=("exact_match", "token_f1"),
         max_output_tokens=config.max_output_tokens,
+    )
+
+
+def _answer_rows(questions: Sequence[Example], report: Report) -> Iterator[Meta]:
+    """Yield a row for each question; answers may quote documents, so they are kept where documents can be erased."""
+    outputs = {score.sample_id: score.output for score in report.scores}
+    for e in questions:
+        row = {"id": e.id, "document_id": e.document_id, "rule": e.rule, "question": e.question}
+        yield {**row, "reference": e.answer, "answer": outputs[e.id]}
+
+
+def _without_text(report: Report) -> Report:
+    return report.model_copy(
+        update={"scores": tuple(score.model_copy(update={"output": ""}) for score in report.scores)}
     )
 
 

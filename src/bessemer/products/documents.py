@@ -1,0 +1,107 @@
+"""The documents of a home, for people: list them, erase them wherever they are quoted, and keep the tables small.
+
+Owns where an erased document may be quoted: lake tables, and the receipts' answers. Reads no source.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence, Set
+
+from bessemer.core.errors import ConfigError, NotFound
+from bessemer.core.nouns import Noun
+from bessemer.lake import open_lake
+from bessemer.products.home import Home
+from bessemer.products.receipt import Receipt
+from bessemer.products.receipt_html import write_receipt
+
+
+class DocumentLine(Noun):
+    """A document in a list; `dropped` is empty or the reason."""
+
+    id: str
+    title: str
+    source: str
+    group: str
+    dropped: str
+
+
+def list_documents(
+    home: Home, name: str | None, *, dropped: bool, reason: str | None, limit: int
+) -> tuple[int, list[DocumentLine]]:
+    """Return how many documents fit, and the first of them, from a factory's newest curated table."""
+    lake = open_lake(home.lake_url)
+    table = _curated(lake.list(), name)
+    found = [
+        DocumentLine(id=d.id, title=d.title, source=d.source, group=d.group, dropped=d.dropped)
+        for d in lake.get_documents(table)
+        if (not (dropped or reason) or d.dropped) and (reason is None or d.dropped.partition(":")[0] == reason)
+    ]
+    return len(found), found[:limit]
+
+
+def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
+    """Erase documents and all that quotes them, the tables first, then the receipts; return table -> rows erased.
+
+    Args:
+        home: holds the tables and the receipts.
+        ids: of documents, or unique beginnings of ids.
+
+    Raises:
+        NotFound: no document has such an id.
+        ConfigError: a beginning fits several documents.
+    """
+    lake = open_lake(home.lake_url)
+    tables = [table for table in lake.list() if table.endswith(".documents")]
+    known = {document.id for table in tables for document in lake.get_documents(table)}
+    whole = [_resolved(start, known) for start in ids]
+    home.erase(whole)  # first, so that a run in the meantime does not read them again
+    done = [*lake.erase(whole), *lake.erase(whole, "document_id")]
+    versions = {found.table: found.version for found in done}
+    for deployment in home.deployments():
+        if deployment.table in versions:
+            home.deploy(deployment.model_copy(update={"table_version": versions[deployment.table]}))
+    _erase_from_receipts(home, frozenset(whole))
+    return {found.table: found.rows for found in done}
+
+
+def compact_lake(home: Home) -> dict[str, str]:
+    """Compact every table; return table -> its files before and after."""
+    lake = open_lake(home.lake_url)
+    done = [lake.compact(table) for table in lake.list()]
+    return {found.table: f"{found.fragments_before} -> {found.fragments_after} files" for found in done}
+
+
+def _erase_from_receipts(home: Home, ids: Set[str]) -> None:
+    for path in home.receipts():
+        receipt = Receipt.model_validate_json(path.read_text(encoding="utf-8"))
+        kept = tuple(answer for answer in receipt.answers if answer.document_id not in ids)
+        if kept != receipt.answers:
+            written_at = path.stat().st_mtime_ns
+            write_receipt(path.parent, receipt.model_copy(update={"answers": kept}))
+            os.utime(path, ns=(written_at, written_at))  # by which the newest receipt is told
+
+
+def _resolved(start: str, known: set[str]) -> str:
+    fitting = sorted(name for name in known if name.startswith(start))
+    if not fitting and re.fullmatch("[0-9a-f]{64}", start):
+        return start  # a whole id: perhaps only an older version holds it
+    if not fitting:
+        raise NotFound(f"no document's id begins with '{start}'", hint="`bessemer documents` lists ids.")
+    if len(fitting) > 1 and start not in fitting:
+        raise ConfigError(f"'{start}' fits {len(fitting)} documents", hint="Give more of the id.")
+    return start if start in fitting else fitting[0]
+
+
+def _curated(tables: Sequence[str], name: str | None) -> str:
+    factories = [table.removesuffix(".curated") for table in tables if table.endswith(".curated")]
+    if name in factories:
+        return f"{name}.curated"
+    if name is None and len(factories) == 1:
+        return f"{factories[0]}.curated"
+    known = ", ".join(factories) or "none yet; run one with: bessemer run"
+    raise NotFound(
+        f"no factory '{name}' has documents here" if name else "which factory's documents?",
+        hint=f"Name one of: {known}",
+    )
