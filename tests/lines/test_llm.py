@@ -27,6 +27,8 @@ def test_the_receipt_says_what_went_in_and_what_came_out(line: Line, receipt: Re
     assert documents.documents == documents.kept + sum(documents.dropped.values())
     assert {"binary", "duplicate"} <= set(documents.dropped)
     assert documents.examples_train > 0
+    stages = [stage.step for stage in receipt.stages]
+    assert stages.index("evaluate_base") < stages.index("train"), "a base that cannot be served fails before training"
     assert documents.groups_heldout > 0
     assert receipt.training.tokens > 0
     assert len(receipt.training.curve) == receipt.training.steps

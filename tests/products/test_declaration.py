@@ -49,6 +49,10 @@ def test_the_built_in_factory_is_the_example_of_the_repository() -> None:
             + "product:\n  gate:\n    rules:\n      - kind: better_than\n        metric: token_f1\n        thn: base\n",
             ("line 10", "unknown key 'thn'", "did you mean 'than'?"),
         ),
+        (
+            GOOD + "product:\n  gate:\n    rules:\n      - {kind: no_worse, metric: token_fl}\n",
+            ("line 6", "rules[0]", "no metric 'token_fl'", "did you mean 'token_f1'?"),
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_line(text: str, said: tuple[str, ...]) -> None:

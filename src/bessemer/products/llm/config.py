@@ -5,15 +5,23 @@ Owns the declaration of this product. Imports configs only, so that it stays lig
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bessemer.core.config import Config
 from bessemer.evals import GateConfig
 from bessemer.infer import CompileConfig, SpeedConfig
 from bessemer.train.config import SftConfig
 from bessemer.train.pairs import PairsConfig
+
+
+QUESTION_SCORERS = ("exact_match", "token_f1")
+"""What grades the answers to held-out questions."""
+
+_METRICS = (*QUESTION_SCORERS, "bits_per_byte")
+_METRICS_BY_TASK = (*(f"questions.{name}" for name in QUESTION_SCORERS), "bits_per_byte.bits_per_byte")
 
 
 class EvaluationConfig(Config):
@@ -65,6 +73,17 @@ class LlmConfig(Config):
     gate: GateConfig = GateConfig()
     speed: SpeedConfig = SpeedConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
+
+    @field_validator("gate")
+    @classmethod
+    def _metrics_exist(cls, gate: GateConfig) -> GateConfig:
+        known = (*_METRICS, *_METRICS_BY_TASK)
+        for number, rule in enumerate(gate.rules):
+            if rule.metric not in known:
+                near = difflib.get_close_matches(rule.metric, known, n=1, cutoff=0.5)
+                advice = f"did you mean '{near[0]}'?" if near else f"metrics: {', '.join(_METRICS)}"
+                raise ValueError(f"rules[{number}]: this product has no metric '{rule.metric}'; {advice}")
+        return gate
 
 
 SIZES: dict[str, dict[str, Any]] = {

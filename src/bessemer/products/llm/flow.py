@@ -1,6 +1,7 @@
 """The language model's line as a flow: which step needs which, with which part of the declaration.
 
-Owns the shape of the line. What a step does stands in `steps.py`.
+Owns the shape of the line; steps that could run begin in the order in which they stand here. The base is compiled and
+asked before anything is trained on it, so that one which cannot be served fails early. What a step does stands in `steps.py`.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ def build_flow(
             _step("curate", steps.CurateStepConfig(name=name, curate=curate), ("ingest",), "lake", "curate_documents"),
             _step("pairs", steps.PairsStepConfig(name=name, pairs=product.pairs), ("curate",), "pairs", "make_pairs"),
             _step("base", steps.BaseConfig(base=product.base), (), "models", inputs={"weights": weights}),
+            _compile("compile_base", product, "base"),
+            _evaluate("evaluate_base", f"{name}.answers_base", product, "compile_base"),
             _step("train", steps.TrainConfig(train=product.train), ("base", "pairs"), "train"),
             _step("merge", None, ("base", "train"), "train"),
-            _compile("compile_base", product, "base"),
             _compile("compile", product, "merge"),
-            _evaluate("evaluate_base", f"{name}.answers_base", product, "compile_base"),
             _evaluate("evaluate", f"{name}.answers", product, "compile"),
             _step("gate", steps.GateStepConfig(gate=product.gate), ("evaluate_base", "evaluate"), "evals"),
             _step("speed", steps.SpeedStepConfig(speed=product.speed), ("compile",), "infer"),

@@ -22,7 +22,7 @@ from bessemer.evals import GateConfig, Report, Sample, Task, decide
 from bessemer.flow import StepContext
 from bessemer.infer import CompileConfig, OpenVinoConfig, SpeedConfig, open_engine
 from bessemer.lake import CurateConfig, SourceConfig, curate, open_lake, read_source, readiness
-from bessemer.products.llm.config import EvaluationConfig
+from bessemer.products.llm.config import QUESTION_SCORERS, EvaluationConfig
 from bessemer.train import LoraTrainer, TrainReport
 from bessemer.train.config import SftConfig
 from bessemer.train.pairs import PASSAGE, PairsConfig
@@ -293,7 +293,7 @@ def _task(questions: Sequence[Example], config: EvaluationConfig) -> Task:
             )
             for e in questions
         ),
-        scorers=("exact_match", "token_f1"),
+        scorers=QUESTION_SCORERS,
         max_output_tokens=config.max_output_tokens,
     )
 
