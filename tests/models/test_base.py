@@ -111,13 +111,30 @@ def test_a_model_without_a_chat_template_gets_a_plain_one(tiny_base: Path, tmp_p
     assert tokenizer.apply_chat_template(chat, tokenize=False).endswith("Assistant: Tea.<|end|>\n\n")
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model", "/no/such/folder", "", "a b"])
+@pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model", "", "a b"])
 def test_an_unknown_base_is_one_clear_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(NotFound, match="no base model called") as caught:
         import_base(name, tmp_path / "out")
     assert DEFAULT in caught.value.hint
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["./mine", "../mine", "~/no-such-folder-here", "/no/such/folder"])
+def test_a_path_that_leads_nowhere_is_not_taken_for_a_hub_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="does not exist") as caught:
+        resolve_base(name, tmp_path)
+    assert DEFAULT in caught.value.hint
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFound, match=r"no folder with a config\.json"):
+        resolve_base("./empty", tmp_path)
+
+
+def test_a_relative_path_starts_from_the_given_folder(tiny_base: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_base, tmp_path / "bases" / "mine")
+    assert resolve_base("bases/mine", tmp_path).kind == "folder"
+    assert resolve_base("./mine", tmp_path / "bases").path == tmp_path / "bases" / "mine"
+    assert import_base("mine", tmp_path / "out", tmp_path / "bases").name == "mine"
 
 
 def test_a_packaged_model_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,17 @@
 """A declaration is read, or refused with the line and the nearest valid key."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from bessemer.core.errors import ConfigError, NotFound
+from bessemer.models import resolve_base
 from bessemer.products.declaration import parse_declaration
-from bessemer.products.factory import FactoryConfig, builtin_declaration, load_factory
+from bessemer.products.factory import Factory, FactoryConfig, builtin_declaration, load_factory
+from bessemer.products.home import Home
 from bessemer.products.llm.config import SIZES
+from bessemer.products.llm.flow import build_flow
 
 GOOD = "name: mine\nsources:\n  - kind: folder\n    path: docs\n"
 
@@ -69,6 +73,26 @@ def test_the_size_dial_is_laid_under_what_the_file_says() -> None:
     kept = parse(GOOD + "size: tiny\nproduct:\n  pairs: {train_questions: 77}\n").product.pairs
     assert kept.train_questions == 77
     assert kept.heldout_questions == tiny.heldout_questions
+
+
+def test_a_base_and_a_price_book_are_looked_for_beside_the_declaration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine"
+    (mine / "model").mkdir(parents=True)
+    (mine / "model" / "config.json").write_text("{}")
+    (mine / "notes.md").write_text("# Notes\n")
+    (mine / "prices.toml").write_text("not a price book")
+    (mine / "factory.yaml").write_text(
+        "name: mine\nsources: [{kind: folder, path: .}]\nproduct: {base: ./model}\nmeter: {price_book: prices.toml}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config, base = load_factory(Path("mine/factory.yaml"))
+    flow = build_flow(config.name, config.sources, config.curate, config.product, base)
+    weights = next(step for step in flow.steps if step.name == "base").inputs["weights"]
+    assert weights == resolve_base(str(mine / "model")).fingerprint
+    with pytest.raises(ConfigError, match=re.escape(str(mine / "prices.toml"))):
+        Factory(config, base, Home(tmp_path / "state")).open_meter()
 
 
 def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:

@@ -56,10 +56,14 @@ class ResolvedBase:
     fingerprint: str
 
 
-def resolve_base(name: str) -> ResolvedBase:
+def resolve_base(name: str, start: Path = Path()) -> ResolvedBase:
     """Return where a base model is: packaged name, Hugging Face folder, ``.gguf`` file or hub name, in this order.
 
     A hub name is not looked up here: whether the hub has it shows when it is imported.
+
+    Args:
+        name: as above.
+        start: the folder from which a relative path is taken.
 
     Raises:
         NotFound: nothing of that name exists and it cannot be a hub name.
@@ -67,7 +71,7 @@ def resolve_base(name: str) -> ResolvedBase:
     """
     if packaged := PACKAGED.get(name.lower()):
         return _packaged(name.lower(), packaged)
-    path = Path(name).expanduser()
+    path = start / Path(name).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         licence = str(read_facts(path).get("general.license", "unknown"))
         return ResolvedBase(name, "gguf", path.absolute(), f"file:{path.name}", licence, _stamp([path]))
@@ -81,12 +85,12 @@ def resolve_base(name: str) -> ResolvedBase:
             _licence(path),
             _stamp(files),
         )
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.exists():
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) and not path.exists():  # "./x" and "../x" are paths
         return ResolvedBase(name, "hub", None, f"hub:{name}", "unknown", digest(name))
-    raise _unknown(name)
+    raise _unknown(name, path)
 
 
-def import_base(name: str, out: Path) -> ModelCard:
+def import_base(name: str, out: Path, start: Path = Path()) -> ModelCard:
     """Return the card of a base model after keeping it in `out` as a Hugging Face folder.
 
     A GGUF model is dequantised to float16 (see `import_gguf`); other models keep their own dtype. The same source
@@ -95,13 +99,14 @@ def import_base(name: str, out: Path) -> ModelCard:
     Args:
         name: see `resolve_base`.
         out: a folder to fill; made if it does not exist.
+        start: the folder from which a relative path is taken.
 
     Raises:
         NotFound: no such model, here or on the hub.
         MissingDependency: Transformers or the packaged model is not installed.
         BackendError: the weights cannot be read.
     """
-    found = resolve_base(name)
+    found = resolve_base(name, start)
     out.mkdir(parents=True, exist_ok=True)
     if found.kind == "gguf" and found.path is not None:
         import_gguf(found.path, out)
@@ -133,8 +138,11 @@ def _stamp(files: list[Path]) -> str:
     return digest([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 
-def _unknown(name: str) -> NotFound:
+def _unknown(name: str, path: Path) -> NotFound:
     known = ", ".join(sorted(PACKAGED))
+    if name.startswith((".", "/", "~")):
+        kind = "is no .gguf file and no folder with a config.json" if path.exists() else "does not exist"
+        return NotFound(f"the base model {path} {kind}", hint=f"Correct the path, or name a packaged model ({known}).")
     return NotFound(
         f"there is no base model called '{name}'",
         hint=f"Name a packaged model ({known}), a Hugging Face folder, a .gguf file, or a hub name 'owner/model'.",

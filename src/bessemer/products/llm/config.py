@@ -16,7 +16,6 @@ from bessemer.infer import CompileConfig, SpeedConfig
 from bessemer.train.config import SftConfig
 from bessemer.train.pairs import PairsConfig
 
-
 QUESTION_SCORERS = ("exact_match", "token_f1")
 """What grades the answers to held-out questions."""
 
@@ -54,7 +53,8 @@ class LlmConfig(Config):
     """A language model, from documents to a served assistant.
 
     Attributes:
-        base: ``smollm2-135m-instruct`` (packaged), a Hugging Face folder, a GGUF file or a hub name.
+        base: ``smollm2-135m-instruct`` (packaged), a Hugging Face folder or a GGUF file (a relative path starts beside
+            the declaration), or a hub name.
         pairs: how examples are made from documents.
         train: supervised fine-tuning.
         compile: the weights that are served.

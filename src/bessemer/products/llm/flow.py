@@ -1,7 +1,8 @@
 """The language model's line as a flow: which step needs which, with which part of the declaration.
 
 Owns the shape of the line; steps that could run begin in the order in which they stand here. The base is compiled and
-asked before anything is trained on it, so that one which cannot be served fails early. What a step does stands in `steps.py`.
+asked before anything is trained on it, so that one which cannot be served fails early. What a step does stands in
+`steps.py`.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ def build_flow(
         sources: where the documents come from.
         curate: which documents are dropped.
         product: the rest of the line.
-        base: the folder that relative paths of sources start from.
+        base: the folder that relative paths, of sources and of the base model, start from.
         erased: ids of documents that must not be read again.
     """
     raw = {f"source {index}": fingerprint(source, base) for index, source in enumerate(sources)}
-    weights = resolve_base(product.base).fingerprint  # other weights under the same name are another base
+    weights = resolve_base(product.base, base).fingerprint  # other weights under the same name are another base
     return Flow(
         name,
         (

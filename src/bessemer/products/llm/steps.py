@@ -119,7 +119,7 @@ def base(ctx: StepContext, config: BaseConfig) -> Meta:
     """Import the base model into the model store as safetensors."""
     from bessemer.models.base import import_base
 
-    return import_base(config.base, ctx.out / "model").model_dump(mode="json")
+    return import_base(config.base, ctx.out / "model", Path(ctx.resources["base"])).model_dump(mode="json")
 
 
 class TrainConfig(Config):
