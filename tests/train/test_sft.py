@@ -17,6 +17,7 @@ from bessemer.core.errors import BackendError, Cancelled, ConfigError, Integrity
 from bessemer.core.nouns import Example
 from bessemer.core.protocols import Checkpoints, Trainer
 from bessemer.train import LoraTrainer, SftConfig, fine_tune
+from bessemer.train.report import Trial
 from bessemer.train.sft import learning_rate_at
 
 CONFIG = SftConfig(
@@ -90,6 +91,27 @@ def test_killed_and_resumed_is_bitwise_the_same(
     assert digest_of(halves) == digest_of(whole)
     assert [point.loss for point in resumed.curve] == [point.loss for point in straight.curve]
     assert resumed.heldout_loss == straight.heldout_loss
+
+
+def test_the_precision_of_a_timed_trial_is_kept_when_killed_before_the_first_step(
+    tiny_base: Path,
+    examples: list[Example],
+    tmp_path: Path,
+    checkpoints: Checkpoints,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(done: float, total: float, unit: str, note: str = "") -> None:
+        raise Cancelled("asked to stop")
+
+    config = CONFIG.model_copy(update={"precision": "auto"})
+    found = Trial(precision="bf16", fp32_tokens_per_second=1.0, bf16_tokens_per_second=2.0)
+    monkeypatch.setattr("bessemer.train.sft.choose_precision", lambda *_: found)
+    with pytest.raises(Cancelled):
+        fine_tune(tiny_base, examples, tmp_path / "out", config, checkpoints, stop)
+    monkeypatch.setattr(
+        "bessemer.train.sft.choose_precision", lambda *_: pytest.fail("the trial was made a second time")
+    )
+    assert fine_tune(tiny_base, examples, tmp_path / "out", config, checkpoints).trial == found
 
 
 def test_cancelled_between_steps_leaves_no_result(

@@ -14,7 +14,8 @@ Precision = Literal["fp32", "bf16"]
 class SftConfig(Config):
     """Supervised LoRA fine-tuning.
 
-    The budget is counted in tokens, not in seconds, so that the same declaration gives the same model everywhere.
+    The budget is counted in tokens, not in seconds, so that the same declaration does the same work everywhere. The
+    weights are the same to the last bit on the same processor with the same threads, precision and library versions.
 
     Attributes:
         rank: of the adapters.

@@ -102,6 +102,8 @@ class _Run:
             before = self.heldout_loss()
             self.state = State(self.identity, trial.precision, speeds, torch.get_num_threads(), before)
             torch.manual_seed(self.config.seed)
+            # At once: the trial is timed, and made again after a kill it might choose another precision.
+            save_state(self.checkpoints, self.state, self.network.adapter(), self.optimizer)
             return
         self.state, tensors = load_state(folder, self.identity)
         torch.set_num_threads(self.state.threads)
