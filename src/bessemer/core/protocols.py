@@ -1,7 +1,7 @@
 """The verbs, one protocol per stage, at most five methods each. Rooms meet here and nowhere else.
 
-Owns the shapes; every protocol has a small reference backend in its room and one conformance suite in
-`tests/conformance` that all backends run, gaps declared in `capabilities`.
+Owns the shapes. `tests/conformance` has one suite each for Engine, Executor and Checkpoints, which all backends run,
+gaps declared in `capabilities`; Meter, Lake and Trainer have one backend each so far, tested in its room.
 """
 
 from __future__ import annotations
