@@ -132,7 +132,7 @@ def test_a_polite_signal_stops_the_step_and_the_run_goes_on_later(bench, step, n
 
 
 @pytest.mark.parametrize("victim", ["coordinator", "step"])
-def test_nothing_outlives_a_killed_step(bench, step, victim):
+def test_a_step_ends_with_its_coordinator_and_its_children_end_with_it(bench, step, victim):
     """A killed coordinator takes the step's process along; a killed step's own children are ended for it."""
     run = bench.store.submit(Flow("f", (step("orphan", "orphan"),)))
     coordinator = bench.coordinator(run)
