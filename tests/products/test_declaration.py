@@ -1,6 +1,9 @@
 """A declaration is read, or refused with the line and the nearest valid key."""
 
 import re
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -26,9 +29,19 @@ def test_a_short_declaration_is_whole() -> None:
     assert config.product.base == "smollm2-135m-instruct"
 
 
-def test_the_built_in_factory_is_the_example_of_the_repository() -> None:
-    example = Path(__file__).parents[2] / "examples" / "pydocs" / "factory.yaml"
-    assert builtin_declaration() == example.read_text(encoding="utf-8")
+def test_the_wheel_carries_the_example_of_the_repository_and_every_catalogue(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = archive.read("bessemer/products/examples/pydocs.yaml").decode()
+        names = set(archive.namelist())
+    assert shipped == (root / "examples" / "pydocs" / "factory.yaml").read_text(encoding="utf-8")
+    assert shipped == builtin_declaration(), "what an installed package runs is what a checkout runs"
+    files = (p.relative_to(root / "src") for p in (root / "src" / "bessemer").rglob("*") if p.is_file())
+    data = {p.as_posix() for p in files if p.suffix in {".csv", ".toml", ".sql", ".typed"}}
+    assert data and data <= names
     assert load_factory(None)[0].name == "pydocs"
 
 
