@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from lance.dataset import DatasetOptimizer, LanceDataset, Tags
 from lance.fragment import write_fragments
 
-from bessemer.lake import open_lake
+from bessemer.lake import erasure, open_lake
 from bessemer.lake.document import make_document
 from bessemer.lake.erasure import Erased
 from bessemer.lake.tables import LanceLake
@@ -148,3 +149,44 @@ def test_erasing_twice_is_erasing_once(tmp_path: Path, version: str | None) -> N
     lake.erase(["a"])
     assert lake.erase(["a"]) == []
     assert lake.get("t", version=version) == [{"id": "b"}]
+
+
+STAGES = (
+    (LanceDataset, "delete"),
+    (LanceDataset, "drop_index"),
+    (DatasetOptimizer, "compact_files"),
+    (erasure, "index_columns"),
+    (erasure, "note_erasure"),
+    (Tags, "update"),
+    (Tags, "delete"),
+    (LanceDataset, "cleanup_old_versions"),
+)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("owner", "stage"), STAGES, ids=[stage for _, stage in STAGES])
+def test_an_erasure_that_dies_at_any_stage_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, stage: str, done: bool
+) -> None:
+    lake = open_lake(str(tmp_path))
+    secret = fill(lake)
+    lake.tag("docs", "second", version="newest")
+    whole = getattr(owner, stage)
+
+    def dies(*args: object, **options: object) -> object:
+        if stage == "cleanup_old_versions" and "retain_versions" not in options:
+            return whole(*args, **options)  # the sweep before the work begins
+        if done:
+            whole(*args, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, stage, dies)
+        with pytest.raises(KeyboardInterrupt):
+            lake.erase([secret, "twin"])
+    assert {"newest", "second"} <= {tag for version in lake.history("docs") for tag in version.tags}
+    open_lake(str(tmp_path)).erase([secret, "twin"])
+    assert files_with(tmp_path, CANARY) == []
+    assert files_with(tmp_path, secret) == []
+    assert [(v.rows, v.tags) for v in lake.history("docs")] == [(50, ("newest", "second"))]
+    assert lake.search_documents("docs", "document number 7", 1, version="newest")[0].title == "d7"

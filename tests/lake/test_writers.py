@@ -12,12 +12,13 @@ import pytest
 from bessemer.core.errors import Conflict, IntegrityError
 from bessemer.lake import open_lake
 from bessemer.lake.commits import Mode
+from bessemer.lake.document import make_document
 from bessemer.lake.places import find_place
 
 PROGRAM = Path(__file__).with_name("writers.py")
 
 
-def start(what: str, lake: Path, argument: object = 0) -> subprocess.Popen[str]:
+def start(what: str, lake: Path | str, argument: object = 0) -> subprocess.Popen[str]:
     command = [sys.executable, str(PROGRAM), what, str(lake), str(argument)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -53,6 +54,28 @@ def test_a_writer_that_died_before_its_tag_is_finished_not_doubled(tmp_path: Pat
     assert lake.get("t") == [{"n": 1}, {"n": 2}]
     assert lake.get("t", version="once") == [{"n": 1}, {"n": 2}]
     assert lake.put("t", [{"n": 2}], mode="append", tag="once") == version
+
+
+def test_the_tag_of_a_dead_writer_never_names_what_was_written_since(tmp_path: Path) -> None:
+    lake = open_lake(str(tmp_path))
+    lake.put("t", [{"n": 1}])
+    start("die_before_the_tag", tmp_path, 2).communicate()
+    documents = [make_document("s", f"document {n}", title="t", group="g") for n in range(3)]
+    lake.put_documents("t", documents)  # leaves the version that its index made, and no other
+    lake.put("t", [{"n": 2}], mode="append", tag="once")
+    assert lake.get("t", version="once") == [{"n": 1}, {"n": 2}]
+    assert list(lake.get_documents("t")) == documents
+
+
+def test_two_that_append_to_a_table_that_is_not_there_both_count(tmp_path: Path) -> None:
+    lake = open_lake(str(tmp_path))
+
+    def rows() -> Iterator[dict[str, int]]:
+        yield {"n": 1}
+        lake.put("t", [{"n": 2}], mode="append")
+
+    lake.put("t", rows(), mode="append")
+    assert lake.get("t") == [{"n": 2}, {"n": 1}]
 
 
 def test_writers_at_the_same_time_lose_nothing_and_double_nothing(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from bessemer.core.errors import BudgetExceeded
 from bessemer.lake import open_lake
 from bessemer.lake.commits import write_version
+from bessemer.lake.document import make_document
 from bessemer.lake.places import find_place
 
 ROWS = 2_000
@@ -44,6 +45,18 @@ def append(lake: str, argument: str) -> None:
     for number in range(20):
         tables.put("t", [{"who": int(argument), "n": number}], mode="append")
         tables.put("shared", [{"n": 1}], mode="append", tag="once")
+
+
+def overwrite_under_tags(lake: str, argument: str) -> None:
+    """Write versions of a table that others write too, each under its own tag, then one under a tag of all."""
+    tables = open_lake(lake)
+    for number in range(8):
+        who = f"{argument}-{number}"
+        documents = [make_document(who, f"document {n} of {who}", title=f"t{n}", group="g") for n in range(3)]
+        version = tables.put_documents("docs", documents, tag=who)
+        if list(tables.get_documents("docs", version=version)) != documents:
+            sys.exit(f"version {version} does not hold what {who} wrote")
+        tables.put_documents("twins", documents[:0], tag=str(number))
 
 
 def fill_the_disk(lake: str, argument: str) -> None:

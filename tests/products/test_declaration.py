@@ -101,7 +101,8 @@ def test_a_base_and_a_price_book_are_looked_for_beside_the_declaration(
     )
     monkeypatch.chdir(tmp_path)
     config, base = load_factory(Path("mine/factory.yaml"))
-    flow = build_flow(config.name, config.sources, config.curate, config.product, base)
+    lake = str(tmp_path / "lake")
+    flow = build_flow(config.name, config.sources, config.curate, config.product, base, lake)
     weights = next(step for step in flow.steps if step.name == "base").inputs["weights"]
     assert weights == resolve_base(str(mine / "model")).fingerprint
     with pytest.raises(ConfigError, match=re.escape(str(mine / "prices.toml"))):

@@ -2,7 +2,9 @@
 
 Owns the order in which a row's bytes disappear: from the latest version, from its files (compaction), from the
 indices (rebuilt), from the history (all older versions and their tags go), and from what dead writers left behind.
-What lies outside of the lake (backups, snapshots of the disk, a model that was trained on the row) it cannot reach.
+The tags of the latest version move before anything is removed: killed anywhere, a second run finishes the work.
+What lies outside of the lake (backups, snapshots of the disk, a model that was trained on the row) it cannot reach;
+in an object store, neither what dead writers left behind in the last seven days.
 """
 
 from __future__ import annotations
@@ -14,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from lance.dataset import LanceOperation
 
+from bessemer.core.errors import Conflict
 from bessemer.core.nouns import Noun
-from bessemer.lake.commits import open_dataset
+from bessemer.lake.commits import note_erasure, open_dataset
 from bessemer.lake.failures import translated
 from bessemer.lake.places import Place
 from bessemer.lake.searching import index_columns, indexed_columns
 
 _IDS_PER_CONDITION = 500
 _FOREVER = timedelta(days=36_500)
-_MARK = "bessemer.erasures"
 
 
 class Erased(Noun):
@@ -63,14 +66,19 @@ def erase_rows(place: Place, table: str, ids: Sequence[str], column: str) -> Era
         if dataset is None:
             _sweep_unborn(place, table)
             return None
-        _sweep(dataset)
+        _sweep(place, dataset)
         conditions = [
             _condition(dataset, column, ids[at : at + _IDS_PER_CONDITION])
             for at in range(0, len(ids), _IDS_PER_CONDITION)
         ]
         if not any(_holds(dataset, entry["version"], column, conditions) for entry in dataset.versions()):
             return None
-        return _erase(dataset, table, column, conditions)
+        done = _erase(place, dataset, table, column, conditions)
+        if place.local is None:
+            now = open_dataset(place, table)
+            if now is None or any(_holds(now, entry["version"], column, conditions) for entry in now.versions()):
+                raise Conflict(f"another writer wrote such rows to the table '{table}' meanwhile", hint="Try again.")
+        return done
 
 
 def compact_table(dataset: Any, table: str, retain_versions: int | None) -> Compacted:
@@ -90,9 +98,7 @@ def compact_table(dataset: Any, table: str, retain_versions: int | None) -> Comp
     )
 
 
-def _erase(dataset: Any, table: str, column: str, conditions: Sequence[str]) -> Erased:
-    latest = dataset.version
-    tags = {name: tag["version"] for name, tag in dataset.tags.list().items()}
+def _erase(place: Place, dataset: Any, table: str, column: str, conditions: Sequence[str]) -> Erased:
     indexed = indexed_columns(dataset)
     rows = 0
     if column in dataset.schema.names:
@@ -102,15 +108,39 @@ def _erase(dataset: Any, table: str, column: str, conditions: Sequence[str]) -> 
         dataset.optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
         index_columns(dataset, indexed)
     # The last commit must not be the deletion: its record repeats the condition, and the ids with it.
-    dataset.update_config({_MARK: str(int(dataset.config().get(_MARK, "0")) + 1)})
-    for name in tags:
-        dataset.tags.delete(name)
-    freed = dataset.cleanup_old_versions(retain_versions=1, delete_unverified=True).bytes_removed
-    for name, version in tags.items():
-        if version == latest:
-            dataset.tags.create(name, dataset.version)
-    lost = tuple(sorted(name for name, version in tags.items() if version != latest))
+    note_erasure(dataset)
+    lost = _move_tags(dataset)
+    locked = place.local is not None  # without a lock, files that no version names yet may be a living writer's
+    freed = dataset.cleanup_old_versions(retain_versions=1, delete_unverified=locked).bytes_removed
     return Erased(table=table, version=dataset.version, rows=rows, lost_tags=lost, freed_bytes=freed)
+
+
+def _move_tags(dataset: Any) -> tuple[str, ...]:
+    """Move the tags of the latest rows onto the version that is left of them; remove the other tags and return them.
+
+    An erasure that was killed may have left these tags on any version since the rows were written.
+    """
+    tags = {name: int(tag["version"]) for name, tag in dataset.tags.list().items() if tag["version"] < dataset.version}
+    since = _written(dataset)
+    for name, version in tags.items():
+        if version >= since:
+            dataset.tags.update(name, dataset.version)
+    lost = sorted(name for name, version in tags.items() if version < since)
+    for name in lost:
+        dataset.tags.delete(name)
+    return tuple(lost)
+
+
+def _written(dataset: Any) -> int:
+    """Return the first of the versions that lead to this one without a row being written: by deletions and upkeep."""
+    known = {entry["version"] for entry in dataset.versions()}
+    since = int(dataset.version)
+    while since - 1 in known:
+        change = dataset.read_transaction(since)
+        if change is None or isinstance(change.operation, (LanceOperation.Overwrite, LanceOperation.Append)):
+            break
+        since -= 1
+    return since
 
 
 def _condition(dataset: Any, column: str, ids: Sequence[str]) -> str:
@@ -125,9 +155,13 @@ def _holds(dataset: Any, version: int, column: str, conditions: Sequence[str]) -
     return column in then.schema.names and any(then.count_rows(condition) for condition in conditions)
 
 
-def _sweep(dataset: Any) -> None:
-    """Remove files that no version names, whatever their age; the lock keeps living writers from committing them."""
-    dataset.cleanup_old_versions(older_than=_FOREVER, delete_unverified=True, error_if_tagged_old_versions=False)
+def _sweep(place: Place, dataset: Any) -> None:
+    """Remove files that no version names, whatever their age; the lock keeps living writers from committing them.
+
+    In an object store, where there is no lock, Lance keeps those of the last seven days.
+    """
+    locked = place.local is not None
+    dataset.cleanup_old_versions(older_than=_FOREVER, delete_unverified=locked, error_if_tagged_old_versions=False)
 
 
 def _sweep_unborn(place: Place, table: str) -> None:

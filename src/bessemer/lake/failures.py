@@ -12,7 +12,38 @@ from contextlib import contextmanager
 from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, ConfigError, Conflict, IntegrityError
 
 _PLACE_IN_RUST = re.compile(r",? ?/[^ ,]*\.rs:\d+:\d+")
-_SPACE = ("os error 28", "os error 27", "os error 122", "No space left", "File too large", "Disk quota")
+NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket")
+"""Words of S3, Azure and Google when there is no bucket; a missing table is told in other words."""
+
+_KINDS: tuple[tuple[tuple[str, ...], type[BessemerError], str], ...] = (
+    (
+        ("os error 28", "os error 27", "os error 122", "No space left", "File too large", "Disk quota"),
+        BudgetExceeded,
+        "Free some space there; what was committed before is intact.",
+    ),
+    (
+        ("ommit conflict", "already exists", "Retryable", "TooMuchWriteContention", "Incompatible transaction"),
+        Conflict,
+        "Another writer changed the table meanwhile: try again.",
+    ),
+    (NO_BUCKET, ConfigError, "There is no such bucket: make it, or name another in the lake's URL."),
+    (
+        ("Error performing", "object store prefix"),
+        BackendError,
+        "Check the lake's URL, the network, and the store's credentials (variables such as AWS_ENDPOINT).",
+    ),
+    (
+        ("Invalid user input", "Schema error", "parser error"),
+        ConfigError,
+        "Check the names and the condition against the table's columns.",
+    ),
+    (
+        ("ot found", "orrupt", "LanceError(IO)"),
+        IntegrityError,
+        "A file of the table is missing or damaged: restore it, or use another version.",
+    ),
+)
+"""Words of a message, the error that they mean, what to do about it; the first that fits counts."""
 
 
 @contextmanager
@@ -36,17 +67,7 @@ def translated(doing: str) -> Iterator[None]:
 
 def _translate(error: Exception, doing: str) -> BessemerError:
     text = _PLACE_IN_RUST.sub("", str(error)).strip()
-    said = f"cannot {doing}: {text[:300]}"
-    if any(mark in text for mark in _SPACE):
-        return BudgetExceeded(said, hint="Free some space there; what was committed before is intact.")
-    if "ommit conflict" in text or "already exists" in text or "Retryable" in text or "TooMuchWriteContention" in text:
-        return Conflict(said, hint="Another writer changed the table meanwhile: try again.")
-    if "Error performing" in text:
-        return BackendError(said, hint="Check the URL, the bucket and the credentials in `storage_options`.")
-    if "Invalid user input" in text or "Schema error" in text or "parser error" in text:
-        return ConfigError(said, hint="Check the names and the condition against the table's columns.")
-    if "ot found" in text or "orrupt" in text or "LanceError(IO)" in text:
-        return IntegrityError(
-            said, hint="A file of the table is missing or damaged: restore it, or use another version."
-        )
-    return BackendError(said)
+    for marks, kind, hint in _KINDS:
+        if any(mark in text for mark in marks):
+            return kind(f"cannot {doing}: {text[:300]}", hint=hint)
+    return BackendError(f"cannot {doing}: {text[:300]}")

@@ -1,7 +1,9 @@
 """Where a lake's tables lie: their names, their addresses, and the lock that makes writers of one table take turns.
 
 Owns the layout (``<root>/<table>.lance``) on a local path or in an object store. The lock exists on local paths
-only; in an object store a commit is still atomic, but two writers of one tag may both commit.
+only. In an object store a commit is still atomic, and each writer tags the version that its own commit made; of two
+writers of one tag both may commit: the first one's version keeps the tag, and the second takes appended rows out again
+(unless it is killed in that moment: then the latest version holds them twice, the tagged one does not).
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bessemer.core.errors import ConfigError, Conflict, Unsupported
+from bessemer.lake.failures import translated
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _SUFFIX = ".lance"
+_STORES = ("s3", "s3+ddb", "gs", "az", "abfss", "oss", "cos", "tos", "hf", "goosefs", "file-object-store")
+"""Source: what pylance 14.0.2 lists as valid when it meets another scheme, without what is local or in memory."""
+_SCHEMES = "Write a path, or a URL such as s3://bucket/folder (also gs://, az://, abfss://)."
 _WAIT_SECONDS = 120.0
 _POLL_SECONDS = 0.02
 
@@ -59,7 +65,8 @@ class Place:
         else:
             from lance.file import LanceFileSession
 
-            names = LanceFileSession(self.root, self.options()).list_with_delimiter().common_prefixes
+            with translated("list the tables"):
+                names = LanceFileSession(self.root, self.options()).list_with_delimiter().common_prefixes
         bare = (name.rstrip("/").rpartition("/")[2] for name in names)
         return sorted(name.removesuffix(_SUFFIX) for name in bare if name.endswith(_SUFFIX))
 
@@ -101,11 +108,16 @@ def find_place(url: str, storage_options: Mapping[str, str] | None) -> Place:
 
     Raises:
         Unsupported: ``memory://``, which forgets a table as soon as it is written.
+        ConfigError: it is neither a path nor a URL of a store that Lance knows.
     """
     scheme, found, rest = url.partition("://")
     if found and scheme == "memory":
         raise Unsupported("memory:// keeps nothing between two calls", hint="Use a temporary folder.")
+    if (found and scheme not in ("file", *_STORES)) or (not found and re.match(r"[a-z0-9+-]{2,}:/", url)):
+        raise ConfigError(f"the lake '{url}' is in no store that is known", hint=_SCHEMES)
     if found and scheme != "file":
+        if not re.fullmatch(r"[^\s?#]*[^\s?#/][^\s?#]*", rest):
+            raise ConfigError(f"the lake '{url}' names no bucket", hint=_SCHEMES)
         return Place(url.rstrip("/"), None, storage_options)
     path = Path(rest if found else url).absolute()
     return Place(str(path), path, storage_options)

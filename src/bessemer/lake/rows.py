@@ -5,6 +5,7 @@ Owns the columns of a table of documents, the two of search terms included. Know
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,6 +54,18 @@ def row_document(row: Mapping[str, Any]) -> Document:
     """Return the document of a row."""
     fields = {name: value for name, value in row.items() if name in Document.model_fields}
     return Document.model_validate({**fields, "meta": json.loads(row["meta"])})
+
+
+def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the SHA-256 of rows in their order, 64 hexadecimal digits.
+
+    >>> rows_digest([{"a": 1, "b": "x"}]) == rows_digest([{"b": "x", "a": 1}])
+    True
+    """
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(json.dumps(row, sort_keys=True, default=repr).encode() + b"\n")
+    return found.hexdigest()
 
 
 def arrow_chunks(rows: Iterable[Mapping[str, Any]], schema: pa.Schema | None) -> Iterator[pa.Table]:

@@ -14,11 +14,11 @@ import lance
 
 from bessemer.core.errors import Conflict, NotFound
 from bessemer.core.nouns import Document, Noun
-from bessemer.lake.commits import Mode, open_dataset, write_version
+from bessemer.lake.commits import Mode, count_erasures, open_dataset, write_version
 from bessemer.lake.erasure import Compacted, Erased, compact_table, erase_rows
 from bessemer.lake.failures import translated
 from bessemer.lake.places import Place, find_place
-from bessemer.lake.rows import DOCUMENT_SCHEMA, SEARCH_COLUMNS, document_row, row_document
+from bessemer.lake.rows import DOCUMENT_SCHEMA, SEARCH_COLUMNS, document_row, row_document, rows_digest
 from bessemer.lake.searching import find, index_columns, indexed_columns
 
 _READ_ROWS = 1_024
@@ -149,6 +149,27 @@ class LanceLake:
             )
             for entry in dataset.versions()
         ]
+
+    def digest(self, table: str, /, *, version: int | str | None = None) -> str:
+        """Return the SHA-256 of a version's rows in their order: the same rows have the same in any version.
+
+        Of documents the text is not read: their id is a digest of it.
+
+        Raises:
+            NotFound: no such table or version.
+        """
+        dataset = self.open(table, version=version)
+        names = [name for name in dataset.schema.names if name not in SEARCH_COLUMNS]
+        if set(DOCUMENT_SCHEMA.names) <= set(dataset.schema.names):
+            names.remove("text")
+        with translated(f"read the table '{table}'"):
+            batches = dataset.to_batches(columns=names, batch_size=_READ_ROWS)
+            return rows_digest(row for batch in batches for row in batch.to_pylist())
+
+    def erasures(self, table: str, /) -> int:
+        """Return how often rows of a table were erased, its older versions with them; 0 if there is no such table."""
+        with translated(f"open the table '{table}'"):
+            return count_erasures(open_dataset(self._place, table))
 
     def tag(self, table: str, tag: str, /, *, version: int | str | None = None) -> int:
         """Name a version and return its number; the same name for the same version is fine.

@@ -31,8 +31,8 @@ def list_documents(
     home: Home, name: str | None, *, dropped: bool, reason: str | None, limit: int
 ) -> tuple[int, list[DocumentLine]]:
     """Return how many documents fit, and the first of them, from a factory's newest curated table."""
-    lake = open_lake(home.lake_url)
-    table = _curated(lake.list(), name)
+    table = _curated([table for url in home.lakes() for table in open_lake(url).list()], name)
+    lake = open_lake(home.lake_of(table.removesuffix(".curated")))
     found = [
         DocumentLine(id=d.id, title=d.title, source=d.source, group=d.group, dropped=d.dropped)
         for d in lake.get_documents(table)
@@ -52,25 +52,33 @@ def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
         NotFound: no document has such an id.
         ConfigError: a beginning fits several documents.
     """
-    lake = open_lake(home.lake_url)
-    tables = [table for table in lake.list() if table.endswith(".documents")]
-    known = {document.id for table in tables for document in lake.get_documents(table)}
+    lakes = {url: open_lake(url) for url in home.lakes()}
+    tables = [(lake, table) for lake in lakes.values() for table in lake.list() if table.endswith(".documents")]
+    known = {document.id for lake, table in tables for document in lake.get_documents(table)}
     whole = [_resolved(start, known) for start in ids]
     home.erase(whole)  # first, so that a run in the meantime does not read them again
-    done = [*lake.erase(whole), *lake.erase(whole, "document_id")]
-    versions = {found.table: found.version for found in done}
-    for deployment in home.deployments():
-        if deployment.table in versions:
-            home.deploy(deployment.model_copy(update={"table_version": versions[deployment.table]}))
+    rows: dict[str, int] = {}
+    for url, lake in lakes.items():
+        done = [*lake.erase(whole), *lake.erase(whole, "document_id")]
+        versions = {found.table: found.version for found in done}
+        for deployment in home.deployments():
+            if (deployment.lake or home.lake_url) == url and deployment.table in versions:
+                home.deploy(deployment.model_copy(update={"table_version": versions[deployment.table]}))
+        for found in done:
+            rows[found.table] = rows.get(found.table, 0) + found.rows
     _erase_from_receipts(home, frozenset(whole))
-    return {found.table: found.rows for found in done}
+    return rows
 
 
 def compact_lake(home: Home) -> dict[str, str]:
     """Compact every table; return table -> its files before and after."""
-    lake = open_lake(home.lake_url)
-    done = [lake.compact(table) for table in lake.list()]
-    return {found.table: f"{found.fragments_before} -> {found.fragments_after} files" for found in done}
+    said: dict[str, str] = {}
+    for url in home.lakes():
+        lake = open_lake(url)
+        for found in (lake.compact(table) for table in lake.list()):
+            name = found.table if url == home.lake_url else f"{url}/{found.table}"
+            said[name] = f"{found.fragments_before} -> {found.fragments_after} files"
+    return said
 
 
 def _erase_from_receipts(home: Home, ids: Set[str]) -> None:
@@ -95,7 +103,7 @@ def _resolved(start: str, known: set[str]) -> str:
 
 
 def _curated(tables: Sequence[str], name: str | None) -> str:
-    factories = [table.removesuffix(".curated") for table in tables if table.endswith(".curated")]
+    factories = sorted({table.removesuffix(".curated") for table in tables if table.endswith(".curated")})
     if name in factories:
         return f"{name}.curated"
     if name is None and len(factories) == 1:

@@ -44,6 +44,8 @@ class FactoryConfig(Config):
         sources: where documents come from.
         curate: which of them are dropped.
         product: what is made of the rest.
+        lake_url: where the tables of documents are: a path, or an object store's URL such as ``s3://bucket/folder``;
+            empty keeps them in the home.
         gateway: how it is served.
         meter: where and at what price energy is used.
         work: what the planner is asked about, besides; what the product itself asks for if nothing is named.
@@ -54,6 +56,7 @@ class FactoryConfig(Config):
     sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
     curate: CurateConfig = CurateConfig()
     product: LlmConfig = LlmConfig()
+    lake_url: str = ""
     gateway: GatewayConfig = GatewayConfig()
     meter: MeterConfig = MeterConfig()
     work: tuple[Workload, ...] = ()
@@ -103,6 +106,14 @@ class Factory:
         self._sink = sink
         self._clock = clock
 
+    @property
+    def lake_url(self) -> str:
+        """Where this factory's tables are; a relative path starts from the declaration's folder."""
+        declared = self.config.lake_url
+        if not declared:
+            return self.home.lake_url
+        return declared if ":/" in declared else str((self.base / declared).absolute())
+
     def run(self) -> Receipt:
         """Run the line and return its receipt, which is also written as JSON and HTML; deploy what passed the gate.
 
@@ -116,7 +127,10 @@ class Factory:
         from bessemer.products.receipt_html import write_receipt
 
         config = self.config
-        flow = build_flow(config.name, config.sources, config.curate, config.product, self.base, self.home.erased())
+        flow = build_flow(
+            config.name, config.sources, config.curate, config.product, self.base, self.lake_url, self.home.erased()
+        )
+        self.home.use_lake(config.name, self.lake_url)  # a lake that opens
         meter = self.open_meter()
         began = self._clock()
         try:
@@ -134,7 +148,7 @@ class Factory:
                 steps=sink.finished,
                 needs={step.name: step.needs for step in flow.steps},
                 entries=ledger.entries(kind="step", limit=-1),
-                lake=self.home.lake_url,
+                lake=self.lake_url,
             )
         receipt = fill_receipt(done, config.product, meter.prices)
         write_receipt(self.home.receipt(result.run), receipt)
@@ -167,7 +181,8 @@ class Factory:
         from bessemer.products.llm.serving import open_deployed
 
         deployment = self.deployed()
-        return {deployment.name: open_deployed(deployment, self.config.product, self.home.lake_url)}
+        lake_url = deployment.lake or self.home.lake_url
+        return {deployment.name: open_deployed(deployment, self.config.product, lake_url)}
 
     def serve(self, gateway: GatewayConfig, ready: Callable[[str, str | None], None]) -> None:
         """Serve what is deployed until the process is told to stop.
@@ -212,7 +227,7 @@ class Factory:
             store,
             artifacts=self.home.artifacts,
             sink=sink,
-            resources={"lake": self.home.lake_url, "base": str(self.base)},
+            resources={"lake": self.lake_url, "base": str(self.base)},
         )
         result = runner.run(runner.submit(flow))
         if result.status == "cancelled":
@@ -222,15 +237,20 @@ class Factory:
         return result
 
     def _deploy(self, result: RunResult) -> None:
-        compiled, curated = result.artifacts["compile"], result.artifacts["curate"].meta
+        from bessemer.lake import open_lake
+        from bessemer.products.llm.steps import rows_tag
+
+        compiled, curated = result.artifacts["compile"], result.artifacts["curate"]
+        table, lake_url = curated.meta["table"], self.lake_url
         self.home.deploy(
             Deployment(
                 name=self.config.name,
                 run=result.run,
                 key=compiled.key,
                 path=str(Path(compiled.path) / "engine"),
-                table=curated["table"],
-                table_version=curated["version"],
+                lake="" if lake_url == self.home.lake_url else lake_url,
+                table=table,
+                table_version=open_lake(lake_url).open(table, version=rows_tag(curated.key)).version,
                 deployed_at=self._clock(),
             )
         )

@@ -24,6 +24,7 @@ class Deployment(Noun):
         run: the run that made it.
         key: key of the step whose artifact is served.
         path: the compiled model's folder.
+        lake: URL of the lake with its tables; empty: the home's own.
         table: lake table that its retrieval reads, or empty.
         table_version: version of that table.
         deployed_at: Unix time in seconds.
@@ -33,6 +34,7 @@ class Deployment(Noun):
     run: str
     key: str
     path: str
+    lake: str = ""
     table: str = ""
     table_version: int = 0
     deployed_at: float
@@ -76,7 +78,7 @@ class Home:
 
     @property
     def lake_url(self) -> str:
-        """The lake's tables."""
+        """The lake's tables, of factories that declare no other lake."""
         return str(self.path / "lake")
 
     @property
@@ -101,6 +103,25 @@ class Home:
         """Return what is deployed, by name."""
         found = sorted((self.path / "deployments").glob("*.json"))
         return [Deployment.model_validate_json(path.read_text(encoding="utf-8")) for path in found]
+
+    def use_lake(self, factory: str, url: str) -> None:
+        """Remember where a factory's tables are, so that they are found without its declaration."""
+        known = self._lakes()
+        if url != self.lake_of(factory):
+            earlier = [old for old in known.get(factory, [self.lake_url]) if old != url]
+            write_whole(self.path / "lakes.json", json.dumps({**known, factory: [*earlier, url]}))
+
+    def lake_of(self, factory: str) -> str:
+        """Return the URL of the lake that a factory used last."""
+        return self._lakes().get(factory, [self.lake_url])[-1]
+
+    def lakes(self) -> list[str]:
+        """Return the URLs of all lakes that any factory here ever used, the home's own first."""
+        return list(dict.fromkeys([self.lake_url, *(url for urls in self._lakes().values() for url in urls)]))
+
+    def _lakes(self) -> dict[str, list[str]]:
+        path = self.path / "lakes.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
     def erase(self, ids: Iterable[str]) -> None:
         """Remember documents that must never be read again."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bessemer.core.config import Config
 from bessemer.flow import Flow, Step
-from bessemer.lake import CurateConfig, SourceConfig, fingerprint
+from bessemer.lake import CurateConfig, SourceConfig, fingerprint, open_lake
 from bessemer.models.base import resolve_base
 from bessemer.products.llm import steps
 from bessemer.products.llm.config import LlmConfig
@@ -27,6 +27,8 @@ _CODE = {
 }
 """For each kind of step, the code whose change makes its results stale."""
 
+_TABLES = ("documents", "curated", "examples")
+
 
 def build_flow(
     name: str,
@@ -34,6 +36,7 @@ def build_flow(
     curate: CurateConfig,
     product: LlmConfig,
     base: Path,
+    lake_url: str,
     erased: tuple[str, ...] = (),
 ) -> Flow:
     """Return the line of one language model.
@@ -44,16 +47,23 @@ def build_flow(
         curate: which documents are dropped.
         product: the rest of the line.
         base: the folder that relative paths, of sources and of the base model, start from.
+        lake_url: where the tables are.
         erased: ids of documents that must not be read again.
     """
     raw = {f"source {index}": fingerprint(source, base) for index, source in enumerate(sources)}
+    lake = open_lake(lake_url)
+    # What a step wrote is in this lake alone, and an erasure ends the versions of a table, also those without the row.
+    tables = {part: {"table": f"{lake_url} {lake.erasures(f'{name}.{part}')}"} for part in _TABLES}
     weights = resolve_base(product.base, base).fingerprint  # other weights under the same name are another base
+    read = steps.IngestConfig(name=name, sources=sources, erased=erased)
+    chosen = steps.CurateStepConfig(name=name, curate=curate)
+    paired = steps.PairsStepConfig(name=name, pairs=product.pairs)
     return Flow(
         name,
         (
-            _step("ingest", steps.IngestConfig(name=name, sources=sources, erased=erased), (), "lake", inputs=raw),
-            _step("curate", steps.CurateStepConfig(name=name, curate=curate), ("ingest",), "lake", "curate_documents"),
-            _step("pairs", steps.PairsStepConfig(name=name, pairs=product.pairs), ("curate",), "pairs", "make_pairs"),
+            _step("ingest", read, (), "lake", inputs={**raw, **tables["documents"]}),
+            _step("curate", chosen, ("ingest",), "lake", "curate_documents", inputs=tables["curated"]),
+            _step("pairs", paired, ("curate",), "pairs", "make_pairs", inputs=tables["examples"]),
             _step("base", steps.BaseConfig(base=product.base), (), "models", inputs={"weights": weights}),
             _compile("compile_base", product, "base"),
             _evaluate("evaluate_base", f"{name}.answers_base", product, "compile_base"),

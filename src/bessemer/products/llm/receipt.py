@@ -20,7 +20,7 @@ from bessemer.infer import SpeedReport
 from bessemer.lake import open_lake
 from bessemer.meter import PriceBook
 from bessemer.products.llm.config import LlmConfig
-from bessemer.products.llm.steps import read_reports
+from bessemer.products.llm.steps import read_reports, rows_tag
 from bessemer.products.receipt import (
     Answer,
     Bill,
@@ -163,7 +163,7 @@ def _answers(made: Mapping[str, Artifact], lake: str) -> tuple[Answer, ...]:
 def _shown(evaluated: Artifact, lake: str) -> dict[str, dict[str, Any]]:
     meta = evaluated.meta
     try:
-        rows = {row["id"]: row for row in open_lake(lake).get(meta["table"], version=meta["version"])}
+        rows = {row["id"]: row for row in open_lake(lake).get(meta["table"], version=rows_tag(evaluated.key))}
     except NotFound:  # an erasure took this version
         return {}
     return {name: rows[name] for name in meta["shown"] if name in rows}
@@ -271,6 +271,6 @@ def _what(step: str, artifact: Artifact) -> str:
         case "base":
             return f"{meta['name']} from {meta['source']} ({meta['licence']})"
         case "ingest":
-            return f"{meta['table']} version {meta['version']}, read from {'; '.join(meta['sources'])}"
+            return f"{meta['table']}, rows {meta['rows'][:12]}, read from {'; '.join(meta['sources'])}"
         case _:
-            return f"{meta['table']} version {meta['version']}"
+            return f"{meta['table']}, rows {meta['rows'][:12]}"

@@ -10,12 +10,12 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import psutil
 
 from bessemer.core.config import Config
-from bessemer.core.errors import ConfigError
+from bessemer.core.errors import ConfigError, Conflict
 from bessemer.core.nouns import Document, Example, ScoreRequest, ScoreResult
 from bessemer.core.protocols import Engine, Trainer
 from bessemer.evals import GateConfig, Report, Sample, Task, decide
@@ -27,6 +27,9 @@ from bessemer.train import LoraTrainer, TrainReport
 from bessemer.train.config import SftConfig
 from bessemer.train.pairs import PASSAGE, PairsConfig
 from bessemer.train.prompt import prompt_messages
+
+if TYPE_CHECKING:
+    from bessemer.lake.tables import LanceLake
 
 Meta = Mapping[str, Any]
 
@@ -51,8 +54,8 @@ def ingest(ctx: StepContext, config: IngestConfig) -> Meta:
 
     table = f"{config.name}.documents"
     lake = open_lake(ctx.resources["lake"])
-    version = lake.put_documents(table, documents(), tag=_tag(ctx))
-    return {"table": table, "version": version, "sources": [source.describe() for source in config.sources]}
+    lake.put_documents(table, documents(), tag=rows_tag(ctx.key))
+    return {**_rows(ctx, lake, table), "sources": [source.describe() for source in config.sources]}
 
 
 class CurateStepConfig(Config):
@@ -64,17 +67,17 @@ class CurateStepConfig(Config):
 
 def curate_documents(ctx: StepContext, config: CurateStepConfig) -> Meta:
     """Drop duplicates and what is no good, keep the reasons, and say how fit the rest is."""
-    lake, raw = open_lake(ctx.resources["lake"]), ctx.inputs["ingest"].meta
-    found = list(curate(lake.get_documents(raw["table"], version=raw["version"]), config.curate))
+    lake, raw, tag = _read(ctx, "ingest")
+    found = list(curate(lake.get_documents(raw, version=tag), config.curate))
     table = f"{config.name}.curated"
-    version = lake.put_documents(table, found, tag=_tag(ctx))  # also when nothing is kept: the reasons must be found
+    lake.put_documents(table, found, tag=rows_tag(ctx.key))  # also when nothing is kept: the reasons must be found
     state = readiness(found)
     if not state.kept:
         raise ConfigError(
             f"none of {state.documents} documents is fit to learn from: {dict(state.dropped)}",
             hint="List them with `bessemer documents --dropped`, then loosen `curate` or add sources.",
         )
-    return {"table": table, "version": version, "readiness": state.model_dump(mode="json")}
+    return {**_rows(ctx, lake, table), "readiness": state.model_dump(mode="json")}
 
 
 class PairsStepConfig(Config):
@@ -88,8 +91,8 @@ def make_pairs(ctx: StepContext, config: PairsStepConfig) -> Meta:
     """Make question-answer pairs and passages by rules, split by group."""
     from bessemer.train.pairs import build_examples
 
-    lake, curated = open_lake(ctx.resources["lake"]), ctx.inputs["curate"].meta
-    kept = (d for d in lake.get_documents(curated["table"], version=curated["version"]) if not d.dropped)
+    lake, curated, tag = _read(ctx, "curate")
+    kept = (d for d in lake.get_documents(curated, version=tag) if not d.dropped)
     examples = list(build_examples(kept, config.pairs))
     train = [e for e in examples if e.split == "train"]
     heldout = [e for e in examples if e.split == "heldout"]
@@ -99,10 +102,9 @@ def make_pairs(ctx: StepContext, config: PairsStepConfig) -> Meta:
             hint="Add documents (several files, so that some can be held out) or change `product.pairs`.",
         )
     table = f"{config.name}.examples"
-    version = lake.put(table, (e.model_dump() for e in examples), tag=_tag(ctx))
+    lake.put(table, (e.model_dump() for e in examples), tag=rows_tag(ctx.key))
     return {
-        "table": table,
-        "version": version,
+        **_rows(ctx, lake, table),
         "train": len(train),
         "heldout": len(heldout),
         "heldout_groups": len({e.group for e in heldout}),
@@ -201,12 +203,12 @@ def evaluate(ctx: StepContext, config: EvaluateConfig) -> Meta:
     reports = asyncio.run(both())
     for report, name in zip(reports, ("questions", "bits"), strict=True):
         (ctx.out / f"{name}.json").write_text(_without_text(report).model_dump_json(), encoding="utf-8")
-    rows = _answer_rows(questions, reports[0])
+    lake = open_lake(ctx.resources["lake"])
+    lake.put(config.table, _answer_rows(questions, reports[0]), tag=rows_tag(ctx.key))
     return {
         "questions": len(questions),
         "passages": len(texts),
-        "table": config.table,
-        "version": open_lake(ctx.resources["lake"]).put(config.table, rows, tag=_tag(ctx)),
+        **_rows(ctx, lake, config.table),
         "shown": [e.id for e in _one_per_rule(questions)[: config.evaluation.shown_answers]],
     }
 
@@ -273,15 +275,35 @@ def read_reports(folder: str) -> list[Report]:
     ]
 
 
-def _tag(ctx: StepContext) -> str:
-    """Return the tag under which a step's table version is found again, so that a second attempt writes nothing."""
-    return f"step-{ctx.key[:32]}"
+def rows_tag(key: str) -> str:
+    """Return the tag of the rows that a step wrote, from its artifact's key; a second attempt writes nothing."""
+    return f"step-{key[:32]}"
+
+
+def _rows(ctx: StepContext, lake: LanceLake, table: str) -> Meta:
+    """Return the table that a step wrote and the digest of its rows.
+
+    Not the version: a step that needs these rows runs again when they are others, not when they were written again.
+    """
+    return {"table": table, "rows": lake.digest(table, version=rows_tag(ctx.key))}
+
+
+def _read(ctx: StepContext, step: str) -> tuple[LanceLake, str, str]:
+    """Return the lake, and the table and tag of the rows that a needed step wrote.
+
+    Raises:
+        Conflict: they are no longer what it wrote.
+    """
+    made, lake = ctx.inputs[step], open_lake(ctx.resources["lake"])
+    table, tag = made.meta["table"], rows_tag(made.key)
+    if lake.digest(table, version=tag) != made.meta["rows"]:
+        raise Conflict(f"rows of the table '{table}' were erased during the run", hint="Run again.")
+    return lake, table, tag
 
 
 def _examples(ctx: StepContext) -> list[Example]:
-    made = ctx.inputs["pairs"].meta
-    rows = open_lake(ctx.resources["lake"]).get(made["table"], version=made["version"])
-    return [Example.model_validate(row) for row in rows]
+    lake, table, tag = _read(ctx, "pairs")
+    return [Example.model_validate(row) for row in lake.get(table, version=tag)]
 
 
 def _task(questions: Sequence[Example], config: EvaluationConfig) -> Task:
