@@ -184,6 +184,17 @@ def test_repeats_are_counted_and_the_first_stands(tmp_path: Path) -> None:
     assert ledger.entry("request:a") == first
 
 
+@pytest.mark.parametrize("later", ["error", "ok"])
+def test_a_record_that_the_disk_did_not_confirm_does_not_count_as_a_good_answer(tmp_path: Path, later: str) -> None:
+    """A disk may keep what it refused to confirm; the entry that was booked instead says how it ended."""
+    good, failed = entry("a"), entry("a", status="error", charge=Money())
+    book(tmp_path, *((good, failed) if later == "error" else (failed, good)))
+    ledger = Ledger(tmp_path / "ledger.sqlite", tmp_path / "journal")
+    assert ledger.sync().differing == ("request:a",)
+    assert ledger.entry("request:a") == failed
+    assert ledger.totals()[0].charge == Money()
+
+
 def test_a_lost_ledger_is_made_again(tmp_path: Path) -> None:
     book(tmp_path, *(entry(f"e{n}") for n in range(5)))
     before = open_ledger(tmp_path)

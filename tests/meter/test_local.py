@@ -171,6 +171,76 @@ def test_a_booking_that_the_disk_refused_can_be_repeated(
     assert round(ledger.totals()[0].joules.value * 1e6) == books.attributed.total
 
 
+def test_a_request_that_failed_is_booked_and_not_charged(machine: Machine, tmp_path: Path) -> None:
+    usage = Usage(input_tokens=10**6, output_tokens=10**6)
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        good, failed, left = (
+            meter.stop(meter.start(request_subject(status)), usage, status)  # type: ignore[arg-type]
+            for status in ("ok", "error", "cancelled")
+        )
+    assert failed.charge == Money() != good.charge == left.charge
+    assert failed.usage == usage and failed.measurement.joules > 0
+    assert failed.price_version == good.price_version
+    assert mispriced(open_ledger(tmp_path).entries(), meter.prices) == []
+    charged = failed.model_copy(update={"charge": good.charge})
+    assert mispriced([charged], meter.prices) == [charged]
+
+
+class FullDisk:
+    """Refuses what a journal appends, until there is room."""
+
+    def __init__(self, meter: LocalMeter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room = False
+        real = meter._journal.append
+
+        def append(body: object) -> object:
+            if not self.room:
+                raise BackendError("disk full")
+            return real(body)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(meter._journal, "append", append)
+
+
+def test_an_answer_that_could_not_be_booked_is_booked_as_the_failure_that_it_became(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        disk = FullDisk(meter, monkeypatch)
+        handle = meter.start(request_subject("a"))
+        with pytest.raises(BackendError):
+            meter.stop(handle, Usage(output_tokens=10**6))
+        disk.room = True
+        entry = meter.stop(handle, Usage(), "error")
+    assert (entry.status, entry.usage.output_tokens, entry.charge) == ("error", 10**6, Money())
+    assert open_ledger(tmp_path).entries() == [entry]
+
+
+def test_what_the_disk_refused_is_booked_at_the_end(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        disk = FullDisk(meter, monkeypatch)
+        for name in ("a", "b"):
+            with pytest.raises(BackendError):
+                meter.stop(meter.start(request_subject(name)), Usage(output_tokens=9), "error")
+        disk.room = True
+    assert {entry.id for entry in open_ledger(tmp_path).entries()} == {"request:a", "request:b"}
+
+
+def test_what_the_disk_refuses_to_the_end_is_named(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = open_meter(QUIET, tmp_path, paths=machine.paths)
+    FullDisk(meter, monkeypatch)
+    for name in ("a", "b"):
+        with pytest.raises(BackendError):
+            meter.stop(meter.start(request_subject(name)), Usage(output_tokens=10**6))
+    with pytest.raises(BackendError, match=r"2 entries were never booked.*request:a \(.* J, .*\), request:b"):
+        meter.close()
+    assert not any(thread.name == "meter-sampler" for thread in threading.enumerate())
+    assert open_ledger(tmp_path).entries() == []
+
+
 def test_the_cost_of_small_requests_adds_up(machine: Machine, tmp_path: Path) -> None:
     counter = machine.add_package(0)
     with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:

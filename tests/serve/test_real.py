@@ -127,6 +127,20 @@ async def test_the_engines_count_is_the_sum_of_the_books_however_clients_leave(w
     assert len([tokens for tokens in cancelled if tokens >= 4]) >= 4, "those who left after the word 3 pay for it"
 
 
+def test_an_answer_that_ends_as_an_error_is_booked_and_not_charged(works, create, monkeypatch) -> None:
+    """Same question, same tokens: the answer that ended well is charged, the one that failed is not."""
+    words = " ".join(["word"] * 20)
+    create(**say(words))
+    monkeypatch.setattr(works.engine, "_reason", lambda word, full: "error" if word is None else None)
+    with pytest.raises(openai.InternalServerError):
+        create(**say(words))
+    failed, good = works.entries()
+    assert (failed.status, good.status) == ("error", "ok")
+    assert failed.usage == good.usage
+    assert failed.measurement.joules > 0
+    assert failed.charge.micros == 0 < good.charge.micros
+
+
 def test_a_gateway_that_ended_leaves_no_thread(tmp_path) -> None:
     before, config = set(threading.enumerate()), GatewayConfig(port=0)
     with open_meter(MeterConfig(sensors="model"), tmp_path / "books") as meter:

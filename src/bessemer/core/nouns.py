@@ -242,6 +242,7 @@ class Subject(Noun):
 
 
 EntryStatus = Literal["ok", "cancelled", "error"]
+"""How the work ended: well; stopped by whoever asked for it; failed by our own fault, which nobody is charged for."""
 
 
 class Entry(Noun):
@@ -250,7 +251,7 @@ class Entry(Noun):
     Attributes:
         started_at: Unix time in seconds.
         energy_cost: what the energy cost the operator.
-        charge: what the customer is charged; zero for steps.
+        charge: what the customer is charged; zero for steps and for requests that failed.
         price_version: version of the price book in force.
     """
 

@@ -1,6 +1,8 @@
 """The ledger: an index over the journal in SQLite, for questions. It can be deleted; `sync` makes it again.
 
-Filling is idempotent: an entry counts once by its id, however often and in whatever pieces the journal is read.
+Filling is idempotent: an entry counts once by its id, however often and in whatever pieces the journal is read. Of two
+that differ the first counts, but one that did not end well wins over one that says "ok": a disk may keep a record that
+it refused to confirm, and then the answer was never given.
 
 Owns the database. Knows the journal's records and the entries in them, and no meter.
 """
@@ -53,7 +55,7 @@ class SyncReport:
     Attributes:
         added: entries that were new.
         repeated: entries that were there already, for example booked again after a failed write.
-        differing: ids of repeated entries whose content differs from the first; the first counts.
+        differing: ids of repeated entries whose content differs from the first; see above which counts.
         torn_bytes: bytes at ends of segments that are no whole record.
     """
 
@@ -289,7 +291,9 @@ def _insert(database: sqlite3.Connection, body: dict[str, Any]) -> SyncReport:
     marks = ", ".join("?" * len(values))
     if database.execute(f"INSERT OR IGNORE INTO entries VALUES ({marks})", values).rowcount:
         return SyncReport(added=1)
-    (first,) = database.execute("SELECT body FROM entries WHERE id = ?", (entry.id,)).fetchone()
+    first, status = database.execute("SELECT body, status FROM entries WHERE id = ?", (entry.id,)).fetchone()
+    if status == "ok" and entry.status != "ok":
+        database.execute(f"REPLACE INTO entries VALUES ({marks})", values)
     return SyncReport(repeated=1, differing=() if json.loads(first) == body else (entry.id,))
 
 

@@ -24,7 +24,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from bessemer.core.config import Config
-from bessemer.core.errors import ConfigError, Conflict, NotFound
+from bessemer.core.errors import BackendError, ConfigError, Conflict, NotFound
 from bessemer.core.nouns import Boundary, EnergyClass, Entry, EntryStatus, Measurement, Subject, Usage
 from bessemer.core.units import Money
 from bessemer.meter.attribution import Attribution
@@ -131,13 +131,17 @@ class LocalMeter:
     def stop(self, handle: str, usage: Usage, status: EntryStatus = "ok", /) -> Entry:
         """End a span; when this returns, the entry is on disk. If the disk refused, stop it again.
 
+        What was counted stays as it was at the first stop; the status, and with it the charge, is that of the last:
+        an answer that could not be booked has not left, so it did not end well.
+
         Raises:
             NotFound: this meter never gave that handle.
             Conflict: the span was stopped before; it is booked once.
             BackendError: the disk refused.
         """
         with self._lock:
-            entry = self._unbooked.pop(handle, None) or self._finish(handle, usage, status)
+            kept = self._unbooked.pop(handle, None)
+            entry = self._ended(kept, status) if kept else self._finish(handle, usage, status)
         return self._book(handle, entry)
 
     def book_step(
@@ -160,8 +164,10 @@ class LocalMeter:
             BackendError: the disk refused.
         """
         with self._lock:
-            entry = self._unbooked.pop(_entry_id(subject), None)
-            if entry is None:
+            kept = self._unbooked.pop(_entry_id(subject), None)
+            if kept:
+                entry = self._ended(kept, status)
+            else:
                 energy, measurement = self._measure_step(started_at, wall_seconds, cpu_seconds)
                 entry = self._entry(subject, started_at, status, Usage(), measurement, energy)
         return self._book(entry.id, entry)
@@ -174,18 +180,39 @@ class LocalMeter:
             return Books(found.meter, found.attributed, found.idle)
 
     def close(self) -> None:
-        """Stop sampling and close the journal. Open spans are not booked."""
+        """Stop sampling, book what the disk refused before, and close the journal. Open spans are not booked.
+
+        Raises:
+            BackendError: the disk refuses still; the message says what is lost.
+        """
         self._closed.set()
         self._sampler.join()
-        self._journal.close()
-        for sensor in self._sensors:
-            sensor.close()
+        try:
+            self._book_kept()
+        finally:
+            self._journal.close()
+            for sensor in self._sensors:
+                sensor.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _book_kept(self) -> None:
+        while self._unbooked:
+            handle, entry = self._unbooked.popitem()
+            try:
+                self._book(handle, entry)
+            except BackendError as error:
+                lost = sorted(self._unbooked.values(), key=lambda one: one.started_at)
+                told = ", ".join(f"{one.id} ({one.measurement.joules:.3g} J, {one.charge})" for one in lost[:5])
+                raise BackendError(
+                    f"{len(lost)} entries were never booked, because the disk refuses: {told}"
+                    + (", …" if len(lost) > 5 else ""),
+                    hint="Free space on that disk; what is named here is in no books.",
+                ) from error
 
     def _sample(self) -> None:
         while not self._closed.wait(self.config.sample_seconds):
@@ -244,6 +271,16 @@ class LocalMeter:
             f"no span has the handle '{handle}'", hint="Use the handle that start() of this meter returned."
         )
 
+    def _ended(self, kept: Entry, status: EntryStatus) -> Entry:
+        """Return an entry that the disk refused, as it ended in the end."""
+        charge = self._charge(kept.subject, kept.usage, status)
+        return kept.model_copy(update={"status": status, "charge": charge})
+
+    def _charge(self, subject: Subject, usage: Usage, status: EntryStatus) -> Money:
+        if subject.kind != "request":
+            return Money(currency=self.prices.currency)
+        return self.prices.charge(usage, subject.model, status)
+
     def _entry(
         self,
         subject: Subject,
@@ -258,7 +295,6 @@ class LocalMeter:
         before = round(self._cost)
         self._cost += self.prices.exact_energy_cost(energy.total, effectiveness)
         quote = self.prices.quote(usage, subject.model)
-        free = Money(currency=self.prices.currency)
         return Entry(
             id=_entry_id(subject),
             subject=subject,
@@ -268,7 +304,7 @@ class LocalMeter:
             measurement=measurement,
             carbon=self.grid.footprint(measurement, effectiveness),
             energy_cost=Money(micros=round(self._cost) - before, currency=self.prices.currency),
-            charge=quote.charge if subject.kind == "request" else free,
+            charge=self._charge(subject, usage, status),
             price_version=quote.price_version if subject.kind == "request" else self.prices.stamp(),
         )
 

@@ -2,6 +2,8 @@
 
     charge = round((fresh x input + cached x cached + output x output) / 1,000,000)      half to even, once
 
+A request that ended as an ``error`` is booked with its tokens and joules and charged nothing.
+
 Owns the price book. Knows no request beyond its usage and model.
 """
 
@@ -19,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from bessemer.core.config import Config, explain
 from bessemer.core.errors import ConfigError
-from bessemer.core.nouns import Entry, Usage
+from bessemer.core.nouns import Entry, EntryStatus, Usage
 from bessemer.core.units import JOULES_PER_KILOWATT_HOUR, Money, charge_micros
 from bessemer.meter.energy import MICRO
 
@@ -95,9 +97,10 @@ class PriceBook(Config):
         charge = Money(micros=charge_micros(exact, 1), currency=self.currency)
         return Quote(charge, self.stamp() + (" default" if by_default else ""), by_default)
 
-    def charge(self, usage: Usage, model: str) -> Money:
-        """Return what a usage is charged, without where it came from."""
-        return self.quote(usage, model).charge
+    def charge(self, usage: Usage, model: str, status: EntryStatus = "ok") -> Money:
+        """Return what a request is charged: a quote's amount, or nothing if it failed by our own fault (``error``)."""
+        quoted = self.quote(usage, model).charge
+        return Money(currency=self.currency) if status == "error" else quoted
 
     @property
     def told(self) -> str:
@@ -137,11 +140,14 @@ def load_price_book(path: Path | None = None) -> PriceBook:
 
 
 def mispriced(entries: Iterable[Entry], book: PriceBook) -> list[Entry]:
-    """Return the requests booked under this version of the book whose charge is not quantity times price."""
+    """Return the requests booked under this version of the book whose charge is not quantity times price.
+
+    One that failed is to be charged nothing.
+    """
     return [
         entry
         for entry in entries
         if entry.subject.kind == "request"
         and entry.price_version.removesuffix(" default") == book.stamp()
-        and entry.charge != book.charge(entry.usage, entry.subject.model)
+        and entry.charge != book.charge(entry.usage, entry.subject.model, entry.status)
     ]

@@ -54,6 +54,10 @@ class Span:
             await self.book(status)
 
 
+def _stopped() -> EntryStatus:
+    return "cancelled"
+
+
 class Bookkeeper:
     """Calls a meter off the event loop.
 
@@ -67,18 +71,23 @@ class Bookkeeper:
         self._threads = threads
 
     @asynccontextmanager
-    async def span(self, subject: Subject) -> AsyncIterator[Span]:
-        """Meter a block. Unless it booked the span itself, it is booked as cancelled or as an error."""
+    async def span(self, subject: Subject, stopped: Callable[[], EntryStatus] = _stopped) -> AsyncIterator[Span]:
+        """Meter a block. Unless it booked the span itself, it is booked as cancelled or as an error.
+
+        Args:
+            subject: whose request it is.
+            stopped: says of a block whose task was cancelled how it ended: by the client's wish or by our own fault.
+        """
         begun = self.call(self.meter.start, subject)
         try:
             span = Span(self, await _settled(begun))
         except asyncio.CancelledError:
-            await Span(self, begun.result()).book("cancelled")
+            await Span(self, begun.result()).book(stopped())
             raise
         try:
             yield span
         except asyncio.CancelledError:
-            await span.book_unless_booked("cancelled")
+            await span.book_unless_booked(stopped())
             raise
         except BaseException:
             await span.book_unless_booked("error")

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.types import Receive, Scope, Send
 
@@ -89,7 +90,8 @@ class ChatEndpoint:
             call = self._let_in(asked, request_id)
             subject = Subject(kind="request", id=request_id, project=key.project, key_id=key.id, model=asked.model)
             with visit.watched(receive, config.request_timeout_seconds):
-                async with self._bookkeeper.span(subject) as span, aclosing(_pieces(call)) as pieces:
+                stopped = partial(visit.status, streamed=bool(asked.stream))
+                async with self._bookkeeper.span(subject, stopped) as span, aclosing(_pieces(call)) as pieces:
                     await (self._stream if asked.stream else self._whole)(call, pieces, span, send)
 
     def _let_in(self, asked: Asked, request_id: str) -> _Call:

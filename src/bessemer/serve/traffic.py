@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from starlette.types import Receive
 
+from bessemer.core.nouns import EntryStatus
 from bessemer.serve.refusals import CLIENT_GONE, STOPPING, TOO_MANY, TOO_SLOW, Refusal, Refused
 
 _LAST_WORDS_SECONDS = 5.0
@@ -32,6 +33,14 @@ class Visit:
         if self.ended is None:
             self.ended = why
             self._task.cancel()
+
+    def status(self, *, streamed: bool) -> EntryStatus:
+        """Return how a visit that was cancelled ended: by its client or from outside, or by our own fault.
+
+        Of a stream whose time ran out the client has the pieces, and may be who was slow.
+        """
+        by_client = self.ended in (None, CLIENT_GONE) or (self.ended is TOO_SLOW and streamed)
+        return "cancelled" if by_client else "error"
 
     @contextmanager
     def watched(self, receive: Receive, seconds: float) -> Iterator[None]:
