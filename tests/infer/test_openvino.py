@@ -18,7 +18,7 @@ import pytest
 from bessemer.core.errors import BackendError, BudgetExceeded, NotFound, Unsupported
 from bessemer.core.nouns import ChatRequest, Message, Sampling, ScoreRequest
 from bessemer.infer import OpenVinoConfig, compile_model, open_engine
-from bessemer.infer.device import PAGE_TOKENS, page_bytes
+from bessemer.infer.device import PAGE_TOKENS, ChatJob, page_bytes
 from bessemer.infer.runtime import genai
 
 
@@ -101,6 +101,27 @@ async def test_an_answer_is_cut_where_the_context_ends(engine: Any) -> None:
     assert said.usage.total_tokens <= engine.context_tokens == 256
     with pytest.raises(BudgetExceeded, match="256"):
         await engine.respond(ask("river " * 300))
+
+
+def test_a_full_cache_is_a_matter_of_the_moment() -> None:
+    """Played, because whether the pipeline ignores a request or makes room for it is its own choice."""
+
+    class Ignored:
+        def can_read(self) -> bool:
+            return False
+
+        def get_status(self) -> Any:
+            return genai.GenerationStatus.IGNORED
+
+    class NoVocabulary:
+        def detokeniser(self) -> None:
+            return None
+
+    job = ChatJob(Ignored(), 9, (), NoVocabulary(), False)  # type: ignore[arg-type]
+    error = job.advance()
+    assert isinstance(error, BackendError) and "full" in error.message
+    assert error.retry_after_seconds == 1.0
+    assert job.finished
 
 
 async def test_more_than_one_alternative_is_refused(engine: Any) -> None:

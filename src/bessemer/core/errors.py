@@ -25,14 +25,17 @@ class BessemerError(Exception):
     Attributes:
         code: stable machine-readable name, such as ``config_error``.
         hint: what to do about it, one sentence, or an empty string.
+        retry_after_seconds: None if the same would fail again; else it failed because of the moment, and may be asked
+            again after so many seconds (0: nobody knows after how many).
     """
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ConfigError(BessemerError):

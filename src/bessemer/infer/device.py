@@ -120,6 +120,12 @@ def too_long(size: str, context_tokens: int) -> BudgetExceeded:
     )
 
 
+def kv_cache_full() -> BackendError:
+    """Return the error for a prompt that would fit, if other answers did not fill the cache now."""
+    hint = "Ask again; if it happens often, raise kv_cache_bytes or lower max_streams."
+    return BackendError("the KV cache is full", hint=hint, retry_after_seconds=1.0)
+
+
 class ChatJob:
     """One answer in the making.
 
@@ -153,7 +159,7 @@ class ChatJob:
             return self._last(shown + self._stop.push(self._text.finish()) + self._stop.finish(), self._reason)
         if status == genai.GenerationStatus.IGNORED:
             self.finished = True
-            return BudgetExceeded("the KV cache is full", hint="Raise kv_cache_bytes or lower max_streams.")
+            return kv_cache_full()
         return self._delta(shown) if shown else None
 
     def cancel(self) -> Delta:

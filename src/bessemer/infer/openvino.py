@@ -96,9 +96,9 @@ class OpenVinoEngine:
         """Return the whole answer, or the likelihood of a text.
 
         Raises:
-            BudgetExceeded: the prompt does not fit the context, or the KV cache is full.
+            BudgetExceeded: the prompt does not fit the context.
             Unsupported: the engine is closed, or alternatives to each token are asked for.
-            BackendError: the worker failed.
+            BackendError: the worker failed, or the KV cache is full now (then with `retry_after_seconds`).
         """
         if isinstance(request, ChatRequest):
             return await complete(self.stream(request), self._clock)
@@ -287,7 +287,7 @@ class _Worker:
 
 def _again(error: BessemerError) -> BessemerError:
     """Return the same error without the traceback of its last raise."""
-    return type(error)(error.message, hint=error.hint)
+    return type(error)(error.message, hint=error.hint, retry_after_seconds=error.retry_after_seconds)
 
 
 def open_engine(config: OpenVinoConfig) -> OpenVinoEngine:

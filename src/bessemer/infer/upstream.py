@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
@@ -20,6 +21,11 @@ from bessemer.infer.engines import Counters, complete
 
 REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "cancelled": "cancelled", "error": "error"}
 """Finish reasons of the wire; others (``content_filter``, ``tool_calls``) end an answer as ``stop``."""
+
+_TOO_LONG = ("context_length", "context length", "maximum context", "exceed_context_size")
+"""How servers say that a prompt is too long: OpenAI and vLLM, SGLang, vLLM, llama.cpp."""
+
+_DAY_SECONDS = 86_400.0
 
 
 class UpstreamEngine:
@@ -57,8 +63,9 @@ class UpstreamEngine:
             Unsupported: the engine is closed, or the server refuses the request.
             ConfigError: the server refuses the key.
             NotFound: the server does not know the model.
-            BudgetExceeded: the prompt is too long, or a limit of the server is reached.
-            BackendError: the server failed, was silent for too long, or reported no usage.
+            BudgetExceeded: the prompt is too long; or, with `retry_after_seconds`, a limit of the server is reached.
+            BackendError: the server failed, was silent for too long, or reported no usage; with
+                `retry_after_seconds`, it is overloaded.
         """
         self._refuse(request)
         usage: Usage | None = None
@@ -95,7 +102,7 @@ class UpstreamEngine:
         self._open.add(response)
         try:
             if response.is_error:
-                raise _refused(response.status_code, (await response.aread()).decode("utf-8", "replace"))
+                raise _refused(response, (await response.aread()).decode("utf-8", "replace"))
             async for line in _lines(response):
                 if chunk := _chunk(line):
                     yield chunk
@@ -200,24 +207,40 @@ def _usage(chunk: dict[str, Any]) -> Usage | None:
     )
 
 
-def _refused(status: int, body: str) -> BessemerError:
+def _refused(response: httpx2.Response, body: str) -> BessemerError:
     """Return the error that an HTTP status of the server stands for."""
     try:
         answer = json.loads(body)
     except json.JSONDecodeError:
         answer = body
+    status = response.status_code
     said = f"the upstream server said {status}: {_message(answer)}"
     if status in (401, 403):
         return ConfigError(said, hint="Check api_key.")
     if status == 404:
         return NotFound(said, hint="Check model and base_url.")
-    if status == 413 or "context_length" in body or "maximum context" in body:
+    if status in (429, 503):
+        kind = BudgetExceeded if status == 429 else BackendError
+        hint = "Wait, or ask the server's owner for more."
+        return kind(said, hint=hint, retry_after_seconds=_retry_after_seconds(response))
+    if status == 413 or (status < 500 and any(words in body.lower() for words in _TOO_LONG)):
         return BudgetExceeded(said, hint="Shorten the prompt.")
-    if status == 429:
-        return BudgetExceeded(said, hint="Wait, or ask the server's owner for a higher limit.")
     if status < 500:
         return Unsupported(said, hint="Change the request, or choose another server.")
     return BackendError(said, hint="Look at the server's log.")
+
+
+def _retry_after_seconds(response: httpx2.Response) -> float:
+    """Return what ``Retry-After`` asks for, at most a day: seconds, or a date; 0 if it says nothing that can be read.
+
+    Source: RFC 9110, section 10.2.3.
+    """
+    told = response.headers.get("retry-after", "")
+    try:
+        seconds = float(told) if told[:1].isdigit() else parsedate_to_datetime(told).timestamp() - time.time()
+    except ValueError:
+        return 0.0
+    return min(max(seconds, 0.0), _DAY_SECONDS)
 
 
 def _message(answer: Any) -> str:

@@ -83,6 +83,8 @@ def build_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         await traffic.stop(0)  # whoever runs the application without `run_gateway` has waited as long as it wanted
+        for engine in engines.values():
+            await engine.close()  # here, because connections belong to the event loop that opened them
         threads.shutdown()
 
     app = Starlette(

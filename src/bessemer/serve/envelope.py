@@ -77,6 +77,8 @@ def explained(error: Exception, request_id: str) -> Refusal:
     if isinstance(error, Refused):
         return error.refusal
     if isinstance(error, BessemerError) and (refusal := of_engine(error)):
+        if refusal.status >= 429:
+            logger.warning("request %s was refused: %s", request_id, refusal.code)
         return refusal
     places = "".join(traceback.format_tb(error.__traceback__))
     causes = [type(error).__name__]

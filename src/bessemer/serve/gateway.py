@@ -28,11 +28,11 @@ def create_app(
     name: str = "Bessemer",
     clock: Callable[[], float] = time.time,
 ) -> Starlette:
-    """Return the gateway as an ASGI application, for `run_gateway`. Engines, keys and meter stay the caller's to close.
+    """Return the gateway as an ASGI application, for `run_gateway`. Keys and meter stay the caller's to close.
 
     Args:
         config: limits and where to listen.
-        engines: by the model names that clients use.
+        engines: by the model names that clients use; closed when the application ends, in its event loop.
         keys: who may come in.
         meter: books every answer before its last byte leaves.
         name: of the factory, for the page at ``/``.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -58,6 +59,10 @@ SLOW_BODY = Refusal(408, "The request did not arrive in time.", "request_timeout
 TOO_MANY = Refusal(
     429, "Too many requests are under way. Ask again.", "rate_limit_exceeded", type="rate_limit_error", headers=_AGAIN
 )
+ENGINE_LIMIT = Refusal(
+    429, "The model takes no more requests now. Ask again later.", "rate_limit_exceeded", type="rate_limit_error"
+)
+OVERLOADED = Refusal(503, "The model is overloaded. Ask again later.", "overloaded", type="server_error")
 CLIENT_GONE = Refusal(499, "The client closed the connection.", "client_closed_request")
 STOPPING = Refusal(503, "The gateway is shutting down.", "shutting_down", type="server_error", headers=_AGAIN)
 TOO_SLOW = Refusal(504, "The answer took longer than the gateway allows.", "timeout", type="server_error")
@@ -91,7 +96,13 @@ def invalid(param: str, message: str) -> Refusal:
 
 
 def of_engine(error: BessemerError) -> Refusal | None:
-    """Return what an engine's error says about the request, or None if it is about the engine."""
+    """Return what an engine's error says about the request or the moment, or None if it is about the engine."""
+    if error.retry_after_seconds is not None:
+        limited = isinstance(error, BudgetExceeded)
+        seconds = math.ceil(error.retry_after_seconds)
+        return replace(
+            ENGINE_LIMIT if limited else OVERLOADED, headers=(("retry-after", str(seconds)),) * bool(seconds)
+        )
     if isinstance(error, BudgetExceeded):
         return Refusal(400, error.message, "context_length_exceeded", "messages")
     if isinstance(error, Unsupported):
