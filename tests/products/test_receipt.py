@@ -195,6 +195,36 @@ def test_where_joules_are_known_in_different_ways_each_stage_says_how() -> None:
     assert any("gate" in line and "modelled, host" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("unmetered", "label", "sentence"),
+    [
+        ((), "together", ""),
+        (("merge",), "2 of 3 together", "1 stage has no figure and no part in the sum: merge."),
+        (("merge", "speed"), "2 of 4 together", "2 stages have no figure and no part in the sum: merge, speed."),
+    ],
+)
+def test_the_sum_says_how_many_stages_it_leaves_out(unmetered: tuple[str, ...], label: str, sentence: str) -> None:
+    whole = receipt()
+    more = tuple(StageLine(step=step, cached=False, wall_seconds=9.0, bill=None) for step in unmetered)
+    made = whole.model_copy(update={"stages": (*whole.stages, *more)})
+    text = StringIO()
+    Console(file=text, width=80, color_system=None).print(draw_receipt(made))
+    said, page = " ".join(text.getvalue().split()), receipt_page(made)
+    assert f" {label} " in said and f">{label.capitalize()} " in page
+    assert "…" not in said
+    assert (sentence or "together 1") in said and sentence in page
+    assert ("no figure" in said) == ("no figure" in page) == bool(unmetered)
+
+
+def test_a_receipt_of_which_nothing_was_metered_says_so() -> None:
+    stages = (StageLine(step="train", cached=False, wall_seconds=9.0, bill=None),)
+    made = receipt().model_copy(update={"stages": stages, "total": None, "serving": None})
+    text = StringIO()
+    Console(file=text, width=80, color_system=None).print(draw_receipt(made))
+    for said in (text.getvalue(), receipt_page(made)):
+        assert "1 stage has no figure" in said
+
+
 def test_bills_add_and_keep_the_weakest_class() -> None:
     total = added([bill(10, EnergyClass.MEASURED), bill(5, EnergyClass.ASSUMED)])
     assert total is not None

@@ -118,7 +118,7 @@ def _stages(receipt: Receipt) -> RenderableType:
     currency = bills[0].energy_cost.currency if bills else ""
     names = ("energy", "low – high", "g CO2e", currency or "cost", *(["provenance"] if len(known) > 1 else []))
     foot = _figures(total) if total else ("",) * 5
-    table.add_column("stage", footer="[bold]together[/]", no_wrap=True)
+    table.add_column("stage", footer=f"[bold]{receipt.together}[/]", no_wrap=True)
     table.add_column("time", justify="right", footer=show_seconds(_took(receipt)), no_wrap=True)
     for name, below in zip(names, foot, strict=False):
         table.add_column(name, justify="right", footer=below, no_wrap=True)
@@ -127,12 +127,12 @@ def _stages(receipt: Receipt) -> RenderableType:
         figures = _figures(line.bill) if line.bill else ("–",) * 5
         table.add_row(line.step, spent, *figures[: len(names)])
     if not bills:
-        return table
+        return Group(table, Text(receipt.unmetered, style="dim"))
     first = bills[0]
     said = f"Joules are {' or '.join(known)} ({first.measurement.source}). Carbon: grid {first.carbon.grid}, "
     said += (
         f"{first.carbon.grams_per_kilowatt_hour:g} g/kWh ({first.carbon.source}). Money: {receipt.prices}. "
-        "Cached stages show what they took."
+        f"Cached stages show what they took. {receipt.unmetered}"
     )
     return Group(table, Text(said, style="dim"))
 

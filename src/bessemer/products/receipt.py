@@ -137,6 +137,19 @@ class Receipt(Noun):
     serving: ServingPart | None
     lineage: tuple[Link, ...]
 
+    @property
+    def together(self) -> str:
+        """What the total is the sum of, for people: `together`, or how many stages of how many have a figure."""
+        metered = sum(line.bill is not None for line in self.stages)
+        return "together" if metered == len(self.stages) else f"{metered} of {len(self.stages)} together"
+
+    @property
+    def unmetered(self) -> str:
+        """Which stages have no figure and are in no sum, as a sentence; empty if all have one."""
+        names = [line.step for line in self.stages if line.bill is None]
+        verb = "stage has" if len(names) == 1 else "stages have"
+        return f"{len(names)} {verb} no figure and no part in the sum: {', '.join(names)}." if names else ""
+
 
 def provenance(measurement: Measurement) -> str:
     """Return how the joules are known and what they include, for people."""

@@ -169,14 +169,14 @@ def _stages(receipt: Receipt) -> str:
         )
         rows.append((shown, show_seconds(line.wall_seconds), *figures))
     total = receipt.total
-    foot = ""
+    foot = receipt.unmetered
     if total:
         foot = (
-            f"Together {show_joules(total.measurement.joules)} "
+            f"{receipt.together.capitalize()} {show_joules(total.measurement.joules)} "
             f"[{show_joules(total.measurement.joules_low)}, {show_joules(total.measurement.joules_high)}], "
             f"{total.carbon.grams:.3g} g CO2e [{total.carbon.grams_low:.3g}, {total.carbon.grams_high:.3g}] "
             f"(grid: {total.carbon.grid}, {total.carbon.grams_per_kilowatt_hour:g} g/kWh, {total.carbon.source}), "
-            f"{total.energy_cost} of electricity ({receipt.prices}). Energy: {total.measurement.source}."
+            f"{total.energy_cost} of electricity ({receipt.prices}). Energy: {total.measurement.source}. {foot}"
         )
     head = ("stage", "time", "energy", "low – high", "g CO2e", "electricity", "provenance")
     return f"<h2>What it took</h2>{table(head, rows)}<p class='soft'>{escape(foot)}</p>"
