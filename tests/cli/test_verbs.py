@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from bessemer.core.nouns import Subject, Usage
+from bessemer.meter import MeterConfig, open_meter
 from bessemer.products.factory import FactoryConfig, load_factory
 
 from .test_bad_input import call
@@ -21,6 +24,44 @@ def test_a_verb_on_a_fresh_home(tmp_path: Path, verb: str) -> None:
     machine = call(tmp_path, verb, "--json")
     assert machine.returncode == 0
     json.loads(machine.stdout)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize(
+    ("verb", "status", "words"),
+    [
+        ("status", 0, "nothing has run here yet"),
+        ("usage", 0, "nothing is booked yet"),
+        ("doctor", 0, "not made yet"),
+        ("receipt", 1, "no run has finished"),
+    ],
+)
+def test_a_verb_that_only_looks_makes_no_state_folder(
+    tmp_path: Path, verb: str, status: int, words: str, options: tuple[str, ...]
+) -> None:
+    done = call(tmp_path, verb, *options, COLUMNS="400")
+    assert done.returncode == status, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    if options:
+        assert verb == "usage" or words in done.stdout or json.loads(done.stdout)["runs"] == []
+    else:
+        assert words in done.stdout + done.stderr
+
+
+def test_usage_says_what_its_figures_rest_on(tmp_path: Path) -> None:
+    with open_meter(MeterConfig(region="FR", sensors="model"), tmp_path / "state" / "books") as meter:
+        for subject in (Subject(kind="request", id="r", project="shop", model="m"), Subject(kind="step", id="s")):
+            carbon = meter.stop(meter.start(subject), Usage(input_tokens=9, output_tokens=9)).carbon
+        meter.book_step(Subject(kind="step", id="r/train/1", name="train"), time.time(), 1.0, 1.0, "cancelled")
+    request, step, stopped = json.loads(call(tmp_path, "usage", "--json").stdout)
+    assert [line["what"] for line in (request, step, stopped)] == ["requests", "steps", "steps that were stopped"]
+    for line in (request, step, stopped):
+        assert (line["energy_class"], line["boundary"]) == ("modelled", "host")
+        assert line["grids"] == [f"FR, {carbon.grams_per_kilowatt_hour:g} g/kWh, {carbon.source}"]
+        assert line["price_versions"] == [meter.prices.stamp()]
+    said = " ".join(call(tmp_path, "usage", COLUMNS="400").stdout.split())
+    for words in ("modelled (host)", request["grids"][0], f"Price book: {meter.prices.stamp()}.", "were stopped"):
+        assert words in said
 
 
 def test_help_names_every_verb(tmp_path: Path) -> None:

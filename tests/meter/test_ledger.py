@@ -195,6 +195,19 @@ def test_a_record_that_the_disk_did_not_confirm_does_not_count_as_a_good_answer(
     assert ledger.totals()[0].charge == Money()
 
 
+def test_totals_say_what_they_rest_on(tmp_path: Path) -> None:
+    first = entry("a")
+    carbon = first.carbon.model_copy(update={"grid": "FR", "grams_per_kilowatt_hour": 56.0})
+    measured = first.measurement.model_copy(update={"boundary": Boundary.CHIP})
+    other = entry("b", carbon=carbon, measurement=measured, price_version="w@2 default")
+    book(tmp_path, first, other)
+    (total,) = open_ledger(tmp_path).totals()
+    assert (total.entries, total.joules.value, total.charge.micros) == (2, 2.0, 14)
+    assert total.boundaries == (Boundary.CHIP, Boundary.HOST)
+    assert total.grids == ("FR, 56 g/kWh, test", "world, 481 g/kWh, test")
+    assert total.price_versions == ("v@1", "w@2")
+
+
 def test_a_lost_ledger_is_made_again(tmp_path: Path) -> None:
     book(tmp_path, *(entry(f"e{n}") for n in range(5)))
     before = open_ledger(tmp_path)

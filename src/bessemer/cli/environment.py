@@ -13,9 +13,10 @@ from pathlib import Path
 from bessemer.products.home import Home
 
 
-def home() -> Home:
-    """Return the state folder that the environment names."""
-    return Home(Path(os.environ.get("BESSEMER_HOME") or ".bessemer"), os.environ.get("BESSEMER_DATABASE_URL", ""))
+def home(*, make: bool = True) -> Home:
+    """Return the state folder that the environment names; see `Home` for `make`."""
+    path = Path(os.environ.get("BESSEMER_HOME") or ".bessemer")
+    return Home(path, os.environ.get("BESSEMER_DATABASE_URL", ""), make=make)
 
 
 def api_key() -> str:

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bessemer.cli import environment
 from bessemer.cli.output import emit, out, write_json
@@ -28,7 +29,7 @@ def status(as_json: Json = False) -> None:
     """Say what runs, what is deployed and which runs there were."""
     from bessemer.products.overview import overview
 
-    found = overview(environment.home())
+    found = overview(environment.home(make=False))
     emit(found, as_json, lambda: _status(found))
 
 
@@ -39,7 +40,7 @@ def usage(
     """Say what was used, by whom, and what it took: tokens, joules, carbon and money."""
     from bessemer.products.overview import usage_of
 
-    rows = usage_of(environment.home(), project)
+    rows = usage_of(environment.home(make=False), project)
     emit(rows, as_json, lambda: _usage(rows))
 
 
@@ -47,7 +48,7 @@ def doctor(as_json: Json = False) -> None:
     """Say what is installed and found here, and what to do about what is missing."""
     from bessemer.products.doctor import examine
 
-    findings = examine(environment.home())
+    findings = examine(environment.home(make=False))
     emit(findings, as_json, lambda: _doctor(findings))
 
 
@@ -59,7 +60,7 @@ def receipt(
     from bessemer.cli.receipt_view import draw_receipt
     from bessemer.products.overview import read_receipt
 
-    found = read_receipt(environment.home(), run)
+    found = read_receipt(environment.home(make=False), run)
     if as_json:
         write_json(found)
     else:
@@ -78,6 +79,8 @@ def _status(found: object) -> RenderableType:
         )
     else:
         parts.append("[dim]no gateway runs; start one with[/] bessemer up")
+    if not (found.runs or found.deployments):
+        parts.append("[dim]nothing has run here yet; start with[/] bessemer run")
     deployed = Table("deployed", "run", "when", box=SIMPLE_HEAD, pad_edge=False)
     for deployment in found.deployments:
         deployed.add_row(escape(deployment.name), deployment.run, _when(deployment.deployed_at))
@@ -103,8 +106,11 @@ def _usage(rows: list) -> RenderableType:  # type: ignore[type-arg]
             f"{row.grams:.3g}",
             " + ".join(map(str, row.charges)),
         )
-    classes = ", ".join(sorted({f"{row.what} {row.energy_class}" for row in rows}))
-    return Group(table, f"[dim]How the joules are known: {classes}.[/]")
+    known = "; ".join(dict.fromkeys(f"{row.what} {row.energy_class} ({row.boundary})" for row in rows))
+    grids = "; ".join(dict.fromkeys(grid for row in rows for grid in row.grids))
+    prices = ", ".join(dict.fromkeys(version for row in rows for version in row.price_versions))
+    said = f"How the joules are known and what they include: {known}. Carbon: grid {grids}. Price book: {prices}."
+    return Group(table, Text(said, style="dim"))
 
 
 def _doctor(findings: list) -> RenderableType:  # type: ignore[type-arg]

@@ -21,7 +21,7 @@ from typing import Any
 
 from bessemer.core.digest import canonical_json
 from bessemer.core.errors import ConfigError, IntegrityError, NotFound
-from bessemer.core.nouns import EnergyClass, Entry, Usage
+from bessemer.core.nouns import Boundary, EnergyClass, Entry, Usage
 from bessemer.core.units import Money
 from bessemer.meter.energy import MICRO
 from bessemer.meter.journal import JournalReport, Position, SegmentReader, segments, verify
@@ -46,6 +46,13 @@ _SUMS = (
     "cost_micros",
     "charge_micros",
 )
+
+_FACTS = (
+    "json_extract(body, '$.measurement.boundary')",
+    "json_extract(body, '$.carbon.grid', '$.carbon.grams_per_kilowatt_hour', '$.carbon.source')",
+    "json_extract(body, '$.price_version')",
+)
+"""What figures of a total rest on, besides its groups; read from the entries as they were booked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +163,7 @@ class Ledger:
         if unknown := [name for name in group_by if name not in GROUPS]:
             raise ConfigError(f"cannot group by {', '.join(unknown)}", hint=f"Group by any of: {', '.join(GROUPS)}")
         where, values = _where(kind=kind, run=run, project=project, model=model, since=since)
-        keys = [*group_by, "energy_class", "currency"]
+        keys = [*group_by, "energy_class", "currency", *_FACTS]
         sums = ", ".join(f"SUM({name} / {_BILLION}), SUM({name} % {_BILLION})" for name in _SUMS)
         names = ", ".join(keys)
         rows = self._query(f"SELECT {names}, COUNT(*), {sums} FROM entries {where} GROUP BY {names}", values)
@@ -237,14 +244,21 @@ def open_ledger(folder: Path) -> Ledger:
 class _Row:
     energy_class: EnergyClass
     currency: str
+    boundary: Boundary
+    grid: str
+    price_version: str
     count: int
     sums: dict[str, int]
 
     @classmethod
     def read(cls, row: Sequence[Any]) -> _Row:
-        parts = row[3:]
+        energy_class, currency, boundary, carbon, version, count, *parts = row
+        grid, grams_per_kilowatt_hour, source = json.loads(carbon)
+        told = f"{grid}, {grams_per_kilowatt_hour:g} g/kWh, {source}"
         sums = {name: parts[2 * i] * _BILLION + parts[2 * i + 1] for i, name in enumerate(_SUMS)}
-        return cls(EnergyClass(row[0]), row[1], row[2], sums)
+        return cls(
+            EnergyClass(energy_class), currency, Boundary(boundary), told, version.removesuffix(" default"), count, sums
+        )
 
 
 def _total(group: dict[str, str], rows: list[_Row]) -> Total:
@@ -272,6 +286,9 @@ def _total(group: dict[str, str], rows: list[_Row]) -> Total:
         grams=amount("micrograms"),
         energy_costs=money("cost_micros"),
         charges=money("charge_micros"),
+        boundaries=tuple(each for each in Boundary if any(row.boundary is each for row in rows)),
+        grids=tuple(sorted({row.grid for row in rows})),
+        price_versions=tuple(sorted({row.price_version for row in rows})),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bessemer.core.errors import Unsupported
-from bessemer.core.nouns import EnergyClass, Usage
+from bessemer.core.nouns import Boundary, EnergyClass, Usage
 from bessemer.core.units import Money
 
 
@@ -33,6 +33,9 @@ class Total:
         joules: all classes together. By class in `joules_by_class`.
         energy_costs: what the energy cost the operator, one amount for each currency.
         charges: what customers are charged, one amount for each currency.
+        boundaries: what the joules include.
+        grids: whose electricity the grams come from, each with its intensity and where that is from.
+        price_versions: of the price books in force.
     """
 
     group: Mapping[str, str]
@@ -44,6 +47,9 @@ class Total:
     grams: Amount
     energy_costs: tuple[Money, ...]
     charges: tuple[Money, ...]
+    boundaries: tuple[Boundary, ...]
+    grids: tuple[str, ...]
+    price_versions: tuple[str, ...]
 
     @property
     def charge(self) -> Money:

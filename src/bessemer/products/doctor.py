@@ -82,13 +82,15 @@ def _machine() -> Iterator[Finding]:
 
 
 def _space(home: Home) -> Iterator[Finding]:
-    free = shutil.disk_usage(home.path).free
+    there = next(path for path in (home.path, *home.path.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    made = "" if there == home.path else ", not made yet"
     low = free < _NEEDED_BYTES
     yield Finding(
         area="space",
         name="state folder",
         state="warning" if low else "ok",
-        detail=f"{home.path}, {show_bytes(free)} free",
+        detail=f"{home.path}{made}, {show_bytes(free)} free",
         advice="The default run needs about 4 GB; set BESSEMER_HOME to a folder on a larger disk." if low else "",
     )
 

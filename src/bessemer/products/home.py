@@ -53,18 +53,20 @@ class Home:
     """The state folder.
 
     Args:
-        path: usually ``.bessemer`` in the working folder; made when first written to.
+        path: usually ``.bessemer`` in the working folder.
         database_url: where runs are kept; SQLite in the folder unless given.
+        make: make the folder; not for those who only look, who find nothing in a folder that does not exist.
 
     Raises:
         ConfigError: the path exists and is no folder, or cannot be made.
     """
 
-    def __init__(self, path: Path, database_url: str = "") -> None:
+    def __init__(self, path: Path, database_url: str = "", *, make: bool = True) -> None:
         self.path = path.absolute()
         self.database_url = database_url or f"sqlite:///{self.path / 'flow.sqlite'}"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if make or self.path.exists():
+                self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"the state folder {self.path} cannot be made: {error.strerror}",

@@ -6,14 +6,18 @@ Owns how the rooms' own records are gathered. Starts nothing and trains nothing.
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 from bessemer.core.errors import NotFound
 from bessemer.core.nouns import Noun
 from bessemer.core.units import Money
-from bessemer.flow import open_store
+from bessemer.flow import RunRecord, open_store
 from bessemer.meter import Total, open_ledger
 from bessemer.products.home import Deployment, Gateway, Home
 from bessemer.products.receipt import Receipt
+
+_STEPS = {"ok": "steps", "cancelled": "steps that were stopped", "error": "steps that failed"}
+"""Status of a step's entry -> what people call it."""
 
 
 class RunLine(Noun):
@@ -35,7 +39,11 @@ class Overview(Noun):
 
 
 class UsageLine(Noun):
-    """What some entries of the ledger sum up to; `energy_class` names all classes that the joules are made of."""
+    """What some entries of the ledger sum up to, and what the figures rest on.
+
+    `energy_class` and `boundary` name all classes and boundaries that the joules are made of; `grids` say whose
+    electricity the grams come from and who says so; `price_versions` are those of the price books in force.
+    """
 
     what: str
     project: str
@@ -48,15 +56,17 @@ class UsageLine(Noun):
     joules_low: float
     joules_high: float
     energy_class: str
+    boundary: str
     grams: float
+    grids: tuple[str, ...]
     energy_costs: tuple[Money, ...]
     charges: tuple[Money, ...]
+    price_versions: tuple[str, ...]
 
 
 def overview(home: Home, runs: int = 10) -> Overview:
     """Return what there is in a home, with the newest runs."""
-    with closing(open_store(home.database_url)) as store:
-        found = sorted(store.runs(), key=lambda run: -run.created_at)[:runs]
+    found = _runs(home)[:runs]
     return Overview(
         home=str(home.path),
         gateway=home.gateway(),
@@ -65,12 +75,27 @@ def overview(home: Home, runs: int = 10) -> Overview:
     )
 
 
+def _runs(home: Home) -> list[RunRecord]:
+    """Return all runs, the newest first; a database that does not exist is not made for it."""
+    path = home.database_url.removeprefix("sqlite:///")
+    if path != home.database_url and not Path(path).exists():
+        return []
+    with closing(open_store(home.database_url)) as store:
+        return sorted(store.runs(), key=lambda run: -run.created_at)
+
+
 def usage_of(home: Home, project: str | None = None) -> list[UsageLine]:
-    """Return the sums of the ledger: requests by project and model, steps by name of the run's flow."""
+    """Return the sums of the ledger: requests by project and model; steps, and apart those that came to nothing."""
+    if not home.books.exists():
+        return []
     with closing(open_ledger(home.books)) as ledger:
         requests = ledger.totals(("project", "model"), kind="request", project=project or "")
-        steps = [] if project else ledger.totals((), kind="step")
-    return [*(_usage_line("requests", t) for t in requests), *(_usage_line("steps", t) for t in steps if t.entries)]
+        steps = [] if project else ledger.totals(("status",), kind="step")
+    steps.sort(key=lambda total: total.group["status"] != "ok")
+    return [
+        *(_usage_line("requests", total) for total in requests),
+        *(_usage_line(_STEPS[total.group["status"]], total) for total in steps),
+    ]
 
 
 def read_receipt(home: Home, run: str | None) -> Receipt:
@@ -98,7 +123,10 @@ def _usage_line(what: str, total: Total) -> UsageLine:
         joules_low=total.joules.low,
         joules_high=total.joules.high,
         energy_class=", ".join(kind.value for kind in total.joules_by_class),
+        boundary=", ".join(boundary.value for boundary in total.boundaries),
         grams=total.grams.value,
+        grids=total.grids,
         energy_costs=total.energy_costs,
         charges=total.charges,
+        price_versions=total.price_versions,
     )
