@@ -36,11 +36,13 @@ def test_every_event_is_drawn(terminal: bool) -> None:
         sink(progress(25, 30))
         sink(events.StepFailed(at=26, run="r", step="train", attempt=1, error="no [space]", hint="", will_retry=True))
         sink(events.StepStarted(at=27, run="r", step="train", attempt=2))
+        stopped = {"error": "told to", "hint": "", "will_retry": False, "code": "cancelled"}
+        sink(events.StepFailed(at=28, run="r", step="train", attempt=2, **stopped))
         sink(events.StepFinished(at=30, run="r", step="train", key="k", cached=False, wall_seconds=3, cpu_seconds=3))
         sink(events.StepFinished(at=30, run="r", step="gate", key="k", cached=True, wall_seconds=3, cpu_seconds=3))
         sink(events.RunFinished(at=30, run="r"))
     said = text.getvalue()
-    for words in ("mine", "train", "no [space]", "tried again", "from the cache"):
+    for words in ("mine", "train", "no [space]", "tried again", "train stopped: told to", "from the cache"):
         assert words in said
     if not terminal:
         assert "30/100 tokens, 1 min 10 s left" in said

@@ -86,6 +86,32 @@ def test_a_failure_stops_what_runs_beside_it(bench, step):
     flow = Flow("f", (step("long", seconds=30.0), step("fail", "fail")))
     assert bench.run(flow, queues={"default": 2}).status == "failed"
     assert bench.journal("long", "start") and not bench.journal("long", "end")
+    failed, stopped = bench.of(events.StepFailed)
+    assert (failed.step, stopped.step, stopped.code, stopped.will_retry) == ("fail", "long", "cancelled", False)
+    assert stopped.wall_seconds > 0
+
+
+@EXECUTORS
+def test_a_keyboard_interrupt_tells_what_the_stopped_attempt_took(bench, step, executor):
+    runner = bench.runner(executor)
+
+    def interrupt(event):
+        bench.events.append(event)
+        if isinstance(event, events.Progress) and event.done == 5:
+            raise KeyboardInterrupt
+
+    object.__setattr__(runner._site, "sink", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(runner.submit(Flow("f", (step("count", "count", total=500, seconds=0.02),))))
+    (stopped,) = bench.of(events.StepFailed)
+    assert (stopped.step, stopped.attempt, stopped.code) == ("count", 1, "cancelled")
+    assert stopped.wall_seconds > 0.1 and stopped.cpu_seconds > 0
+
+
+def test_a_process_that_is_killed_has_used_processor_time(bench, step):
+    bench.run(Flow("f", (step("fail", "fail", how="kill"),)), "process")
+    (failed,) = bench.of(events.StepFailed)
+    assert failed.code == "crashed" and failed.cpu_seconds > 0.01 and failed.wall_seconds > 0.01
 
 
 def test_a_result_that_cannot_be_put_in_place_is_one_clear_error(bench, step):

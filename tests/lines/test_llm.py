@@ -8,10 +8,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from bessemer.core.nouns import EnergyClass
+from bessemer.meter import open_ledger
 from bessemer.products.home import Home
 from bessemer.products.llm.config import RetrievalConfig
 from bessemer.products.llm.serving import open_search
@@ -133,6 +135,9 @@ def test_training_that_is_killed_goes_on_and_gives_the_same_weights(line: Line, 
     assert any(checkpoints.glob("*/*")), "it was killed before its first checkpoint, or after its last"
     resumed = killed.run()
     assert ran(resumed) == DOWN_FROM_TRAIN
+    with closing(open_ledger(line.home / "books")) as ledger:
+        lost = [e for e in ledger.entries(run=resumed.run) if (e.subject.name, e.status) == ("train", "error")]
+    assert [e.measurement.energy_class for e in lost] == [EnergyClass.ASSUMED], "what the killed attempt took is booked"
     resumed_weights = weights(killed, resumed)
     assert resumed_weights != weights(line, receipt)
 

@@ -15,6 +15,7 @@ from bessemer.core.nouns import Boundary, EnergyClass, Subject, Usage
 from bessemer.core.protocols import Meter
 from bessemer.core.units import Money
 from bessemer.meter import LocalMeter, MeterConfig, mispriced, open_ledger, open_meter
+from bessemer.meter.unfinished import Note, so_far
 
 from .conftest import Machine, request_subject
 
@@ -303,6 +304,64 @@ def test_a_step_that_began_before_the_meter_is_modelled_and_says_so(machine: Mac
     assert entry.measurement.joules == expected.modelled / 1e6
     assert entry.measurement.energy_class is EnergyClass.MODELLED
     assert "not running" in entry.measurement.source
+
+
+STEP = Subject(kind="step", id="run/train/1", name="train", run="run")
+
+
+def test_a_step_that_nobody_ended_is_booked_when_the_meter_closes(machine: Machine, tmp_path: Path) -> None:
+    counter = machine.add_package(0)
+    clock = Clock()
+    with open_meter(QUIET, tmp_path, clock=clock, paths=machine.paths) as meter:
+        clock.now += 10
+        counter.write_text("100000000")
+        meter.books()
+        meter.begin_step(STEP, clock.now)
+        clock.now += 10
+        counter.write_text("150000000")
+    (entry,) = open_ledger(tmp_path).entries()
+    found = entry.measurement
+    assert (entry.id, entry.status, entry.started_at, found.seconds) == ("step:run/train/1", "cancelled", 1010.0, 10.0)
+    assert found.joules == 50.0
+    assert found.joules_low <= 50.0 <= found.joules_high < 50.0 * 1.1, "nothing is missing: it was read at the end"
+    assert found.energy_class is EnergyClass.ASSUMED
+
+
+def test_a_step_that_the_disk_refused_to_the_end_is_booked_by_the_next_meter(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = open_meter(QUIET, tmp_path, paths=machine.paths)
+    FullDisk(meter, monkeypatch)
+    meter.begin_step(STEP, time.time())
+    done = Subject(kind="step", id="key/run", name="train", run="run")
+    with pytest.raises(BackendError):
+        meter.book_step(done, time.time(), 0.1, 0.1)
+    with pytest.raises(BackendError, match="step:key/run"):
+        meter.close()
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as later:
+        (entry,) = later.book_killed()
+        assert (entry.id, entry.status) == ("step:run/train/1", "error")
+        assert later.book_killed() == []
+    assert open_ledger(tmp_path).entries() == [entry]
+
+
+def test_a_note_without_a_reading_says_how_little_is_known(machine: Machine, tmp_path: Path) -> None:
+    """Killed at once: between nothing and a second at full load."""
+    note = Note(subject=STEP, started_at=5.0, seen_at=5.0, missing_seconds=1.0)
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        _, found = so_far(note, meter._model, Boundary.HOST, "model")
+        full = meter._model.energy(1.0, 1.0 * meter._model.threads)
+    assert (found.joules, found.joules_low, found.seconds) == (0.0, 0.0, 0.0)
+    assert found.joules_high == full.high / 1e6 > 0
+
+
+def test_notes_that_a_loss_of_power_tore_stop_nobody(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "unfinished").mkdir()
+    for name in ("a.json", "a.lock"):
+        (tmp_path / "unfinished" / name).write_bytes(b"\0" * 99)
+    with open_meter(QUIET, tmp_path, paths=machine.paths) as meter:
+        assert meter.book_killed() == []
+    assert not list((tmp_path / "unfinished").iterdir())
 
 
 def test_counters_are_sampled_between_events(machine: Machine, tmp_path: Path) -> None:

@@ -158,4 +158,5 @@ def _amount(event: events.Progress) -> str:
 
 def _failed(event: events.StepFailed) -> str:
     again = "; it is tried again" if event.will_retry else ""
-    return f"[red]✗[/] {event.step} failed{again}: {escape(event.error)}"
+    mark, how = ("[yellow]–[/]", "stopped") if event.code == "cancelled" else ("[red]✗[/]", "failed")
+    return f"{mark} {event.step} {how}{again}: {escape(event.error)}"

@@ -76,7 +76,10 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class StepFailed:
-    """An attempt at a step failed; `will_retry` says whether another follows. It took time all the same."""
+    """An attempt at a step failed or was stopped; `will_retry` says whether another follows. It took time all the same.
+
+    `code` is that of the error, ``crashed`` for a process that died, ``cancelled`` for an attempt that was stopped.
+    """
 
     at: float
     run: str
@@ -87,6 +90,7 @@ class StepFailed:
     will_retry: bool
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,8 +76,8 @@ class Executor(Protocol):
         """Return the task's outcome, or None if it still runs after the timeout."""
         ...
 
-    def cancel(self, handle: str, /) -> None:
-        """Stop a task; returns when it no longer runs."""
+    def cancel(self, handle: str, /) -> Any:
+        """Stop a task; return its outcome, or None if nobody knows it, when it no longer runs."""
         ...
 
 

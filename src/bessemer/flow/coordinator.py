@@ -26,6 +26,8 @@ from bessemer.flow.store import Claim, Result, RunRecord, Store
 _FOR_GOOD = {"config_error", "not_found", "unsupported", "missing_dependency", "budget_exceeded", "cancelled"}
 """Codes of the errors that another attempt would meet again."""
 
+_OVERTAKEN = "another coordinator took the step over; nothing is lost: its attempt goes on"
+
 
 class RunnerConfig(Config):
     """How runs are driven.
@@ -98,9 +100,6 @@ class Coordinator:
                     self._listen()
             if record.status == "finished":
                 self._settle()  # what others did last
-            for claim, _ in self._running.values():
-                stopped = Outcome(error=f"stopped: the run is {record.status}", hint=record.hint)
-                self._tell_failed(claim, stopped, will_retry=False)
         finally:
             self._stop()
         if record.status == "finished":
@@ -189,15 +188,14 @@ class Coordinator:
         for claim, handle in list(self._running.values()):
             if (claim.key, claim.fence) not in held:
                 del self._running[claim.step]
-                self._site.executor.cancel(handle)
-                self._overtaken(claim)
+                self._lose(claim, self._site.executor.cancel(handle), _OVERTAKEN, will_retry=True)
 
     def _publish(self, step: Step, claim: Claim, outcome: Outcome) -> None:
         folders = self._site.folders
         try:
             result = self._site.store.publish(claim, outcome, lambda: folders.publish(claim.key, claim.fence))
         except Conflict:
-            self._overtaken(claim)
+            self._lose(claim, outcome, _OVERTAKEN, will_retry=True)
         except OSError as error:
             self._fail(step, claim, _no_room(f"the result could not be put in place: {error}"))
         else:
@@ -218,24 +216,25 @@ class Coordinator:
         try:
             store.fail(claim, outcome, step.backoff_seconds * 2**failures if again else None)
         except Conflict:
-            self._overtaken(claim)
+            self._lose(claim, outcome, _OVERTAKEN, will_retry=True)
             return
         self._tell_failed(claim, outcome, will_retry=again)
         if not again:
             store.end(self._run, "failed", f"step '{step.name}' failed: {outcome.error}", outcome.hint)
 
-    def _overtaken(self, claim: Claim) -> None:
+    def _lose(self, claim: Claim, outcome: Outcome | None, error: str, *, will_retry: bool) -> None:
+        """Remove what an attempt left that came to nothing, and tell what it took: no work vanishes from the books."""
         self._site.folders.discard(claim.key, claim.fence)
-        lost = Outcome(error="another coordinator took the step over", hint="Nothing is lost: its attempt goes on.")
-        self._tell_failed(claim, lost, will_retry=True)
+        lost = (outcome or Outcome()).model_copy(update={"code": "cancelled", "error": error})
+        self._tell_failed(claim, lost, will_retry=will_retry)
 
     def _stop(self) -> None:
         """Stop what still runs, so that another run, now or later, goes on at its checkpoints."""
-        for claim, handle in self._running.values():
-            self._site.executor.cancel(handle)
-            self._site.store.release(claim)
-            self._site.folders.discard(claim.key, claim.fence)
+        ended = [(claim, self._site.executor.cancel(handle)) for claim, handle in self._running.values()]
         self._running.clear()
+        for claim, outcome in ended:
+            self._site.store.release(claim)
+            self._lose(claim, outcome, "it was stopped; the next run goes on at its last checkpoint", will_retry=False)
 
     def _key(self, step: Step) -> tuple[str, str]:
         """Return the step's key and the version of its code."""
@@ -246,7 +245,7 @@ class Coordinator:
         return self._keys[step.name]
 
     def _tell_failed(self, claim: Claim, outcome: Outcome, *, will_retry: bool) -> None:
-        facts = outcome.model_dump(include={"error", "hint", "wall_seconds", "cpu_seconds"})
+        facts = outcome.model_dump(include={"code", "error", "hint", "wall_seconds", "cpu_seconds"})
         self._tell(events.StepFailed, step=claim.step, attempt=claim.attempt, will_retry=will_retry, **facts)
 
     def _tell(self, kind: Any, **facts: Any) -> None:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bessemer.flow.attempt import Emit, Outcome, Stop, Task, perform
+from bessemer.flow.attempt import Emit, Outcome, Stop, Task, cpu_seconds, perform
 
 _CHILD = "import sys; sys.path[:] = sys.argv[1].split('\\n'); from bessemer.flow.child import main; main(*sys.argv[2:])"
 
@@ -54,11 +54,12 @@ class InlineExecutor:
             thread.join(timeout_seconds)
         return self._attempts.pop(handle)[2][0] if outcomes else None
 
-    def cancel(self, handle: str, /) -> None:
-        """Stop a task; returns when it no longer runs."""
-        thread, stop, _ = self._attempts.pop(handle)
+    def cancel(self, handle: str, /) -> Outcome:
+        """Stop a task; return its outcome when it no longer runs."""
+        thread, stop, outcomes = self._attempts.pop(handle)
         stop.set()
         thread.join()
+        return outcomes[0]
 
 
 class ProcessExecutor:
@@ -86,24 +87,22 @@ class ProcessExecutor:
         if not child.outcome and not child.ended(timeout_seconds):
             return None
         del self._children[handle]
-        child.end()
-        outcome = child.outcome or _crash(child)
-        return outcome.model_copy(update={"wall_seconds": time.monotonic() - child.began})
+        return child.end()
 
-    def cancel(self, handle: str, /) -> None:
-        """Stop a task; returns when it no longer runs."""
+    def cancel(self, handle: str, /) -> Outcome:
+        """Stop a task; return its outcome when it no longer runs."""
         child = self._children.pop(handle)
         if not child.outcome:
             child.send(b"stop\n")
             child.ended(self._stop_seconds)
-        child.end()
+        return child.end()
 
 
 class _Child:
     """A running `bessemer.flow.child`, and the thread that reads what it tells."""
 
     def __init__(self, task: Task) -> None:
-        self.began, self.log = time.monotonic(), task.folder / "log.txt"
+        self.began, self.cpu_seconds, self.log = time.monotonic(), 0.0, task.folder / "log.txt"
         self.outcome: Outcome | None = None
         self._socket, theirs = socket.socketpair()
         path = "\n".join(entry or str(Path.cwd()) for entry in sys.path)
@@ -121,17 +120,21 @@ class _Child:
             self._socket.sendall(data)
 
     def ended(self, timeout_seconds: float | None) -> bool:
+        before = cpu_seconds(own=False)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout_seconds)
+            self.cpu_seconds += cpu_seconds(own=False) - before  # the kernel adds a child's when we learn of its end
         return self.process.returncode is not None
 
-    def end(self) -> None:
-        """Return when the child and whatever it started are gone."""
+    def end(self) -> Outcome:
+        """Return how it ended when the child and whatever it started are gone."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.ended(None)
         self._reader.join()
         self._socket.close()
+        outcome = self.outcome or _crash(self)
+        return outcome.model_copy(update={"wall_seconds": time.monotonic() - self.began})
 
     def _read(self, emit: Emit) -> None:
         with suppress(ConnectionError), self._socket.makefile("rb") as lines:
@@ -155,7 +158,7 @@ def _crash(child: _Child) -> Outcome:
     shown = f"; its last output:\n{tail}" if tail else " and left no output"
     hint = "Perhaps the machine ran out of memory. " if status == -signal.SIGKILL else ""
     hint += "Run again: it goes on at the last checkpoint."
-    return Outcome(code="crashed", error=f"the step's process {how}{shown}", hint=hint)
+    return Outcome(code="crashed", error=f"the step's process {how}{shown}", hint=hint, cpu_seconds=child.cpu_seconds)
 
 
 EXECUTORS = {executor.name: executor for executor in (InlineExecutor, ProcessExecutor)}

@@ -99,8 +99,7 @@ class Attribution:
         Hardware counters cannot tell processes apart, so all of the measured part is taken; of the modelled part at
         most `modelled_limit` microjoules are, because a model knows what a process took from its processor time.
         """
-        overlaps = [(piece, *piece.overlap(start, end)) for piece in self._pieces]
-        found = [(piece, piece.energy.share(inside, whole)) for piece, inside, whole in overlaps if inside]
+        found = self._between(start, end)
         available = sum(energy.modelled for _, energy in found)
         taken = Energy()
         for piece, energy in found:
@@ -110,6 +109,17 @@ class Attribution:
         self.idle -= taken
         self.attributed += taken
         return taken
+
+    def unclaimed(self, start: float, end: float) -> Energy:
+        """Return the energy between two times that is nobody's yet; it stays so."""
+        total = Energy()
+        for _, energy in self._between(start, end):
+            total += energy
+        return total
+
+    def _between(self, start: float, end: float) -> list[tuple[_Idle, Energy]]:
+        overlaps = [(piece, *piece.overlap(start, end)) for piece in self._pieces]
+        return [(piece, piece.energy.share(inside, whole)) for piece, inside, whole in overlaps if inside]
 
 
 def _capped(energy: Energy, numerator: int, denominator: int) -> Energy:

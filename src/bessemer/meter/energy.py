@@ -32,6 +32,10 @@ class Energy:
         """Measured and modelled together, in microjoules."""
         return self.measured + self.modelled
 
+    def joules(self) -> dict[str, float]:
+        """Return the value and the bounds in joules, by the names that a Measurement has for them."""
+        return {"joules": self.total / MICRO, "joules_low": self.low / MICRO, "joules_high": self.high / MICRO}
+
     def __add__(self, other: Energy) -> Energy:
         return Energy(
             self.measured + other.measured,

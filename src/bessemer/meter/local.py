@@ -12,6 +12,7 @@ Owns the wiring of sensors, attribution, prices, carbon and journal. Knows no st
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 import time
@@ -29,11 +30,12 @@ from bessemer.core.nouns import Boundary, EnergyClass, Entry, EntryStatus, Measu
 from bessemer.core.units import Money
 from bessemer.meter.attribution import Attribution
 from bessemer.meter.carbon import Grid, find_grid
-from bessemer.meter.energy import MICRO, Energy
+from bessemer.meter.energy import Energy
 from bessemer.meter.journal import Durability, Journal
 from bessemer.meter.pricing import PriceBook, load_price_book
 from bessemer.meter.processor import PowerModel, memory_bytes, power_model, read_processor
 from bessemer.meter.sensors import ModelSensor, Sensor, SensorPaths, open_sensors
+from bessemer.meter.unfinished import Note, Unfinished, so_far
 
 
 class MeterConfig(Config):
@@ -84,8 +86,8 @@ class LocalMeter:
         config: MeterConfig,
         sensors: list[Sensor],
         model: PowerModel,
-        journal: Journal,
         prices: PriceBook,
+        folder: Path,
         clock: Callable[[], float],
     ) -> None:
         self.config = config
@@ -94,9 +96,10 @@ class LocalMeter:
         self.capabilities = frozenset({"overlap", "steps"} | {s.name.split()[0] for s in sensors})
         self._sensors = sensors
         self._model = model
-        self._journal = journal
+        self._journal = Journal(folder / "journal", config.durability, clock)
         self._clock = clock
         self._nonce = secrets.token_hex(4)
+        self._unfinished = Unfinished(folder / "unfinished", f"{os.getpid()}-{self._nonce}")
         self._issued = 0
         self._failures = 0
         self._last = [Energy()] * len(sensors)
@@ -144,6 +147,24 @@ class LocalMeter:
             entry = self._ended(kept, status) if kept else self._finish(handle, usage, status)
         return self._book(handle, entry)
 
+    def begin_step(self, subject: Subject, started_at: float) -> None:
+        """Note that a step began, so that it is booked even if nobody is left to book it; `book_step` ends it.
+
+        Args:
+            subject: of the entry, should the step never be booked otherwise; `run` and `name` tell which step it is.
+            started_at: Unix seconds.
+        """
+        with self._lock:
+            self._unfinished.begin(subject, started_at, self.config.sample_seconds)
+
+    def book_killed(self) -> list[Entry]:
+        """Book, as errors, the steps that meters of this folder began whose process was killed; return the entries.
+
+        Raises:
+            BackendError: the disk refused; they are booked next time.
+        """
+        return [self._book_lost(note, "error") for dead in self._unfinished.of_the_dead() for note in dead]
+
     def book_step(
         self, subject: Subject, started_at: float, wall_seconds: float, cpu_seconds: float, status: EntryStatus = "ok"
     ) -> Entry:
@@ -180,7 +201,7 @@ class LocalMeter:
             return Books(found.meter, found.attributed, found.idle)
 
     def close(self) -> None:
-        """Stop sampling, book what the disk refused before, and close the journal. Open spans are not booked.
+        """Book what the disk refused before, and as cancelled the steps that have not ended; open spans are not booked.
 
         Raises:
             BackendError: the disk refuses still; the message says what is lost.
@@ -189,7 +210,11 @@ class LocalMeter:
         self._sampler.join()
         try:
             self._book_kept()
+            self._note_progress()
+            for note in list(self._unfinished.notes.values()):
+                self._book_lost(note.model_copy(update={"missing_seconds": 0.0}), "cancelled")
         finally:
+            self._unfinished.close()
             self._journal.close()
             for sensor in self._sensors:
                 sensor.close()
@@ -209,15 +234,24 @@ class LocalMeter:
                 lost = sorted(self._unbooked.values(), key=lambda one: one.started_at)
                 told = ", ".join(f"{one.id} ({one.measurement.joules:.3g} J, {one.charge})" for one in lost[:5])
                 raise BackendError(
-                    f"{len(lost)} entries were never booked, because the disk refuses: {told}"
-                    + (", …" if len(lost) > 5 else ""),
+                    f"{len(lost)} entries were never booked, because the disk refuses; the first: {told}",
                     hint="Free space on that disk; what is named here is in no books.",
                 ) from error
 
     def _sample(self) -> None:
         while not self._closed.wait(self.config.sample_seconds):
             with self._lock:
-                self._advance()
+                self._note_progress()
+
+    def _note_progress(self) -> None:
+        self._advance()
+        self._unfinished.update(self._clock(), self._attribution.unclaimed)
+
+    def _book_lost(self, note: Note, status: EntryStatus) -> Entry:
+        energy, measurement = so_far(note, self._model, self._boundary(), self._source())
+        with self._lock:
+            entry = self._entry(note.subject, note.started_at, status, Usage(), measurement, energy)
+        return self._book(entry.id, entry)
 
     def _advance(self) -> None:
         self._attribution.advance(self._read(), self._clock())
@@ -244,7 +278,7 @@ class LocalMeter:
         lost = self._failures - span.failures
         measurement = Measurement(
             seconds=max(0.0, time.monotonic() - span.began),
-            **_joules(energy),
+            **energy.joules(),
             energy_class=EnergyClass.ASSUMED if lost else self._class(shared),
             boundary=self._boundary(),
             source=self._source() + (f"; a sensor failed {lost} times" if lost else ""),
@@ -260,7 +294,7 @@ class LocalMeter:
             energy = self._attribution.claim(started_at, started_at + wall_seconds, energy.modelled)
             kind, boundary, source = self._class(shared=True), self._boundary(), self._source()
         return energy, Measurement(
-            seconds=wall_seconds, **_joules(energy), energy_class=kind, boundary=boundary, source=source
+            seconds=wall_seconds, **energy.joules(), energy_class=kind, boundary=boundary, source=source
         )
 
     def _refusal(self, handle: str) -> Conflict | NotFound:
@@ -315,6 +349,9 @@ class LocalMeter:
             with self._lock:
                 self._unbooked[handle] = entry
             raise
+        if entry.subject.kind == "step":
+            with self._lock:
+                self._unfinished.end(entry.subject)
         return entry
 
     def _source(self) -> str:
@@ -355,17 +392,8 @@ def open_meter(
             hint="detect_sensors() says why; sensors: auto models what cannot be measured.",
         )
     model = power_model(read_processor(paths.proc), memory_bytes(paths.proc))
-    journal = Journal(folder / "journal", config.durability, clock)
-    return LocalMeter(config, sensors, model, journal, prices, clock)
+    return LocalMeter(config, sensors, model, prices, folder, clock)
 
 
 def _entry_id(subject: Subject) -> str:
     return f"{subject.kind}:{subject.id}"
-
-
-def _joules(energy: Energy) -> dict[str, float]:
-    return {
-        "joules": energy.total / MICRO,
-        "joules_low": energy.low / MICRO,
-        "joules_high": energy.high / MICRO,
-    }

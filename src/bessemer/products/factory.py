@@ -134,6 +134,7 @@ class Factory:
         meter = self.open_meter()
         began = self._clock()
         try:
+            meter.book_killed()
             sink = MeteredSink(self._sink, meter)
             result = self._run(flow, sink)
         finally:

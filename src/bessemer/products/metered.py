@@ -16,7 +16,7 @@ class MeteredSink:
     Args:
         sink: takes every event after it was booked.
         meter: books one entry for each attempt: ``<key>/<run>`` when it published, ``<run>/<step>/<attempt>`` when
-            it failed.
+            it failed, was stopped, or was killed with this process (then the next meter of the folder books it).
     """
 
     def __init__(self, sink: events.Sink, meter: LocalMeter) -> None:
@@ -26,14 +26,24 @@ class MeteredSink:
 
     def __call__(self, event: events.Event) -> None:
         """Book the event if it ends an attempt, then pass it on."""
-        if isinstance(event, events.StepFinished):
+        if isinstance(event, events.StepStarted):
+            self._meter.begin_step(_subject(event, _attempt(event)), event.at)
+        elif isinstance(event, events.StepFinished):
             self.finished[event.step] = event
             if not event.cached:
                 self._book(event, f"{event.key}/{event.run}", "ok")
         elif isinstance(event, events.StepFailed):
-            self._book(event, f"{event.run}/{event.step}/{event.attempt}", "error")
+            self._book(event, _attempt(event), "cancelled" if event.code == "cancelled" else "error")
         self._sink(event)
 
     def _book(self, event: events.StepFinished | events.StepFailed, name: str, status: EntryStatus) -> None:
-        subject = Subject(kind="step", id=name, name=event.step, run=event.run)
-        self._meter.book_step(subject, event.at - event.wall_seconds, event.wall_seconds, event.cpu_seconds, status)
+        began = event.at - event.wall_seconds
+        self._meter.book_step(_subject(event, name), began, event.wall_seconds, event.cpu_seconds, status)
+
+
+def _attempt(event: events.StepStarted | events.StepFailed) -> str:
+    return f"{event.run}/{event.step}/{event.attempt}"
+
+
+def _subject(event: events.StepStarted | events.StepFinished | events.StepFailed, name: str) -> Subject:
+    return Subject(kind="step", id=name, name=event.step, run=event.run)
