@@ -75,22 +75,26 @@ def up(
     host: Annotated[str | None, typer.Option(help="127.0.0.1 unless the factory says else.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the line (from the cache where it can), then serve the model until stopped."""
+    """Run the line (from the cache where it can), then serve the model until stopped; or serve an upstream's model."""
     from bessemer.products.factory import Factory, load_factory
+    from bessemer.products.llm.config import ServerConfig
     from bessemer.serve import check_port
 
     config, base = load_factory(_one(factory, named))
     given = {"port": port, "host": host}
     gateway = config.gateway.model_copy(update={key: value for key, value in given.items() if value is not None})
     check_port(gateway)  # before the line runs for minutes
+    engine = config.product.engine
+    secret = environment.secret(engine.api_key_variable) if isinstance(engine, ServerConfig) else ""
     home = environment.home()
     with shown(err, _usual(home)) as sink:
         made = Factory(config, base, home, sink)
-        receipt = _run(made)
-    if not receipt.deployed:
-        for outcome in receipt.verdict.outcomes:
-            err.print(("passed: " if outcome.passed else "failed: ") + outcome.sentence, soft_wrap=True)
-        err.print("the gate did not let this model through; an earlier one is served if there is one")
+        if not isinstance(engine, ServerConfig):
+            receipt = _run(made)
+    if isinstance(engine, ServerConfig):
+        err.print(escape(f"answers come from {engine.model} at {engine.base_url}; no line is run"), soft_wrap=True)
+    else:
+        _say_unless_deployed(receipt)
 
     def ready(url: str, key: str | None) -> None:
         if as_json:
@@ -101,7 +105,7 @@ def up(
             out.print(f"[dim]development key, shown once:[/] [bold]{key}[/]", soft_wrap=True)
         out.print("[dim]talk to it in another terminal with[/] bessemer chat[dim]; stop with Ctrl-C[/]")
 
-    made.serve(gateway, ready)
+    made.serve(gateway, ready, secret)
 
 
 @app.command()
@@ -195,6 +199,13 @@ def _run(made: Factory) -> Receipt:
         return made.run()
     except KeyboardInterrupt as error:
         raise Cancelled("stopped", hint="`bessemer run` goes on where it was.") from error
+
+
+def _say_unless_deployed(receipt: Receipt) -> None:
+    if not receipt.deployed:
+        for outcome in receipt.verdict.outcomes:
+            err.print(("passed: " if outcome.passed else "failed: ") + outcome.sentence, soft_wrap=True)
+        err.print("the gate did not let this model through; an earlier one is served if there is one")
 
 
 def _space_hint(error: OSError) -> str:

@@ -3,6 +3,8 @@
 BESSEMER_HOME           the state folder; `.bessemer` in the working folder unless set
 BESSEMER_DATABASE_URL   where runs are kept, `sqlite:///…` or `postgresql://…`; SQLite in the state folder unless set
 BESSEMER_API_KEY        the key that `bessemer chat` uses; one is made for each chat unless set
+
+Besides these, the variable that a factory names for the key of an upstream server.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bessemer.core.errors import ConfigError
 from bessemer.products.home import Home
 
 
@@ -22,6 +25,22 @@ def home(*, make: bool = True) -> Home:
 def api_key() -> str:
     """Return the key for `bessemer chat`, or an empty string."""
     return os.environ.get("BESSEMER_API_KEY", "")
+
+
+def secret(variable: str) -> str:
+    """Return the secret that a variable holds which a declaration names; no name is no secret.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    if not variable:
+        return ""
+    if not (found := os.environ.get(variable, "")):
+        raise ConfigError(
+            f"the environment variable {variable} is not set",
+            hint="It holds the key of the upstream server: export it.",
+        )
+    return found
 
 
 def quiet_libraries() -> None:

@@ -77,7 +77,7 @@ class _Open:
 
 
 class LocalMeter:
-    """Meters this machine. Calls may overlap and come from several threads; made by `open_meter`."""
+    """Meters this machine; calls may overlap, from several threads. `note` ends the source of all that it measures."""
 
     name = "local"
 
@@ -91,7 +91,7 @@ class LocalMeter:
         clock: Callable[[], float],
     ) -> None:
         self.config = config
-        self.prices = prices
+        self.prices, self.note = prices, ""
         self.grid: Grid = find_grid(config.region)
         self.capabilities = frozenset({"overlap", "steps"} | {s.name.split()[0] for s in sensors})
         self._sensors = sensors
@@ -355,7 +355,7 @@ class LocalMeter:
         return entry
 
     def _source(self) -> str:
-        return " + ".join(sensor.name for sensor in self._sensors)
+        return " + ".join(sensor.name for sensor in self._sensors) + self.note
 
     def _class(self, shared: bool) -> EnergyClass:
         if any(isinstance(sensor, ModelSensor) for sensor in self._sensors):

@@ -25,7 +25,7 @@ from bessemer.lake import CurateConfig, SourceConfig
 from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
 from bessemer.products.declaration import parse_declaration, read_declaration
 from bessemer.products.home import Deployment, Gateway, Home
-from bessemer.products.llm.config import SIZES, LlmConfig
+from bessemer.products.llm.config import SIZES, LlmConfig, ServerConfig
 from bessemer.products.llm.grounded import ChatEngine
 from bessemer.products.metered import MeteredSink
 from bessemer.products.receipt import Receipt
@@ -166,31 +166,41 @@ class Factory:
         Raises:
             NotFound: nothing passed the gate yet.
         """
-        for deployment in self.home.deployments():
-            if deployment.name == self.config.name:
-                return deployment
+        if found := self._deployment():
+            return found
         raise NotFound(
             f"no model of '{self.config.name}' is deployed", hint="`bessemer run` says what the gate found and why."
         )
 
-    def open_engines(self) -> dict[str, ChatEngine]:
-        """Return the engines to serve, by model name.
+    def _deployment(self) -> Deployment | None:
+        return next((each for each in self.home.deployments() if each.name == self.config.name), None)
+
+    def open_engines(self, api_key: str = "") -> dict[str, ChatEngine]:
+        """Return the engines to serve, by model name: what is deployed, or the model of the server that is declared.
+
+        Args:
+            api_key: of that server.
 
         Raises:
             NotFound: nothing passed the gate yet.
         """
-        from bessemer.products.llm.serving import open_deployed
+        from bessemer.products.llm.serving import open_deployed, open_upstream
 
-        deployment = self.deployed()
-        lake_url = deployment.lake or self.home.lake_url
-        return {deployment.name: open_deployed(deployment, self.config.product, lake_url)}
+        product, found = self.config.product, self._deployment()
+        lake = (found.lake if found else "") or self.home.lake_url
+        if isinstance(product.engine, ServerConfig):
+            engine = open_upstream(product.engine.opened_with(api_key), found, product, lake)
+        else:
+            engine = open_deployed(self.deployed(), product, lake)
+        return {self.config.name: engine}
 
-    def serve(self, gateway: GatewayConfig, ready: Callable[[str, str | None], None]) -> None:
-        """Serve what is deployed until the process is told to stop.
+    def serve(self, gateway: GatewayConfig, ready: Callable[[str, str | None], None], api_key: str = "") -> None:
+        """Serve what is deployed, or the model of the server that is declared, until the process is told to stop.
 
         Args:
             gateway: host, port and limits.
             ready: called once with the URL and, in a fresh home, the development key.
+            api_key: of the declared server.
 
         Raises:
             NotFound: nothing passed the gate yet.
@@ -198,9 +208,11 @@ class Factory:
         """
         from bessemer.serve import KeyStore, create_app, run_gateway
 
-        engines = self.open_engines()
+        engines = self.open_engines(api_key)
         keys = KeyStore(self.home.keys)
         meter = self.open_meter()
+        if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
+            meter.note = f"; the machine of {host}, which computes the answers, is not in it"
         try:
             app = create_app(gateway, engines, keys, meter)
 

@@ -42,6 +42,10 @@ product:
       # - kind: at_least
       #   metric: token_f1
       #   value: 0.4
+  # engine: # `bessemer up` then trains nothing and serves that server's model; more in docs/howto/upstream.md
+  #   kind: upstream
+  #   base_url: http://127.0.0.1:8080/v1
+  #   model: default
 
 # gateway:
 #   port: 8000

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import difflib
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from bessemer.core.config import Config
 from bessemer.evals import GateConfig
-from bessemer.infer import CompileConfig, SpeedConfig
+from bessemer.infer import CompileConfig, SpeedConfig, UpstreamConfig
 from bessemer.train.config import SftConfig
 from bessemer.train.pairs import PairsConfig
 
@@ -49,6 +50,45 @@ class RetrievalConfig(Config):
     max_characters: Annotated[int, Field(ge=100, le=100_000)] = 500
 
 
+class EmbeddedConfig(Config):
+    """The model that the line made, on this machine."""
+
+    kind: Literal["embedded"] = "embedded"
+
+
+class ServerConfig(Config):
+    """A model behind a server that speaks OpenAI's wire: vLLM, SGLang, llama.cpp, a cloud.
+
+    `bessemer up` then runs no line: it serves that model under the factory's name. `bessemer run` makes one as ever,
+    which the server may be told to serve (the artifact of the step `merge`); that it does is its owner's word.
+
+    Attributes:
+        base_url: up to and including the version.
+        model: the name that the server knows the model by.
+        api_key_variable: name of the environment variable that holds the server's key; empty sends none.
+        timeout_seconds: longest silence between two pieces of an answer.
+        limit_field: what the server calls the limit on output; newer clouds want ``max_completion_tokens``.
+    """
+
+    kind: Literal["upstream"] = "upstream"
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")] = "http://127.0.0.1:8080/v1"
+    model: Annotated[str, Field(min_length=1)] = "default"
+    api_key_variable: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")] = ""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
+    limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+
+    def opened_with(self, api_key: str) -> UpstreamConfig:
+        """Return the engine's configuration, with the key that the variable holds."""
+        given = self.model_dump(exclude={"api_key_variable"})
+        return UpstreamConfig(**given, api_key=SecretStr(api_key))
+
+    @property
+    def elsewhere(self) -> str:
+        """The server's host if it is another machine, whose energy no meter here sees; else empty."""
+        host = urlsplit(self.base_url).hostname or ""
+        return "" if host in ("localhost", "127.0.0.1", "::1") else host
+
+
 class LlmConfig(Config):
     """A language model, from documents to a served assistant.
 
@@ -62,6 +102,7 @@ class LlmConfig(Config):
         gate: what must hold before the model is served.
         speed: how its speed is measured.
         retrieval: what it reads before it answers.
+        engine: what `bessemer up` serves: the model that was made, or one behind another server.
     """
 
     kind: Literal["llm"] = "llm"
@@ -73,6 +114,7 @@ class LlmConfig(Config):
     gate: GateConfig = GateConfig()
     speed: SpeedConfig = SpeedConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
+    engine: Annotated[EmbeddedConfig | ServerConfig, Field(discriminator="kind")] = EmbeddedConfig()
 
     @field_validator("gate")
     @classmethod

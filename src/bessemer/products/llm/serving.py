@@ -1,4 +1,4 @@
-"""Opens a deployed language model: the compiled weights, and the lake's search if it reads before it answers.
+"""Opens what is served: compiled weights or another server's model, and the lake's search if it reads before answering.
 
 Owns which passages fit a question. Knows no HTTP.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bessemer.core.errors import NotFound
-from bessemer.infer import OpenVinoConfig, open_engine
+from bessemer.infer import OpenVinoConfig, UpstreamConfig, open_engine
 from bessemer.lake import open_lake
 from bessemer.products.home import Deployment
 from bessemer.products.llm.config import LlmConfig, RetrievalConfig
@@ -17,14 +17,34 @@ from bessemer.train.prompt import titled
 
 
 def open_deployed(deployment: Deployment, product: LlmConfig, lake_url: str) -> ChatEngine:
-    """Return the engine that clients talk to.
+    """Return the engine that clients talk to: the model that the line made.
 
     Raises:
         MissingDependency: the engine's package is not installed.
         IntegrityError: the compiled model is damaged.
     """
-    engine = open_engine(OpenVinoConfig(path=deployment.path))
-    if not product.retrieval.passages or not deployment.table:
+    return _grounded(open_engine(OpenVinoConfig(path=deployment.path)), deployment, product, lake_url)
+
+
+def open_upstream(
+    server: UpstreamConfig, deployment: Deployment | None, product: LlmConfig, lake_url: str
+) -> ChatEngine:
+    """Return the engine that clients talk to: the model of another server; nothing is sent to it yet.
+
+    Args:
+        server: where it is.
+        deployment: what it reads before it answers is from there; None reads nothing.
+        product: how much it reads.
+        lake_url: where the tables are.
+
+    Raises:
+        MissingDependency: the HTTP client is not installed.
+    """
+    return _grounded(open_engine(server), deployment, product, lake_url)
+
+
+def _grounded(engine: ChatEngine, deployment: Deployment | None, product: LlmConfig, lake_url: str) -> ChatEngine:
+    if not product.retrieval.passages or deployment is None or not deployment.table:
         return engine
     return GroundedEngine(
         engine, open_search(lake_url, deployment, product.retrieval), product.retrieval.max_characters

@@ -1,0 +1,146 @@
+"""The gateway before a server that exists: the how-to's own declaration, with another gateway as the server."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+import bessemer.serve
+from bessemer.core.errors import ConfigError
+from bessemer.infer import EchoConfig, open_engine
+from bessemer.meter import MeterConfig, open_ledger, open_meter
+from bessemer.products.factory import Factory, load_factory
+from bessemer.products.home import Home
+from bessemer.serve import GatewayConfig, KeyStore, create_app
+
+from .conftest import Line
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "upstream.md"
+VARIABLE = "UPSTREAM_API_KEY"
+
+
+def shown() -> str:
+    """Return the declaration that the how-to shows."""
+    (found,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(
+    serve_app: Callable[[Any], AbstractContextManager[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str, Path]]:
+    """Give the URL, a key and the books of the server: a gateway that knows one model, which echoes."""
+    home = tmp_path_factory.mktemp("server")
+    keys = KeyStore(home / "keys.sqlite")
+    _, secret = keys.create("server")
+    with open_meter(MeterConfig(sensors="model"), home / "books") as meter:
+        app = create_app(GatewayConfig(), {"qwen3-8b": open_engine(EchoConfig())}, keys, meter)
+        with serve_app(app) as url:
+            yield url, secret, home / "books"
+    keys.close()
+
+
+def declared(folder: Path, url: str) -> Line:
+    """Write the how-to's declaration, with the server's real address."""
+    text = shown().replace("http://127.0.0.1:8080", url)
+    assert url in text
+    (folder / "factory.yaml").write_text(text, encoding="utf-8")
+    return Line(folder / "state", folder / "factory.yaml")
+
+
+@contextmanager
+def up(line: Line, key: str) -> Iterator[dict[str, str]]:
+    process = subprocess.Popen(
+        line.command("up", str(line.factory), "--port", "0", "--json"),
+        env={**line.environment, VARIABLE: key},
+        cwd=line.factory.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=30)
+    assert process.returncode == 0, complaints
+    assert "no line is run" in complaints
+    assert "Traceback" not in complaints
+
+
+def test_up_serves_the_model_of_a_server_that_exists(server: tuple[str, str, Path], tmp_path: Path) -> None:
+    url, key, books = server
+    line = declared(tmp_path, url)
+    with up(line, key) as said, openai.OpenAI(base_url=f"{said['url']}/v1", api_key=said["key"]) as client:
+        assert [model.id for model in client.models.list()] == ["assistant"] == [said["model"]]
+        ask: Any = [{"role": "user", "content": "one two three"}]
+        whole = client.chat.completions.create(model="assistant", messages=ask)
+        stream = client.chat.completions.create(
+            model="assistant", messages=ask, stream=True, stream_options={"include_usage": True}
+        )
+        pieces = list(stream)
+        assert line.json("chat", "-m", "four five")["text"] == "four five"
+    assert whole.choices[0].message.content == "one two three"
+    assert "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices) == "one two three"
+    (mine,) = [row for row in line.json("usage", "--project", "default") if row["what"] == "requests"]
+    assert (mine["model"], mine["entries"], mine["output_tokens"]) == ("assistant", 2, 6)
+    assert mine["joules"] > 0
+    ledger = open_ledger(books)
+    (theirs,) = ledger.totals()
+    ledger.close()
+    assert (theirs.entries, theirs.usage.output_tokens) == (3, 8), "what is billed here is what the server counted"
+    assert not (line.home / "artifacts").exists(), "no line was run"
+    held = [
+        path for path in [line.factory, *line.home.rglob("*")] if path.is_file() and key.encode() in path.read_bytes()
+    ]
+    assert held == [], "the key stands nowhere"
+
+
+def test_a_key_that_is_not_there_is_said_at_once(server: tuple[str, str, Path], tmp_path: Path) -> None:
+    line = declared(tmp_path, server[0])
+    said = line.json("up", str(line.factory), "--port", "0", status=1)["error"]
+    assert VARIABLE in said["message"] and "export" in said["hint"]
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("api_key: sk-123", "api_key_variable"),
+        ("base_url: http://me:secret@host/v1", "base_url"),
+        ("kind: vllm", "kind"),
+    ],
+)
+def test_what_does_not_belong_into_the_declaration_is_refused(tmp_path: Path, line: str, word: str) -> None:
+    key = line.partition(":")[0]
+    kept = [each for each in shown().splitlines() if not each.strip().startswith(f"{key}:") or "llm" in each]
+    (tmp_path / "factory.yaml").write_text("\n".join([*kept, f"    {line}"]), encoding="utf-8")
+    with pytest.raises(ConfigError, match=word):
+        load_factory(tmp_path / "factory.yaml")
+
+
+@pytest.mark.parametrize(("host", "outside"), [("127.0.0.1", False), ("localhost", False), ("gpu.example.com", True)])
+def test_joules_of_another_machine_are_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, outside: bool
+) -> None:
+    (tmp_path / "factory.yaml").write_text(shown().replace("127.0.0.1", host), encoding="utf-8")
+    config, base = load_factory(tmp_path / "factory.yaml")
+    meters: list[Any] = []
+
+    def create(gateway: Any, engines: Any, keys: Any, meter: Any) -> None:
+        keys.close()
+        meters.append(meter._source())
+
+    monkeypatch.setattr(bessemer.serve, "create_app", create)
+    monkeypatch.setattr(bessemer.serve, "run_gateway", lambda *given: None)
+    Factory(config, base, Home(tmp_path / "state")).serve(config.gateway, lambda url, key: None)
+    assert (f"the machine of {host}" in meters[0]) is outside
