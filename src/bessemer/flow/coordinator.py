@@ -234,7 +234,7 @@ class Coordinator:
         self._running.clear()
         for claim, outcome in ended:
             self._site.store.release(claim)
-            self._lose(claim, outcome, "it was stopped; the next run goes on at its last checkpoint", will_retry=False)
+            self._lose(claim, outcome, "told to stop; the next run goes on at its last checkpoint", will_retry=False)
 
     def _key(self, step: Step) -> tuple[str, str]:
         """Return the step's key and the version of its code."""
