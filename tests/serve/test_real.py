@@ -141,6 +141,23 @@ def test_an_answer_that_ends_as_an_error_is_booked_and_not_charged(works, create
     assert failed.charge.micros == 0 < good.charge.micros
 
 
+def test_a_gateway_that_ended_has_closed_its_engines_in_their_own_loop(tmp_path) -> None:
+    """Connections to an upstream belong to the event loop that opened them."""
+    closed, config, engine = [], GatewayConfig(port=0), open_engine(EchoConfig())
+
+    async def close() -> None:
+        closed.append(threading.current_thread())
+
+    engine.close = close  # type: ignore[method-assign]
+    keys = KeyStore(tmp_path / "keys.sqlite")
+    with open_meter(MeterConfig(sensors="model"), tmp_path / "books") as meter:
+        server = GatewayServer(create_app(config, {"echo": engine}, keys, meter), config)
+        with serve_in_thread(server) as serving:
+            assert closed == []
+    keys.close()
+    assert closed == [serving]
+
+
 def test_a_gateway_that_ended_leaves_no_thread(tmp_path) -> None:
     before, config = set(threading.enumerate()), GatewayConfig(port=0)
     with open_meter(MeterConfig(sensors="model"), tmp_path / "books") as meter:
