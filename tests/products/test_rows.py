@@ -13,13 +13,13 @@ from bessemer.core.errors import ConfigError
 from bessemer.core.events import Event, StepFinished
 from bessemer.flow import Flow, Runner, RunResult, open_store
 from bessemer.lake import CurateConfig, FolderSource, open_lake
+from bessemer.products.documents import compact_lake, erase_documents, list_documents
 from bessemer.products.factory import Factory, FactoryConfig
 from bessemer.products.home import Home
 from bessemer.products.llm.config import LlmConfig, RetrievalConfig
 from bessemer.products.llm.flow import build_flow
 from bessemer.products.llm.serving import open_search
 from bessemer.products.llm.steps import rows_tag
-from bessemer.products.documents import compact_lake, erase_documents, list_documents
 
 TOOLS = ("valve", "ledger", "lantern", "anvil", "sextant", "loom", "kiln", "bellows")
 LAKE_STEPS = {"ingest", "curate", "pairs"}
