@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,12 +9,8 @@ from hypothesis import strategies as st
 
 from bessemer.core.errors import NotFound
 from bessemer.twin import clouds, money
-from bessemer.twin.compare import compare
 from bessemer.twin.interval import Interval
-from bessemer.twin.site import load_site
 from bessemer.twin.uncertainty import draw, propagate, tornado
-
-TODAY = date(2026, 11, 23)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12))
@@ -40,17 +34,6 @@ def test_the_rate_of_return_makes_the_value_nothing(paid: float, share: float, y
 def test_break_even_is_where_both_cost_the_same() -> None:
     ratio = money.break_even_ratio(1.5, 4.0)
     assert pytest.approx(4.0 * ratio) == 1.5
-
-
-def test_a_comparison_is_sorted_and_its_break_even_agrees() -> None:
-    found = compare(load_site("dgx-h100"), TODAY)
-    prices = [each.usd_per_hour.mid for each in found]
-    assert prices == sorted(prices)
-    (own,) = [each for each in found if each.break_even_ratio != each.break_even_ratio]
-    use = load_site("dgx-h100").money.utilisation_ratio
-    for each in found:
-        if each is not own:
-            assert (each.usd_per_hour.mid > own.usd_per_hour.mid) == (use > each.break_even_ratio)
 
 
 def test_an_unknown_provider_names_those_that_there_are() -> None:

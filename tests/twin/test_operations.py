@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bessemer.core.errors import Unsupported
 from bessemer.twin import hazards, operations
-from bessemer.twin.site import Nodes, Operations, Site, Storage
+from bessemer.twin.site import Nodes, Operations, Site, Storage, load_site
 
 FAST = Storage(tier="parallel", write_bytes_per_second=2e12, read_bytes_per_second=2e12)
 
@@ -35,6 +35,26 @@ def test_effective_training_time_is_near_what_was_published() -> None:
         found = operations.goodput(site(accelerators, node_failures_per_day=rate), accelerators, 5.7e12, 5.0)
         assert found.effective_ratio.mid == pytest.approx(published, abs=0.03)
         assert published in found.effective_ratio
+
+
+@pytest.mark.parametrize(("stall", "published"), [(600.0, 0.44), (180.0, 0.80)])
+def test_a_hundred_thousand_accelerators_stand_still_as_long_as_was_published(stall: float, published: float) -> None:
+    halves = {"detect_seconds": stall / 4, "restart_seconds": stall * 3 / 4}  # arXiv:2602.00277, abstract
+    found = operations.goodput(site(100_000, node_failures_per_day=6.5e-3, **halves), 100_000, 28e12, 10.0)
+    assert found.effective_ratio.mid == pytest.approx(published, abs=0.1)
+    assert published in found.effective_ratio
+
+
+@pytest.mark.parametrize(
+    ("name", "accelerators", "least"),
+    [("colossus", 16384, 0.9), ("campus-1gw", 65536, 0.8), ("oci-131072", 32768, 0.8)],
+)
+def test_the_largest_jobs_of_large_sites_train_as_long_as_such_jobs_do(
+    name: str, accelerators: int, least: float
+) -> None:
+    # Llama 3 on 16,384: over 90 % (arXiv:2407.21783); O(100,000) with replicas as units: 80 % (arXiv:2602.00277).
+    found = operations.goodput(load_site(name), accelerators, accelerators * 1e10)
+    assert least <= found.effective_ratio.mid <= 0.97
 
 
 def optimum(rate: float, stall: float) -> float:

@@ -11,7 +11,7 @@ from bessemer.twin.interval import Interval
 from bessemer.twin.scheduling import Floor, Policy, block_nodes
 from bessemer.twin.shape import shape
 from bessemer.twin.simulate import Simulation, across, as_csv, simulate
-from bessemer.twin.site import Nodes, Operations, Site, Storage
+from bessemer.twin.site import Nodes, Operations, Site, Storage, load_site
 from bessemer.twin.traffic import Job, Service, arrivals, training_job, usual, usual_service
 from bessemer.twin.workload import Training
 
@@ -200,6 +200,13 @@ def test_services_follow_their_traffic() -> None:
     little = simulate(site(64, **CALM), [chat], 7, 1)
     assert little.totals.refused_requests + little.totals.served_requests == pytest.approx(asked)
     assert little.totals.refused_requests > 0
+
+
+def test_a_service_takes_its_share_of_a_small_site() -> None:
+    for name, most in (("dgx-h100", 1), ("gb200-nvl72", 58), ("superpod-h100-127", 102)):
+        service = usual_service(load_site(name))
+        held = int(service.replicas(np.arange(168.0)).max()) * service.replica_accelerators
+        assert 0 < held <= most
 
 
 def test_jobs_that_can_never_start_say_why() -> None:

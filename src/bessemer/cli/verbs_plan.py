@@ -1,4 +1,4 @@
-"""The verbs of the planner: sites, plan, simulate, compare, reconcile.
+"""The verbs of the planner: sites, plan, simulate, reconcile.
 
 Owns how a plan looks on a terminal. Every figure comes from the planner and is modelled; `reconcile` shows measured
 ones beside it.
@@ -23,7 +23,6 @@ from bessemer.core.units import show_joules, show_seconds
 if TYPE_CHECKING:
     from bessemer.products.reconciliation import Reconciliation
     from bessemer.twin.answer import Plan
-    from bessemer.twin.compare import Offered
     from bessemer.twin.simulate import Simulation
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
@@ -42,7 +41,7 @@ UNITS = {
 
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
-    for verb in (sites, plan, simulate, compare, reconcile):
+    for verb in (sites, plan, simulate, reconcile):
         app.command()(verb)
 
 
@@ -98,20 +97,6 @@ def simulate(
     if csv:
         csv.write_text(as_csv(found), "utf-8")
     emit(simulated_values(found), as_json, lambda: _simulation(site, days, seed, found))
-
-
-def compare(
-    site: Annotated[str, typer.Argument(help="A site of the catalogue, or a TOML file.")],
-    as_json: Json = False,
-) -> None:
-    """Compare owning a site with renting its accelerators from clouds."""
-    from dataclasses import asdict
-
-    from bessemer.twin.compare import compare as compared
-    from bessemer.twin.site import load_site
-
-    found = compared(load_site(site), datetime.now(UTC).date())
-    emit([asdict(each) for each in found], as_json, lambda: _comparison(found))
 
 
 def reconcile(
@@ -180,22 +165,6 @@ def _simulation(site: str, days: float, seed: int, found: Simulation) -> Rendera
             lost.add_row(cause.replace("_", " "), f"{hours / whole:.2%}")
     title = f"\n[bold]{escape(site)}[/], {days:g} days, seed {seed}  [dim]simulated, {found.events:,} events[/]"
     return Group(title, table, lost)
-
-
-def _comparison(found: list[Offered]) -> RenderableType:
-    table = Table("", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("USD per used hour", "3 years", "5 years", "owning is cheaper above"):
-        table.add_column(name, justify="right")
-    for each in found:
-        even = "" if each.break_even_ratio != each.break_even_ratio else f"{each.break_even_ratio:.0%} use"
-        table.add_row(
-            escape(each.name),
-            f"{each.usd_per_hour.mid:.2f}",
-            *(f"{usd / 1e6:,.2f} M" for usd in each.usd_by_years.values()),
-            even,
-        )
-    warnings = [f"[yellow]![/] {escape(each.warning)}" for each in found if each.warning]
-    return Group(table, "[dim]estimated; prices and their sources are in the catalogue[/]", *warnings)
 
 
 def _reconciliation(found: Reconciliation) -> RenderableType:

@@ -140,7 +140,7 @@ class Money(Config):
         staff_usd_per_year: people.
         discount_ratio: interest a year.
         utilisation_ratio: share of the accelerator-hours that do useful work.
-        price_decline_ratio: how much cheaper the same work is to buy each year.
+        price_decline_ratio: how much cheaper a rented hour gets each year; left out: by the catalogue's price history.
     """
 
     tenure: Literal["owned", "rented"] = "owned"
@@ -150,7 +150,7 @@ class Money(Config):
     staff_usd_per_year: Annotated[float, Field(ge=0)] = 0.0
     discount_ratio: Share = 0.08
     utilisation_ratio: Annotated[float, Field(gt=0, le=1)] = 0.7
-    price_decline_ratio: Share = 0.25
+    price_decline_ratio: Share | None = None
 
 
 class Site(Config):

@@ -133,7 +133,7 @@ def usual_service(site: Site, share_ratio: float = 0.1) -> Service:
         site: that serves it.
         share_ratio: of the accelerators at the busiest hour.
     """
-    replica = min(per_node(site), site.accelerators)
+    replica = min(per_node(site), max(1, int(share_ratio * site.accelerators)))
     replicas = max(1, int(share_ratio * site.accelerators / replica))
     rate = constants()["jobs"]["replica_requests_per_second"]
     headroom = constants()["jobs"]["headroom_ratio"]
