@@ -1,12 +1,16 @@
 """Fabrics have the published counts; nothing beats its links."""
 
+from datetime import date
+
 import pytest
 
 from bessemer.core.errors import ConfigError
 from bessemer.twin import network
 from bessemer.twin.catalogue import Row, table
+from bessemer.twin.plan import plan
 from bessemer.twin.site import Fabric, Nodes, Site
 from bessemer.twin.topology import dragonfly, tree, tree_limit
+from bessemer.twin.workload import Training
 
 
 def place(endpoints: int, radix: int = 64, planes: int = 1, **fabric: object) -> Site:
@@ -96,3 +100,23 @@ def test_one_member_waits_for_nobody() -> None:
     assert network.all_reduce_seconds(1e9, 1, links) == 0.0
     assert network.all_to_all_seconds(1e9, 1, links) == 0.0
     assert network.all_reduce_seconds(1e9, 16, links) == float("inf")
+
+
+@pytest.mark.parametrize(("kind", "servers", "pod"), [("fat_tree", 4, 512), ("fat_tree", 128, 42), ("rail", 128, 336)])
+def test_a_pod_is_what_lies_below_the_oversubscribed_tier(kind: str, servers: int, pod: float) -> None:
+    site = place(servers * 8, kind=kind, oversubscription=2.0)
+    found = network.links(site, site.nodes[0])
+    assert found.oversubscription == 2.0
+    assert found.pod_accelerators == (float("inf") if servers == 4 else pod)
+    if kind == "rail":
+        leaf = network.bill(site).leaf
+        assert leaf == 8 * -(-site.accelerators // pod)
+
+
+def test_a_site_s_oversubscription_reaches_its_plans() -> None:
+    job = Training(model="Llama-3.1-8B", tokens=1e9)
+    times = []
+    for over in (1.0, 3.0):
+        site = place(1024, kind="rail", oversubscription=over)
+        times.append(plan(site, job, date(2026, 11, 23)).answer["step_seconds"].mid)
+    assert times[0] < times[1]

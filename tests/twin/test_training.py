@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bessemer.core.errors import Unsupported
 from bessemer.twin import layout, steptime, training
@@ -182,3 +184,32 @@ def test_an_anchored_run_keeps_its_own_error_out_of_the_larger_one() -> None:
     predicted = training.anchored(2 * here.seconds, here, there)
     assert predicted.mid == pytest.approx(2 * there.seconds)
     assert predicted.high / predicted.mid < there.interval.high / there.interval.mid
+
+
+@given(
+    over=st.lists(st.sampled_from([1.0, 1.5, 2.0, 3.0, 7.0]), min_size=2, max_size=2),
+    cut=st.sampled_from([CUT, Layout(data=512, sharded="weights"), Layout(tensor=4, context=2, data=32)]),
+    pod=st.sampled_from([8.0, 64.0, 256.0]),
+)
+def test_more_oversubscription_is_never_faster(over: list[float], cut: Layout, pod: float) -> None:
+    few, many = (
+        seconds(cut=cut, links=replace(LINKS, oversubscription=each, pod_accelerators=pod)) for each in sorted(over)
+    )
+    assert few <= many
+
+
+def test_only_what_crosses_the_tier_gets_less_of_it() -> None:
+    plain, ring = seconds(), Layout(data=512, sharded="weights")
+    assert seconds(links=replace(LINKS, oversubscription=1.0, pod_accelerators=8.0)) == plain
+    assert seconds(links=replace(LINKS, oversubscription=4.0, pod_accelerators=512.0)) == plain
+    assert seconds(links=replace(LINKS, oversubscription=4.0, pod_accelerators=64.0)) > plain
+    whole, narrow = (
+        seconds(cut=ring),
+        seconds(cut=ring, links=replace(LINKS, oversubscription=4.0, pod_accelerators=64.0)),
+    )
+    assert whole < narrow <= 4 * whole
+    mixture, experts = shape("DeepSeek-V3"), Layout(pipeline=16, data=32, expert=32)
+    job = Training(model=mixture.name, batch_sequences=512)
+    tiers = [replace(LINKS, oversubscription=4.0, pod_accelerators=pod) for pod in (512.0, 16.0)]
+    below, across = (training.step(mixture, job, experts, H100, links).communication_seconds for links in tiers)
+    assert below < across

@@ -6,12 +6,12 @@ Owns links and the alpha-beta equations of collectives. The shapes and bills of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, log2
+from math import ceil, inf, log2
 
 from bessemer.twin.accelerators import accelerator
 from bessemer.twin.facility import facility
 from bessemer.twin.site import Nodes, Site
-from bessemer.twin.topology import FabricBill, bill
+from bessemer.twin.topology import FabricBill, bill, endpoints, pod_endpoints
 
 __all__ = [
     "FabricBill",
@@ -41,6 +41,8 @@ class Links:
         scaleup_seconds: of the smallest message inside.
         scaleout_seconds: of the smallest message between domains.
         oversubscription: host over core rate of the fabric; 1 is none.
+        pod_accelerators: that reach each other below the oversubscribed tier. Larger groups get their share of it, as
+            if jobs were placed without regard to it.
     """
 
     scaleup_accelerators: int
@@ -49,6 +51,7 @@ class Links:
     scaleup_seconds: float
     scaleout_seconds: float
     oversubscription: float = 1.0
+    pod_accelerators: float = inf
 
 
 def links(site: Site, nodes: Nodes) -> Links:
@@ -60,7 +63,8 @@ def links(site: Site, nodes: Nodes) -> Links:
     out = nodes.nics * nodes.nic_bits_per_second / 8 / max(nodes.accelerators, 1)
     hops = max(2 * bill(site).tiers - 1, 0)
     wait = site.fabric.endpoint_seconds + hops * known["hop_seconds"]
-    return Links(domain, up, out, known["scaleup_seconds"], wait, site.fabric.oversubscription)
+    pod = pod_endpoints(site.fabric, endpoints(site), nodes.nics) * nodes.accelerators / max(nodes.nics, 1)
+    return Links(domain, up, out, known["scaleup_seconds"], wait, site.fabric.oversubscription, pod)
 
 
 def ring_seconds(size_bytes: float, members: int, bytes_per_second: float, wait_seconds: float) -> float:

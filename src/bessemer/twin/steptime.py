@@ -122,7 +122,8 @@ class Machine:
     """The accelerator and its links: rates a second, latencies in seconds, `domain` accelerators in a scale-up domain.
 
     `flop` is the peak in the job's precision, `wide_flop` that in bf16; `reached` the share of a peak that the best
-    measured matrix product gets; `narrow` 0 for bf16, 1 for fp8, 2 for fp4.
+    measured matrix product gets; `narrow` 0 for bf16, 1 for fp8, 2 for fp4. Groups over more than `pod` accelerators get
+    one in `oversubscription` of `out`.
     """
 
     flop: Numbers
@@ -135,6 +136,8 @@ class Machine:
     out: Numbers
     up_seconds: Numbers
     out_seconds: Numbers
+    pod: Numbers = np.inf
+    oversubscription: Numbers = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +251,11 @@ def _rates(machine: Machine, constants: Constants) -> Numbers:
     return machine.flop * machine.reached * constants.matmul * narrow
 
 
+def _out(span: Numbers, machine: Machine, constants: Constants) -> Numbers:
+    """Return the bytes a second that each adapter of a group gets, which lies over `span` accelerators."""
+    return machine.out * constants.out / np.where(np.greater(span, machine.pod), machine.oversubscription, 1.0)
+
+
 def _bandwidth(members: Numbers, stride: Numbers, machine: Machine, constants: Constants) -> Numbers:
     """Return the bytes a second that a ring of `members`, `stride` accelerators apart, gets on each.
 
@@ -256,7 +264,7 @@ def _bandwidth(members: Numbers, stride: Numbers, machine: Machine, constants: C
     """
     inside = np.maximum(1.0, machine.domain / stride)
     up = machine.up * constants.up
-    out = np.minimum(up, np.minimum(inside, members) * machine.out * constants.out)
+    out = np.minimum(up, np.minimum(inside, members) * _out(members * stride, machine, constants))
     return np.where(np.less_equal(members, inside), up, out)
 
 
@@ -305,9 +313,7 @@ def _layer(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Consta
     """
     products, attention, stream = _forward(net, cut, machine, stack, constants)
     full, selective = np.equal(cut.recompute, 2), np.equal(cut.recompute, 1)
-    learned = 1 + cut.trained
-    again = np.where(full, 1.0, 0.0)
-    fuses = _fuses(net, stack)
+    learned, again, fuses = 1 + cut.trained, np.where(full, 1.0, 0.0), _fuses(net, stack)
     back = np.where(fuses, 2.5, 2.0)
     repeat = again + np.where(selective & ~fuses & np.equal(net.sinks, 0), 1.0, 0.0)
     kernels = products * (1 + learned + again) + attention * (1 + back + repeat) + stream * (3 + again)
@@ -321,7 +327,7 @@ def _layer(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Consta
     sent = 2 * tokens / cut.tensor * net.sent * 2
     inside = np.minimum(machine.domain, cut.expert) / cut.expert
     travel = sent * (inside - 1 / cut.expert) / (machine.up * constants.up)
-    travel = np.maximum(travel, sent * (1 - inside) / (machine.out * constants.out))
+    travel = np.maximum(travel, sent * (1 - inside) / _out(cut.expert, machine, constants))
     expert = (2 + again) * travel * constants.expert_exposed
     launches = stack.host_seconds * (2.5 + again) * np.ones_like(kernels)
     return Passes(kernels * stack.factor, tensor + context, expert, launches)
@@ -361,23 +367,19 @@ def parts(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constan
     """Return the seconds of one step, by what they go to.
 
     Source: the bubble is (pipeline - 1) / virtual of a micro-batch's time (Narayanan et al. 2021, arXiv:2104.04473,
-    section 2.2); what runs side by side is joined by a smooth maximum. No software's
-    factor makes a product faster than the vendor's peak.
+    section 2.2). What runs side by side is joined by a smooth maximum; no software beats the vendor's peak.
     """
     stack = replace(stack, factor=np.maximum(stack.factor, _rates(machine, constants) / machine.flop))
     layer = _layer(net, cut, machine, stack, constants)
-    layers = net.layers / cut.pipeline
+    layers, tokens = net.layers / cut.pipeline, cut.micro * cut.sequence / cut.context
     micro_batches = np.maximum(np.ceil(cut.batch / (cut.data * cut.micro) - 1e-6), 1.0)
-    tokens = cut.micro * cut.sequence / cut.context
     logits = 2 * tokens * net.hidden * net.vocabulary / cut.tensor / _rates(machine, constants) * (2 + cut.trained)
     logits = logits + constants.vocabulary_passes * 4 * tokens * net.vocabulary / cut.tensor / machine.memory
     logits = logits * stack.factor * (1 / cut.pipeline + constants.imbalance * (1 - 1 / cut.pipeline))
-    busy = layers * layer.kernels
-    device = busy + layers * (layer.tensor + layer.expert)
+    busy, device = layers * layer.kernels, layers * (layer.kernels + layer.tensor + layer.expert)
     launched = layers * _soft_max(device / layers, layer.launches)
-    hop = tokens * net.hidden * 2 / cut.tensor
-    next_stage = cut.pipeline * cut.tensor * cut.context * cut.data
-    hop_rate = np.where(np.greater(next_stage, machine.domain), machine.out * constants.out, machine.up * constants.up)
+    hop, whole = tokens * net.hidden * 2 / cut.tensor, cut.pipeline * cut.tensor * cut.context * cut.data
+    hop_rate = np.where(np.greater(whole, machine.domain), _out(whole, machine, constants), machine.up * constants.up)
     hops = np.where(np.greater(cut.pipeline, 1), 2 * cut.virtual * (hop / hop_rate + machine.out_seconds), 0.0)
     once, each = _data(net, cut, machine, constants)
     stage = launched + logits + hops
@@ -385,15 +387,13 @@ def parts(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constan
     bubble = (cut.pipeline - 1) / cut.virtual * (launched + hops * 0.5)
     exposed = np.where(np.greater(stack.is_fused, 0), constants.data_exposed, 1.0)
     reduction = once * exposed + (1 - exposed) * np.maximum(once - stage, 0.0)
-    dense, expert = held(net, cut)
     owners = np.where(np.greater(cut.sharded, 0), cut.data * cut.context, 1.0)
-    update = (dense + expert) / owners * ADAM_BYTES * cut.trained / machine.memory
-    slow = 1 + constants.straggle * np.log2(np.maximum(cut.tensor * cut.pipeline * cut.data * cut.context / ALONE, 1.0))
-    tensor, experts = micro_batches * layers * layer.tensor, micro_batches * layers * layer.expert
+    update = sum(held(net, cut)) / owners * ADAM_BYTES * cut.trained / machine.memory
+    slow = 1 + constants.straggle * np.log2(np.maximum(whole / ALONE, 1.0))
     return Parts(
         compute=micro_batches * (busy + logits) * slow,
-        tensor=tensor * slow,
-        expert=experts * slow,
+        tensor=micro_batches * layers * layer.tensor * slow,
+        expert=micro_batches * layers * layer.expert * slow,
         bubble=bubble * slow,
         data=(reduction + micro_batches * gathered) * slow,
         other=(micro_batches * (launched - device + hops) + update + constants.step_seconds) * slow,

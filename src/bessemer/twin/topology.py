@@ -6,13 +6,14 @@ Owns the shapes of networks: trees of two to four tiers, planes, dragonfly, toru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from bessemer.core.errors import ConfigError
 from bessemer.twin.catalogue import Row, table
 from bessemer.twin.site import Fabric, Site
 
 MOST_TIERS = 4
+TREES = ("fat_tree", "rail", "multi_plane")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,26 @@ def tree(endpoints: int, radix: int, oversubscription: float = 1.0, rails: int =
     return Count(tuple(switches), tuple(cables), min(endpoints, links) / 2)
 
 
+def pod_endpoints(fabric: Fabric, endpoints: int, rails: int = 1) -> float:
+    """Return how many endpoints of a fabric reach each other below the tier that may be oversubscribed.
+
+    In a tree that is its highest tier, elsewhere every link between switches; infinite without such a tier. With rails,
+    a server has an endpoint on a leaf of each.
+
+    >>> pod_endpoints(Fabric(kind="fat_tree", radix=64), 16384)
+    1024.0
+    >>> pod_endpoints(Fabric(kind="rail", radix=64), 1024, rails=8)
+    256.0
+    """
+    if fabric.kind not in TREES:
+        return inf if fabric.kind == "none" else 1
+    tiers = tiers_for(endpoints, fabric.radix, fabric.oversubscription)
+    if tiers == 1:
+        return inf
+    down, half = _down_ports(fabric.radix, fabric.oversubscription), fabric.radix // 2
+    return float(down * half ** (tiers - 2) * (rails if fabric.kind == "rail" else 1))
+
+
 def dragonfly(endpoints: int, radix: int) -> Count:
     """Return the parts of a balanced dragonfly: a = 2 p = 2 h, all groups joined to all.
 
@@ -176,18 +197,22 @@ def count(fabric: Fabric, endpoints: int, rails: int = 1) -> Count:
     return tree(endpoints, fabric.radix, fabric.oversubscription, own)
 
 
+def endpoints(site: Site) -> int:
+    """Return how many adapters a site's compute network joins."""
+    return sum(nodes.count * nodes.nics for nodes in site.nodes)
+
+
 def bill(site: Site) -> FabricBill:
     """Return the switches, cables, optics, watts and dollars of a site's compute network.
 
     Raises:
         ConfigError: the network cannot join that many endpoints; says what can.
     """
-    fabric = site.fabric
-    endpoints = sum(nodes.count * nodes.nics for nodes in site.nodes)
-    if fabric.kind == "none" or endpoints == 0:
+    fabric, ports = site.fabric, endpoints(site)
+    if fabric.kind == "none" or ports == 0:
         return FabricBill(0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0.0, "")
     rails = max(nodes.nics for nodes in site.nodes)
-    parts, planes = count(fabric, endpoints, rails), fabric.planes
+    parts, planes = count(fabric, ports, rails), fabric.planes
     tiers = [number * planes for number in parts.switches] + [0, 0]
     cables = tuple(number * planes for number in parts.cables)
     switches, ends = sum(parts.switches) * planes, 2 * sum(cables)
@@ -204,7 +229,7 @@ def bill(site: Site) -> FabricBill:
         watts=switches * switch_watts + ends * end_watts,
         usd=switches * switch_usd + ends * end_usd,
         bisection_bytes_per_second=parts.bisection_links * planes * _rate_bits_per_second(site) / 8,
-        note=_note(fabric, endpoints),
+        note=_note(fabric, ports),
         cables_by_tier=cables,
     )
 
@@ -216,7 +241,7 @@ def _rate_bits_per_second(site: Site) -> float:
 
 
 def _note(fabric: Fabric, endpoints: int) -> str:
-    if fabric.kind not in ("fat_tree", "rail", "multi_plane"):
+    if fabric.kind not in TREES:
         return ""
     three = tree_limit(fabric.radix, 3, fabric.oversubscription)
     if endpoints <= three:

@@ -43,7 +43,19 @@ RECOMPUTE = {"none": 0.0, "selective": 1.0, "full": 2.0}
 NARROW = {"fp8": 1.0, "int8": 1.0, "fp4": 2.0}
 
 
-class LinkRates(Protocol):
+class Tier(Protocol):
+    """The tier of a network that has less bandwidth than those below it."""
+
+    @property
+    def pod_accelerators(self) -> float:
+        """That reach each other below it; infinite where there is no such tier."""
+
+    @property
+    def oversubscription(self) -> float:
+        """Bandwidth below it over that through it; 1 is none."""
+
+
+class LinkRates(Tier, Protocol):
     """What a step needs of a network; ``network.Links`` is one."""
 
     @property
@@ -149,6 +161,8 @@ def machine(device: Accelerator, links: LinkRates, precision: str) -> Machine:
         out=links.scaleout_bytes_per_second or links.scaleup_bytes_per_second,
         up_seconds=links.scaleup_seconds,
         out_seconds=links.scaleout_seconds,
+        pod=links.pod_accelerators,
+        oversubscription=links.oversubscription,
     )
 
 

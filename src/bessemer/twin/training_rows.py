@@ -91,6 +91,8 @@ class UsualLinks:
     scaleout_bytes_per_second: float
     scaleup_seconds: float = 3e-6
     scaleout_seconds: float = 6e-6
+    pod_accelerators: float = math.inf
+    oversubscription: float = 1.0
 
 
 PCIE_BYTES_PER_SECOND = 25e9
