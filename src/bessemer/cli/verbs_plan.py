@@ -212,10 +212,16 @@ def _reconciliation(found: Reconciliation) -> RenderableType:
             show_joules(line.predicted_joules),
             show_joules(line.actual_joules),
         )
-    told = ", ".join(f"{e.stage} {e.median_error_ratio:.0%} ({e.runs})" for e in found.errors)
+    told = ", ".join(
+        f"{e.stage} {e.median_error_ratio:.0%}"
+        + ("" if e.median_energy_error_ratio is None else f" and {e.median_energy_error_ratio:.0%}")
+        + f" ({e.runs})"
+        for e in found.errors
+    )
     return Group(
         f"\nrun {found.run}: predicted {show_seconds(found.predicted_seconds)}, took "
-        f"{show_seconds(found.actual_seconds)} ({found.error_ratio:+.0%})",
+        f"{show_seconds(found.actual_seconds)} ({found.error_ratio:+.0%}); {show_joules(found.predicted_joules)}, took "
+        f"{show_joules(found.actual_joules)}",
         table,
-        f"[dim]median error here by kind of stage (runs): {told}[/]",
+        f"[dim]median error here of time and energy by kind of stage (runs): {told}[/]",
     )
