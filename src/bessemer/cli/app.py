@@ -22,7 +22,7 @@ from bessemer.cli.progress import shown
 from bessemer.core.errors import BessemerError, Cancelled, ConfigError, IntegrityError, MissingDependency
 
 if TYPE_CHECKING:
-    from bessemer.products.factory import Factory
+    from bessemer.products.factory import Factory, FactoryConfig
     from bessemer.products.home import Home
     from bessemer.products.receipt import Receipt
 
@@ -59,7 +59,7 @@ def run(factory: Where = None, named: Named = None, as_json: Json = False) -> No
 
     home = environment.home()
     config, base = load_factory(_one(factory, named))
-    with shown(err, _usual(home)) as sink:
+    with shown(err, _usual(home, config, base)) as sink:
         receipt = _run(Factory(config, base, home, sink))
     emit(receipt, as_json, lambda: draw_receipt(receipt))
     if not as_json:
@@ -88,7 +88,7 @@ def up(
     engine = config.product.engine
     secret = environment.secret(engine.api_key_variable) if isinstance(engine, ServerConfig) else ""
     home = environment.home()
-    with shown(err, _usual(home)) as sink:
+    with shown(err, _usual(home, config, base)) as sink:
         made = Factory(config, base, home, sink)
         if not isinstance(engine, ServerConfig):
             receipt = _run(made)
@@ -186,13 +186,13 @@ def run_app() -> None:
         fail(BessemerError(f"{error.strerror or error}: {error.filename or ''}", hint=_space_hint(error)), as_json)
 
 
-def _usual(home: Home) -> dict[str, float]:
-    """Return what steps usually take here; nothing where the planner is not installed."""
+def _usual(home: Home, config: FactoryConfig, base: Path) -> dict[str, float]:
+    """Return what the steps are predicted to take here; nothing where the planner is not installed."""
     try:
-        from bessemer.products.reconciliation import usual_seconds
+        from bessemer.products.reconciliation import forecast
     except ModuleNotFoundError:
         return {}
-    return usual_seconds(home)
+    return {line.stage: line.seconds for line in forecast([home], config.sources, config.product, base)}
 
 
 def _run(made: Factory) -> Receipt:

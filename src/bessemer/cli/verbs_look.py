@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bessemer.cli import environment
-from bessemer.cli.output import emit, out, write_json
+from bessemer.cli.output import emit, err, out, write_json
+from bessemer.cli.progress import shown
 from bessemer.core.units import show_joules, show_seconds
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
@@ -44,11 +45,22 @@ def usage(
     emit(rows, as_json, lambda: _usage(rows))
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Also measure this machine, about 15 s, so that work is planned for it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Say what is installed and found here, and what to do about what is missing."""
     from bessemer.products.doctor import examine
 
-    findings = examine(environment.home(make=False))
+    home = environment.home(make=measure)
+    if measure:
+        from bessemer.products import machine
+
+        with shown(err) as sink:
+            machine.measure(home, sink)
+    findings = examine(home)
     emit(findings, as_json, lambda: _doctor(findings))
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bessemer.twin.simulate import Simulation
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
-SiteName = Annotated[str, typer.Option("--site", help="A site of the catalogue, or a TOML file.")]
+SiteName = Annotated[str, typer.Option("--site", help="A site of the catalogue, a TOML file, or `here`: this machine.")]
 UNITS = {
     "days": "days",
     "energy_kwh": "kWh",
@@ -61,7 +61,7 @@ def sites(as_json: Json = False) -> None:
 
 
 def plan(
-    site: SiteName,
+    site: SiteName = "here",
     factory: Annotated[Path | None, typer.Option(help="A factory.yaml; its `work` is planned.")] = None,
     model: Annotated[str | None, typer.Option(help="Train this model of the catalogue instead.")] = None,
     tokens: Annotated[float, typer.Option(min=1, help="How much that model is trained on.")] = 1e9,
@@ -70,12 +70,12 @@ def plan(
 ) -> None:
     """Predict what work takes at a site: time, energy, money, carbon, what limits it, and what would be cheaper."""
     from bessemer.products.factory import load_factory
+    from bessemer.products.machine import find_site
     from bessemer.products.planning import as_values, plan_all, plan_report, work_of
-    from bessemer.twin.site import load_site
     from bessemer.twin.workload import Training
 
     work = [Training(model=model, tokens=tokens)] if model else work_of(load_factory(factory)[0])
-    found = plan_all(load_site(site), work, datetime.now(UTC).date())
+    found = plan_all(find_site(environment.home(), site), work, datetime.now(UTC).date())
     if html and found:
         html.write_text(plan_report(found[0]), "utf-8")
     emit([as_values(each) for each in found], as_json, lambda: Group(*map(_plan, found)))
@@ -89,11 +89,11 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Play out months of operation at a site: jobs, failures, repairs, services, power and money."""
+    from bessemer.products.machine import find_site
     from bessemer.products.planning import play, simulated_values
     from bessemer.twin.simulate import as_csv
-    from bessemer.twin.site import load_site
 
-    found = play(load_site(site), days, seed)
+    found = play(find_site(environment.home(), site), days, seed)
     if csv:
         csv.write_text(as_csv(found), "utf-8")
     emit(simulated_values(found), as_json, lambda: _simulation(site, days, seed, found))
@@ -181,10 +181,16 @@ def _reconciliation(found: Reconciliation) -> RenderableType:
             show_joules(line.predicted_joules),
             show_joules(line.actual_joules),
         )
-    told = ", ".join(f"{e.stage} {e.median_error_ratio:.0%} ({e.runs})" for e in found.errors)
+    told = ", ".join(
+        f"{e.stage} {e.median_error_ratio:.0%}"
+        + ("" if e.median_energy_error_ratio is None else f" and {e.median_energy_error_ratio:.0%}")
+        + f" ({e.runs})"
+        for e in found.errors
+    )
     return Group(
         f"\nrun {found.run}: predicted {show_seconds(found.predicted_seconds)}, took "
-        f"{show_seconds(found.actual_seconds)} ({found.error_ratio:+.0%})",
+        f"{show_seconds(found.actual_seconds)} ({found.error_ratio:+.0%}); {show_joules(found.predicted_joules)}, took "
+        f"{show_joules(found.actual_joules)}",
         table,
-        f"[dim]median error here by kind of stage (runs): {told}[/]",
+        f"[dim]median error here of time and energy by kind of stage (runs): {told}[/]",
     )

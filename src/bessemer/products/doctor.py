@@ -16,11 +16,14 @@ from typing import Literal
 
 import psutil
 
+from bessemer.core.errors import BessemerError
 from bessemer.core.nouns import Noun
 from bessemer.core.units import show_bytes
 from bessemer.infer import engine_names
 from bessemer.meter import detect_sensors
 from bessemer.products.home import Home
+from bessemer.products.machine import here
+from bessemer.twin.accelerators import Measured
 
 _NEEDED_BYTES = 4_000_000_000
 _PACKAGES = {
@@ -59,7 +62,16 @@ class Finding(Noun):
 
 def examine(home: Home) -> list[Finding]:
     """Return all findings, in the order in which a person reads them."""
-    return [*_machine(), *_space(home), *_packages(), *_models(), *_devices(), *_sensors(), *_engines()]
+    return [
+        *_machine(),
+        *_measured(home),
+        *_space(home),
+        *_packages(),
+        *_models(),
+        *_devices(),
+        *_sensors(),
+        *_engines(),
+    ]
 
 
 def _machine() -> Iterator[Finding]:
@@ -79,6 +91,24 @@ def _machine() -> Iterator[Finding]:
         detail=f"{cores} cores, {show_bytes(memory.available)} of {show_bytes(memory.total)} free",
         advice="The default run needs about 3 GB of free memory." if low else "",
     )
+
+
+def _measured(home: Home) -> Iterator[Finding]:
+    """Yield the rates that were measured; the planner takes them for this machine."""
+    try:
+        site = here(home)
+    except BessemerError as error:
+        yield Finding(area="machine", name="measured", state="missing", detail=error.message, advice=error.hint)
+        return
+    found = site.nodes[0].measured or Measured()
+    rates = (
+        f"fp32 {found.fp32_flop_per_second / 1e9:,.3g} GFLOP/s",
+        f"bf16 {found.bf16_flop_per_second / 1e9:,.3g} GFLOP/s" if found.bf16_flop_per_second else "bf16 not measured",
+        f"memory {found.memory_bytes_per_second / 1e9:,.3g} GB/s",
+        f"disk {site.storage.write_bytes_per_second / 1e9:,.3g} GB/s written",
+    )
+    told = f"{', '.join(rates)} ({found.device}, {found.day})"
+    yield Finding(area="machine", name="measured", state="ok", detail=told)
 
 
 def _space(home: Home) -> Iterator[Finding]:
@@ -111,7 +141,6 @@ def _packages() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from bessemer.core.errors import BessemerError
     from bessemer.models.base import PACKAGED, resolve_base
 
     for name in PACKAGED:

@@ -25,6 +25,7 @@ from bessemer.lake import CurateConfig, SourceConfig
 from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
 from bessemer.products.declaration import parse_declaration, read_declaration
 from bessemer.products.home import Deployment, Gateway, Home
+from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import SIZES, LlmConfig, ServerConfig
 from bessemer.products.llm.grounded import ChatEngine
 from bessemer.products.metered import MeteredSink
@@ -127,6 +128,7 @@ class Factory:
         from bessemer.products.receipt_html import write_receipt
 
         config = self.config
+        known = amounts(config.sources, config.product, self.base)
         flow = build_flow(
             config.name, config.sources, config.curate, config.product, self.base, self.lake_url, self.home.erased()
         )
@@ -157,7 +159,7 @@ class Factory:
             self._deploy(result)
         from bessemer.products.reconciliation import keep_residuals  # numpy, which the line above needs anyway
 
-        keep_residuals(self.home, result.run)
+        keep_residuals(self.home, result.run, known)
         return receipt
 
     def deployed(self) -> Deployment:

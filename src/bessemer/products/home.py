@@ -93,6 +93,11 @@ class Home:
         """The gateway's keys, hashed."""
         return self.path / "keys.sqlite"
 
+    @property
+    def machine(self) -> Path:
+        """This machine as it was measured: a site's declaration."""
+        return self.path / "machine.toml"
+
     def receipt(self, run: str) -> Path:
         """Folder of a run's receipt."""
         return self.path / "runs" / run

@@ -1,15 +1,41 @@
 """What a run was predicted to take, from the runs before it, beside what it took.
 
-Owns the translation of receipts into stages, and the residuals that are kept with each run. Knows no equation.
+Owns what is kept of each run for it: the amounts that were known before, and the residuals. Knows no equation.
 """
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
 from bessemer.core.errors import NotFound
 from bessemer.core.nouns import Noun
+from bessemer.lake import SourceConfig
 from bessemer.products.home import Home, write_whole
+from bessemer.products.llm.amounts import amounts
+from bessemer.products.llm.config import LlmConfig
 from bessemer.products.receipt import Receipt
-from bessemer.twin.reconcile import Residual, Stage, kinds, predict, replay, running_error, unit_kinds
+from bessemer.twin.reconcile import Residual, Stage, kinds, predict, replay, running_error
+
+AMOUNTS = "amounts.json"
+
+
+class StageForecast(Noun):
+    """What a stage of the next run is predicted to take, with 80 % bounds; nothing of it is taken from the cache."""
+
+    stage: str
+    amount: float
+    seconds: float
+    low_seconds: float
+    high_seconds: float
+    joules: float
+    low_joules: float
+    high_joules: float
 
 
 class StageResidual(Noun):
@@ -24,14 +50,16 @@ class StageResidual(Noun):
     predicted_joules: float
     actual_joules: float
     error_ratio: float
+    energy_error_ratio: float | None
 
 
 class KindError(Noun):
-    """How far off the planner is for one kind of stage, over all runs here."""
+    """How far off the planner is for one kind of stage, over all runs here: medians of the absolute errors."""
 
     stage: str
     runs: int
     median_error_ratio: float
+    median_energy_error_ratio: float | None
 
 
 class Reconciliation(Noun):
@@ -42,7 +70,10 @@ class Reconciliation(Noun):
         stages: those that really ran; cached ones took nothing.
         predicted_seconds: of these together.
         actual_seconds: of these together.
-        error_ratio: predicted over actual, less one.
+        error_ratio: predicted over actual seconds, less one.
+        predicted_joules: of these together.
+        actual_joules: of these together.
+        energy_error_ratio: predicted over actual joules, less one.
         errors: by kind, over all runs here.
     """
 
@@ -51,7 +82,18 @@ class Reconciliation(Noun):
     predicted_seconds: float
     actual_seconds: float
     error_ratio: float
+    predicted_joules: float
+    actual_joules: float
+    energy_error_ratio: float | None
     errors: tuple[KindError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A run's id and its stages that really ran, with the amounts known before."""
+
+    run: str
+    stages: tuple[Stage, ...]
 
 
 def reconcile(home: Home, run: str | None = None) -> Reconciliation:
@@ -60,17 +102,18 @@ def reconcile(home: Home, run: str | None = None) -> Reconciliation:
     Raises:
         NotFound: there is no such run, or it found everything in the cache.
     """
-    receipts = _receipts(home)
-    done = [(receipt, stage) for receipt in receipts for stage in stages(receipt)]
+    done = _runs(home)
     if not done:
         raise NotFound("no run has done anything yet", hint="Run the factory first: bessemer run")
-    wanted = run or done[-1][0].run
-    residuals = replay([stage for _, stage in done])
-    mine = [residual for (receipt, _), residual in zip(done, residuals, strict=True) if receipt.run == wanted]
+    wanted = run or done[-1].run
+    owners = [each.run for each in done for _ in each.stages]
+    residuals = replay([stage for each in done for stage in each.stages])
+    mine = [residual for owner, residual in zip(owners, residuals, strict=True) if owner == wanted]
     if not mine:
-        known = ", ".join(dict.fromkeys(receipt.run for receipt, _ in done))
+        known = ", ".join(dict.fromkeys(owners))
         raise NotFound(f"run '{wanted}' did nothing, or is not here", hint=f"Runs that did something: {known}.")
     predicted, actual = sum(r.seconds.mid for r in mine), sum(r.stage.seconds for r in mine)
+    joules, actual_joules = sum(r.joules.mid for r in mine), sum(r.stage.joules for r in mine)
     errors = running_error(residuals)
     return Reconciliation(
         run=wanted,
@@ -78,52 +121,89 @@ def reconcile(home: Home, run: str | None = None) -> Reconciliation:
         predicted_seconds=predicted,
         actual_seconds=actual,
         error_ratio=predicted / actual - 1,
-        errors=tuple(KindError(stage=k, runs=n, median_error_ratio=e) for k, (n, e) in errors.items()),
+        predicted_joules=joules,
+        actual_joules=actual_joules,
+        energy_error_ratio=joules / actual_joules - 1 if actual_joules else None,
+        errors=tuple(
+            KindError(stage=kind, runs=count, median_error_ratio=error, median_energy_error_ratio=_known(energy))
+            for kind, (count, error, energy) in errors.items()
+        ),
     )
 
 
-def usual_seconds(home: Home) -> dict[str, float]:
-    """Return what each kind of step usually takes on this machine, by the amounts of the last run that did it.
+def forecast(
+    homes: Sequence[Home], sources: Sequence[SourceConfig], product: LlmConfig, base: Path
+) -> list[StageForecast]:
+    """Return what each stage of the next run is predicted to take, from the runs of these homes on this machine.
 
-    Before the first run, the catalogue's figure for the kinds whose amount is always one.
+    Args:
+        homes: the oldest first.
+        sources: of the factory that is going to run.
+        product: of that factory.
+        base: the folder that its relative paths start from.
+
+    Raises:
+        NotFound: a folder of the sources does not exist.
+        ConfigError: a source has nothing to read.
     """
-    done = [stage for receipt in _receipts(home) for stage in stages(receipt)]
-    last = {stage.kind: stage for stage in done}
-    once = {kind: Stage(kind, 1.0) for kind in unit_kinds()}
-    return {kind: predict(stage, done).seconds.mid for kind, stage in {**once, **last}.items()}
+    known = amounts(sources, product, base)
+    history = [stage for home in homes for run in _runs(home) for stage in run.stages]
+    return [_forecast(predict(Stage(kind, known.get(kind, 1.0)), history)) for kind in kinds()]
 
 
-def keep_residuals(home: Home, run: str) -> None:
-    """Write what was predicted of a run and what happened beside its receipt; nothing if all of it was cached."""
+def keep_residuals(home: Home, run: str, known: Mapping[str, float]) -> None:
+    """Write beside a run's receipt the amounts that were known before it, what was predicted and what happened.
+
+    Args:
+        home: where the run's receipt is.
+        run: its id.
+        known: of `bessemer.products.llm.amounts.amounts`, counted before the run.
+    """
+    write_whole(home.receipt(run) / AMOUNTS, json.dumps(dict(known)))
     try:
         found = reconcile(home, run)
-    except NotFound:
+    except NotFound:  # all of it was in the cache
         return
     write_whole(home.receipt(run) / "reconciliation.json", found.model_dump_json(indent=2))
 
 
-def stages(receipt: Receipt) -> list[Stage]:
+def stages(receipt: Receipt, known: Mapping[str, float]) -> tuple[Stage, ...]:
     """Return the stages of a run that really ran, with their amounts of work."""
-    documents, samples = receipt.documents, sum(line.samples for line in receipt.metrics if line.metric != "token_f1")
-    amounts = {
-        "ingest": documents.documents,
-        "curate": documents.documents,
-        "pairs": documents.examples_train + documents.examples_heldout,
-        "train": receipt.training.tokens,
-        "evaluate": samples,
-        "evaluate_base": samples,
-    }
-    return [
-        Stage(line.step, float(amounts.get(line.step, 1)), line.wall_seconds, line.bill.measurement.joules)
+    return tuple(
+        Stage(line.step, known.get(line.step, 1.0), line.wall_seconds, line.bill.measurement.joules)
         for line in receipt.stages
         if not line.cached and line.bill and line.step in kinds()
-    ]
+    )
 
 
-def _receipts(home: Home) -> list[Receipt]:
-    found = (home.path / "runs").glob("*/receipt.json")
-    receipts = [Receipt.model_validate_json(path.read_text("utf-8")) for path in found]
-    return sorted(receipts, key=lambda receipt: receipt.created_at)
+def _runs(home: Home) -> list[_Done]:
+    """Return the runs that did something, oldest first; one that an older version wrote otherwise is left out."""
+    found: list[tuple[float, _Done]] = []
+    for path in home.receipts():
+        try:
+            receipt = Receipt.model_validate_json(path.read_text("utf-8"))
+            known = json.loads((path.parent / AMOUNTS).read_text("utf-8"))
+        except (FileNotFoundError, ValidationError):
+            continue
+        found.append((receipt.created_at, _Done(receipt.run, stages(receipt, known))))
+    return [done for _, done in sorted(found, key=lambda item: item[0]) if done.stages]
+
+
+def _known(ratio: float) -> float | None:
+    return None if math.isnan(ratio) else ratio
+
+
+def _forecast(found: Residual) -> StageForecast:
+    return StageForecast(
+        stage=found.stage.kind,
+        amount=found.stage.amount,
+        seconds=found.seconds.mid,
+        low_seconds=found.seconds.low,
+        high_seconds=found.seconds.high,
+        joules=found.joules.mid,
+        low_joules=found.joules.low,
+        high_joules=found.joules.high,
+    )
 
 
 def _line(residual: Residual) -> StageResidual:
@@ -138,4 +218,5 @@ def _line(residual: Residual) -> StageResidual:
         predicted_joules=residual.joules.mid,
         actual_joules=stage.joules,
         error_ratio=residual.error_ratio,
+        energy_error_ratio=_known(residual.energy_error_ratio),
     )

@@ -1,4 +1,4 @@
-"""What an accelerator is: peak rates, memory, links and power, from the catalogue.
+"""What an accelerator is: peak rates, memory, links and power, from the catalogue or measured on the machine at hand.
 
 Owns the catalogue's units. Knows not how much of a peak a kernel reaches.
 """
@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Annotated
 
+from pydantic import Field
+
+from bessemer.core.config import Config
 from bessemer.twin.catalogue import Row, number, table, unknown
 
 
@@ -28,8 +32,9 @@ class Accelerator:
         power_watts: the rated maximum of the board.
         idle_watts: with a model loaded and nothing to do.
         achievable_ratio: best measured bf16 matrix product over the peak.
-        year: when it was first sold.
+        year: when it was first sold; 0 where nobody said.
         source: where the numbers are from.
+        fp32_flop_per_second: dense matrix products in fp32; half of the bf16 rate where nobody said.
     """
 
     name: str
@@ -46,12 +51,59 @@ class Accelerator:
     achievable_ratio: float | None
     year: int
     source: str
+    fp32_flop_per_second: float | None = None
 
     def flop_per_second(self, precision: str) -> float:
-        """Return the dense peak in bf16, fp8, int8 or fp4; the next wider one where it has no such unit."""
+        """Return the dense peak in fp32, bf16, fp8, int8 or fp4; the next wider one where it has no such unit."""
+        if precision == "fp32":
+            return self.fp32_flop_per_second or 0.5 * self.bf16_flop_per_second
         rates = {"fp4": self.fp4_flop_per_second, "fp8": self.fp8_flop_per_second, "int8": self.fp8_flop_per_second}
         order = ["fp4", "fp8"] if precision in ("fp4", "nvfp4", "mxfp4") else [precision]
         return next((rate for name in order if (rate := rates.get(name))), self.bf16_flop_per_second)
+
+
+class Measured(Config):
+    """One device as it was measured: sustained rates, not peaks. A processor counts as a device.
+
+    Attributes:
+        day: when, such as ``2026-11-23``.
+        device: what it calls itself.
+        fp32_flop_per_second: of large matrix products.
+        bf16_flop_per_second: the same in bf16; 0: not measured.
+        memory_bytes: of its memory.
+        memory_bytes_per_second: read and written by a large copy, both counted.
+        power_watts: at full load.
+        idle_watts: with nothing to do.
+    """
+
+    day: str = ""
+    device: str = ""
+    fp32_flop_per_second: Annotated[float, Field(gt=0)] = 1e11
+    bf16_flop_per_second: Annotated[float, Field(ge=0)] = 0.0
+    memory_bytes: Annotated[float, Field(gt=0)] = 8e9
+    memory_bytes_per_second: Annotated[float, Field(gt=0)] = 1e10
+    power_watts: Annotated[float, Field(ge=0)] = 0.0
+    idle_watts: Annotated[float, Field(ge=0)] = 0.0
+
+    def accelerator(self, name: str) -> Accelerator:
+        """Return it as the planner takes it; work in bf16 runs at the faster of the two rates, as the trainer does."""
+        return Accelerator(
+            name=name,
+            bf16_flop_per_second=max(self.bf16_flop_per_second, self.fp32_flop_per_second),
+            fp8_flop_per_second=None,
+            fp4_flop_per_second=None,
+            memory_bytes=self.memory_bytes,
+            memory_bytes_per_second=self.memory_bytes_per_second,
+            scaleup_bytes_per_second=None,
+            scaleup_accelerators=1,
+            scaleout_bytes_per_second=None,
+            power_watts=self.power_watts or None,
+            idle_watts=self.idle_watts or None,
+            achievable_ratio=1.0,  # what was measured is what is reached
+            year=0,
+            source=f"measured on {self.day}: {self.device}",
+            fp32_flop_per_second=self.fp32_flop_per_second,
+        )
 
 
 @cache

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
+from bessemer.core.errors import NotFound
 from bessemer.twin.accelerators import accelerator
 from bessemer.twin.catalogue import Row, table, unknown
 
@@ -50,12 +51,11 @@ class Offer:
 
 
 def offers(name: str) -> list[Offer]:
-    """Return who rents an accelerator out, cheapest first.
-
-    Raises:
-        NotFound: the catalogue has no such accelerator.
-    """
-    wanted = accelerator(name).name
+    """Return who rents an accelerator out, cheapest first; nobody does one that no catalogue has."""
+    try:
+        wanted = accelerator(name).name
+    except NotFound:
+        return []
     rows = [row for row in table("prices") if row["kind"] == "accelerator_hour" and row["accelerator"] == wanted]
     return sorted((_offer(row) for row in rows), key=lambda offer: offer.usd_per_hour)
 

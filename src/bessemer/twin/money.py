@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bessemer.core.errors import Unsupported
-from bessemer.twin.accelerators import accelerator
 from bessemer.twin.catalogue import table
 from bessemer.twin.clouds import offer
 from bessemer.twin.interval import Interval
@@ -105,7 +104,7 @@ def node_usd(nodes: Nodes) -> float:
     """Return the price of one server with its adapters, from the catalogue or by its accelerators' rated power."""
     if nodes.accelerators == 0:
         return 1500.0  # a laptop or a small server; assumed
-    device = accelerator(nodes.accelerator)
+    device = nodes.device
     for row in table("prices"):
         if row["accelerator"] == device.name and row["kind"] == "node":
             return float(row["usd"]) * nodes.accelerators / 8

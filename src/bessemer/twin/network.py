@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, inf, log2
 
-from bessemer.twin.accelerators import accelerator
 from bessemer.twin.facility import facility
 from bessemer.twin.site import Nodes, Site
 from bessemer.twin.topology import FabricBill, bill, endpoints, pod_endpoints
@@ -59,7 +58,7 @@ def links(site: Site, nodes: Nodes) -> Links:
     known = facility("network")
     up, domain = PCIE_BYTES_PER_SECOND, nodes.scaleup or max(nodes.accelerators, 1)
     if nodes.accelerators:
-        up = accelerator(nodes.accelerator).scaleup_bytes_per_second or up
+        up = nodes.device.scaleup_bytes_per_second or up
     out = nodes.nics * nodes.nic_bits_per_second / 8 / max(nodes.accelerators, 1)
     hops = max(2 * bill(site).tiers - 1, 0)
     wait = site.fabric.endpoint_seconds + hops * known["hop_seconds"]

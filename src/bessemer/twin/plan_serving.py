@@ -11,7 +11,7 @@ from datetime import date
 
 from bessemer.core.errors import BessemerError, Unsupported
 from bessemer.twin import clouds, inference, money, network, power
-from bessemer.twin.accelerators import Accelerator, accelerator
+from bessemer.twin.accelerators import Accelerator
 from bessemer.twin.answer import Change, Plan, around, main_nodes, rents, with_part
 from bessemer.twin.inference import Decode
 from bessemer.twin.interval import Interval
@@ -67,7 +67,7 @@ def plan_serving(site: Site, work: Serving, today: date) -> Plan:
 
 def _place(site: Site, work: Serving) -> _Service:
     nodes = main_nodes(site)
-    device, links = accelerator(nodes.accelerator), network.links(site, nodes)
+    device, links = nodes.device, network.links(site, nodes)
     found = inference.best(shape(work.model), work, device, links)
     each = found.accelerators + found.prefill_accelerators
     most = int(site.accelerators // each)

@@ -12,7 +12,7 @@ from datetime import date
 
 from bessemer.core.errors import BessemerError, Unsupported
 from bessemer.twin import clouds, layout, money, network, power, training
-from bessemer.twin.accelerators import Accelerator, accelerator
+from bessemer.twin.accelerators import Accelerator
 from bessemer.twin.answer import Change, Plan, around, main_nodes, rents, with_part
 from bessemer.twin.interval import Interval
 from bessemer.twin.operations import goodput
@@ -58,7 +58,7 @@ def plan_training(site: Site, work: Training, today: date) -> Plan:
 
 def _place(site: Site, job: Training) -> _Job:
     nodes = main_nodes(site)
-    net, device, links = shape(job.model), accelerator(nodes.accelerator), network.links(site, nodes)
+    net, device, links = shape(job.model), nodes.device, network.links(site, nodes)
     count = job.accelerators or (job.layout.accelerators if job.layout else nodes.count * nodes.accelerators)
     if count > site.accelerators:
         told = f"the job wants {count:,} accelerators; '{site.name}' has {site.accelerators:,}"

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.core.errors import ConfigError
-from bessemer.twin.accelerators import accelerator
 from bessemer.twin.cooling import cooling_ratio, loss_ratio, pue
 from bessemer.twin.facility import facility
 from bessemer.twin.interval import Interval
@@ -56,7 +55,7 @@ def board_watts(nodes: Nodes, load: float, cap_watts: float = 0.0) -> float:
     """Return the mean watts of one accelerator at work for a share `load` of the time."""
     if not nodes.accelerators:
         return 0.0
-    device, known = accelerator(nodes.accelerator), facility("board")
+    device, known = nodes.device, facility("board")
     rated = device.power_watts or 0.0
     idle = device.idle_watts or IDLE_BOARD_RATIO * rated
     work = min(known["work_ratio"] * rated, cap_watts or rated)
@@ -78,7 +77,7 @@ def node_watts(nodes: Nodes, load: float, supply_efficiency: float = 0.94, cap_w
 
 def node_peak_watts(nodes: Nodes, supply_efficiency: float = 0.94, cap_watts: float = 0.0) -> Interval:
     """Return the highest watts of one server at its plug: all boards at their rating, or at their cap."""
-    rated = (accelerator(nodes.accelerator).power_watts or 0.0) if nodes.accelerators else 0.0
+    rated = (nodes.device.power_watts or 0.0) if nodes.accelerators else 0.0
     inside = nodes.accelerators * min(rated, cap_watts or rated) + host_watts(nodes, 1.0)
     middle, away = inside / supply_efficiency, facility("board")["interval_ratio"]
     return Interval(middle, middle * (1 - away), middle * (1 + away))

@@ -1,8 +1,10 @@
 """Predicts the stages of our own runs, and learns from what they really took.
 
-A stage of a kind takes `scale * (overhead + amount * rate)`: overhead and rate come from the catalogue, the scale is
-the median of what earlier runs on this machine took over what they should have. Owns the scale, the residuals and the
-planner's running error. Knows no ledger: what was done is handed in.
+A stage of a kind takes `scale * (overhead * e^tilt + amount * rate * e^-tilt)`: overhead and rate come from the
+catalogue; scale and tilt are learnt from earlier runs on this machine. Runs of one size teach the scale, which is the
+median of what they took over what they should have; runs of several sizes teach the tilt too, so that a prediction
+follows the amount as this machine does. Owns both, the residuals and the planner's running error. Knows no ledger: what
+was done is handed in.
 """
 
 from __future__ import annotations
@@ -20,6 +22,15 @@ from bessemer.twin.uncertainty import EIGHTY
 REMEMBERED = 20
 """Runs of a kind that count: machines change, so the oldest are forgotten."""
 
+NOISE = 0.1
+"""How far two runs of the same work lie apart, as a logarithm; how much a residual counts against a tilt. Assumed."""
+
+TILT_SIGMA = 0.7
+"""How far the tilt of another machine may lie from the catalogue's: a factor of two on either part. Assumed."""
+
+TILTS = tuple(step / 20 for step in range(-40, 41))
+"""Those that are tried."""
+
 LEAST_SIGMA = 0.05
 """A stage is never surer than this: two runs of the same work on one machine differ by a few percent."""
 
@@ -30,7 +41,7 @@ class Stage:
 
     Attributes:
         kind: name in the catalogue of stages, such as ``train``.
-        amount: of the kind's unit, such as tokens.
+        amount: of the kind's unit, such as tokens, as it is known before the stage runs.
         seconds: what it took; 0 while nobody knows.
         joules: what it took; 0 while nobody knows.
     """
@@ -73,11 +84,6 @@ def kinds() -> list[str]:
     return [row["kind"] for row in table("stages")]
 
 
-def unit_kinds() -> list[str]:
-    """Return the kinds of which a run has one, whatever its data."""
-    return [row["kind"] for row in table("stages") if row["unit"] in ("models", "gates", "benchmarks")]
-
-
 def predict(stage: Stage, history: Sequence[Stage]) -> Residual:
     """Return what a stage will take in seconds and joules, as a residual whose stage may not have happened yet.
 
@@ -90,9 +96,10 @@ def predict(stage: Stage, history: Sequence[Stage]) -> Residual:
     """
     kind = _kind(stage.kind)
     done = [each for each in history if each.kind == stage.kind and each.seconds > 0][-REMEMBERED:]
-    ratios = [each.seconds / _usual(kind, each.amount) for each in done]
-    scale, sigma = _learnt(ratios, kind.sigma)
-    seconds = scale * _usual(kind, stage.amount)
+    tilt = _tilt(kind, done)
+    ratios = [each.seconds / _usual(kind, each.amount, tilt) for each in done]
+    scale, sigma = _learnt(ratios, kind.sigma, constants=2 if tilt else 1)
+    seconds = scale * _usual(kind, stage.amount, tilt)
     watts, watts_sigma = _learnt([each.joules / each.seconds / kind.watts for each in done if each.joules], 0.4)
     joules = seconds * kind.watts * watts
     return Residual(stage, _spread(seconds, sigma), _spread(joules, math.hypot(sigma, watts_sigma)))
@@ -103,12 +110,19 @@ def replay(history: Sequence[Stage]) -> list[Residual]:
     return [predict(stage, history[:index]) for index, stage in enumerate(history)]
 
 
-def running_error(residuals: Iterable[Residual]) -> dict[str, tuple[int, float]]:
-    """Return kind -> (how many, median absolute error as a ratio)."""
-    errors: dict[str, list[float]] = {}
+def running_error(residuals: Iterable[Residual]) -> dict[str, tuple[int, float, float]]:
+    """Return kind -> (how many, median absolute error of the seconds as a ratio, the same of the joules)."""
+    kept: dict[str, list[Residual]] = {}
     for residual in residuals:
-        errors.setdefault(residual.stage.kind, []).append(abs(residual.error_ratio))
-    return {kind: (len(found), statistics.median(found)) for kind, found in errors.items()}
+        kept.setdefault(residual.stage.kind, []).append(residual)
+    return {
+        kind: (
+            len(found),
+            statistics.median(abs(each.error_ratio) for each in found),
+            statistics.median(abs(each.energy_error_ratio) for each in found),
+        )
+        for kind, found in kept.items()
+    }
 
 
 def _kind(name: str) -> _Kind:
@@ -120,18 +134,32 @@ def _kind(name: str) -> _Kind:
     raise missing
 
 
-def _usual(kind: _Kind, amount: float) -> float:
-    return kind.overhead + kind.rate * amount
+def _usual(kind: _Kind, amount: float, tilt: float = 0.0) -> float:
+    return kind.overhead * math.exp(tilt) + kind.rate * amount * math.exp(-tilt)
 
 
-def _learnt(ratios: Sequence[float], sigma: float) -> tuple[float, float]:
-    """Return the scale and how sure it is: the catalogue counts until there is a first run."""
+def _tilt(kind: _Kind, done: Sequence[Stage]) -> float:
+    """Return the likeliest tilt: residuals around their median as Laplace does it, which single outliers do not bend.
+
+    Runs of one size say nothing about it, and the catalogue's stays.
+    """
+
+    def unlikely(tilt: float) -> float:
+        away = [math.log(each.seconds / _usual(kind, each.amount, tilt)) for each in done]
+        middle = statistics.median(away)
+        return sum(abs(each - middle) for each in away) / NOISE + (tilt / TILT_SIGMA) ** 2 / 2
+
+    return min(TILTS, key=unlikely) if done and kind.overhead and kind.rate else 0.0
+
+
+def _learnt(ratios: Sequence[float], sigma: float, constants: int = 1) -> tuple[float, float]:
+    """Return the scale and how sure it is after so many `constants` were learnt; the catalogue counts until then."""
     if not ratios:
         return 1.0, sigma
     middle = statistics.median(ratios)
     away = [abs(math.log(ratio / middle)) for ratio in ratios]
-    # Of n draws, the median deviation underestimates; few draws are trusted less. Source: 1.4826 * MAD, Huber 1981.
-    learnt = 1.4826 * statistics.median(away) * math.sqrt(1 + 1 / len(ratios))
+    # What the constants were learnt from lies too near to them. Source: 1.4826 * MAD, Huber 1981; n / (n - constants).
+    learnt = 1.4826 * statistics.median(away) * math.sqrt(len(ratios) / max(1, len(ratios) - constants))
     weight = 1 / (1 + len(ratios))
     return middle, max(LEAST_SIGMA, weight * sigma + (1 - weight) * learnt)
 

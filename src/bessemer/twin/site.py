@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from bessemer.core.config import Config, explain
 from bessemer.core.errors import ConfigError
+from bessemer.twin.accelerators import Accelerator, Measured, accelerator
 from bessemer.twin.catalogue import unknown
 
 Positive = Annotated[float, Field(gt=0)]
@@ -35,6 +36,7 @@ class Nodes(Config):
         rated_watts: of a server, by its plate; 0: from its parts.
         nvme_bytes: local flash of a server.
         cores: processor cores of a server.
+        measured: what was measured of one accelerator; the catalogue is not asked then.
     """
 
     accelerator: str = "cpu"
@@ -47,6 +49,16 @@ class Nodes(Config):
     rated_watts: Annotated[float, Field(ge=0)] = 0.0
     nvme_bytes: Annotated[float, Field(ge=0)] = 0.0
     cores: Annotated[int, Field(ge=1)] = 2
+    measured: Measured | None = None
+
+    @property
+    def device(self) -> Accelerator:
+        """One of the accelerators, as measured or from the catalogue.
+
+        Raises:
+            NotFound: it was not measured, and the catalogue has none of that name.
+        """
+        return self.measured.accelerator(self.accelerator) if self.measured else accelerator(self.accelerator)
 
 
 class Fabric(Config):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bessemer.twin.accelerators import accelerator
 from bessemer.twin.cooling import water_litres_per_kwh
 from bessemer.twin.interval import Interval
 from bessemer.twin.power import draw
@@ -61,7 +60,7 @@ def totals(site: Site, load: float = 1.0) -> list[Total]:
 
 def _flop_per_second(site: Site, precision: str) -> float:
     fitted = [nodes for nodes in site.nodes if nodes.accelerators]
-    return sum(n.count * n.accelerators * accelerator(n.accelerator).flop_per_second(precision) for n in fitted)
+    return sum(n.count * n.accelerators * n.device.flop_per_second(precision) for n in fitted)
 
 
 def _rated_watts(site: Site) -> float:
@@ -70,6 +69,6 @@ def _rated_watts(site: Site) -> float:
     for nodes in site.nodes:
         boards = 0.0
         if nodes.accelerators:
-            boards = nodes.accelerators * (accelerator(nodes.accelerator).power_watts or 0.0)
+            boards = nodes.accelerators * (nodes.device.power_watts or 0.0)
         watts += nodes.count * (nodes.rated_watts or (boards + nodes.host_watts) / site.power.supply_efficiency)
     return watts

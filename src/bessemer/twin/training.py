@@ -151,7 +151,7 @@ def machine(device: Accelerator, links: LinkRates, precision: str) -> Machine:
     """Return an accelerator and its links as the equations need them."""
     reached = device.achievable_ratio or USUAL_REACHED
     return Machine(
-        flop=device.flop_per_second(precision) * (0.5 if precision == "fp32" else 1.0),
+        flop=device.flop_per_second(precision),
         wide_flop=device.bf16_flop_per_second,
         reached=reached,
         narrow=NARROW.get(precision, 0.0) if device.flop_per_second(precision) > device.bf16_flop_per_second else 0.0,
