@@ -67,8 +67,14 @@ def test_the_wheel_carries_the_example_of_the_repository_and_every_catalogue(tmp
             ("line 10", "unknown key 'thn'", "did you mean 'than'?"),
         ),
         (
-            GOOD + "product:\n  gate:\n    rules:\n      - {kind: no_worse, metric: token_fl}\n",
-            ("line 6", "rules[0]", "no metric 'token_fl'", "did you mean 'token_f1'?"),
+            GOOD
+            + "product:\n  gate:\n    rules:\n      - {kind: no_worse, metric: questions.exact_match}\n"
+            + "      - kind: at_least\n        value: 1\n        metric: token_fl\n",
+            ("line 11", "product.gate.rules[1].metric", "no metric 'token_fl'", "did you mean 'token_f1'?"),
+        ),
+        (
+            GOOD + "product:\n  gate:\n    rules: [{kind: at_least, value: 1, metric: zzz}]\n",
+            ("line 7", "bits_per_byte"),
         ),
     ],
 )

@@ -28,8 +28,11 @@ def test_it_learns_on_the_gpu_and_goes_on_there(
 
     with pytest.raises(Cancelled):
         fine_tune(tiny_base, examples, tmp_path / "out", CONFIG, checkpoints, stop)
-    resumed = fine_tune(tiny_base, examples, tmp_path / "out", CONFIG, checkpoints)
+    seen: list[float] = []
+    resumed = fine_tune(tiny_base, examples, tmp_path / "out", CONFIG, checkpoints, lambda done, *_: seen.append(done))
     assert resumed.device == "cuda"
+    kept = [point.tokens for point in resumed.curve[CONFIG.checkpoint_steps - 1 :: CONFIG.checkpoint_steps]]
+    assert seen[0] in kept, "it went on at a checkpoint, not at the beginning"
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
     assert resumed.heldout_loss_before is not None and resumed.heldout_loss is not None
     assert resumed.heldout_loss < resumed.heldout_loss_before

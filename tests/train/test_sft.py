@@ -93,25 +93,28 @@ def test_killed_and_resumed_is_bitwise_the_same(
     assert resumed.heldout_loss == straight.heldout_loss
 
 
-def test_the_precision_of_a_timed_trial_is_kept_when_killed_before_the_first_step(
+def test_the_precision_of_a_timed_trial_is_kept_when_killed_right_after_it(
     tiny_base: Path,
     examples: list[Example],
     tmp_path: Path,
     checkpoints: Checkpoints,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def stop(done: float, total: float, unit: str, note: str = "") -> None:
+    def die(_: object) -> None:
         raise Cancelled("asked to stop")
 
     config = CONFIG.model_copy(update={"precision": "auto"})
     found = Trial(precision="bf16", fp32_tokens_per_second=1.0, bf16_tokens_per_second=2.0)
     monkeypatch.setattr("bessemer.train.sft.choose_precision", lambda *_: found)
-    with pytest.raises(Cancelled):
-        fine_tune(tiny_base, examples, tmp_path / "out", config, checkpoints, stop)
+    with monkeypatch.context() as patched, pytest.raises(Cancelled):
+        patched.setattr("bessemer.train.sft._Run.heldout_loss", die)  # the first thing after the trial
+        fine_tune(tiny_base, examples, tmp_path / "out", config, checkpoints)
     monkeypatch.setattr(
         "bessemer.train.sft.choose_precision", lambda *_: pytest.fail("the trial was made a second time")
     )
-    assert fine_tune(tiny_base, examples, tmp_path / "out", config, checkpoints).trial == found
+    resumed = fine_tune(tiny_base, examples, tmp_path / "out", config, checkpoints)
+    assert resumed.trial == found
+    assert resumed.heldout_loss_before is not None, "what the kill cut off was made up for"
 
 
 def test_cancelled_between_steps_leaves_no_result(

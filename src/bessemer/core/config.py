@@ -10,6 +10,7 @@ import difflib
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bessemer.core.digest import digest
 
@@ -49,6 +50,17 @@ def explain(error: ValidationError, known: type[BaseModel] | None = None) -> lis
         else:
             found.append((where, _sentence(item)))
     return found
+
+
+def refusal(where: tuple[str | int, ...], sentence: str) -> ValidationError:
+    """Return what a validator raises to refuse a value inside the one it was given, so that its own line is named.
+
+    Args:
+        where: keys and indices from the validated value to the refused one.
+        sentence: what is wrong, and what to do.
+    """
+    wrong = PydanticCustomError("refused", "{sentence}", {"sentence": sentence})
+    return ValidationError.from_exception_data("", [InitErrorDetails(type=wrong, loc=where, input=None)])
 
 
 def _sentence(item: Any) -> str:

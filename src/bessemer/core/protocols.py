@@ -1,7 +1,8 @@
 """The verbs, one protocol per stage, at most five methods each. Rooms meet here and nowhere else.
 
-Owns the shapes. `tests/conformance` has one suite each for Engine, Executor and Checkpoints, which all backends run,
-gaps declared in `capabilities`; Meter, Lake and Trainer have one backend each so far, tested in its room.
+Owns the shapes. `tests/conformance` has one suite for each, which all backends run; what a backend lacks, its
+`capabilities` leave out. Meter, Lake, Trainer and Checkpoints have one implementation each so far; the suites run the
+meter with counters and with a model, and the lake on a path and in an object store.
 """
 
 from __future__ import annotations

@@ -99,18 +99,19 @@ class _Run:
             trial = self._trial()
             self.network.precision = trial.precision
             speeds = (trial.fp32_tokens_per_second, trial.bf16_tokens_per_second)
-            before = self.heldout_loss()
-            self.state = State(self.identity, trial.precision, speeds, torch.get_num_threads(), before)
+            self.state = State(self.identity, trial.precision, speeds, torch.get_num_threads(), heldout_before=None)
             torch.manual_seed(self.config.seed)
             # At once: the trial is timed, and made again after a kill it might choose another precision.
             save_state(self.checkpoints, self.state, self.network.adapter(), self.optimizer)
-            return
-        self.state, tensors = load_state(folder, self.identity)
-        torch.set_num_threads(self.state.threads)
-        self.network.precision = "bf16" if self.state.precision == "bf16" else "fp32"
-        self.network.set_adapter(tensors["adapter"])
-        self.optimizer.load_state_dict(tensors["optimizer"])
-        torch.set_rng_state(tensors["random"])
+        else:
+            self.state, tensors = load_state(folder, self.identity)
+            torch.set_num_threads(self.state.threads)
+            self.network.precision = "bf16" if self.state.precision == "bf16" else "fp32"
+            self.network.set_adapter(tensors["adapter"])
+            self.optimizer.load_state_dict(tensors["optimizer"])
+            torch.set_rng_state(tensors["random"])
+        if not self.state.step:
+            self.state.heldout_before = self.heldout_loss()
 
     def train(self, progress: Progress, measured: Measured, clock: Callable[[], float] = time.perf_counter) -> None:
         """Take the steps that are left."""

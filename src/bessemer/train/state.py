@@ -29,7 +29,8 @@ class State:
         precision: chosen once, kept for the whole run.
         trial: tokens per second of (fp32, bf16) that the choice was made from.
         threads: of the processor; another number would sum in another order.
-        heldout_before: loss on held-out rows before the first step, nats per token; None if there are none.
+        heldout_before: loss on held-out rows before the first step, nats per token; None if there are none, or not yet
+            measured (at step 0).
         curve: (loss, learning rate, tokens, seconds) of each step done.
     """
 

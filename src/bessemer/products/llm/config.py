@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
-from bessemer.core.config import Config
+from bessemer.core.config import Config, refusal
 from bessemer.evals import GateConfig
 from bessemer.infer import CompileConfig, SpeedConfig, UpstreamConfig
 from bessemer.train.config import SftConfig
@@ -124,7 +124,7 @@ class LlmConfig(Config):
             if rule.metric not in known:
                 near = difflib.get_close_matches(rule.metric, known, n=1, cutoff=0.5)
                 advice = f"did you mean '{near[0]}'?" if near else f"metrics: {', '.join(_METRICS)}"
-                raise ValueError(f"rules[{number}]: this product has no metric '{rule.metric}'; {advice}")
+                raise refusal(("rules", number, "metric"), f"this product has no metric '{rule.metric}'; {advice}")
         return gate
 
 
