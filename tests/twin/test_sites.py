@@ -58,6 +58,18 @@ def test_a_site_stands_inside_its_envelope_and_has_totals(name: str) -> None:
         assert found[part].difference in (None, 0.0)
 
 
-@pytest.mark.parametrize("name", ["switches", "optics", "reference_fabrics", "climate", "climate_assumed", "pue_facts"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "switches",
+        "optics",
+        "reference_fabrics",
+        "climate",
+        "climate_assumed",
+        "pue_facts",
+        "embodied_carbon",
+        "capital_parts",
+    ],
+)
 def test_every_row_has_a_source(name: str) -> None:
     assert all(row["source"].strip() for row in table(name))
