@@ -7,6 +7,8 @@ from datetime import date
 import pytest
 
 from bessemer.core.errors import ConfigError, NotFound, Unsupported
+from bessemer.twin.changes import of_site
+from bessemer.twin.clouds import offer, offers
 from bessemer.twin.plan import plan
 from bessemer.twin.site import Site, load_site, reference_sites
 from bessemer.twin.workload import Layout, Serving, Training
@@ -110,3 +112,32 @@ def test_every_reference_site_can_be_planned(name: str) -> None:
 def test_the_same_question_has_the_same_answer(small: Site) -> None:
     work = Training(model="Llama-3.1-8B", tokens=1e9)
     assert plan(small, work, TODAY) == plan(small, work, TODAY)
+
+
+def test_renting_says_from_whom_and_at_what_price(small: Site) -> None:
+    names = [name for name, _ in of_site(small)]
+    (told,) = [name for name in names if name.startswith("rented")]
+    assert "USD/h" in told and ("no quote" in told) == ("from" not in told)
+    assert "market model" not in " ".join(names)
+    cheapest = min(price for price, name in asked(small))
+    assert f"{cheapest:.2f}" in told
+
+
+def asked(site: Site) -> list[tuple[float, str]]:
+    name = site.nodes[0].accelerator
+    return [(offer(name, each.provider).usd_per_hour, each.provider) for each in offers(name) if each.term != "spot"]
+
+
+def test_only_who_rents_all_of_a_site_is_named() -> None:
+    site = load_site("azure-region")
+    for name, rented_site in of_site(site):
+        if name.startswith("rented"):
+            assert all(offer(nodes.accelerator, rented_site.money.provider) for nodes in site.nodes)
+
+
+def test_without_trying_there_are_no_changes_and_the_same_figures(small: Site) -> None:
+    for work in (Training(tokens=1e9), Serving()):
+        full, bare = plan(small, work, TODAY), plan(small, work, TODAY, tries=False)
+        assert bare.changes == () and full.changes
+        assert bare.answer == full.answer
+        assert full.bottleneck in full.limit

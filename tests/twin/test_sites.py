@@ -69,6 +69,8 @@ def test_a_site_stands_inside_its_envelope_and_has_totals(name: str) -> None:
         "pue_facts",
         "price_history",
         "spot_interruptions",
+        "embodied_carbon",
+        "capital_parts",
     ],
 )
 def test_every_row_has_a_source(name: str) -> None:

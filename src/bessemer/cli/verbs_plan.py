@@ -18,6 +18,8 @@ from rich.table import Table
 
 from bessemer.cli import environment
 from bessemer.cli.output import emit
+from bessemer.cli.sweep_view import swept_table
+from bessemer.core.errors import ConfigError
 from bessemer.core.units import show_joules, show_seconds
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 SiteName = Annotated[str, typer.Option("--site", help="A site of the catalogue, a TOML file, or `here`: this machine.")]
+SWEEP = (
+    "Plan every point: nodes, accelerator, precision, batch, … or any path such as power.usd_per_kwh; may be repeated."
+)
 UNITS = {
     "days": "days",
     "energy_kwh": "kWh",
@@ -36,7 +41,18 @@ UNITS = {
     "usd_per_million_tokens": "USD per million tokens",
     "step_seconds": "seconds a step",
     "mfu_ratio": "model FLOPs utilisation",
+    "embodied_kgco2e": "kg CO2e of making the hardware",
+    "joules_per_token": "joules a token, from the grid",
+    "carbon_gco2e_per_million_tokens": "g CO2e per million tokens",
+    "embodied_gco2e_per_million_tokens": "g CO2e of making the hardware, per million tokens",
+    "accepted_outputs_per_joule": "accepted outputs per joule, from the grid",
+    "revenue_usd_per_megawatt_year": "USD of revenue per megawatt and year",
+    "store_full_days": "days until the shared storage is full",
+    "store_usd_per_year": "USD for a year's growth of storage",
 }
+
+TOLD = ("accepted_outputs_per_joule", "revenue_usd_per_megawatt_year", "store_full_days")
+"""Figures whose meaning and source the terminal tells too; pages and JSON tell all."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -65,20 +81,36 @@ def plan(
     factory: Annotated[Path | None, typer.Option(help="A factory.yaml; its `work` is planned.")] = None,
     model: Annotated[str | None, typer.Option(help="Train this model of the catalogue instead.")] = None,
     tokens: Annotated[float, typer.Option(min=1, help="How much that model is trained on.")] = 1e9,
-    html: Annotated[Path | None, typer.Option(help="Also write the first work's plan as a page.")] = None,
+    sweep: Annotated[list[str] | None, typer.Option(metavar="NAME=V1,V2", help=SWEEP)] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option("--html", "--csv", help="Also write a .html page, a .csv.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Predict what work takes at a site: time, energy, money, carbon, what limits it, and what would be cheaper."""
     from bessemer.products.factory import load_factory
     from bessemer.products.machine import find_site
-    from bessemer.products.planning import as_values, plan_all, plan_report, work_of
+    from bessemer.products.planning import as_values, plan_all, plan_report, sweep_all, swept_values, work_of
+    from bessemer.products.terms import terms_of
+    from bessemer.twin.sweep import as_csv
     from bessemer.twin.workload import Training
 
-    work = [Training(model=model, tokens=tokens)] if model else work_of(load_factory(factory)[0])
-    found = plan_all(find_site(environment.home(), site), work, datetime.now(UTC).date())
-    if html and found:
-        html.write_text(plan_report(found[0]), "utf-8")
-    emit([as_values(each) for each in found], as_json, lambda: Group(*map(_plan, found)))
+    home, (config, base) = environment.home(), load_factory(factory)
+    work = [Training(model=model, tokens=tokens)] if model else work_of(config)
+    asked = (find_site(home, site), work, datetime.now(UTC).date(), terms_of(config, base, home))
+    swept = sweep_all(asked[0], work, sweep or [], *asked[2:]) if sweep or files else []
+    found = plan_all(*asked) if not sweep or files else []
+    for path in files or []:
+        if path.suffix == ".csv":
+            path.write_text("".join(as_csv(each.axes, each.points) for each in swept), "utf-8")
+        elif path.suffix == ".html":
+            path.write_text(plan_report(found[0], swept[0]), "utf-8")
+        else:
+            raise ConfigError(f"{path} is neither a page nor a table", hint="End its name in .html or .csv.")
+    if sweep:
+        emit([swept_values(each) for each in swept], as_json, lambda: Group(*map(swept_table, swept)))
+    else:
+        emit([as_values(each) for each in found], as_json, lambda: Group(*map(_plan, found)))
 
 
 def simulate(
@@ -119,7 +151,9 @@ def _plan(found: Plan) -> RenderableType:
         table.add_column(justify="right")
     for name, given in found.answer.items():
         table.add_row(
-            f"[bold]{given.mid:,.4g}[/]", f"[dim]{given.low:,.3g} – {given.high:,.3g}[/]", UNITS.get(name, name)
+            f"[bold]{given.mid:,.4g}[/]",
+            f"[dim]{given.low:,.3g} – {given.high:,.3g}[/]" if given.low < given.high else "",
+            UNITS.get(name, name),
         )
     parts: list[RenderableType] = [title, table, f"\n[bold]limit[/] {escape(found.limit)}"]
     if found.layout:
@@ -140,6 +174,8 @@ def _plan(found: Plan) -> RenderableType:
             for s in found.swings
             if s.size
         ]
+    known = [f"[dim]{escape(UNITS[name])}: {escape(found.notes[name])}[/]" for name in TOLD if name in found.notes]
+    parts += ["", *known] if known else []
     parts += [f"[yellow]![/] {escape(warning)}" for warning in found.warnings]
     return Group(*parts)
 
@@ -157,6 +193,7 @@ def _simulation(site: str, days: float, seed: int, found: Simulation) -> Rendera
         (f"{totals.facility_joules / 3.6e9:,.0f} MWh", f"at the meter, {totals.it_joules / 3.6e9:,.0f} at the racks"),
         (f"{totals.energy_usd:,.0f} USD", "of electricity"),
         (f"{totals.gco2e / 1e6:,.0f} t CO2e", "of electricity"),
+        (f"{totals.embodied_gco2e / 1e6:,.0f} t CO2e", "these days' share of making site and hardware, modelled"),
     ):
         table.add_row(f"[bold]{value}[/]", name)
     lost = Table("accelerator-hours that did no work", "share", box=SIMPLE_HEAD, pad_edge=False)

@@ -200,3 +200,45 @@ def _days(days: float, high: float) -> str:
         drawn += f'<text x="{x:.1f}" y="{high + CEILING + 17:.0f}" text-anchor="middle">{day:g}</text>'
         day += step
     return drawn + f'<text x="4" y="{high + CEILING + 17:.0f}">day</text>'
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A named point of a plot; the best one is marked."""
+
+    name: str
+    x: float
+    y: float
+    is_best: bool = False
+
+
+NAMED = 16
+"""Dots up to which each has its name beside it; more are named when pointed at."""
+
+
+def dots(points: Sequence[Dot], across: str, up: str, show: Show) -> str:
+    """Return points over two axes that both begin at nothing.
+
+    Args:
+        points: one or more.
+        across: name and unit of the axis from left to right.
+        up: the same from below.
+        show: says a value.
+    """
+    high = 240.0
+    wide, tall = (max(getattr(point, side) for point in points) * 1.1 or 1.0 for side in ("x", "y"))
+    drawn = _scale(tall, high, up)
+    for share in (0.0, 0.5, 1.0):
+        x = LEFT + (RIGHT - LEFT) * share
+        anchor, told = ("start" if share == 0 else "middle" if share < 1 else "end"), escape(show(wide * share))
+        drawn += f'<text x="{x:.1f}" y="{high + CEILING + 17:.0f}" text-anchor="{anchor}">{told}</text>'
+    drawn += f'<text x="{RIGHT}" y="{high + CEILING + 34:.0f}" text-anchor="end" class="ink">{escape(across)}</text>'
+    for point in sorted(points, key=lambda each: each.is_best):
+        x, y = LEFT + (RIGHT - LEFT) * point.x / wide, CEILING + high * (1 - point.y / tall)
+        color, size = (COLORS[0], 6) if point.is_best else (COLORS[1], 4)
+        told = escape(f"{point.name}: {show(point.x)}, {show(point.y)}")
+        drawn += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" fill="{color}"><title>{told}</title></circle>'
+        if len(points) <= NAMED:
+            turn = 'end" dx="-8' if point.x > 0.6 * wide else 'start" dx="8'
+            drawn += f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="{turn}">{escape(point.name)}</text>'
+    return f'<svg viewBox="0 0 {WIDTH} 300" role="img" aria-label="{escape(up)} over {escape(across)}">{drawn}</svg>'

@@ -31,6 +31,7 @@ from bessemer.products.llm.grounded import ChatEngine
 from bessemer.products.metered import MeteredSink
 from bessemer.products.receipt import Receipt
 from bessemer.serve import GatewayConfig
+from bessemer.twin.terms import Expected
 from bessemer.twin.workload import Workload
 
 BUILTIN = "pydocs"
@@ -50,6 +51,7 @@ class FactoryConfig(Config):
         gateway: how it is served.
         meter: where and at what price energy is used.
         work: what the planner is asked about, besides; what the product itself asks for if nothing is named.
+        expected: what the planner takes for granted of the product until runs say otherwise.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
@@ -61,6 +63,7 @@ class FactoryConfig(Config):
     gateway: GatewayConfig = GatewayConfig()
     meter: MeterConfig = MeterConfig()
     work: tuple[Workload, ...] = ()
+    expected: Expected = Expected()
 
 
 def load_factory(path: Path | None) -> tuple[FactoryConfig, Path]:

@@ -12,6 +12,12 @@ WORDS = {
     "energy_kwh": ("energy", "kWh"),
     "cost_usd": ("cost", "USD"),
     "carbon_kgco2e": ("carbon", "kg CO2e"),
+    "embodied_kgco2e": ("carbon of making the hardware", "kg CO2e"),
+    "embodied_gco2e_per_million_tokens": ("carbon of making the hardware, a million tokens", "g CO2e"),
+    "accepted_outputs_per_joule": ("accepted answers for a joule", ""),
+    "revenue_usd_per_megawatt_year": ("revenue of a megawatt for a year", "USD"),
+    "store_full_days": ("until shared storage is full", "days"),
+    "store_usd_per_year": ("storage for a year of growth", "USD"),
     "tokens_per_second": ("rate", "tokens/s"),
     "usd_per_million_tokens": ("price of a million tokens", "USD"),
     "step_seconds": ("one step", "s"),
@@ -31,7 +37,12 @@ WORDS = {
     "pue": ("PUE", ""),
     "water_cubic_metres_per_day": ("water a day", "m³"),
     "fabric_usd": ("network", "USD"),
-    "capital_usd": ("capital, as declared", "USD"),
+    "capital_usd": ("capital", "USD"),
+    "staff_usd_per_year": ("people for a year", "USD"),
+    "embodied_tonnes_co2e": ("embodied carbon", "t CO2e"),
+    "embodied_tonnes_co2e_per_day": ("embodied carbon of a day", "t CO2e"),
+    "embodied_kgco2e_per_hour": ("embodied carbon of an hour", ""),
+    "accepted_ratio": ("share of answers accepted", ""),
     "gco2e_per_kwh": ("carbon of a kWh", "g CO2e"),
     "tonnes_co2e_per_day": ("carbon a day", "t CO2e"),
     "effective_ratio": ("share of time that is kept", ""),
@@ -102,7 +113,8 @@ def words(name: str) -> tuple[str, str]:
     >>> words("energy_kwh"), words("leaf_switches")
     (('energy', 'kWh'), ('leaf switches', ''))
     """
-    return WORDS.get(name, (name.replace("_", " "), ""))
+    kind = name.partition(": ")[0]
+    return WORDS.get(name, (name.replace("_", " "), {"capital": "USD", "embodied carbon": "t CO2e"}.get(kind, "")))
 
 
 def unit(name: str) -> str:

@@ -38,7 +38,9 @@ svg text.ink,svg tspan.ink{fill:var(--ink)}path.flow{opacity:.6}details{margin:.
 MODELLED, SIMULATED = '<span class="tag">modelled</span>', '<span class="tag">simulated</span>'
 
 
-def plan_page(plan: Plan, site_power: SitePower, totals: Sequence[Total], simulation: Simulation | None) -> str:
+def plan_page(
+    plan: Plan, site_power: SitePower, totals: Sequence[Total], simulation: Simulation | None, swept: str = ""
+) -> str:
     """Return a plan as a whole HTML document.
 
     Args:
@@ -46,12 +48,14 @@ def plan_page(plan: Plan, site_power: SitePower, totals: Sequence[Total], simula
         site_power: of the plan's site at full load.
         totals: of the plan's site.
         simulation: some weeks of the plan's site, if they were played.
+        swept: a section on other points, as HTML.
     """
     parts = (
         _head(plan),
         _answer(plan),
         _limit(plan),
         _changes(plan),
+        swept,
         _power(site_power),
         _money(bill(plan.site, site_power.facility_watts)),
         _swings(plan),
@@ -80,12 +84,12 @@ def _head(plan: Plan) -> str:
 
 
 def _answer(plan: Plan) -> str:
-    tiles = "".join(_tile(name, given) for name, given in plan.answer.items())
+    tiles = "".join(_tile(name, given, plan.notes.get(name, "")) for name, given in plan.answer.items())
     told = "Beside each figure stand the bounds that hold 80 % of what may happen."
     return f'<h2>The answer{MODELLED}</h2><p class="soft">{told}</p><div class="tiles">{tiles}</div>'
 
 
-def _tile(name: str, given: Interval) -> str:
+def _tile(name: str, given: Interval, note: str) -> str:
     called, measure = words(name)
     middle, around = figure(name, given)
     number, _, word = middle.partition(" ")
@@ -93,7 +97,7 @@ def _tile(name: str, given: Interval) -> str:
     mark = f'<div class="range"><i style="left:{(given.mid - given.low) / spread:.1%}"></i></div>' if spread else ""
     return (
         f'<div class="tile"><small>{escape(called)}</small><b>{number} <u>{escape(f"{word} {measure}".strip())}</u></b>'
-        f"{mark}<small>{around or 'without bounds'}</small></div>"
+        f"{mark}<small>{around or 'without bounds'}</small>{f'<br><small>{escape(note)}</small>' if note else ''}</div>"
     )
 
 
@@ -263,7 +267,8 @@ def _month(found: Simulation) -> str:
         ("energy at the meter", f"{said(totals.facility_joules / 3.6e9)} MWh"),
         ("electricity", f"{said(totals.energy_usd)} USD"),
         ("all else", f"{said(totals.fixed_usd)} USD"),
-        ("carbon", f"{said(totals.gco2e / 1e6)} t CO2e"),
+        ("carbon of electricity", f"{said(totals.gco2e / 1e6)} t CO2e"),
+        ("these days' share of making site and hardware, modelled", f"{said(totals.embodied_gco2e / 1e6)} t CO2e"),
     ]
     if totals.over_envelope_hours:
         rows.append(("hours above what the grid gives", f"{totals.over_envelope_hours:,}"))

@@ -6,11 +6,12 @@ Owns the translation of a declaration into work. Knows no equation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date
 
 from bessemer.products.factory import FactoryConfig
 from bessemer.products.plan_html import plan_page
+from bessemer.products.sweep_html import sweep_section
 from bessemer.twin import money
 from bessemer.twin.answer import Plan
 from bessemer.twin.interval import Interval
@@ -18,6 +19,8 @@ from bessemer.twin.plan import plan
 from bessemer.twin.power import site_power
 from bessemer.twin.simulate import Simulation, simulate
 from bessemer.twin.site import Site
+from bessemer.twin.sweep import Axis, Point, axes, best, sweep
+from bessemer.twin.terms import UNKNOWN, Terms
 from bessemer.twin.totals import totals
 from bessemer.twin.traffic import Job, Service, usual, usual_service
 from bessemer.twin.workload import Serving, Training
@@ -41,9 +44,55 @@ def work_of(config: FactoryConfig) -> list[Training | Serving]:
     ]
 
 
-def plan_all(site: Site, work: Sequence[Training | Serving], today: date) -> list[Plan]:
+def plan_all(site: Site, work: Sequence[Training | Serving], today: date, terms: Terms = UNKNOWN) -> list[Plan]:
     """Return the plan of each piece of work at a site. See `bessemer.twin.plan.plan`."""
-    return [plan(site, each, today) for each in work]
+    return [plan(site, each, today, terms) for each in work]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A piece of work at every point of a grid; without axes, one point."""
+
+    site: Site
+    work: Training | Serving
+    axes: tuple[Axis, ...]
+    points: tuple[Point, ...]
+
+
+def sweep_all(
+    site: Site, work: Sequence[Training | Serving], given: Sequence[str], today: date, terms: Terms = UNKNOWN
+) -> list[Swept]:
+    """Return each piece of work at every point of a grid, from texts such as ``nodes=8,16``.
+
+    Raises:
+        ConfigError: a name that this work and site do not have; the hint says the nearest.
+    """
+    found = []
+    for each in work:
+        varied = tuple(axes(given, site, each))
+        found.append(Swept(site, each, varied, tuple(sweep(site, each, varied, today, terms))))
+    return found
+
+
+def swept_values(found: Swept) -> dict[str, object]:
+    """Return a grid as JSON values: every point with its plan's figures, or with the reason why it cannot be."""
+    least = best(found.points)
+    return {
+        "site": found.site.name,
+        "work": found.work.model_dump(mode="json"),
+        "provenance": "modelled",
+        "axes": [{"name": axis.name, "path": axis.path, "values": list(axis.values)} for axis in found.axes],
+        "points": [
+            {
+                "values": dict(zip((axis.name for axis in found.axes), each.values, strict=True)),
+                "is_best": each is least,
+                "answer": _figures(each.plan) if each.plan else None,
+                "bottleneck": each.plan.bottleneck if each.plan else "",
+                "reason": each.reason,
+            }
+            for each in found.points
+        ],
+    }
 
 
 def play(site: Site, days: float, seed: int) -> Simulation:
@@ -65,27 +114,37 @@ def simulated_values(found: Simulation) -> dict[str, object]:
     }
 
 
-def plan_report(found: Plan, days: float = 30, seed: int = 0) -> str:
+def plan_report(found: Plan, swept: Swept | None = None, days: float = 30, seed: int = 0) -> str:
     """Return a plan as an HTML page, with some days of its site played out. See `bessemer.products.plan_html`."""
     site = found.site
-    return plan_page(found, site_power(site), totals(site), play(site, days, seed))
+    drawn = sweep_section(swept.axes, swept.points) if swept and swept.axes else ""
+    return plan_page(found, site_power(site), totals(site), play(site, days, seed), drawn)
 
 
 def as_values(found: Plan) -> dict[str, object]:
     """Return a plan as JSON values, each figure with its bounds and how it is known."""
-
-    def bounds(given: Interval) -> dict[str, float]:
-        return {"mid": given.mid, "low": given.low, "high": given.high}
-
     return {
         "site": found.site.name,
         "work": found.work.model_dump(mode="json"),
         "provenance": "modelled",
-        "answer": {name: bounds(given) for name, given in found.answer.items()},
+        "answer": _figures(found),
+        "notes": dict(found.notes),
         "layout": found.layout.model_dump(mode="json") if found.layout else None,
         "limit": found.limit,
+        "bottleneck": found.bottleneck,
         "shares": dict(found.shares),
         "changes": [{"name": c.name, "cost_ratio": c.cost_ratio, "time_ratio": c.time_ratio} for c in found.changes],
         "swings": [{"name": s.name, "at_low": s.at_low, "at_high": s.at_high} for s in found.swings],
         "warnings": list(found.warnings),
+        "site_totals": {
+            total.name: {**_bounds(total.modelled), "published": total.published} for total in totals(found.site)
+        },
     }
+
+
+def _figures(found: Plan) -> dict[str, dict[str, float]]:
+    return {name: _bounds(given) for name, given in found.answer.items()}
+
+
+def _bounds(given: Interval) -> dict[str, float]:
+    return {"mid": given.mid, "low": given.low, "high": given.high}

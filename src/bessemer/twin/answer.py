@@ -34,10 +34,12 @@ class Plan:
         answer: figure, with its unit last in the name -> interval.
         layout: how the model is cut, when training.
         limit: what most of the time goes into, in words.
+        bottleneck: the same, in a word or two.
         shares: what the time goes into -> share; they sum to 1.
         changes: the three that cost least for the same work, cheapest first.
         swings: how far each uncertain input alone moves the cost, the largest first.
         warnings: what to look at before relying on this.
+        notes: figure -> what it means and where its inputs are from, where that is not plain.
     """
 
     site: Site
@@ -45,10 +47,12 @@ class Plan:
     answer: Mapping[str, Interval]
     layout: Layout | None
     limit: str
+    bottleneck: str
     shares: Mapping[str, float]
     changes: tuple[Change, ...]
     swings: tuple[Swing, ...]
     warnings: tuple[str, ...]
+    notes: Mapping[str, str]
 
 
 def main_nodes(site: Site) -> Nodes:

@@ -249,7 +249,7 @@ class _Owner:
 
 
 def _owner(site: Site, time: _Years, facility_watts: float) -> _Owner:
-    capital, passed = money.capital_usd(site, facility_watts), time.months / 12
+    capital, passed = sum(money.capital(site, facility_watts).values()), time.months / 12
     book = capital * (1 - passed / site.money.life_years)
     return _Owner(site, time, capital, book * float((1 + time.discount_ratio) ** -passed))
 

@@ -88,8 +88,8 @@ def least_memory_bytes(shape: Shape, job: Training, device: Accelerator, acceler
 def candidates(shape: Shape, job: Training, accelerators: int, links: LinkRates) -> Cut | None:
     """Return every sensible layout as arrays, None if there is none.
 
-    Tensor parallelism stays in a scale-up domain and divides the heads; stages get nearly equal shares of the layers;
-    virtual stages need a pipeline; weights are sharded only without one.
+    Tensor parallelism divides the heads and stays in a scale-up domain, unless the job says otherwise; stages get
+    nearly equal shares of the layers; virtual stages need a pipeline; weights are sharded only without one.
     """
     rows = list(_meshes(shape, job, accelerators, links))
     if not rows:
@@ -124,7 +124,8 @@ def _powers(limit: int) -> list[int]:
 def _meshes(shape: Shape, job: Training, accelerators: int, links: LinkRates) -> Iterator[tuple[int, ...]]:
     """Yield tensor, pipeline, data, context, expert, virtual and micro-batch of every sensible layout."""
     contexts = [way for way in _powers(64) if way == 1 or job.sequence_tokens // way >= LONG // 4]
-    for tensor in [way for way in _powers(max(links.scaleup_accelerators, 1)) if shape.heads % way == 0]:
+    ways = [job.tensor_parallel] if job.tensor_parallel else _powers(max(links.scaleup_accelerators, 1))
+    for tensor in [way for way in ways if shape.heads % way == 0]:
         for pipeline in _stages(shape.layers):
             for context in contexts:
                 group = tensor * pipeline * context

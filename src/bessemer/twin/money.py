@@ -5,10 +5,12 @@ Owns estimated money. All of it is estimated: billed money is counted elsewhere,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bessemer.core.errors import Unsupported
+from bessemer.twin import topology
 from bessemer.twin.catalogue import table
 from bessemer.twin.clouds import offer
 from bessemer.twin.interval import Interval
@@ -113,15 +115,55 @@ def node_usd(nodes: Nodes) -> float:
     return USD_PER_WATT_UNPRICED * (device.power_watts or 500.0) * nodes.accelerators
 
 
-def capital_usd(site: Site, facility_watts: float) -> float:
-    """Return what everything at a site costs to buy: as declared, or servers, fabric and building."""
+def capital(site: Site, facility_watts: float) -> dict[str, float]:
+    """Return what the parts of a site cost to buy, in USD: one sum as declared, or each from the catalogue.
+
+    Network and storage are counted; racks, cables to them and installing are what the published share of servers leaves
+    over. A server alone takes neither network nor building.
+    """
     if site.money.capital_usd:
-        return site.money.capital_usd
+        return {"all, as declared": site.money.capital_usd}
     servers = sum(nodes.count * node_usd(nodes) for nodes in site.nodes)
     if site.accelerators <= 8:
-        return servers
-    building = next(float(row["usd"]) for row in table("prices") if row["kind"] == "building_megawatt")
-    return servers / NODE_SHARE_OF_TOTAL + building * facility_watts / 1e6
+        return {"servers": servers}
+    price = next(float(row["usd"]) for row in table("prices") if row["kind"] == "building_megawatt")
+    hall, plant = price * facility_watts / 1e6, part("plant_ratio")
+    network, storage = topology.bill(site).usd, store_usd(site, site.storage.capacity_bytes)
+    return {
+        "servers": servers,
+        "network": network,
+        "storage": storage,
+        "racks and installation": max(0.0, servers / NODE_SHARE_OF_TOTAL - servers - network - storage),
+        "power and cooling plant": hall * plant,
+        "building": hall * (1 - plant),
+    }
+
+
+def store_usd(site: Site, size_bytes: float) -> float:
+    """Return what so much shared storage of a site's kind costs; a server's own disks are in its price."""
+    if site.storage.tier == "local":
+        return 0.0
+    return size_bytes / 1e12 * part("disk_usd" if site.storage.tier == "object" else "flash_usd")
+
+
+def staff_usd_per_year(site: Site, facility_watts: float) -> float:
+    """Return what people cost: as declared, or by the power of an owned site, from what others told of theirs.
+
+    Up to a small site people grow with its power, from there on by a power law through a small and a large site.
+    Source: ``catalogue/capital_parts.csv``.
+    """
+    if site.money.staff_usd_per_year or site.money.tenure == "rented":
+        return site.money.staff_usd_per_year
+    megawatts, small = facility_watts / 1e6, part("staff_small_megawatts")
+    ratio = part("staff_large_people") / part("staff_small_people")
+    exponent = math.log(ratio) / math.log(part("staff_large_megawatts") / small)
+    people = part("staff_small_people") * (megawatts / small) ** (exponent if megawatts > small else 1.0)
+    return people * part("staff_usd_per_year") if site.accelerators else 0.0
+
+
+def part(name: str) -> float:
+    """Return a number of ``catalogue/capital_parts.csv``."""
+    return next(float(row["value"]) for row in table("capital_parts") if row["name"] == name)
 
 
 def bill(site: Site, facility_watts: Interval) -> Bill:
@@ -133,21 +175,22 @@ def bill(site: Site, facility_watts: Interval) -> Bill:
     """
     money = site.money
     power = facility_watts.scaled(site.power.usd_per_kwh / 1000)
-    people = money.staff_usd_per_year / HOURS_PER_YEAR
+    people = staff_usd_per_year(site, facility_watts.mid) / HOURS_PER_YEAR
     if money.tenure == "rented":
         rent = sum(n.count * n.accelerators * offer(n.accelerator, money.provider).usd_per_hour for n in site.nodes)
         nothing = Interval.exactly(0.0)
         return Bill(
             nothing, nothing, people, rent, site.accelerators, (f"rented from {money.provider}, power included",)
         )
-    yearly = annuity(capital_usd(site, facility_watts.mid), money.life_years, money.discount_ratio)
+    yearly = annuity(sum(capital(site, facility_watts.mid).values()), money.life_years, money.discount_ratio)
     hourly = yearly / HOURS_PER_YEAR
     told = (
         f"written off over {money.life_years:g} years at {money.discount_ratio:.0%} interest",
         "bought at the declared price" if money.capital_usd else "bought at catalogue prices, a building included",
+        "people as declared" if money.staff_usd_per_year else "people by what sites of such a power told of theirs",
     )
-    capital = Interval(hourly, hourly * (1 - SPREAD), hourly * (1 + SPREAD))
-    return Bill(capital, power, people, 0.0, site.accelerators, told)
+    spread = Interval(hourly, hourly * (1 - SPREAD), hourly * (1 + SPREAD))
+    return Bill(spread, power, people, 0.0, site.accelerators, told)
 
 
 def break_even_ratio(owned_usd_per_hour: float, rented_usd_per_hour: float) -> float:

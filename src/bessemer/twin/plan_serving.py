@@ -6,22 +6,32 @@ Owns the joining of the serving model with power, failures and money. Knows no t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
-from bessemer.core.errors import BessemerError, Unsupported
-from bessemer.twin import clouds, inference, money, network, power
+from bessemer.core.errors import Unsupported
+from bessemer.twin import changes, clouds, inference, money, network, power
 from bessemer.twin.accelerators import Accelerator
-from bessemer.twin.answer import Change, Plan, around, main_nodes, rents, with_part
+from bessemer.twin.answer import Plan, around, main_nodes, rents
+from bessemer.twin.embodied import kgco2e_per_hour
 from bessemer.twin.inference import Decode
 from bessemer.twin.interval import Interval
 from bessemer.twin.shape import shape
 from bessemer.twin.site import Site
+from bessemer.twin.terms import UNKNOWN, Terms
 from bessemer.twin.uncertainty import Array, Model, propagate, tornado
 from bessemer.twin.workload import Serving
 
-FIGURES = ("tokens_per_second", "usd_per_million_tokens", "joules_per_token", "carbon_gco2e_per_million_tokens")
-WORTH_TELLING = 0.99
+FIGURES = (
+    "tokens_per_second",
+    "usd_per_million_tokens",
+    "joules_per_token",
+    "carbon_gco2e_per_million_tokens",
+    "embodied_gco2e_per_million_tokens",
+    "accepted_outputs_per_joule",
+)
+REVENUE = "revenue_usd_per_megawatt_year"
+YEAR_SECONDS = 365 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,7 @@ class _Service:
     answer: Decode
     replicas: int
     used_ratio: float
+    terms: Terms = UNKNOWN
 
     @property
     def accelerators(self) -> int:
@@ -41,12 +52,14 @@ class _Service:
         return round(self.replicas * (self.answer.accelerators + self.answer.prefill_accelerators))
 
 
-def plan_serving(site: Site, work: Serving, today: date) -> Plan:
+def plan_serving(site: Site, work: Serving, today: date, terms: Terms = UNKNOWN, *, tries: bool = True) -> Plan:
     """Return what answering requests takes at a site. See `bessemer.twin.plan.plan`."""
-    placed = _place(site, work)
+    placed = replace(_place(site, work), terms=terms)
     inputs = _inputs(placed)
     found = placed.answer
-    answer = {name: propagate(_outcome(placed, name), inputs) for name in FIGURES}
+    answer = {
+        name: propagate(_outcome(placed, name), inputs) for name in (*FIGURES, *([REVENUE] if terms.prices else []))
+    }
     answer |= {
         "time_to_first_token_seconds": found.time_to_first_token_seconds,
         "time_per_output_token_seconds": found.time_per_output_token_seconds,
@@ -55,14 +68,28 @@ def plan_serving(site: Site, work: Serving, today: date) -> Plan:
         "concurrency_per_replica": Interval.exactly(found.concurrency),
     }
     swings = tuple(tornado(_outcome(placed, "usd_per_million_tokens"), inputs))
-    cheaper = [change for change in _changes(placed, answer) if change.cost_ratio < WORTH_TELLING]
-    changes = tuple(sorted(cheaper, key=lambda change: change.cost_ratio)[:3])
+    now = answer["usd_per_million_tokens"].mid, found.time_per_output_token_seconds.mid
+    cheaper = changes.cheapest(_variants(placed), _cost, now) if tries else ()
     warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if rents(site) else ()
     limit = (
         f"most of a decoding step goes to {found.bottleneck}; {placed.used_ratio:.0%} of the replicas' hours are used"
     )
     shares = {"used": placed.used_ratio, "waiting for traffic": 1 - placed.used_ratio}
-    return Plan(site, work, answer, None, limit, shares, changes, swings, warnings)
+    return Plan(site, work, answer, None, limit, found.bottleneck, shares, cheaper, swings, warnings, _notes(terms))
+
+
+def _notes(terms: Terms) -> dict[str, str]:
+    """Return what figures mean and where their inputs are from."""
+    found = {
+        "carbon_gco2e_per_million_tokens": "of electricity alone",
+        "embodied_gco2e_per_million_tokens": "the replicas' share of making site and hardware; modelled from published "
+        "footprints",
+        "accepted_outputs_per_joule": f"answers that are accepted, for a joule from the grid (boundary: site); "
+        f"{terms.accepted}",
+    }
+    if terms.prices:
+        found[REVENUE] = f"what customers are charged, for a megawatt from the grid; {terms.prices}"
+    return found
 
 
 def _place(site: Site, work: Serving) -> _Service:
@@ -100,12 +127,19 @@ def _inputs(placed: _Service) -> dict[str, Interval]:
         "facility_watts": drawn.scaled(share),
         "fixed_usd_per_hour": Interval(capital.mid + fixed, capital.low + fixed, capital.high + fixed).scaled(share),
         "gco2e_per_kwh": around(site.power.gco2e_per_kwh, 0.15),
+        "embodied_kgco2e_per_hour": kgco2e_per_hour(site).scaled(share),
+        "accepted_ratio": placed.terms.accepted_ratio,
         "usd_per_kwh": around(0.0 if rents(site) else site.power.usd_per_kwh, 0.15),
     }
 
 
 def _outcome(placed: _Service, name: str) -> Model:
     """Return the function from the uncertain inputs to one figure."""
+    work, terms = placed.work, placed.terms
+    usd_per_answer = (
+        work.input_tokens * terms.input_usd_per_million_tokens
+        + work.output_tokens * terms.output_usd_per_million_tokens
+    ) / 1e6
 
     def outcome(given: Mapping[str, Array]) -> Array:
         rate = given["replica_tokens_per_second"] * placed.replicas * placed.used_ratio
@@ -116,23 +150,20 @@ def _outcome(placed: _Service, name: str) -> Model:
             "usd_per_million_tokens": usd_per_second / rate * 1e6,
             "joules_per_token": joules,
             "carbon_gco2e_per_million_tokens": joules * 1e6 / 3.6e6 * given["gco2e_per_kwh"],
+            "embodied_gco2e_per_million_tokens": given["embodied_kgco2e_per_hour"] / 3600 / rate * 1e9,
+            "accepted_outputs_per_joule": given["accepted_ratio"] / work.output_tokens / joules,
+            REVENUE: usd_per_answer / work.output_tokens / joules * 1e6 * YEAR_SECONDS,
         }
         return values[name]
 
     return outcome
 
 
-def _changes(placed: _Service, answer: Mapping[str, Interval]) -> Iterator[Change]:
-    for name, site, work in _variants(placed):
-        try:
-            other = _place(site, work)
-            inputs = _inputs(other)
-        except BessemerError:
-            continue
-        cost = propagate(_outcome(other, "usd_per_million_tokens"), inputs, draws=1).mid
-        token = other.answer.time_per_output_token_seconds.mid
-        slower = token / answer["time_per_output_token_seconds"].mid
-        yield Change(name, cost / answer["usd_per_million_tokens"].mid, slower)
+def _cost(site: Site, work: Serving) -> tuple[float, float]:
+    """Return the middle of what a million tokens costs, and the seconds of a token."""
+    placed = _place(site, work)
+    usd = propagate(_outcome(placed, "usd_per_million_tokens"), _inputs(placed), draws=1).mid
+    return usd, placed.answer.time_per_output_token_seconds.mid
 
 
 def _variants(placed: _Service) -> Iterator[tuple[str, Site, Serving]]:
@@ -146,10 +177,5 @@ def _variants(placed: _Service) -> Iterator[tuple[str, Site, Serving]]:
     other = not work.disaggregated
     named = "prefill and decode on different accelerators" if other else "prefill and decode together"
     yield named, site, work.model_copy(update={"disaggregated": other})
-    if site.cooling.kind in ("air", "rear_door"):
-        better = {"kind": "direct_liquid", "liquid_ratio": 0.85, "rejection": "dry", "supply_celsius": 32.0}
-        yield "direct liquid cooling", with_part(site, "cooling", **better), work
-    steady = [each for each in clouds.offers(device.name) if each.term != "spot"]
-    if steady and not (rents(site) and site.money.provider == steady[0].provider):
-        rented = {"tenure": "rented", "provider": steady[0].provider}
-        yield f"rented from {steady[0].provider}", with_part(site, "money", **rented), work
+    for name, changed in changes.of_site(site):
+        yield name, changed, work

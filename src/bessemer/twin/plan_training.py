@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from bessemer.core.errors import BessemerError, Unsupported
-from bessemer.twin import clouds, layout, money, network, power, training
+from bessemer.core.errors import Unsupported
+from bessemer.twin import changes, clouds, layout, money, network, power, training
 from bessemer.twin.accelerators import Accelerator
-from bessemer.twin.answer import Change, Plan, around, main_nodes, rents, with_part
+from bessemer.twin.answer import Plan, around, main_nodes, rents, with_part
+from bessemer.twin.embodied import kgco2e_per_hour
 from bessemer.twin.interval import Interval
 from bessemer.twin.operations import goodput
 from bessemer.twin.shape import Shape, shape
@@ -23,7 +24,6 @@ from bessemer.twin.uncertainty import Array, Model, propagate, tornado
 from bessemer.twin.workload import Layout, Training
 
 DAY_SECONDS = 86400.0
-WORTH_TELLING = 0.99
 STATE_BYTES_PER_PARAMETER = 14.0
 """Of a checkpoint: weights in bf16, and master weights and two moments in fp32. Source: Rajbhandari et al. 2020,
 arXiv:1910.02054, section 3.1, without gradients."""
@@ -42,7 +42,7 @@ class _Job:
     step: StepTime
 
 
-def plan_training(site: Site, work: Training, today: date) -> Plan:
+def plan_training(site: Site, work: Training, today: date, *, tries: bool = True) -> Plan:
     """Return what a training job takes at a site. See `bessemer.twin.plan.plan`."""
     placed = _place(site, work)
     inputs = _inputs(placed)
@@ -50,10 +50,11 @@ def plan_training(site: Site, work: Training, today: date) -> Plan:
     answer |= {"step_seconds": placed.step.interval, "mfu_ratio": _mfu(placed.step)}
     shares = _shares(placed, inputs["effective_ratio"].mid)
     swings = tuple(tornado(_outcome(placed, "cost_usd"), inputs))
-    cheaper = [change for change in _changes(placed, answer) if change.cost_ratio < WORTH_TELLING]
-    changes = tuple(sorted(cheaper, key=lambda change: change.cost_ratio)[:3])
+    now = answer["cost_usd"].mid, answer["days"].mid
+    cheaper = changes.cheapest(_variants(site, work, placed.device), _cost, now) if tries else ()
     warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if rents(site) else ()
-    return Plan(site, work, answer, placed.layout, _limit(shares), shares, changes, swings, warnings)
+    limit, most = _limit(shares), max(shares, key=shares.__getitem__)
+    return Plan(site, work, answer, placed.layout, limit, most, shares, cheaper, swings, warnings, NOTES)
 
 
 def _place(site: Site, job: Training) -> _Job:
@@ -90,6 +91,7 @@ def _inputs(placed: _Job) -> dict[str, Interval]:
         "facility_watts": drawn.scaled(share),
         "fixed_usd_per_hour": Interval(*(bound + people for bound in _bounds(bill.capital))).scaled(share),
         "gco2e_per_kwh": around(site.power.gco2e_per_kwh, 0.15),
+        "embodied_kgco2e_per_hour": kgco2e_per_hour(site).scaled(share),
         "usd_per_kwh": around(0.0 if rents(site) else site.power.usd_per_kwh, 0.15),
     }
 
@@ -98,7 +100,20 @@ def _bounds(given: Interval) -> tuple[float, float, float]:
     return given.mid, given.low, given.high
 
 
-FIGURES = ("days", "energy_kwh", "cost_usd", "carbon_kgco2e", "tokens_per_second", "usd_per_million_tokens")
+FIGURES = (
+    "days",
+    "energy_kwh",
+    "cost_usd",
+    "carbon_kgco2e",
+    "embodied_kgco2e",
+    "tokens_per_second",
+    "usd_per_million_tokens",
+)
+NOTES = {
+    "carbon_kgco2e": "of electricity alone",
+    "embodied_kgco2e": "the job's share of making site and hardware, by accelerator-hours; modelled from published "
+    "footprints",
+}
 
 
 def _outcome(placed: _Job, name: str) -> Model:
@@ -115,6 +130,7 @@ def _outcome(placed: _Job, name: str) -> Model:
             "energy_kwh": energy_kwh,
             "cost_usd": usd,
             "carbon_kgco2e": energy_kwh * given["gco2e_per_kwh"] / 1000,
+            "embodied_kgco2e": given["embodied_kgco2e_per_hour"] * seconds / 3600,
             "tokens_per_second": job.tokens / seconds,
             "usd_per_million_tokens": usd / job.tokens * 1e6,
         }
@@ -147,16 +163,12 @@ def _limit(shares: Mapping[str, float]) -> str:
     return f"{share:.0%} of the time goes into {name}; next is {others[0][1]} with {others[0][0]:.0%}"
 
 
-def _changes(placed: _Job, answer: Mapping[str, Interval]) -> Iterator[Change]:
-    """Yield what each possible change does to cost and time; one that does not fit is left out."""
-    for name, site, job in _variants(placed.site, placed.job, placed.device):
-        try:
-            other = _place(site, job)
-            inputs = _inputs(other)
-        except BessemerError:
-            continue
-        middle = {key: propagate(_outcome(other, key), inputs, draws=1).mid for key in ("cost_usd", "days")}
-        yield Change(name, middle["cost_usd"] / answer["cost_usd"].mid, middle["days"] / answer["days"].mid)
+def _cost(site: Site, job: Training) -> tuple[float, float]:
+    """Return the middle of what a job costs and how many days it takes."""
+    placed = _place(site, job)
+    inputs = _inputs(placed)
+    usd, days = (propagate(_outcome(placed, name), inputs, draws=1).mid for name in ("cost_usd", "days"))
+    return usd, days
 
 
 def _variants(site: Site, job: Training, device: Accelerator) -> Iterator[tuple[str, Site, Training]]:
@@ -175,12 +187,5 @@ def _variants(site: Site, job: Training, device: Accelerator) -> Iterator[tuple[
     yield "four times the checkpoint bandwidth", with_part(site, "storage", write_bytes_per_second=fast), job
     restart = {"detect_seconds": 60.0, "restart_seconds": site.operations.restart_seconds / 3}
     yield "failures noticed in a minute, restarts three times as fast", with_part(site, "operations", **restart), job
-    if site.cooling.kind in ("air", "rear_door"):
-        better = {"kind": "direct_liquid", "liquid_ratio": 0.85, "rejection": "dry", "supply_celsius": 32.0}
-        yield "direct liquid cooling", with_part(site, "cooling", **better), job
-    steady = [each for each in clouds.offers(device.name) if each.term != "spot"]
-    if steady and not (rents(site) and site.money.provider == steady[0].provider):
-        rented = {"tenure": "rented", "provider": steady[0].provider}
-        yield f"rented from {steady[0].provider}", with_part(site, "money", **rented), job
-    if rents(site):
-        yield "bought instead of rented", with_part(site, "money", tenure="owned"), job
+    for name, other in changes.of_site(site):
+        yield name, other, job

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.core.errors import ConfigError
+from bessemer.twin.embodied import kgco2e_per_hour
 from bessemer.twin.energy import Energy, rates, site_energy
 from bessemer.twin.engine import Run
 from bessemer.twin.interval import Interval
@@ -83,6 +84,7 @@ class Totals:
         energy_usd: for electricity.
         fixed_usd: for all else.
         gco2e: of electricity.
+        embodied_gco2e: the share of these hours in making the site and its hardware; modelled.
         served_requests: that services answered.
         refused_requests: that they could not.
         over_envelope_hours: in which the site took more than its grid gives.
@@ -100,6 +102,7 @@ class Totals:
     energy_usd: float
     fixed_usd: float
     gco2e: float
+    embodied_gco2e: float
     served_requests: float
     refused_requests: float
     over_envelope_hours: int
@@ -216,6 +219,7 @@ def _totals(run: Run, lines: Hours, hours: int, fixed_usd_per_hour: float) -> To
         energy_usd=float(lines.usd.sum()),
         fixed_usd=fixed_usd_per_hour * hours,
         gco2e=float(lines.gco2e.sum()),
+        embodied_gco2e=kgco2e_per_hour(run.site).mid * 1000 * hours,
         served_requests=sum(fleet.served for fleet in run.fleets),
         refused_requests=sum(fleet.refused for fleet in run.fleets),
         over_envelope_hours=int((lines.facility_watts > (run.site.power.envelope_watts or math.inf)).sum()),

@@ -122,8 +122,8 @@ class Machine:
     """The accelerator and its links: rates a second, latencies in seconds, `domain` accelerators in a scale-up domain.
 
     `flop` is the peak in the job's precision, `wide_flop` that in bf16; `reached` the share of a peak that the best
-    measured matrix product gets; `narrow` 0 for bf16, 1 for fp8, 2 for fp4. Groups over more than `pod` accelerators
-    get one in `oversubscription` of `out`.
+    measured matrix product gets; `narrow` 0 for bf16, 1 for fp8, 2 for fp4. Groups over `pod` accelerators get one
+    in `oversubscription` of `out`.
     """
 
     flop: Numbers

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bessemer.twin import money
 from bessemer.twin.cooling import water_litres_per_kwh
+from bessemer.twin.embodied import added, embodied
 from bessemer.twin.interval import Interval
 from bessemer.twin.power import draw
 from bessemer.twin.site import Site
@@ -35,7 +37,8 @@ def totals(site: Site, load: float = 1.0) -> list[Total]:
         ConfigError: the network cannot join the site's endpoints.
         NotFound: an accelerator or a climate is in no catalogue.
     """
-    fabric, power = bill(site), draw(site, load)
+    fabric, power, made = bill(site), draw(site, load), embodied(site)
+    bought = money.capital(site, draw(site, 1.0).facility_watts.mid)
     exactly = Interval.exactly
     found = {
         "accelerators": exactly(float(site.accelerators)),
@@ -51,11 +54,20 @@ def totals(site: Site, load: float = 1.0) -> list[Total]:
         "pue": power.pue,
         "water_cubic_metres_per_day": water_litres_per_kwh(site).scaled(power.it_watts * 24 / 1e6),
         "fabric_usd": exactly(fabric.usd),
-        "capital_usd": exactly(site.money.capital_usd),
+        "capital_usd": _spread(sum(bought.values())),
+        "staff_usd_per_year": exactly(money.staff_usd_per_year(site, power.facility_watts.mid)),
         "gco2e_per_kwh": exactly(site.power.gco2e_per_kwh),
         "tonnes_co2e_per_day": power.facility_watts.scaled(24e-3 * site.power.gco2e_per_kwh / 1e6),
+        "embodied_tonnes_co2e": added([part.kgco2e for part in made]).scaled(1e-3),
+        "embodied_tonnes_co2e_per_day": added([part.kgco2e_per_hour for part in made]).scaled(24e-3),
     }
+    found |= {f"capital: {name}": _spread(usd) for name, usd in bought.items()}
+    found |= {f"embodied carbon: {part.name}": part.kgco2e.scaled(1e-3) for part in made}
     return [Total(name, value, site.published.get(name)) for name, value in found.items()]
+
+
+def _spread(usd: float) -> Interval:
+    return Interval(usd, usd * (1 - money.SPREAD), usd * (1 + money.SPREAD))
 
 
 def _flop_per_second(site: Site, precision: str) -> float:

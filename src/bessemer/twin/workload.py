@@ -54,6 +54,7 @@ class Training(Config):
         batch_sequences: rows of a step.
         precision: of the matrix products.
         accelerators: how many the job gets; 0: all of the site.
+        tensor_parallel: ways each matrix is cut; 0: searched for. A layout says it itself.
         layout: how the model is cut; searched for if not given.
     """
 
@@ -65,6 +66,7 @@ class Training(Config):
     batch_sequences: Annotated[int, Field(ge=1)] = 512
     precision: Literal["fp32", "bf16", "fp8", "fp4"] = "bf16"
     accelerators: Annotated[int, Field(ge=0)] = 0
+    tensor_parallel: Annotated[int, Field(ge=0)] = 0
     layout: Layout | None = None
 
 
