@@ -33,7 +33,7 @@ padding:.05rem .55rem;font-weight:400;margin-left:.4rem}.lead{font-size:1.15rem;
 .legend i{display:inline-block;width:.75em;height:.75em;margin-right:.35em}.legend b{color:var(--ink);font-weight:500}
 svg text.ink,svg tspan.ink{fill:var(--ink)}path.flow{opacity:.6}details{margin:.6rem 0}
 td:not(:first-child):not(.text){white-space:nowrap}
-@media(max-width:40rem){main{padding:1.2rem;overflow-x:auto}svg[aria-label]{min-width:36rem}}
+@media(max-width:40rem){main{padding:1.2rem;overflow-x:auto}svg:not([aria-label=shares]){min-width:36rem}}
 .less{color:var(--good)}.more{color:var(--bad)}h2{break-after:avoid}.tile,svg{break-inside:avoid}
 """
 
