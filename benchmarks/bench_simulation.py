@@ -88,7 +88,7 @@ def main() -> None:
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip(),
         "versions": {"python": platform.python_version(), "numpy": version("numpy")},
-        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}",
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {processor()}",
         "accelerators": ACCELERATORS,
         "days": DAYS,
         "time_per_event_ratio": round(growth, 3),
@@ -99,7 +99,7 @@ def main() -> None:
         file.write(json.dumps(result) + "\n")
 
 
-def _processor() -> str:
+def processor() -> str:
     info = Path("/proc/cpuinfo")
     found = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.exists() else []
     return found[0].partition(":")[2].strip() if found else platform.processor()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bessemer.core.errors import ConfigError, Unsupported
 from bessemer.twin import hazards, operations
 from bessemer.twin.interval import Interval
+from bessemer.twin.scenario import Scenario
 from bessemer.twin.scheduling import Floor, Policy, block_nodes
 from bessemer.twin.shape import shape
 from bessemer.twin.simulate import Simulation, across, as_csv, simulate
@@ -52,7 +53,7 @@ def test_all_accelerator_hours_are_accounted_for(policy: Policy, seed: int) -> N
     place = site(1024, node_failures_per_day=0.2, spare_ratio=0.01)  # often, and spares run out
     service = Service("chat", 4, 10.0, 300.0)
     big = Service("large", 32, 10.0, 60.0)
-    result = simulate(place, [*usual(place, 10, seed, 1.2), service, big], 10, seed, policy=policy)
+    result = simulate(place, [*usual(place, 10, seed, 1.2), service, big], 10, seed, scenario=Scenario(policy=policy))
     closes(result, 1024)
     assert result.totals.interruptions > 100
     assert result.loss["repair"] > 0
@@ -80,7 +81,7 @@ def test_the_same_seed_gives_the_same_and_another_another() -> None:
 def test_without_failures_all_that_is_asked_is_done() -> None:
     place = site(512, **CALM)
     jobs = [Job(f"job-{number}", 3600.0 * number, 256, 86400.0) for number in range(10)]
-    result = simulate(place, jobs, 30, 1, policy=Policy(crossing_ratio=0.0))
+    result = simulate(place, jobs, 30, 1, scenario=Scenario(policy=Policy(crossing_ratio=0.0)))
     assert result.totals.finished == 10
     assert result.totals.useful_ratio * result.totals.accelerator_hours == pytest.approx(10 * 256 * 24, rel=1e-9)
     assert {cause for cause, hours in result.loss.items() if hours > 1e-6} == {"idle"}
@@ -141,8 +142,8 @@ def test_short_jobs_pass_one_that_waits_and_do_not_delay_it() -> None:
         Job("long", 180.0, 16, 90000.0),
     ]
     exact = {"estimate_ratio": 1.0, "crossing_ratio": 0.0}
-    filled = simulate(place, jobs, 3, 1, policy=Policy(**exact))
-    plain = simulate(place, jobs, 3, 1, policy=Policy(backfill=False, **exact))
+    filled = simulate(place, jobs, 3, 1, scenario=Scenario(policy=Policy(**exact)))
+    plain = simulate(place, jobs, 3, 1, scenario=Scenario(policy=Policy(backfill=False, **exact)))
     assert filled.jobs[2].started < 1000 < plain.jobs[2].started
     assert filled.jobs[1].started <= plain.jobs[1].started + 120
     assert filled.jobs[3].started > filled.jobs[1].started
@@ -151,7 +152,7 @@ def test_short_jobs_pass_one_that_waits_and_do_not_delay_it() -> None:
 def test_an_urgent_job_stops_others_where_that_is_allowed() -> None:
     place = site(64, **CALM)
     jobs = [Job("first", 0.0, 64, 36000.0, 1e12), Job("urgent", 7200.0, 32, 3600.0, priority=5)]
-    allowed = simulate(place, jobs, 2, 1, policy=Policy(preempt=True))
+    allowed = simulate(place, jobs, 2, 1, scenario=Scenario(policy=Policy(preempt=True)))
     assert allowed.jobs[1].waited < 120
     assert allowed.jobs[0].preemptions == 1
     assert allowed.totals.finished == 2
@@ -162,7 +163,7 @@ def test_who_used_little_goes_first_under_fair_shares() -> None:
     place = site(64, **CALM)
     jobs = [Job(f"a-{n}", 1.0 * n, 64, 7200.0, owner="greedy") for n in range(10)]
     jobs.append(Job("b", 100.0, 64, 7200.0, owner="modest"))
-    fair = simulate(place, jobs, 3, 1, policy=Policy(order="fair"))
+    fair = simulate(place, jobs, 3, 1, scenario=Scenario(policy=Policy(order="fair")))
     fifo = simulate(place, jobs, 3, 1)
     found = {
         name: next(r for r in each.jobs if r.job.name == "b").started for name, each in (("fair", fair), ("fifo", fifo))
@@ -200,6 +201,20 @@ def test_services_follow_their_traffic() -> None:
     little = simulate(site(64, **CALM), [chat], 7, 1)
     assert little.totals.refused_requests + little.totals.served_requests == pytest.approx(asked)
     assert little.totals.refused_requests > 0
+
+
+def test_a_site_that_was_at_work_before_is_as_busy_at_the_start_as_later() -> None:
+    place, first, last = load_site("superpod-h100-127"), slice(12, 7 * 24), slice(21 * 24, None)
+    cold, warm = (
+        sum(
+            simulate(place, usual(place, 28, seed, 0.5, is_warm=is_warm), 28, seed).hours.states["working"] / 24 / 1016
+            for seed in range(24)
+        )
+        for is_warm in (False, True)
+    )
+    assert cold[first].mean() < 0.6 * cold[last].mean()
+    assert warm[first].mean() == pytest.approx(warm[last].mean(), rel=0.2)
+    assert warm.mean() == pytest.approx(0.5, abs=0.06)
 
 
 def test_a_service_takes_its_share_of_a_small_site() -> None:
@@ -246,7 +261,7 @@ def test_whatever_comes_nothing_is_lost(sizes: list[int], hours: float, rate: fl
     place = site(160, node_failures_per_day=rate, spare_ratio=0.05)
     jobs = [Job(f"{n}", 900.0 * n, size, 3600 * hours, 1e11, f"{n % 3}", n % 2) for n, size in enumerate(sizes)]
     policy = Policy(preempt=is_eager, order="fair" if is_eager else "fifo", block_nodes=4)
-    result = simulate(place, [*jobs, Service("chat", 2, 5.0, 40.0)], 3, seed, policy=policy)
+    result = simulate(place, [*jobs, Service("chat", 2, 5.0, 40.0)], 3, seed, scenario=Scenario(policy=policy))
     closes(result, 160)
     for record in result.jobs:
         assert 0 <= record.done <= record.job.work_seconds
@@ -272,4 +287,4 @@ def test_several_seeds_give_intervals_and_time_lines_can_go_on() -> None:
     assert spread.low <= spread.mid <= spread.high
     lines = as_csv(found[0]).splitlines()
     assert len(lines) == 5 * 24 + 1
-    assert lines[0].startswith("hour,working,serving")
+    assert lines[0].startswith("hour,working,throttled,serving")

@@ -117,18 +117,25 @@ def simulate(
     site: SiteName,
     days: Annotated[float, typer.Option(min=0.05, help="How long.")] = 90,
     seed: Annotated[int, typer.Option(help="Of all draws; the same seed gives the same months.")] = 0,
+    scenario: Annotated[Path | None, typer.Option(help="A TOML file: policy, load, cuts, windows.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write the time lines, one row an hour.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write the months as a page.")] = None,
     as_json: Json = False,
 ) -> None:
     """Play out months of operation at a site: jobs, failures, repairs, services, power and money."""
     from bessemer.products.machine import find_site
+    from bessemer.products.months_html import months_page
     from bessemer.products.planning import play, simulated_values
+    from bessemer.twin.scenario import Scenario, load_scenario
     from bessemer.twin.simulate import as_csv
 
-    found = play(find_site(environment.home(), site), days, seed)
+    place, asked = find_site(environment.home(), site), load_scenario(scenario) if scenario else Scenario()
+    found = play(place, days, seed, asked)
     if csv:
         csv.write_text(as_csv(found), "utf-8")
-    emit(simulated_values(found), as_json, lambda: _simulation(site, days, seed, found))
+    if html:
+        html.write_text(months_page(place, found, asked), "utf-8")
+    emit(simulated_values(place, found), as_json, lambda: _simulation(site, days, seed, found))
 
 
 def reconcile(

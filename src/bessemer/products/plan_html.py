@@ -32,6 +32,8 @@ padding:.05rem .55rem;font-weight:400;margin-left:.4rem}.lead{font-size:1.15rem;
 .legend span{display:inline-block;margin-right:1.1rem;color:var(--soft);font-size:.85rem}
 .legend i{display:inline-block;width:.75em;height:.75em;margin-right:.35em}.legend b{color:var(--ink);font-weight:500}
 svg text.ink,svg tspan.ink{fill:var(--ink)}path.flow{opacity:.6}details{margin:.6rem 0}
+td:not(:first-child):not(.text){white-space:nowrap}
+@media(max-width:40rem){main{padding:1.2rem;overflow-x:auto}svg:not([aria-label=shares]){min-width:36rem}}
 .less{color:var(--good)}.more{color:var(--bad)}h2{break-after:avoid}.tile,svg{break-inside:avoid}
 """
 
@@ -56,10 +58,10 @@ def plan_page(
         _limit(plan),
         _changes(plan),
         swept,
-        _power(site_power),
-        _money(bill(plan.site, site_power.facility_watts)),
+        power_section(site_power),
+        money_section(bill(plan.site, site_power.facility_watts)),
         _swings(plan),
-        _played(simulation) if simulation else "",
+        played(simulation) if simulation else "",
         _totals(plan, totals),
     )
     return page(f"{plan.work.model} at {plan.site.name}: plan", "".join(parts), STYLE)
@@ -161,7 +163,8 @@ def flows(power: SitePower) -> list[Slice]:
     return found + [Slice(name, value, COLORS[5 + place]) for place, (name, value) in enumerate(around.items())]
 
 
-def _power(power: SitePower) -> str:
+def power_section(power: SitePower) -> str:
+    """Return where a site's power goes, as HTML."""
     drawn = sankey([part for part in flows(power) if part.value > 0], "grid", "racks", watts)
     whole = power.facility_watts
     told = (
@@ -171,7 +174,8 @@ def _power(power: SitePower) -> str:
     return f"<h2>Where the power goes{MODELLED}</h2><p>{escape(told)}</p>{drawn}"
 
 
-def _money(found: Bill) -> str:
+def money_section(found: Bill) -> str:
+    """Return what a site costs by the hour, as HTML."""
     kinds = {"capital": found.capital, "power": found.power}
     kinds |= {"people": Interval.exactly(found.people), "rent": Interval.exactly(found.rent)}
     parts = [Slice(name, kinds[name].mid, COLORS[place]) for place, name in enumerate(kinds) if kinds[name].mid > 0]
@@ -202,17 +206,19 @@ def _swings(plan: Plan) -> str:
     )
 
 
-def _played(found: Simulation) -> str:
+def played(found: Simulation) -> str:
+    """Return what the accelerators of a site did over the days, what it drew, and the totals, as HTML."""
     hours = len(found.hours.waiting)
     whole = found.totals.accelerator_hours
     lines = _states(found)
     thin = [(kind, _thinned(values)) for kind, values in lines]
     drawn = areas(thin, hours / 24, whole / hours, "accelerators")
-    grid = line(_thinned((found.hours.facility_watts / 1e6).tolist()), hours / 24, "MW")
+    measure, size = ("MW", 1e6) if found.hours.facility_watts.max() >= 1e6 else ("kW", 1e3)
+    grid = line(_thinned((found.hours.facility_watts / size).tolist()), hours / 24, measure)
     kinds = [kind for kind, _ in lines]
     return (
         f"<h2>{hours / 24:g} days of operation{SIMULATED}</h2>"
-        f'<p class="soft">A usual mix of jobs and a service, not only the work above: one run of chance with '
+        f'<p class="soft">A usual mix of jobs and a service, nothing else: one run of chance with '
         f"{found.events:,} events. What the accelerators did:</p>"
         f"{drawn}{legend(kinds, lambda value: f'{value / whole:.1%}')}"
         f'<p class="soft">Drawn from the grid:</p>{grid}{_month(found)}'
@@ -223,6 +229,7 @@ STATE_COLORS = {
     "working": COLORS[0],
     "serving": COLORS[1],
     "headroom": COLORS[7],
+    "throttled": "#e9b48f",
     "straggling": COLORS[4],
     "checkpointing": "#b7a6dd",
     "lost": "#7c3a2d",

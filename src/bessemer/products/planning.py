@@ -17,9 +17,11 @@ from bessemer.twin.answer import Plan
 from bessemer.twin.interval import Interval
 from bessemer.twin.plan import plan
 from bessemer.twin.power import site_power
+from bessemer.twin.scenario import Scenario
 from bessemer.twin.simulate import Simulation, simulate
 from bessemer.twin.site import Site
 from bessemer.twin.sweep import Axis, Point, axes, best, sweep
+from bessemer.twin.swings import swing
 from bessemer.twin.terms import UNKNOWN, Terms
 from bessemer.twin.totals import totals
 from bessemer.twin.traffic import Job, Service, usual, usual_service
@@ -95,22 +97,26 @@ def swept_values(found: Swept) -> dict[str, object]:
     }
 
 
-def play(site: Site, days: float, seed: int) -> Simulation:
+def play(site: Site, days: float, seed: int, scenario: Scenario | None = None) -> Simulation:
     """Return months of a usual mix of jobs at a site. See `bessemer.twin.simulate.simulate`."""
-    work: list[Job | Service] = [*usual(site, days, seed), usual_service(site)]
+    asked = scenario or Scenario()
+    work: list[Job | Service] = [*usual(site, days, seed, asked.load_ratio, is_warm=True)]
+    if asked.service_ratio:
+        work.append(usual_service(site, asked.service_ratio))
     bill = money.bill(site, site_power(site, load=1.0).facility_watts)
     fixed = bill.capital.mid + bill.people + bill.rent
-    return simulate(site, work, days, seed, fixed_usd_per_hour=fixed)
+    return simulate(site, work, days, seed, scenario=asked, fixed_usd_per_hour=fixed)
 
 
-def simulated_values(found: Simulation) -> dict[str, object]:
-    """Return a simulation as JSON values: totals, what was lost by cause, failures by component."""
+def simulated_values(site: Site, found: Simulation) -> dict[str, object]:
+    """Return a simulation as JSON values: totals, what was lost by cause, failures by component, swings of the load."""
     return {
         "provenance": "simulated",
         "totals": asdict(found.totals),
         "loss_accelerator_hours": dict(found.loss),
         "failures": dict(found.causes),
         "events": found.events,
+        "swing": {"provenance": "modelled", **asdict(swing(site))},
     }
 
 

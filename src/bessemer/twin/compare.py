@@ -223,11 +223,12 @@ class _Owner:
     time: _Years
     capital_usd: float
     left_usd: float
+    staff_usd_per_year: float
 
     def flow(self, facility_watts: float, capital_ratio: float = 1.0) -> Array:
         """Return today's USD of each month at so many watts, without what is left. Shape: (months,)."""
-        kept = self.site.money.staff_usd_per_year / 12
-        found = (kept + facility_watts / 1000 * self.site.power.usd_per_kwh * MONTH_HOURS) * self.time.worth
+        drawn = facility_watts / 1000 * self.site.power.usd_per_kwh * MONTH_HOURS
+        found = (self.staff_usd_per_year / 12 + drawn) * self.time.worth
         found[0] += self.capital_usd * capital_ratio
         return np.asarray(found)
 
@@ -251,7 +252,9 @@ class _Owner:
 def _owner(site: Site, time: _Years, facility_watts: float) -> _Owner:
     capital, passed = sum(money.capital(site, facility_watts).values()), time.months / 12
     book = capital * (1 - passed / site.money.life_years)
-    return _Owner(site, time, capital, book * float((1 + time.discount_ratio) ** -passed))
+    left = book * float((1 + time.discount_ratio) ** -passed)
+    full_watts = power.draw(site, 1.0).facility_watts.mid  # people come with the site, however much it is used
+    return _Owner(site, time, capital, left, money.staff_usd_per_year(site, full_watts))
 
 
 def _useful_hours(site: Site, done: _Work, time: _Years) -> float:

@@ -1,6 +1,7 @@
-"""Plays out months of a site: jobs come, wait, run, fail, recover and end; services follow their traffic.
+"""Plays out months of a site's jobs: they come, wait, run, fail, recover and end.
 
-Owns the events. What follows from the time line (power, money) is counted in ``simulate``.
+Owns the events of jobs; ``services`` adds those of the hour. What follows from the time line (power, money) is counted
+in ``simulate``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 
 from bessemer.twin.hazards import hazards, job_failures_per_day, planned_per_day
 from bessemer.twin.operations import DAY_SECONDS, checkpoints, per_node
-from bessemer.twin.records import Chance, Fleet, Phase, Record, Terms
+from bessemer.twin.pace import Pace
+from bessemer.twin.records import Chance, Phase, Record, Terms
 from bessemer.twin.scheduling import Allocation, Floor, Policy, Waiting, block_nodes
 from bessemer.twin.site import Site
 from bessemer.twin.timeline import State, Timeline
@@ -30,22 +32,17 @@ class Run:
     Attributes:
         timeline: what each accelerator did.
         records: of each job, in the order they were given.
-        fleets: of each service.
-        causes: component -> failures of jobs and replicas.
+        causes: component -> failures.
         events: how many were handled.
         waiting_hours: jobs in the queue at each full hour.
     """
 
-    def __init__(self, site: Site, work: Sequence[Job | Service], hours: int, seed: int, policy: Policy) -> None:
-        self.site, self.policy, self.end = site, policy, hours * 3600.0
+    def __init__(self, site: Site, work: Sequence[Job | Service], seed: int, policy: Policy, pace: Pace) -> None:
+        hours = len(pace.speeds)
+        self.site, self.policy, self.pace, self.end = site, policy, pace, hours * 3600.0
         self.timeline, self.chance, self.size = Timeline(), Chance(seed), per_node(site)
         jobs = sorted((each for each in work if isinstance(each, Job)), key=lambda job: job.submit_seconds)
         self.records = [Record(job) for job in jobs]
-        clock = np.arange(hours, dtype=float)
-        services = [each for each in work if isinstance(each, Service)]
-        self.fleets = [
-            Fleet(each, each.replicas(clock).tolist(), each.requests_per_second(clock).tolist()) for each in services
-        ]
         self._needs = [-(-job.accelerators // self.size) for job in jobs]
         self.causes = {hazard.component: 0 for hazard in hazards()}
         self.events, self.waiting_hours = 0, [0] * hours
@@ -222,7 +219,7 @@ class Run:
             speed *= 1 - self.policy.crossing_ratio
         walls = (job.work_seconds - record.done) / speed
         writes = max(0, math.ceil(walls / terms.kept.interval_seconds - 1e-9) - 1)
-        lasts = recovery + walls + writes * terms.kept.stall_seconds
+        lasts = self.pace.until(now + recovery, walls + writes * terms.kept.stall_seconds) - now
         fails_after = self.chance.wait(1 / terms.hazard) if terms.hazard > 0 else math.inf
         serial = self._push(now + min(lasts, fails_after), PHASE, number)
         phase = Phase(now, recovery, state, place, speed, walls, serial, fails_after < lasts)
@@ -240,18 +237,19 @@ class Run:
         kept = self._terms(job.accelerators, job.checkpoint_bytes).kept
         ready = min(now, phase.start + phase.recovery)
         self.timeline.add(phase.recovers, phase.start, ready, held)
-        ran = now - ready
+        ran = self.pace.done(ready, now)
         cycle = kept.interval_seconds + kept.stall_seconds
         whole = int((ran if is_safe else max(0.0, ran - kept.unsafe_seconds)) / cycle)
         worked, used = whole * kept.interval_seconds, whole * cycle
         if is_safe:
             worked, used = worked + min(kept.interval_seconds, ran - used), ran
+        safe = ready
         if used > 0:
-            share = held * worked / used
-            self.timeline.add(State.WORKING, ready, ready + used, share * phase.speed)
-            self.timeline.add(State.STRAGGLING, ready, ready + used, share * (1 - phase.speed))
-            self.timeline.add(State.CHECKPOINTING, ready, ready + used, held - share)
-        self.timeline.add(lost, ready + used, now, held)
+            share, safe = held * worked / used, min(now, self.pace.until(ready, used))
+            self.timeline.add(State.WORKING, ready, safe, share * phase.speed)
+            self.timeline.add(State.STRAGGLING, ready, safe, share * (1 - phase.speed))
+            self.timeline.add(State.CHECKPOINTING, ready, safe, held - share)
+        self.timeline.add(lost, safe, now, held)
         record.done = min(job.work_seconds, record.done + worked * phase.speed)
         self._waiting.used(number, held * (now - phase.start))
         if phase.place:
@@ -327,8 +325,11 @@ class Run:
         priority = self.records[number].job.priority
         return self._clear(now, self._needs[number], priority) and self._start(now, number)
 
-    def _clear(self, now: float, nodes: int, priority: float) -> bool:
-        """Stop jobs of lower priority until so many servers are free; stop none if that would not do."""
+    def _clear(self, now: float, nodes: int, priority: float, *, is_planned: bool = False) -> bool:
+        """Stop jobs of lower priority until so many servers are free; stop none if that would not do.
+
+        What is planned waits for their checkpoints, so that they lose nothing.
+        """
         free = self._floor.free
         if free + sum(count for rank, count in self._running.items() if rank < priority) < nodes:
             return False
@@ -340,8 +341,9 @@ class Run:
             found.append(number)
             free += self._phases[number].nodes
         for number in found:
-            phase = self._close(number, now, is_safe=False, lost=State.PREEMPTED)
-            self.records[number].preemptions += 1
+            phase = self._close(number, now, is_safe=is_planned, lost=State.PREEMPTED)
+            self.records[number].planned += is_planned
+            self.records[number].preemptions += not is_planned
             self._give(now, phase.place, self.records[number].job.accelerators)
             self._queue(now, number)
         return True
@@ -349,44 +351,4 @@ class Run:
     def _hour(self, now: float, hour: int) -> None:
         self.waiting_hours[hour] = len(self._waiting)
         self._waiting.age(now)
-        for fleet in self.fleets:
-            self._scale(now, fleet, fleet.wanted[hour])
-            self._serve(now, fleet, fleet.traffic[hour])
         self._push(now + 3600.0, HOUR, hour + 1)
-
-    def _scale(self, now: float, fleet: Fleet, wanted: int) -> None:
-        """Start or stop replicas; services come before all jobs where the policy may stop jobs."""
-        accelerators = fleet.service.replica_accelerators
-        for _ in range(min(fleet.broken, len(fleet.places))):  # the last hour's, for which no spare server was left
-            self._give(now, fleet.places.pop(), accelerators)
-            self._lose_server(now)
-        before = len(fleet.places)
-        while len(fleet.places) > wanted:
-            self._give(now, fleet.places.pop(), accelerators)
-        while len(fleet.places) < wanted:
-            place = self._take(now, accelerators)
-            if place is None and self.policy.preempt and self._clear(now, -(-accelerators // self.size), math.inf):
-                place = self._take(now, accelerators)
-            if place is None:
-                break
-            fleet.places.append(place)
-        fleet.added = max(0, len(fleet.places) - before)
-        self._look(now)
-
-    def _serve(self, now: float, fleet: Fleet, traffic: float) -> None:
-        """Answer an hour's requests with the replicas that run, less the time that failures take from them."""
-        service, operations = fleet.service, self.site.operations
-        held, count = self._held(service.replica_accelerators), len(fleet.places)
-        terms = self._terms(service.replica_accelerators, 0.0)
-        failures = self.chance.count(count * terms.hazard * (1 - terms.planned_ratio) * 3600.0)
-        starts = failures + fleet.added
-        away = failures * operations.detect_seconds + starts * operations.restart_seconds
-        down = min(float(count), away / 3600.0)
-        answered = min(traffic, (count - down) * service.replica_requests_per_second)
-        fleet.served += answered * 3600.0
-        fleet.refused += (traffic - answered) * 3600.0
-        busy = min(count - down, answered / service.replica_requests_per_second)
-        parts = {State.SERVING: busy, State.DOWN: down, State.HEADROOM: count - down - busy}
-        for state, replicas in parts.items():
-            self.timeline.add(state, now, now + 3600.0, replicas * held)
-        fleet.broken = sum(not self._survives(now) for _ in range(failures))

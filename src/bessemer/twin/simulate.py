@@ -15,21 +15,23 @@ from numpy.typing import NDArray
 from bessemer.core.errors import ConfigError
 from bessemer.twin.embodied import kgco2e_per_hour
 from bessemer.twin.energy import Energy, rates, site_energy
-from bessemer.twin.engine import Run
 from bessemer.twin.interval import Interval
+from bessemer.twin.pace import Pace
 from bessemer.twin.records import Record
-from bessemer.twin.scheduling import Policy
+from bessemer.twin.scenario import Scenario, cut_ratios, speeds
+from bessemer.twin.services import Months
 from bessemer.twin.site import Site
 from bessemer.twin.timeline import State
 from bessemer.twin.traffic import Job, Service
 
 Array = NDArray[np.float64]
 
-FULL = (State.WORKING, State.SERVING, State.STRAGGLING, State.LOST, State.PREEMPTED)
+FULL = (State.WORKING, State.THROTTLED, State.SERVING, State.STRAGGLING, State.LOST, State.PREEMPTED)
 """States that draw the power of work; the others that of waiting, but for servers that are out, which draw none."""
 OUT = (State.REPAIR, State.MAINTENANCE)
 GIVEN = (
     State.WORKING,
+    State.THROTTLED,
     State.STRAGGLING,
     State.CHECKPOINTING,
     State.LOST,
@@ -140,7 +142,7 @@ def simulate(
     days: float,
     seed: int,
     *,
-    policy: Policy | None = None,
+    scenario: Scenario | None = None,
     energy: Energy | None = None,
     fixed_usd_per_hour: float = 0.0,
 ) -> Simulation:
@@ -151,30 +153,40 @@ def simulate(
         jobs: what is sent to it, and what it serves.
         days: how long; whole hours are played.
         seed: of all draws.
-        policy: of the scheduler.
+        scenario: policy, cuts of power and windows of maintenance; its loads are not used, jobs are handed in.
         energy: the site's power; by default from its parts and its weather.
         fixed_usd_per_hour: what the site costs without electricity.
 
     Raises:
-        ConfigError: less than an hour is asked for.
+        ConfigError: less than an hour is asked for, or a cut or a cap is more than boards can give.
         Unsupported: the site has no accelerators.
     """
     hours = int(days * 24 + 1e-9)
     if hours < 1:
         raise ConfigError(f"{days} days are no whole hour", hint="Simulate one hour or more.")
-    run = Run(site, jobs, hours, seed, policy or Policy())
+    played = scenario or Scenario()
+    cuts = cut_ratios(played.cuts, hours)
+    run = Months(site, jobs, seed, played.policy, Pace(speeds(site, cuts)), played.windows)
     run.play()
-    states = {state.name.lower(): run.timeline.hourly(state, hours) for state in State}
+    states = _slowed({state.name.lower(): run.timeline.hourly(state, hours) for state in State}, run.pace)
     out = sum((states[state.name.lower()] for state in OUT), np.zeros(hours))
     busy = sum((states[state.name.lower()] for state in FULL), np.zeros(hours))
     present = site.accelerators - out
     load = np.clip(busy / np.maximum(present, 1.0), 0.0, 1.0)
-    it_watts, facility_watts = (energy or site_energy)(site, load, present / site.accelerators)
+    it_watts, facility_watts = (
+        (1 - cuts) * each for each in (energy or site_energy)(site, load, present / site.accelerators)
+    )
     price, carbon = rates(site, hours)
     kwh = facility_watts / 1000
     lines = Hours(states, np.asarray(run.waiting_hours, float), it_watts, facility_watts, kwh * price, kwh * carbon)
     loss = {name: float(line.sum()) for name, line in states.items() if name not in ("working", "serving")}
     return Simulation(lines, _totals(run, lines, hours, fixed_usd_per_hour), loss, run.causes, run.records, run.events)
+
+
+def _slowed(states: Mapping[str, Array], pace: Pace) -> dict[str, Array]:
+    """Return the states with the part of the work that slower boards did not do set apart."""
+    worked = states["working"]
+    return {**states, "working": worked * pace.speeds, "throttled": worked * (1 - pace.speeds)}
 
 
 def across(simulations: Sequence[Simulation]) -> dict[str, Interval]:
@@ -199,7 +211,7 @@ def as_csv(simulation: Simulation) -> str:
     return "\n".join(told) + "\n"
 
 
-def _totals(run: Run, lines: Hours, hours: int, fixed_usd_per_hour: float) -> Totals:
+def _totals(run: Months, lines: Hours, hours: int, fixed_usd_per_hour: float) -> Totals:
     states, records = lines.states, run.records
     everything = float(run.site.accelerators) * hours
     work = float(states["working"].sum())

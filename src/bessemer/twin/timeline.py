@@ -15,9 +15,11 @@ Array = NDArray[np.float64]
 
 
 class State(IntEnum):
-    """What an accelerator does; at each moment exactly one of these. DOWN are replicas that start or recover."""
+    """What an accelerator does; at each moment exactly one of these. DOWN are replicas that start or recover, THROTTLED
+    is what boards that a cap or a cut of power slows do less."""
 
     WORKING = auto()
+    THROTTLED = auto()
     SERVING = auto()
     HEADROOM = auto()
     DOWN = auto()

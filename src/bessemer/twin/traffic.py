@@ -93,7 +93,9 @@ def arrivals(per_day: float, days: float, rng: np.random.Generator) -> Array:
     return np.asarray(times[rng.uniform(0.0, top, len(times)) < wave])
 
 
-def usual(site: Site, days: float, seed: int, load_ratio: float = 0.7, per_day: float = 0.0) -> list[Job]:
+def usual(
+    site: Site, days: float, seed: int, load_ratio: float = 0.7, per_day: float = 0.0, *, is_warm: bool = False
+) -> list[Job]:
     """Return jobs that ask for a share of a site's accelerator-hours: many small ones, most of the time in large ones.
 
     Source: sizes are powers of two, and most jobs are small while most time goes to large ones (arXiv:2410.21680
@@ -105,24 +107,31 @@ def usual(site: Site, days: float, seed: int, load_ratio: float = 0.7, per_day: 
         seed: of the draws.
         load_ratio: accelerator-hours asked for, over those that the site has.
         per_day: how many jobs come a day; 0: as many as is usual for the size of the site.
+        is_warm: whether jobs that came before are there at the start, with what is left of them as if they had run at
+            once. Without them a site fills up for weeks, as long as its longest jobs last.
     """
     rng = np.random.default_rng([seed, 1])
     fitted = constants()["jobs"]
     usually = max(fitted["least_per_day"], fitted["per_accelerator_day"] * site.accelerators)
-    times = arrivals(per_day or usually, days, rng)
+    before = 7 * np.ceil(fitted["longest_days"] / 7) if is_warm else 0.0
+    times = arrivals(per_day or usually, before + days, rng) - before * DAY_SECONDS
     top = np.log2(max(1.0, site.accelerators * fitted["largest_ratio"]))
     steps = np.arange(0, int(top) + 1)
     chance = 2.0 ** (-fitted["size_slope"] * steps)
     sizes = 2 ** rng.choice(steps, len(times), p=chance / chance.sum())
     lengths = rng.lognormal(0.0, fitted["length_log_sigma"], len(times)) * sizes ** fitted["length_slope"]
-    lengths = _scaled(lengths, sizes, load_ratio * site.accelerators * days * DAY_SECONDS, fitted["longest_days"])
+    lengths = _scaled(
+        lengths, sizes, load_ratio * site.accelerators * (before + days) * DAY_SECONDS, fitted["longest_days"]
+    )
     owners = rng.integers(0, int(fitted["owners"]), len(times))
     names = [f"job-{number}" for number in range(len(times))]
     bytes_each = fitted["checkpoint_bytes_per_accelerator"]
-    rows = zip(names, times.tolist(), sizes.tolist(), lengths.tolist(), owners.tolist(), strict=True)
+    left, times = lengths - np.maximum(-times, 0.0), np.maximum(times, 0.0)
+    rows = zip(names, times.tolist(), sizes.tolist(), left.tolist(), owners.tolist(), strict=True)
     return [
         Job(name, when, size, length, size * bytes_each, f"owner-{owner}", int(size >= 64 * per_node(site)))
         for name, when, size, length, owner in rows
+        if length > 0
     ]
 
 
