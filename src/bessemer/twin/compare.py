@@ -226,7 +226,8 @@ class _Owner:
 
     def flow(self, facility_watts: float, capital_ratio: float = 1.0) -> Array:
         """Return today's USD of each month at so many watts, without what is left. Shape: (months,)."""
-        kept = self.site.money.staff_usd_per_year / 12
+        full = power.draw(self.site, 1.0).facility_watts.mid
+        kept = money.staff_usd_per_year(self.site, full) / 12
         found = (kept + facility_watts / 1000 * self.site.power.usd_per_kwh * MONTH_HOURS) * self.time.worth
         found[0] += self.capital_usd * capital_ratio
         return np.asarray(found)
