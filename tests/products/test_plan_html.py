@@ -10,14 +10,16 @@ import pytest
 from typer.testing import CliRunner
 
 from bessemer.cli.app import app
-from bessemer.products.drawing import HIGH, Slice, areas, bar, sankey, swings
+from bessemer.products.drawing import HIGH, Dot, Slice, areas, bar, dots, sankey, swings
 from bessemer.products.figures import counted, figure, said, watts
 from bessemer.products.plan_html import flows, plan_page
 from bessemer.products.planning import play
+from bessemer.products.sweep_html import sweep_section
 from bessemer.twin.plan import plan
 from bessemer.twin.power import site_power
 from bessemer.twin.simulate import Simulation
 from bessemer.twin.site import Site, load_site
+from bessemer.twin.sweep import axes, sweep
 from bessemer.twin.totals import totals
 from bessemer.twin.workload import Serving, Training
 
@@ -176,3 +178,23 @@ def test_the_command_writes_page_and_time_lines(tmp_path: Path) -> None:
     command = ["simulate", "--site", "superpod-h100-127", "--days", "1", "--csv", str(lines)]
     assert CliRunner().invoke(app, command).exit_code == 0
     assert len(lines.read_text("utf-8").splitlines()) == 25
+
+
+def test_a_sweep_s_points_stand_in_plot_and_table(site: Site) -> None:
+    small = load_site("dgx-h100")
+    job = Training(model="Llama-3.1-70B", tokens=1e9)
+    varied = axes(["nodes=1,4,8"], small, job)
+    points = sweep(small, job, varied, TODAY)
+    tags = read(sweep_section(varied, points))
+    circles = [given for tag, given in tags.seen if tag == "circle"]
+    planned = [point for point in points if point.plan]
+    assert len(circles) == len(planned) == 2
+    words = " ".join(tags.words)
+    assert points[0].reason in words and "nodes 8" in words and words.count("cheapest") == 2
+
+
+def test_dots_lie_where_their_values_say() -> None:
+    tags = read(dots([Dot("a", 1.0, 4.0), Dot("b", 2.0, 2.0, True)], "x", "y", "{:g}".format))
+    (a, b) = [(float(g["cx"]) - 56, 260 - float(g["cy"])) for tag, g in tags.seen if tag == "circle"]
+    assert b[0] == pytest.approx(2 * a[0], abs=0.2)
+    assert a[1] == pytest.approx(2 * b[1], abs=0.2)

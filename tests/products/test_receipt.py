@@ -1,7 +1,9 @@
 """A receipt is drawn from its own figures only, on a terminal and as a page."""
 
+from datetime import date
 from html.parser import HTMLParser
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -9,6 +11,8 @@ from rich.console import Console
 from bessemer.cli.receipt_view import draw_receipt
 from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Interval, Measurement, RuleOutcome, Verdict
 from bessemer.core.units import Money
+from bessemer.products.factory import load_factory
+from bessemer.products.home import Home, write_whole
 from bessemer.products.receipt import (
     Answer,
     Bill,
@@ -24,6 +28,10 @@ from bessemer.products.receipt import (
     added,
 )
 from bessemer.products.receipt_html import receipt_page
+from bessemer.products.terms import terms_of
+from bessemer.twin.plan import plan
+from bessemer.twin.site import load_site
+from bessemer.twin.workload import Serving
 
 
 def bill(joules: float, kind: EnergyClass = EnergyClass.MODELLED) -> Bill:
@@ -232,3 +240,25 @@ def test_bills_add_and_keep_the_weakest_class() -> None:
     assert total.measurement.energy_class is EnergyClass.ASSUMED
     assert total.energy_cost == Money(micros=15)
     assert added([]) is None
+
+
+@pytest.mark.parametrize("after", [0.0, 0.625])
+def test_what_a_run_graded_is_what_the_planner_counts_as_accepted(tmp_path: Path, after: float) -> None:
+    config, home = load_factory(None)[0], Home(tmp_path / "home")
+    line = receipt().metrics[0]
+    found = {"metric": "exact_match", "samples": 64, "after": after, "after_low": after, "after_high": after + 0.1}
+    graded = line.model_copy(update=found)
+    for name, metrics in (("another", (line, graded)), (config.name, (line,))):
+        write_whole(home.receipt(name) / "receipt.json", told(name, metrics))
+        assert terms_of(config, tmp_path, home).accepted.startswith("assumed")
+    write_whole(home.receipt("graded") / "receipt.json", told(config.name, (line, graded)))
+    terms = terms_of(config, tmp_path, home)
+    assert terms.accepted.startswith("measured") and "64" in terms.accepted and "exact_match" in terms.accepted
+    assert (terms.accepted_ratio.mid, terms.accepted_ratio.high) == (after, after + 0.1)
+    work = Serving(model="Llama-3.1-8B")
+    answer = plan(load_site("dgx-h100"), work, date(2026, 11, 23), terms).answer["accepted_outputs_per_joule"]
+    assert (answer.mid > 0) == (after > 0) and answer.high > 0
+
+
+def told(factory: str, metrics: tuple[MetricLine, ...]) -> str:
+    return receipt().model_copy(update={"factory": factory, "metrics": metrics}).model_dump_json()

@@ -156,3 +156,15 @@ def test_bounds_of_the_decline_are_wider_for_fewer_years() -> None:
     assert widths == sorted(widths, reverse=True)
     # One series alone: its own rate lies within the bounds of the whole.
     assert 1 - (6.88 / 12.29) ** (12 / 23) in renting.decline(23 / 12)
+
+
+def test_the_owner_pays_people_whether_declared_or_not() -> None:
+    site = load_site("superpod-h100-127")
+    plain = next(each for each in compare(site, TODAY).offered if each.term == "owned")
+    watts = site_power(site).facility_watts.mid
+    declared = priced(site, staff_usd_per_year=2 * money.staff_usd_per_year(site, watts))
+    dear = next(each for each in compare(declared, TODAY).offered if each.term == "owned")
+    years, discount = compare(site, TODAY).years, site.money.discount_ratio
+    worth = sum((1 + discount) ** (-(month + 0.5) / 12) for month in range(12 * years)) / 12
+    paid = money.staff_usd_per_year(site, watts) * worth
+    assert dear.present_usd.mid - plain.present_usd.mid == pytest.approx(paid, rel=1e-6)

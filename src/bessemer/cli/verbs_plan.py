@@ -63,17 +63,22 @@ def add_to(app: typer.Typer) -> None:
 
 def sites(as_json: Json = False) -> None:
     """List the reference sites of the catalogue."""
+    from bessemer.products.figures import said
+    from bessemer.products.planning import site_totals
     from bessemer.twin.site import load_site, reference_sites
 
     found = [load_site(name) for name in reference_sites()]
 
+    values = [{**site.model_dump(mode="json"), "totals": site_totals(site)} for site in found]
+
     def draw() -> RenderableType:
-        table = Table("site", "accelerators", "what it is", box=SIMPLE_HEAD, pad_edge=False)
-        for site in found:
-            table.add_row(site.name, f"{site.accelerators:,}", escape(site.description))
+        table = Table("site", "accelerators", "USD, modelled", "what it is", box=SIMPLE_HEAD, pad_edge=False)
+        for site, told in zip(found, values, strict=True):
+            usd = told["totals"]["capital_usd"]["mid"]
+            table.add_row(site.name, f"{site.accelerators:,}", said(usd), escape(site.description))
         return table
 
-    emit([site.model_dump(mode="json") for site in found], as_json, draw)
+    emit(values, as_json, draw)
 
 
 def plan(

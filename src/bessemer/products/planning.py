@@ -142,10 +142,13 @@ def as_values(found: Plan) -> dict[str, object]:
         "changes": [{"name": c.name, "cost_ratio": c.cost_ratio, "time_ratio": c.time_ratio} for c in found.changes],
         "swings": [{"name": s.name, "at_low": s.at_low, "at_high": s.at_high} for s in found.swings],
         "warnings": list(found.warnings),
-        "site_totals": {
-            total.name: {**_bounds(total.modelled), "published": total.published} for total in totals(found.site)
-        },
+        "site_totals": site_totals(found.site),
     }
+
+
+def site_totals(site: Site) -> dict[str, dict[str, float | None]]:
+    """Return a site's totals as JSON values, modelled, each beside what was published; None where nobody did."""
+    return {total.name: {**_bounds(total.modelled), "published": total.published} for total in totals(site)}
 
 
 def _figures(found: Plan) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bessemer.meter import load_price_book
-from bessemer.products.factory import FactoryConfig
+from bessemer.products.factory import Factory, FactoryConfig
 from bessemer.products.home import Home
 from bessemer.products.receipt import MetricLine, Receipt
 from bessemer.twin.interval import Interval
@@ -26,7 +26,8 @@ def terms_of(config: FactoryConfig, base: Path, home: Home) -> Terms:
     Args:
         config: the declaration.
         base: the folder that its relative paths start from.
-        home: its receipts and its lake; nothing is made there.
+        home: its receipts and, unless the declaration names another, its lake. The pace of a lake in an object store
+            is not measured.
 
     Raises:
         ConfigError: the price book cannot be read.
@@ -34,7 +35,8 @@ def terms_of(config: FactoryConfig, base: Path, home: Home) -> Terms:
     ratio, accepted = _accepted(config, home)
     book = load_price_book(base / config.meter.price_book if config.meter.price_book else None)
     price = book.models.get(config.name, book.default)
-    held, pace = lake_growth(Path(home.lake_url)) if "://" not in home.lake_url else (0.0, 0.0)
+    lake = Factory(config, base, home).lake_url
+    held, pace = (0.0, 0.0) if ":/" in lake else lake_growth(Path(lake))
     return Terms(
         accepted_ratio=ratio,
         accepted=accepted,
@@ -63,7 +65,7 @@ def _accepted(config: FactoryConfig, home: Home) -> tuple[Interval, str]:
     for path in reversed(home.receipts()):
         receipt = Receipt.model_validate_json(path.read_text(encoding="utf-8"))
         graded = [line for line in receipt.metrics if line.metric.split(".")[-1] == GRADED]
-        if receipt.factory == config.name and graded and graded[0].after > 0:
+        if receipt.factory == config.name and graded:
             return _measured(graded[0], receipt.run)
     ratio = config.expected.accepted_ratio
     told = "every answer is accepted" if ratio == 1 else f"{ratio:.0%} of the answers are accepted, as declared"
@@ -71,6 +73,5 @@ def _accepted(config: FactoryConfig, home: Home) -> tuple[Interval, str]:
 
 
 def _measured(line: MetricLine, run: str) -> tuple[Interval, str]:
-    low = max(line.after_low, 1e-9)
     told = f"measured: {line.after:.1%} of {line.samples} held-out questions passed {GRADED} in run {run}"
-    return Interval(line.after, min(low, line.after), max(line.after_high, line.after)), told
+    return Interval(line.after, min(line.after_low, line.after), max(line.after_high, line.after)), told

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bessemer.core.errors import NotFound
+from bessemer.twin.accelerators import accelerator
 from bessemer.twin.catalogue import Row, number, table
 from bessemer.twin.interval import Interval
 from bessemer.twin.power import draw
@@ -73,7 +74,7 @@ def _boards(nodes: Nodes) -> Interval:
     """Return the accelerators of some servers: published, or by rated power. What no catalogue has is in its server."""
     count = float(nodes.count * nodes.accelerators)
     try:
-        device = nodes.device
+        device = accelerator(nodes.accelerator)
     except NotFound:
         return Interval.exactly(0.0)
     if any(row["part"] == "accelerator" and row["name"] == device.name for row in table("embodied_carbon")):

@@ -139,6 +139,11 @@ def capital(site: Site, facility_watts: float) -> dict[str, float]:
     }
 
 
+def capital_usd(site: Site, facility_watts: float) -> float:
+    """Return what everything at a site costs to buy, in USD."""
+    return sum(capital(site, facility_watts).values())
+
+
 def store_usd(site: Site, size_bytes: float) -> float:
     """Return what so much shared storage of a site's kind costs; a server's own disks are in its price."""
     if site.storage.tier == "local":
@@ -182,7 +187,7 @@ def bill(site: Site, facility_watts: Interval) -> Bill:
         return Bill(
             nothing, nothing, people, rent, site.accelerators, (f"rented from {money.provider}, power included",)
         )
-    yearly = annuity(sum(capital(site, facility_watts.mid).values()), money.life_years, money.discount_ratio)
+    yearly = annuity(capital_usd(site, facility_watts.mid), money.life_years, money.discount_ratio)
     hourly = yearly / HOURS_PER_YEAR
     told = (
         f"written off over {money.life_years:g} years at {money.discount_ratio:.0%} interest",

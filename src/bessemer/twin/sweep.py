@@ -157,7 +157,7 @@ def _path(name: str, site: Site, work: Training | Serving) -> str:
 
 def _section(site: Site, section: str) -> list[str]:
     model = Nodes if section == "nodes" else type(getattr(site, section))
-    return list(model.model_fields)
+    return [field for field in model.model_fields if field != "measured"]
 
 
 def _changed(site: Site, work: Training | Serving, axis: Axis, value: str) -> tuple[Site, Training | Serving]:
@@ -172,7 +172,7 @@ def _changed(site: Site, work: Training | Serving, axis: Axis, value: str) -> tu
     if field == "accelerator":
         device = accelerator(value)
         domain = device.scaleup_accelerators if device.scaleup_accelerators > main.accelerators else 0
-        changed = changed.model_copy(update={"rated_watts": 0.0, "scaleup": domain})
+        changed = changed.model_copy(update={"rated_watts": 0.0, "scaleup": domain, "measured": None})
     nodes = tuple(changed if each is main else each for each in site.nodes)
     return site.model_copy(update={"nodes": nodes}), work
 
