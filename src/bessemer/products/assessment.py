@@ -81,8 +81,7 @@ def assess(home: Home, config: FactoryConfig, base: Path, asked: Asked, now: flo
     today = datetime.fromtimestamp(now, UTC).date()
     grown = [each for site in sites for each in prospects(site, config, found, wanted, today)]
     known = {fact.name: fact.value for fact in found.facts}
-    rows, held = known["documents"], known.get("lake_bytes", 0.0)
-    daily = known["documents_per_day"] * held / rows if rows else 0.0
+    held, daily = known.get("lake_bytes", 0.0), known.get("lake_bytes_per_day", config.expected.lake_bytes_per_day)
     full = {site.name: days_until_full(site, daily, held) for site in sites}
     return Assessment(
         standing=found,

@@ -164,7 +164,7 @@ def _costs(site: Site, work: Serving, today: date) -> tuple[float, float, float]
     rented = site.money.tenure == "rented"
     power = 0.0 if rented else watts / 1000 * site.power.usd_per_kwh
     running = (power + share * (bill.rent + bill.people)) * money.HOURS_PER_YEAR + RUNNING_PEOPLE * USD_PER_PERSON_YEAR
-    capital = 0.0 if rented else share * money.capital_usd(site, drawn.mid)
+    capital = 0.0 if rented else share * sum(money.capital(site, drawn.mid).values())
     years = next(float(row["years"]) for row in table("growth") if row["name"] == "pilot")
     pilot = bill.usd_per_accelerator_hour.mid * replica * years * money.HOURS_PER_YEAR
     return capital, pilot, running

@@ -19,6 +19,7 @@ from bessemer.meter import load_price_book, open_ledger
 from bessemer.products.factory import FactoryConfig
 from bessemer.products.home import Home
 from bessemer.products.receipt import MetricLine, Receipt
+from bessemer.products.terms import lake_growth
 
 STAGES = ("nothing run", "proof of concept", "pilot", "production")
 DAY = 86_400.0
@@ -42,7 +43,6 @@ ASSUMED = {
     "requests_per_day": 0.0,
     "input_tokens_per_request": 300.0,
     "output_tokens_per_request": 50.0,
-    "accepted_ratio": 0.5,
 }
 """What is taken until the books know better."""
 
@@ -126,7 +126,7 @@ def standing(home: Home, config: FactoryConfig, base: Path, now: float) -> Stand
         if not all(need.met for need in needs if need.stage == later):
             break
         stage = later
-    facts = (*_lake(home, config), *_served(traffic), *_graded(receipt), *_taken(receipt, traffic))
+    facts = (*_lake(home, config), *_served(traffic), *_graded(config, receipt), *_taken(receipt, traffic))
     return Standing(factory=config.name, stage=stage, facts=facts, needs=needs)
 
 
@@ -167,8 +167,14 @@ def _lake(home: Home, config: FactoryConfig) -> Iterator[Fact]:
     url = home.lake_of(config.name)
     folder = Path(url)
     if "://" not in url:
-        held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        yield Fact(name="lake_bytes", value=held, provenance="measured", source=f"files under {url}")
+        held, pace = lake_growth(folder)
+        told = f"files under {url}"
+        yield Fact(name="lake_bytes", value=held, provenance="measured", source=told)
+        if pace:
+            yield Fact(name="lake_bytes_per_day", value=pace, provenance="measured", source=told)
+        else:
+            declared, told = config.expected.lake_bytes_per_day, "the declaration's `expected`"
+            yield Fact(name="lake_bytes_per_day", value=declared, provenance="assumed", source=told)
     versions = []
     if "://" in url or folder.exists():
         try:
@@ -201,11 +207,12 @@ def _served(traffic: _Traffic) -> Iterator[Fact]:
         yield Fact(name=name, value=value, provenance="measured", source=told)
 
 
-def _graded(receipt: Receipt | None) -> Iterator[Fact]:
+def _graded(config: FactoryConfig, receipt: Receipt | None) -> Iterator[Fact]:
     """Yield the share of answers that the examination accepts; users' own verdicts are not captured."""
     line = _exact(receipt)
     if line is None:
-        yield _assumed("accepted_ratio", "no examination yet")
+        told = "no examination yet: the declaration's `expected`"
+        yield Fact(name="accepted_ratio", value=config.expected.accepted_ratio, provenance="assumed", source=told)
         return
     told = f"exact match on {line.samples} held-out questions, {line.after_low:.0%} to {line.after_high:.0%}"
     yield Fact(name="accepted_ratio", value=line.after, provenance="measured", source=told)
