@@ -6,8 +6,8 @@ A reduced default factory is run for real, in a fresh home each time, with docum
 the speed test's tokens drawn anew for each run. Before a run starts, what each of its stages will take is predicted
 from the declaration and the runs before it and written down (`prediction.json`); afterwards it is compared with the
 receipt. The first runs calibrate and are not counted; later ones stay in what the planner has seen, as they would. The
-base model is imported to a folder once, so that a run takes about two minutes on two idle cores. Finished runs in
-`--work` are not run again. One line is appended to `results/reconcile.jsonl`.
+base model is imported to a folder once and training is in fp32 without a trial, so that a run takes one or two minutes
+on two idle cores. Finished runs in `--work` are not run again. One line is appended to `results/reconcile.jsonl`.
 
 Joules are the meter's: measured where there is a sensor, else modelled from the processor's time; the line says which.
 """
@@ -55,7 +55,13 @@ def declared(draws: random.Random, base: Path, scale: float) -> FactoryConfig:
             "heldout_questions": asked,
             "heldout_passages": max(1, asked // 2),
         },
-        "train": {"max_tokens": 6_000, "batch_tokens": 512, "epochs": draws.choice((1, 2)), "checkpoint_steps": 100},
+        "train": {
+            "max_tokens": 6_000,
+            "precision": "fp32",
+            "batch_tokens": 512,
+            "epochs": draws.choice((1, 2)),
+            "checkpoint_steps": 100,
+        },
         "evaluation": {"max_output_tokens": 32},
         "gate": {"rules": [{"kind": "at_least", "metric": "token_f1", "value": 0.0}]},
         "speed": {"streams": (1, 2), "repeats": 1, "output_tokens": drawn(8, 48), "prompt_tokens": 64},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -56,6 +57,16 @@ def test_every_stage_has_joules_grams_and_money_with_provenance(receipt: Receipt
     assert receipt.serving is not None
     assert receipt.serving.per_1000_tokens.measurement.joules > 0
     assert receipt.serving.charge.micros > 0
+
+
+def test_what_was_predicted_of_a_run_is_kept_beside_it(line: Line, receipt: Receipt) -> None:
+    folder = line.home / "runs" / receipt.run
+    kept = json.loads((folder / "reconciliation.json").read_text())
+    known = json.loads((folder / "amounts.json").read_text())
+    assert {stage["stage"] for stage in kept["stages"]} == {stage.step for stage in receipt.stages}
+    assert all(stage["amount"] == known.get(stage["stage"], 1.0) for stage in kept["stages"])
+    assert all(stage["actual_seconds"] > 0 and stage["actual_joules"] > 0 for stage in kept["stages"])
+    assert line.json("reconcile", receipt.run)["stages"] == kept["stages"]
 
 
 def test_the_lineage_leads_from_the_served_model_to_the_sources(receipt: Receipt) -> None:

@@ -115,6 +115,7 @@ def test_plan_without_a_site_is_for_this_machine(home: Home, site: Site, monkeyp
     done = CliRunner().invoke(app, ["plan", "--json"])
     assert done.exit_code == 0, done.output
     (found,) = json.loads(done.stdout)
+    assert "This machine, measured on" in CliRunner().invoke(app, ["plan"]).stdout
     assert found["site"] == "here"
     assert found["answer"]["days"]["mid"] > 0
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import random
+import sys
+import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,13 +17,14 @@ from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Measurement, Verd
 from bessemer.core.units import Money
 from bessemer.lake.folder import FolderSource
 from bessemer.lake.pydocs.source import PydocsSource
-from bessemer.products.factory import load_factory
+from bessemer.products.factory import FactoryConfig, load_factory
 from bessemer.products.home import Home
 from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import LlmConfig
 from bessemer.products.receipt import Bill, DocumentsPart, Receipt, SpeedPart, StageLine, TrainingPart
 from bessemer.products.receipt_html import write_receipt
 from bessemer.products.reconciliation import forecast, keep_residuals, reconcile
+from bessemer.twin.catalogue import table
 
 
 def bill(seconds: float) -> Bill:
@@ -145,3 +151,57 @@ def test_what_is_cached_or_of_an_older_version_teaches_nothing(tmp_path: Path) -
     assert reconcile(home).errors[0].runs == 1
     with pytest.raises(NotFound, match="r1"):
         reconcile(home, "r1")
+
+
+def load_benchmark() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "bench_reconcile.py"
+    spec = importlib.util.spec_from_file_location("bench_reconcile", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_benchmark_predicts_before_it_runs_and_counts_what_was_not_calibrated_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stand-in for the machine: overheads 1.7 times, rates 0.6 times the catalogue's, and 5 % of noise."""
+    bench, noise = load_benchmark(), random.Random(7)
+
+    class Machine:
+        def __init__(self, config: FactoryConfig, base: Path, home: Home) -> None:
+            self.config, self.base, self.home = config, base, home
+
+        def run(self) -> None:
+            assert (self.home.path / "prediction.json").is_file(), "predicted before"
+            known = amounts(self.config.sources, self.config.product, self.base)
+            took = {
+                row["kind"]: noise.lognormvariate(0, 0.05)
+                * (
+                    1.7 * float(row["overhead_seconds"])
+                    + 0.6 * float(row["seconds_per_unit"]) * known.get(row["kind"], 1.0)
+                )
+                for row in table("stages")
+            }
+            for folder in (self.home.artifacts, Path(self.home.lake_url)):
+                folder.mkdir()
+            keep(self.home, ran(self.home.path.name, time.time(), took), known)
+
+    def imported(name: str, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setattr(bench, "Factory", Machine)
+    monkeypatch.setattr(bench, "import_base", imported)
+    monkeypatch.setattr(sys, "argv", ["bench", "--work", str(tmp_path / "work"), "--no-result"])
+    bench.main()
+    first = capsys.readouterr().out
+    assert first.count("(calibration)") == 3
+    whole = next(line for line in first.splitlines() if line.startswith("whole run"))
+    errors = [float(word.rstrip("%,")) for word in whole.split() if word.rstrip(",").endswith("%")]
+    assert len(errors) == 2
+    assert max(errors) < 15
+    assert max(errors) > 0
+    bench.main()
+    assert capsys.readouterr().out == first, "finished runs are not run again"

@@ -158,6 +158,8 @@ def _plan(found: Plan) -> RenderableType:
     title = (
         f"\n[bold]{escape(found.work.model)}[/] at [bold]{escape(found.site.name)}[/]  [dim]modelled, 80 % bounds[/]"
     )
+    if any(nodes.measured for nodes in found.site.nodes):
+        title += f"\n[dim]{escape(found.site.description)}[/]"
     table = Table.grid(padding=(0, 2))
     for _ in range(2):
         table.add_column(justify="right")

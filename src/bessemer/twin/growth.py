@@ -52,12 +52,36 @@ def staged_usd(stages: Sequence[Stage], payoff_usd: float, discount_ratio: float
     >>> staged_usd([Stage("pilot", 10.0, 1.0, 0.5), Stage("production", 100.0, 1.0, 1.0)], 200.0, 0.0)
     40.0
     """
-    value = payoff_usd
+    return values_usd(stages, payoff_usd, discount_ratio)[0]
+
+
+def values_usd(stages: Sequence[Stage], payoff_usd: float, discount_ratio: float) -> list[float]:
+    """Return what it is worth to stand before each stage, in USD of that day, and last before the payoff.
+
+    Zero before a stage means: stop there.
+
+    >>> values_usd([Stage("pilot", 10.0, 1.0, 0.5), Stage("production", 100.0, 1.0, 1.0)], 200.0, 0.0)
+    [40.0, 100.0, 200.0]
+    """
+    values = [payoff_usd]
     for stage in reversed(stages):
         worth = float((1 + discount_ratio) ** -stage.years)
-        later = stage.success_ratio * value + (1 - stage.success_ratio) * stage.estimated_salvage_usd
-        value = max(0.0, worth * later - stage.estimated_usd)
-    return value
+        later = stage.success_ratio * values[0] + (1 - stage.success_ratio) * stage.estimated_salvage_usd
+        values.insert(0, max(0.0, worth * later - stage.estimated_usd))
+    return values
+
+
+def cash_flow(stages: Sequence[Stage], yearly_usd: Sequence[float]) -> list[tuple[float, float]]:
+    """Return (years from today, USD) when all goes well: each stage's cost as it begins, then the years' ends after.
+
+    >>> cash_flow([Stage("pilot", 10.0, 0.5, 0.5)], [7.0, 8.0])
+    [(0.0, -10.0), (1.5, 7.0), (2.5, 8.0)]
+    """
+    flows, at = [], 0.0
+    for stage in stages:
+        flows.append((at, -stage.estimated_usd))
+        at += stage.years
+    return flows + [(at + year, usd) for year, usd in enumerate(yearly_usd, 1)]
 
 
 def option_usd(stages: Sequence[Stage], payoff_usd: float, discount_ratio: float) -> float:
