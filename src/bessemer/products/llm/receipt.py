@@ -17,7 +17,7 @@ from bessemer.evals import Metric, Report
 from bessemer.infer import SpeedReport
 from bessemer.meter import PriceBook
 from bessemer.products.llm.config import LlmConfig
-from bessemer.products.llm.steps import read_reports
+from bessemer.products.llm.steps import read_reports, rows_tag
 from bessemer.products.receipt import (
     Answer,
     Bill,
@@ -257,6 +257,6 @@ def _what(step: str, artifact: Artifact) -> str:
         case "base":
             return f"{meta['name']} from {meta['source']} ({meta['licence']})"
         case "ingest":
-            return f"{meta['table']} version {meta['version']}, read from {'; '.join(meta['sources'])}"
+            return f"{meta['table']} tagged {rows_tag(artifact.key)}, read from {'; '.join(meta['sources'])}"
         case _:
-            return f"{meta['table']} version {meta['version']}"
+            return f"{meta['table']} tagged {rows_tag(artifact.key)}"
