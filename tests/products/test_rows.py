@@ -18,6 +18,7 @@ from bessemer.products.factory import Factory, FactoryConfig
 from bessemer.products.home import Home
 from bessemer.products.llm.config import LlmConfig, RetrievalConfig
 from bessemer.products.llm.flow import build_flow
+from bessemer.products.llm.receipt import _what
 from bessemer.products.llm.serving import open_search
 from bessemer.products.llm.steps import rows_tag
 
@@ -89,6 +90,15 @@ def test_a_touched_file_is_read_again_and_nothing_else_runs(place: Place) -> Non
     for result, use in ((first, "work"), (third, "forging")):  # time travel: each artifact opens its own rows
         rows = lake.get_documents("tools.documents", version=rows_tag(result.artifacts["ingest"].key))
         assert any(f"used for {use}" in document.text for document in rows if "anvil" in document.source)
+
+
+def test_the_lineage_names_tags_that_open_the_rows(place: Place) -> None:
+    _, result = place.run()
+    lake = open_lake(place.lake_url)
+    for step in LAKE_STEPS:
+        artifact = result.artifacts[step]
+        table, tag = _what(step, artifact).partition(",")[0].split(" tagged ")
+        assert lake.digest(table, version=tag) == artifact.meta["rows"]
 
 
 def test_the_digest_of_documents_tells_what_their_ids_do_not(place: Place) -> None:

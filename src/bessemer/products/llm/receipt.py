@@ -271,6 +271,6 @@ def _what(step: str, artifact: Artifact) -> str:
         case "base":
             return f"{meta['name']} from {meta['source']} ({meta['licence']})"
         case "ingest":
-            return f"{meta['table']}, rows {meta['rows'][:12]}, read from {'; '.join(meta['sources'])}"
+            return f"{meta['table']} tagged {rows_tag(artifact.key)}, read from {'; '.join(meta['sources'])}"
         case _:
-            return f"{meta['table']}, rows {meta['rows'][:12]}"
+            return f"{meta['table']} tagged {rows_tag(artifact.key)}"
