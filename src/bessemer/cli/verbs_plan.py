@@ -32,24 +32,6 @@ SiteName = Annotated[str, typer.Option("--site", help="A site of the catalogue, 
 SWEEP = (
     "Plan every point: nodes, accelerator, precision, batch, … or any path such as power.usd_per_kwh; may be repeated."
 )
-UNITS = {
-    "days": "days",
-    "energy_kwh": "kWh",
-    "cost_usd": "USD",
-    "carbon_kgco2e": "kg CO2e",
-    "tokens_per_second": "tokens/s",
-    "usd_per_million_tokens": "USD per million tokens",
-    "step_seconds": "seconds a step",
-    "mfu_ratio": "model FLOPs utilisation",
-    "embodied_kgco2e": "kg CO2e of making the hardware",
-    "joules_per_token": "joules a token, from the grid",
-    "carbon_gco2e_per_million_tokens": "g CO2e per million tokens",
-    "embodied_gco2e_per_million_tokens": "g CO2e of making the hardware, per million tokens",
-    "accepted_outputs_per_joule": "accepted outputs per joule, from the grid",
-    "revenue_usd_per_megawatt_year": "USD of revenue per megawatt and year",
-    "store_full_days": "days until the shared storage is full",
-    "store_usd_per_year": "USD for a year's growth of storage",
-}
 
 TOLD = ("accepted_outputs_per_joule", "revenue_usd_per_megawatt_year", "store_full_days")
 """Figures whose meaning and source the terminal tells too; pages and JSON tell all."""
@@ -155,20 +137,20 @@ def reconcile(
 
 
 def _plan(found: Plan) -> RenderableType:
+    from bessemer.products.figures import figure, said, words
+
     title = (
         f"\n[bold]{escape(found.work.model)}[/] at [bold]{escape(found.site.name)}[/]  [dim]modelled, 80 % bounds[/]"
     )
     if any(nodes.measured for nodes in found.site.nodes):
         title += f"\n[dim]{escape(found.site.description)}[/]"
     table = Table.grid(padding=(0, 2))
-    for _ in range(2):
-        table.add_column(justify="right")
+    table.add_column()
+    table.add_column(justify="right", no_wrap=True)
     for name, given in found.answer.items():
-        table.add_row(
-            f"[bold]{given.mid:,.4g}[/]",
-            f"[dim]{given.low:,.3g} – {given.high:,.3g}[/]" if given.low < given.high else "",
-            UNITS.get(name, name),
-        )
+        called, measure = words(name)
+        middle, around = figure(name, given)
+        table.add_row(called, f"[bold]{middle}[/] {measure}".rstrip(), f"[dim]{around}[/]")
     parts: list[RenderableType] = [title, table, f"\n[bold]limit[/] {escape(found.limit)}"]
     if found.layout:
         cut = found.layout
@@ -183,12 +165,12 @@ def _plan(found: Plan) -> RenderableType:
         parts.append("\n[bold]what the cost depends on most[/]")
         widest = max(found.swings[0].size, 1e-12)
         parts += [
-            f"  {'█' * max(1, round(24 * s.size / widest)):<24} {escape(s.name)} "
-            f"[dim]{min(s.at_low, s.at_high):,.4g} – {max(s.at_low, s.at_high):,.4g} USD[/]"
+            f"  {'█' * max(1, round(24 * s.size / widest)):<24} {escape(words(s.name)[0])} "
+            f"[dim]{said(min(s.at_low, s.at_high))} – {said(max(s.at_low, s.at_high))} USD[/]"
             for s in found.swings
             if s.size
         ]
-    known = [f"[dim]{escape(UNITS[name])}: {escape(found.notes[name])}[/]" for name in TOLD if name in found.notes]
+    known = [f"[dim]{escape(words(name)[0])}: {escape(found.notes[name])}[/]" for name in TOLD if name in found.notes]
     parts += ["", *known] if known else []
     parts += [f"[yellow]![/] {escape(warning)}" for warning in found.warnings]
     return Group(*parts)
@@ -219,14 +201,16 @@ def _simulation(site: str, days: float, seed: int, found: Simulation) -> Rendera
 
 
 def _reconciliation(found: Reconciliation) -> RenderableType:
-    table = Table("stage", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("predicted", "80 % bounds", "took", "error", "energy predicted", "took"):
-        table.add_column(name, justify="right")
+    from bessemer.products.figures import said
+
+    table = Table("stage", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("predicted", "80 %, s", "took", "error", "energy", "took"):
+        table.add_column(name, justify="right", no_wrap=True)
     for line in found.stages:
         table.add_row(
             line.stage,
             show_seconds(line.predicted_seconds),
-            f"{line.low_seconds:.3g} – {line.high_seconds:.3g} s",
+            f"{said(line.low_seconds)}–{said(line.high_seconds)}",
             show_seconds(line.actual_seconds),
             f"{line.error_ratio:+.0%}",
             show_joules(line.predicted_joules),
