@@ -89,13 +89,13 @@ def up(
     engine = config.product.engine
     secret = environment.secret(engine.api_key_variable) if isinstance(engine, ServerConfig) else ""
     home = environment.home()
-    with shown(err, _usual(home, config, base)) as sink:
-        made = Factory(config, base, home, sink)
-        if not isinstance(engine, ServerConfig):
-            receipt = _run(made)
     if isinstance(engine, ServerConfig):
+        made = Factory(config, base, home)
         err.print(escape(f"answers come from {engine.model} at {engine.base_url}; no line is run"), soft_wrap=True)
     else:
+        with shown(err, _usual(home, config, base)) as sink:
+            made = Factory(config, base, home, sink)
+            receipt = _run(made)
         _say_unless_deployed(receipt)
 
     def ready(url: str, key: str | None) -> None:
