@@ -13,7 +13,7 @@ from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.nouns import Noun
 from bessemer.lake import open_lake
 from bessemer.products.home import Home
-from bessemer.products.receipt import Receipt
+from bessemer.products.receipt import load_receipt
 from bessemer.products.receipt_html import write_receipt
 
 
@@ -83,7 +83,7 @@ def compact_lake(home: Home) -> dict[str, str]:
 
 def _erase_from_receipts(home: Home, ids: Set[str]) -> None:
     for path in home.receipts():
-        receipt = Receipt.model_validate_json(path.read_text(encoding="utf-8"))
+        receipt = load_receipt(path)
         kept = tuple(answer for answer in receipt.answers if answer.document_id not in ids)
         if kept != receipt.answers:
             written_at = path.stat().st_mtime_ns

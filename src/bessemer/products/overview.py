@@ -14,7 +14,7 @@ from bessemer.core.units import Money
 from bessemer.flow import RunRecord, open_store
 from bessemer.meter import Total, open_ledger
 from bessemer.products.home import Deployment, Gateway, Home
-from bessemer.products.receipt import Receipt
+from bessemer.products.receipt import Receipt, load_receipt
 
 _STEPS = {"ok": "steps", "cancelled": "steps that were stopped", "error": "steps that failed"}
 """Status of a step's entry -> what people call it."""
@@ -103,11 +103,12 @@ def read_receipt(home: Home, run: str | None) -> Receipt:
 
     Raises:
         NotFound: there is none.
+        IntegrityError: another version wrote it.
     """
     path = home.last_receipt() if run is None else home.receipt(run) / "receipt.json"
     if not path.is_file():
         raise NotFound(f"no run '{run}' left a receipt in {home.path}", hint="`bessemer status` lists the runs.")
-    return Receipt.model_validate_json(path.read_text(encoding="utf-8"))
+    return load_receipt(path)
 
 
 def _usage_line(what: str, total: Total) -> UsageLine:

@@ -6,6 +6,11 @@ command line.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bessemer.core.errors import IntegrityError
 from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Measurement, Noun, Verdict
 from bessemer.core.units import Money
 
@@ -149,6 +154,22 @@ class Receipt(Noun):
         names = [line.step for line in self.stages if line.bill is None]
         verb = "stage has" if len(names) == 1 else "stages have"
         return f"{len(names)} {verb} no figure and no part in the sum: {', '.join(names)}." if names else ""
+
+
+def load_receipt(path: Path) -> Receipt:
+    """Return a receipt from its JSON file.
+
+    Raises:
+        IntegrityError: the file is no receipt of this version.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        return Receipt.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise IntegrityError(
+            f"{path} is no receipt that this version of bessemer can read",
+            hint="Read it with the version that wrote it, or move its folder out of the way.",
+        ) from error
 
 
 def provenance(measurement: Measurement) -> str:

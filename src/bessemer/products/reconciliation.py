@@ -11,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import Noun
 from bessemer.lake import SourceConfig
 from bessemer.products.home import Home, write_whole
 from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import LlmConfig
-from bessemer.products.receipt import Receipt
+from bessemer.products.receipt import Receipt, load_receipt
 from bessemer.twin.reconcile import Residual, Stage, kinds, predict, replay, running_error
 
 AMOUNTS = "amounts.json"
@@ -181,9 +179,9 @@ def _runs(home: Home) -> list[_Done]:
     found: list[tuple[float, _Done]] = []
     for path in home.receipts():
         try:
-            receipt = Receipt.model_validate_json(path.read_text("utf-8"))
+            receipt = load_receipt(path)
             known = json.loads((path.parent / AMOUNTS).read_text("utf-8"))
-        except (FileNotFoundError, ValidationError):
+        except (FileNotFoundError, IntegrityError):
             continue
         found.append((receipt.created_at, _Done(receipt.run, stages(receipt, known))))
     return [done for _, done in sorted(found, key=lambda item: item[0]) if done.stages]

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import EnergyClass, Noun
 from bessemer.lake import open_lake
 from bessemer.meter import load_price_book, open_ledger
 from bessemer.products.factory import FactoryConfig
 from bessemer.products.home import Home
-from bessemer.products.receipt import MetricLine, Receipt
+from bessemer.products.receipt import MetricLine, Receipt, load_receipt
 from bessemer.products.terms import lake_growth
 
 STAGES = ("nothing run", "proof of concept", "pilot", "production")
@@ -134,8 +134,8 @@ def _receipt(home: Home, factory: str) -> Receipt | None:
     """Return the newest receipt of a factory that this version can read."""
     for path in reversed(home.receipts()):
         try:
-            found = Receipt.model_validate_json(path.read_text("utf-8"))
-        except ValueError:
+            found = load_receipt(path)
+        except IntegrityError:
             continue
         if found.factory == factory:
             return found
