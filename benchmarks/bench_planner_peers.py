@@ -1,7 +1,7 @@
 """Is the planner faster than its peers, and never further off? Serving beside NVIDIA's aiconfigurator, in one run.
 
     python -m venv /tmp/peer && /tmp/peer/bin/pip install aiconfigurator==0.12.0
-    python benchmarks/bench_planner_peers.py LATENCIES.csv --peer /tmp/peer/bin/python [--rows 200]
+    python benchmarks/bench_planner_peers.py LATENCIES.csv RATES.csv --peer /tmp/peer/bin/python [--rows 200]
 
 A sample of published latencies is answered by both. Claimed are ratios: of errors on the rows that both answer, and of
 seconds for one configuration. Our constants were fitted to such rows, so the error that counts is the one with each
@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 from bench_simulation import processor
-from fit_inference import Data, left_out
+from fit_inference import Data, Servers, left_out
 
 from bessemer.twin import decode, layout, training
 from bessemer.twin.accelerators import accelerator
@@ -117,7 +117,7 @@ def calculon() -> dict[str, Any]:
     }
 
 
-def latencies(path: Path, python: str, count: int, seed: int) -> dict[str, Any]:
+def latencies(path: Path, rates: Path, python: str, count: int, seed: int) -> dict[str, Any]:
     """Return errors and seconds of both on a sample of rows."""
     rows = {row["id"]: row for row in table(path)}
     data = Data([case for case in map(latency, rows.values()) if isinstance(case, Latency)])
@@ -125,7 +125,8 @@ def latencies(path: Path, python: str, count: int, seed: int) -> dict[str, Any]:
     sample = random.Random(seed).sample(told, count)
     *replies, last = peer(python, [rows[case.id] for case in sample])
     answers = {each["id"]: each for each in replies if "reason" not in each}
-    logs, apart = data.logs(decode.fitted().constants), left_out(data, data.model)
+    servers = Servers(table(rates))
+    logs, apart = data.logs(decode.fitted().constants), left_out(data, data.model, servers, servers.model)
     found: dict[str, Any] = {"rows": count, "both_answer": len(answers), "peer_version": last["version"]}
     for place, name in enumerate(("tpot", "ttft")):
         measured = {each.id: (each.token_seconds, each.first_seconds)[place] * 1e3 for each in data.cases}
@@ -162,6 +163,7 @@ def main() -> None:
     parser.add_argument(
         "path", type=Path, help="a table such as InferenceX's, with silicon_tpot_ms and silicon_ttft_ms"
     )
+    parser.add_argument("rates", type=Path, help="a table of servers' rates, which the constants are fitted to as well")
     parser.add_argument("--peer", required=True, help="a Python that has aiconfigurator")
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -175,7 +177,7 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "numpy": version("numpy")},
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {processor()}",
         "note": asked.note,
-        "serving": latencies(asked.path, asked.peer, asked.rows, asked.seed),
+        "serving": latencies(asked.path, asked.rates, asked.peer, asked.rows, asked.seed),
         "training": calculon(),
     }
     (HERE / "results").mkdir(exist_ok=True)

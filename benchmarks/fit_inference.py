@@ -1,7 +1,7 @@
 """Fits the few constants of the serving model to published latencies and writes catalogue/fitted_inference.toml.
 
 Question: how far off is the model on networks and accelerators that it was not fitted to?
-Run: python benchmarks/fit_inference.py LATENCIES.csv [--leave model accelerator] [--write]
+Run: python benchmarks/fit_inference.py LATENCIES.csv RATES.csv [--leave model device] [--write]
 """
 
 from __future__ import annotations
@@ -9,27 +9,33 @@ from __future__ import annotations
 import argparse
 import datetime
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.core.errors import NotFound, Unsupported
 from bessemer.twin import decode
+from bessemer.twin.catalogue import Row
 from bessemer.twin.decode import Constants
 from bessemer.twin.inference_rows import Latency, latency, table
 from bessemer.twin.replica import points
+from bessemer.twin.validate_throughput import Server, most, server
 
 FILE = Path(__file__).parents[1] / "src/bessemer/twin/catalogue/fitted_inference.toml"
 NAMES = [field.name for field in fields(Constants)]
 START = {
-    "memory": 0.7, "cache": 0.5, "flop": 0.5, "prefill": 0.4, "blackwell": 0.8, "link": 0.5,
+    "memory": 0.7, "cache": 0.5, "flop": 0.5, "prefill": 0.4, "narrow": 2e3, "blackwell": 0.8, "link": 0.5,
     "hop_seconds": 4e-6, "layer_seconds": 2e-5,
     "mixture_seconds": 2e-5, "latent_seconds": 2e-5, "step_seconds": 1e-3, "sequence_seconds": 2e-5, 
     "imbalance": 0.1,
-    "interference": 1.0, "first_seconds": 0.05, "queue": 0.3, "crowd": 0.5, "waiting": 0.1,
+    "interference": 1.0, "crowd": 0.5, "crowd_apart": 0.5, "waiting": 0.1,
     "trtllm": 1.0, "vllm": 1.0, "sglang": 1.0,
-    "handover": 1.5, "apart": 1.0, "unsaid": 0.7,
+    "trtllm_first_seconds": 0.05, "vllm_first_seconds": 0.05, "sglang_first_seconds": 0.05,
+    "trtllm_queue": 0.3, "vllm_queue": 0.3, "sglang_queue": 0.3,
+    "handover": 1.5, "apart": 1.0, "tail": 1.5,
 }  # fmt: skip
 CEILINGS = {
     "memory": 0.95,
@@ -40,12 +46,21 @@ CEILINGS = {
     "link": 1.0,
     "waiting": 1.0,
     "crowd": 1.0,
+    "crowd_apart": 1.0,
 }
-FLOORS = {"trtllm": 1.0, "vllm": 1.0, "sglang": 1.0, "apart": 1.0}
+STEPS = {"tail": 0.1}
+"""Of the log, for slopes: a limit moves the best load only from one tried load to the next."""
+FLOORS = {"trtllm": 1.0, "vllm": 1.0, "sglang": 1.0, "apart": 0.5, "tail": 1.0}
 PRIOR = 0.7
 """1-sigma of the log of each constant around its start: what the data do not tell stays where it was."""
 
+SERVER_WEIGHT = 4.0
+"""Of one configuration of a whole server, where a latency has 2: there are far fewer."""
+
 FAMILIES = ("tpot agg", "tpot disagg", "ttft agg", "ttft disagg")
+
+
+Logs = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 class Data:
@@ -67,17 +82,70 @@ class Data:
     def logs(self, k: Constants) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return log ratios predicted over measured: per output token, then to the first."""
         token, first = decode.aggregated(self.decode, k)
-        token_apart, first_apart = decode.disaggregated(self.decode, k, self.prefill, unsaid=True)
+        token_apart, first_apart = decode.disaggregated(self.decode, k, self.prefill)
         token, first = np.where(self.apart, token_apart, token), np.where(self.apart, first_apart, first)
         return np.log(token / self.token), np.log(first / self.first)
+
+
+class Servers:
+    """Whole servers of the offline and server scenarios: one case for each configuration, the median of its rows."""
+
+    def __init__(self, lines: Sequence[Row]) -> None:
+        groups: dict[tuple[str, ...], list[Row]] = {}
+        for line in lines:
+            told = ("model", "gpu", "gpu_count", "precision", "parallelism", "scenario", "isl", "osl")
+            groups.setdefault((*(line[name] for name in told), str("vllm" in line["engine"].lower())), []).append(line)
+        self.cases: list[tuple[Server, float]] = []
+        joules: list[float] = []
+        for rows in groups.values():
+            rates = [float(row["tokens_per_s_total"]) for row in rows if row["tokens_per_s_total"]]
+            with suppress(NotFound, Unsupported):
+                self.cases.append((server(rows[0], loads=15), float(np.median(rates))))
+                told = [
+                    float(row["power_w_system"]) / float(row["joules_per_token"])
+                    for row in rows
+                    if row["joules_per_token"]
+                ]
+                joules.append(float(np.median(told)) / self.cases[-1][1] if told else np.nan)
+        self.model = np.array([asked.replicas[0].shape.name for asked, _ in self.cases], dtype=str)
+        self.device = np.array([asked.replicas[0].device.name for asked, _ in self.cases], dtype=str)
+        self.energy = np.array(joules)
+        """Tokens a second that power over joules a token tells, over the measured ones; NaN where neither was."""
+        self._stack()
+
+    def _stack(self) -> None:
+        sizes = [len(asked.replicas) for asked, _ in self.cases]
+        self.starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int)
+        self.grid = points([each for asked, _ in self.cases for each in asked.replicas]) if self.cases else None
+        self.first = np.repeat([asked.first_limit for asked, _ in self.cases], sizes)
+        self.token = np.repeat([asked.token_limit for asked, _ in self.cases], sizes)
+        self.measured = np.array([rate / asked.accelerators for asked, rate in self.cases])
+
+    def only(self, mask: NDArray[np.bool_]) -> Servers:
+        found = Servers([])
+        found.cases = [case for case, keep in zip(self.cases, mask, strict=True) if keep]
+        found.model, found.device = self.model[mask], self.device[mask]
+        found.energy = self.energy[mask]
+        found._stack()
+        return found
+
+    def logs(self, k: Constants) -> NDArray[np.float64]:
+        """Return log ratios predicted over measured; what is predicted not to fit counts as a tenth."""
+        if self.grid is None:
+            return np.zeros(0)
+        rates = np.maximum.reduceat(most(self.grid, k, self.first, self.token), self.starts)
+        return np.log(np.maximum(rates / self.measured, 0.1))
 
 
 def constants(x: NDArray[np.float64]) -> Constants:
     return Constants(**{n: min(float(np.exp(v)), CEILINGS.get(n, np.inf)) for n, v in zip(NAMES, x, strict=True)})
 
 
-def fit(data: Data) -> Constants:
-    """Return the constants with the least absolute log error; each model counts by the root of its rows."""
+def fit(data: Data, servers: Servers) -> Constants:
+    """Return the constants with the least absolute error; each model counts by the root of its rows.
+
+    The error of a time per token is relative, as it is judged; the others are logarithms, as queues miss by factors.
+    """
     start = np.log([START[name] for name in NAMES])
     names, counts = np.unique(data.model, return_counts=True)
     weight = dict(zip(names, counts, strict=True))
@@ -86,11 +154,16 @@ def fit(data: Data) -> Constants:
 
     def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
         token, first = data.logs(constants(x))
-        return np.concatenate([w * token * 2, w * first * 0.5, (x - start) / PRIOR * 2])
+        rate = servers.logs(constants(x))
+        return np.concatenate([w * np.expm1(token) * 2, w * first * 0.5, rate * SERVER_WEIGHT, (x - start) / PRIOR * 2])
 
     high = np.log([CEILINGS.get(name, START[name] * 1e3) for name in NAMES])
     low = np.log([FLOORS.get(name, START[name] * 1e-3) for name in NAMES])
-    return constants(minimum(residuals, np.clip(start, low + 1e-3, high - 1e-3), low, high))
+    return constants(
+        minimum(
+            residuals, np.clip(start, low + 1e-3, high - 1e-3), low, high, np.array([STEPS.get(n, 1e-4) for n in NAMES])
+        )
+    )
 
 
 def minimum(
@@ -98,7 +171,8 @@ def minimum(
     x: NDArray[np.float64],
     low: NDArray[np.float64],
     high: NDArray[np.float64],
-    scale: float = 0.3,
+    steps: NDArray[np.float64],
+    scale: float = 0.15,
 ) -> NDArray[np.float64]:
     """Return where the sum of soft absolute residuals is least.
 
@@ -111,10 +185,7 @@ def minimum(
     r, damping = residuals(x), 1e-2
     for _ in range(60):
         weight = (1 + (r / scale) ** 2) ** -0.25
-        steps = np.eye(len(x)) * 1e-4
-        slope = (
-            np.stack([(residuals(x + step) - residuals(x - step)) / 2e-4 for step in steps], axis=1) * weight[:, None]
-        )
+        slope = np.stack([(residuals(x + step) - r) / step.sum() for step in np.diag(steps)], axis=1) * weight[:, None]
         normal, toward = slope.T @ slope, slope.T @ (r * weight)
         before = loss(r)
         while damping < 1e8:
@@ -124,7 +195,7 @@ def minimum(
                 x, r, damping = tried, now, damping / 5
                 break
             damping *= 4
-        if damping >= 1e8 or before - loss(r) < 1e-5 * before:
+        if damping >= 1e8 or before - loss(r) < 2e-5 * before:
             break
     return x
 
@@ -135,30 +206,46 @@ def percent(logs: NDArray[np.float64]) -> str:
     return f"{len(logs):5d} {off.mean():7.1f} {np.median(off):7.1f} {bias:+7.1f}"
 
 
-def left_out(data: Data, groups: NDArray[np.str_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the log ratios when each group is predicted from the others."""
-    token, first = np.zeros(len(groups)), np.zeros(len(groups))
-    for name in np.unique(groups):
-        k = fit(data.only(groups != name))
-        here = groups == name
-        token[here], first[here] = (each for each in data.only(here).logs(k))
-        print(f"  {name:24s} token {percent(token[here])}   first {percent(first[here])}", flush=True)
-    return token, first
+def left_out(
+    data: Data, groups: NDArray[np.str_], servers: Servers | None = None, others: NDArray[np.str_] | None = None
+) -> Logs:
+    """Return the log ratios when each group of latencies, and of servers, is predicted from the others."""
+    servers = servers or Servers([])
+    others = servers.model if others is None else others
+    found = np.zeros(len(groups)), np.zeros(len(groups)), np.zeros(len(others))
+    for name in np.unique(np.concatenate([groups, others])):
+        k = fit(data.only(groups != name), servers.only(others != name))
+        here, there = groups == name, others == name
+        if here.any():
+            found[0][here], found[1][here] = data.only(here).logs(k)
+        found[2][there] = servers.only(there).logs(k)
+        told = zip(("token", "first", "rate"), found, (here, here, there), strict=True)
+        print(
+            f"  {name:24s} " + "  ".join(f"{what} {percent(each[m])}" for what, each, m in told if m.any()), flush=True
+        )
+    return found
 
 
-def report(data: Data, token: NDArray[np.float64], first: NDArray[np.float64]) -> dict[str, float]:
+def report(
+    data: Data, token: NDArray[np.float64], first: NDArray[np.float64], rate: NDArray[np.float64], servers: Servers
+) -> dict[str, float]:
     sigma: dict[str, float] = {}
     for name, logs, mask in zip(FAMILIES, (token, token, first, first), (~data.apart, data.apart) * 2, strict=True):
         print(f"  {name:24s} {percent(logs[mask])}")
         sigma[name] = float(np.quantile(np.abs(logs[mask]), 0.8) / 1.2816)
     print(f"  {'tpot all':24s} {percent(token)}\n  {'ttft all':24s} {percent(first)}")
+    told = np.isfinite(servers.energy)
+    joules = np.log(servers.energy[told]) - rate[told]
+    print(f"  {'throughput':24s} {percent(rate)}\n  {'joules per token':24s} {percent(joules)}")
+    sigma["throughput"] = float(np.quantile(np.abs(rate), 0.8) / 1.2816)
     return sigma
 
 
-def write(k: Constants, sigma: dict[str, float], rows: int) -> None:
+def write(k: Constants, sigma: dict[str, float], rows: int, servers: int) -> None:
     lines = ["# Written by benchmarks/fit_inference.py; do not edit."]
     lines += [
-        f'source = "fitted on {rows} published latencies (InferenceX), {datetime.date.today()}"',
+        f'source = "fitted on {rows} latencies (InferenceX) and {servers} servers (MLPerf, TensorRT-LLM), '
+        f'{datetime.date.today()}"',
         "",
         "[constants]",
     ]
@@ -170,22 +257,23 @@ def write(k: Constants, sigma: dict[str, float], rows: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("path", type=Path)
+    parser.add_argument("latencies", type=Path)
+    parser.add_argument("rates", type=Path)
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--leave", nargs="*", default=[], choices=["model", "accelerator"], help="groups to leave out")
+    parser.add_argument("--leave", nargs="*", default=[], choices=["model", "device"], help="groups to leave out")
     asked = parser.parse_args()
-    read = [latency(row) for row in table(asked.path)]
+    read = [latency(row) for row in table(asked.latencies)]
     data = Data([case for case in read if isinstance(case, Latency)])
-    k = fit(data)
+    servers = Servers(table(asked.rates))
+    k = fit(data, servers)
     print(k)
-    sigma = report(data, *data.logs(k))
+    sigma = report(data, *data.logs(k), servers.logs(k), servers)
     for title in asked.leave:
-        groups = {"model": data.model, "accelerator": data.device}[title]
         print(f"left out: {title} (rows, mean, median, bias in %)")
-        found = report(data, *left_out(data, groups))
+        found = report(data, *left_out(data, getattr(data, title), servers, getattr(servers, title)), servers)
         sigma = found if title == "model" else sigma
     if asked.write:
-        write(k, sigma, len(data.cases))
+        write(k, sigma, len(data.cases), len(servers.cases))
 
 
 if __name__ == "__main__":

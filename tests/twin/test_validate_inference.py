@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 from bessemer.twin import validate_inference
+from bessemer.twin.accelerators import accelerator
+from bessemer.twin.decode import BACKENDS, aggregated, decode_parts, fitted
 from bessemer.twin.inference_rows import Latency, latency
+from bessemer.twin.replica import Replica, points
+from bessemer.twin.shape import shape
+from bessemer.twin.validate_throughput import most, server
 
 LATENCY = {
     "id": "a_c64_x", "silicon_data_source": "silicon_concurrency=64", "backend": "vllm", "backend_version": "",
@@ -62,3 +68,53 @@ def test_throughput_and_joules_are_answered_and_unknown_scenarios_have_a_reason(
 def test_the_same_rows_give_the_same_predictions(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", LATENCY)
     assert validate_inference.rows(path) == validate_inference.rows(path)
+
+
+def test_watts_over_the_predicted_rate_meet_the_published_joules_of_a_token(tmp_path: Path) -> None:
+    anchor = THROUGHPUT | {"precision": "fp4", "tokens_per_s_total": "102909", "power_w_system": "10401"}
+    rows = validate_inference.rows(write(tmp_path / "t.csv", anchor | {"joules_per_token": "0.10107"}))
+    joules = rows[-1].predicted
+    assert joules is not None
+    assert abs(joules.mid / 0.10107 - 1) < 0.25
+
+
+def test_limits_on_nearly_all_requests_leave_room_above_the_mean() -> None:
+    asked = server(THROUGHPUT | {"scenario": "MLPerf Interactive"})
+    k, grid = fitted().constants, points(asked.replicas)
+    rates = [
+        most(grid, replace(k, tail=tail), asked.first_limit, asked.token_limit).max() for tail in (1.0, k.tail, 3.0)
+    ]
+    assert rates[0] > rates[1] > rates[2] > 0
+
+
+def test_heads_that_cannot_be_cut_make_attention_data_parallel() -> None:
+    wide = LATENCY | {
+        "model_path": "deepseek-ai/DeepSeek-R1",
+        "system": "gb200",
+        "tp_size": "72.0",
+        "moe_tp_size": "72",
+    }
+    case = latency(wide)
+    assert isinstance(case, Latency)
+    assert (case.decode.accelerators, case.decode.data, case.decode.expert) == (72, 72, 72)
+
+
+def test_a_batch_below_the_requests_in_flight_is_that_of_one_replica() -> None:
+    case = latency(LATENCY | {"batch_size": "4.0"})
+    assert isinstance(case, Latency)
+    assert case.decode.sequences == 4
+
+
+def test_engines_differ_in_how_long_prompts_wait() -> None:
+    firsts = {name: latency(LATENCY | {"backend": name}) for name in BACKENDS}
+    grid = points([case.decode for case in firsts.values() if isinstance(case, Latency)])
+    trtllm, vllm, sglang = aggregated(grid, fitted().constants)[1]
+    assert vllm < trtllm < sglang
+
+
+def test_products_of_narrow_experts_are_slower_than_those_of_wide_ones() -> None:
+    k = fitted().constants
+    network = shape("Mixtral-8x7B")
+    grid = points([Replica(replace(network, ffn=ffn), accelerator("H100"), sequences=512.0) for ffn in (14336, 1792)])
+    wide, narrow = decode_parts(grid, k, grid.sequences).arithmetic
+    assert narrow > 2 * wide

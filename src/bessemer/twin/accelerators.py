@@ -5,6 +5,7 @@ Owns the catalogue's units. Knows not how much of a peak a kernel reaches.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
@@ -112,19 +113,43 @@ def accelerators() -> dict[str, Accelerator]:
     return {row["name"]: _read(row) for row in table("accelerators")}
 
 
+MAKER = re.compile(r"nvidia|amd|instinct|intel|google|virtualized|nps\d|spx|dpx|cpx|cts|\d+w")
+"""What publications add to a name: who makes it, how its memory is divided, what it may draw, how it was tested."""
+SIZE = re.compile(r"\d+gb|hbm\d\w?")
+"""What they add of its memory; it tells some accelerators apart."""
+
+
 def accelerator(name: str) -> Accelerator:
     """Return an accelerator.
+
+    >>> accelerator("AMD Instinct MI300X-NPS1-SPX-192GB-750W").name
+    'MI300X'
 
     Raises:
         NotFound: the catalogue has none of that name or alias.
     """
     known = accelerators()
-    aliases = {alias.casefold(): row["name"] for row in table("accelerators") for alias in row["aliases"].split("|")}
-    aliases |= {each.casefold(): each for each in known}
-    found = known.get(name) or known.get(aliases.get(name.casefold(), ""))
+    found = known.get(name)
+    for least in (re.compile("(?!)"), MAKER, re.compile(f"{MAKER.pattern}|{SIZE.pattern}")):
+        names = _aliases(least).get(_bare(name, least), frozenset())
+        found = known[next(iter(names))] if not found and len(names) == 1 else found
     if found is None:
         raise unknown("accelerator", name, known)
     return found
+
+
+def _bare(name: str, least: re.Pattern[str]) -> str:
+    """Return a name in lower case without the words that match."""
+    return "-".join(word for word in re.split(r"[\s_-]+", name.casefold()) if not least.fullmatch(word))
+
+
+@cache
+def _aliases(least: re.Pattern[str]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for row in table("accelerators"):
+        for alias in (row["name"], *filter(None, row["aliases"].split("|"))):
+            found.setdefault(_bare(alias, least), set()).add(row["name"])
+    return {alias: frozenset(names) for alias, names in found.items()}
 
 
 def _read(row: Row) -> Accelerator:

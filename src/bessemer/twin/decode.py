@@ -41,6 +41,8 @@ class Points:
         kv_bytes: that one token leaves in the cache, over all layers.
         kv_ways: how many ways tensor parallelism can cut the cache: key-value heads; 1 with a latent cache.
         token_flop: operations of the weights for one token.
+        expert_flop: of them, those of routed experts.
+        expert_width: inner width of one expert; 1 in a dense model.
         context_flop: operations of one token for each token it attends to.
         flop_per_second: dense peak of one accelerator in the precision of the weights.
         bytes_per_second: of one accelerator's memory.
@@ -67,6 +69,8 @@ class Points:
     kv_bytes: Array
     kv_ways: Array
     token_flop: Array
+    expert_flop: Array
+    expert_width: Array
     context_flop: Array
     flop_per_second: Array
     bytes_per_second: Array
@@ -93,6 +97,7 @@ class Constants:
         cache: the same when keys and values are read.
         flop: reached share of the dense peak in a decode step.
         prefill: reached share of the dense peak in a prefill.
+        narrow: width of an expert whose products reach half of the share that wide matrices reach.
         blackwell: reached share of compute on Blackwell, relative to Hopper.
         link: reached share of the link's rate.
         hop_seconds: of one collective, before its bytes, for each doubling of the members.
@@ -103,23 +108,28 @@ class Constants:
         sequence_seconds: of the engine, each step and sequence of a data-parallel rank.
         imbalance: how much the busiest expert rank holds over the mean, for each doubling of ranks.
         interference: share of a prompt's prefill that running answers feel.
-        first_seconds: of a request until its prefill starts.
-        queue: how strongly simultaneous prompts wait for each other.
         crowd: exponent of the number of simultaneous prompts in that wait.
+        crowd_apart: the same in disaggregated serving, where published rows rarely tell how many replicas prefill.
         waiting: share of the wait for memory, or for busy prefill, that published medians show.
-        trtllm: time of the engine over what the equations say; at least 1.
+        trtllm: launches, scheduling and other overhead of the engine, over the least of the three; at least 1.
         vllm: the same.
         sglang: the same.
+        trtllm_first_seconds: of a request in the engine until its prefill starts.
+        vllm_first_seconds: the same.
+        sglang_first_seconds: the same.
+        trtllm_queue: how strongly simultaneous prompts wait for each other.
+        vllm_queue: the same.
+        sglang_queue: the same.
         handover: time to first token of disaggregated serving relative to aggregated.
-        apart: time per output token of disaggregated serving relative to decode alone; at least 1.
-        unsaid: what published times of networks with multi-token prediction are relative to one token a step: many
-            of them draft tokens without saying so. Only validation takes it.
+        apart: time of a decode step that no prefill can interrupt, relative to one of an engine that does both.
+        tail: 99th percentile of a time over its mean, under random arrivals; at least 1.
     """
 
     memory: float
     cache: float
     flop: float
     prefill: float
+    narrow: float
     blackwell: float
     link: float
     hop_seconds: float
@@ -130,16 +140,21 @@ class Constants:
     sequence_seconds: float
     imbalance: float
     interference: float
-    first_seconds: float
-    queue: float
     crowd: float
+    crowd_apart: float
     waiting: float
     trtllm: float
     vllm: float
     sglang: float
+    trtllm_first_seconds: float
+    vllm_first_seconds: float
+    sglang_first_seconds: float
+    trtllm_queue: float
+    vllm_queue: float
+    sglang_queue: float
     handover: float
     apart: float
-    unsaid: float
+    tail: float
 
 
 def touched(experts: Array, active: Array, tokens: Array) -> Array:
@@ -188,7 +203,7 @@ def decode_parts(points: Points, k: Constants, sequences: Array, drafted: float 
     cache_bytes = here * context * p.kv_bytes / np.minimum(tensor, p.kv_ways)
     return Parts(
         weights=np.asarray((p.dense_bytes / tensor + used) / (p.bytes_per_second * k.memory)),
-        arithmetic=np.asarray(tokens * p.token_flop / p.accelerators * skew / compute),
+        arithmetic=np.asarray(tokens * _work(p, k) / p.accelerators * skew / compute),
         cache=np.asarray(cache_bytes / (p.bytes_per_second * k.cache)),
         attention=np.asarray(tokens / p.data * context * p.context_flop * absorbed / tensor / compute),
         overhead=_overhead(p, k, here),
@@ -197,13 +212,18 @@ def decode_parts(points: Points, k: Constants, sequences: Array, drafted: float 
 
 
 def decode_seconds(points: Points, k: Constants, sequences: Array, drafted: float = 0.0) -> Array:
-    """Return the seconds of one decode step, before the engine's own factor."""
+    """Return the seconds of one decode step."""
     return decode_parts(points, k, sequences, drafted).total()
+
+
+def _work(p: Points, k: Constants) -> Array:
+    """Return the operations of the weights for one token, those of experts as the plain ones they cost."""
+    return np.asarray(p.token_flop + p.expert_flop * k.narrow / p.expert_width)
 
 
 def _overhead(p: Points, k: Constants, here: Array) -> Array:
     layer = k.layer_seconds + k.mixture_seconds * p.is_mixture + k.latent_seconds * p.is_latent
-    return np.asarray(p.layers * layer + k.step_seconds + k.sequence_seconds * here)
+    return np.asarray((p.layers * layer + k.step_seconds + k.sequence_seconds * here) * engine(p, k))
 
 
 def _talk(p: Points, k: Constants, tokens: Array) -> Array:
@@ -222,7 +242,7 @@ def prefill_seconds(points: Points, k: Constants, prompts: float = 1.0) -> Array
     tokens = prompts * p.input_tokens
     tensor = p.accelerators / p.data
     rate = p.flop_per_second * k.prefill * np.where(p.is_blackwell > 0, k.blackwell, 1.0)
-    work = tokens * (p.token_flop + p.context_flop * p.input_tokens / 2) / p.accelerators / rate
+    work = tokens * (_work(p, k) + p.context_flop * p.input_tokens / 2) / p.accelerators / rate
     used = p.expert_bytes * touched(p.experts, p.experts_active, np.asarray(tokens)) / p.accelerators
     read = (p.dense_bytes / tensor + used) / (p.bytes_per_second * k.memory)
     return np.asarray(np.hypot(work, read) + _talk(p, k, np.asarray(tokens / p.data)))
@@ -238,10 +258,20 @@ def capacity(points: Points, reserve_ratio: float = 0.9) -> Array:
     return np.asarray(np.maximum(free, 0) / np.maximum(each, 1.0) * p.data)
 
 
-def engine(points: Points, k: Constants) -> Array:
-    """Return the engines' factors."""
-    factors = np.array([getattr(k, name) for name in BACKENDS])
-    return np.asarray(factors[np.asarray(points.backend, dtype=np.intp)])
+def engine(points: Points, k: Constants, constant: str = "") -> Array:
+    """Return the engines' factors, or another constant that each engine has its own of."""
+    values = np.array([getattr(k, name + constant) for name in BACKENDS])
+    return np.asarray(values[np.asarray(points.backend, dtype=np.intp)])
+
+
+def _first(p: Points, k: Constants, prompt: Array, others: Array) -> Array:
+    """Return the time to the first token of a prompt of so many seconds that waits for so many others.
+
+    A prefill is a step, with the launches of one.
+    """
+    alone = prompt + _overhead(p, k, np.zeros_like(prompt))
+    wait = engine(p, k, "_queue") * others * prompt
+    return np.asarray(engine(p, k, "_first_seconds") + alone + wait)
 
 
 def aggregated(points: Points, k: Constants) -> tuple[Array, Array]:
@@ -253,29 +283,27 @@ def aggregated(points: Points, k: Constants) -> tuple[Array, Array]:
     p = points
     running = np.minimum(p.sequences, np.maximum(capacity(p), 1.0))
     prompt = prefill_seconds(p, k)
-    step = decode_seconds(p, k, running) * engine(p, k)
+    step = decode_seconds(p, k, running)
     token = step + k.interference * running / p.output_tokens * prompt
     waiting = np.maximum(p.sequences / running - 1, 0) * p.output_tokens * token
-    first = k.first_seconds + engine(p, k) * prompt * (1 + k.queue * (running**k.crowd - 1)) + step
+    first = _first(p, k, prompt, running**k.crowd - 1) + step
     return np.asarray(token), np.asarray(first + k.waiting * waiting)
 
 
-def disaggregated(points: Points, k: Constants, prefill: Points, unsaid: bool = False) -> tuple[Array, Array]:
+def disaggregated(points: Points, k: Constants, prefill: Points) -> tuple[Array, Array]:
     """Return the two times where other accelerators prefill; `prefill.sequences` are all prompts' owners each sees.
 
     Args:
         points: the replica that decodes.
         k: constants.
         prefill: the replica that prefills.
-        unsaid: whether networks with latent attention may draft tokens without telling, as published runs do.
     """
     running = np.minimum(points.sequences, np.maximum(capacity(points), 1.0))
-    token = decode_seconds(points, k, running) * engine(points, k) * k.apart
-    token = token * np.where(points.is_latent > 0, k.unsaid, 1.0) if unsaid else token
-    prompt = prefill_seconds(prefill, k) * engine(prefill, k)
+    token = decode_seconds(points, k, running) * k.apart
+    prompt = prefill_seconds(prefill, k)
     cycle = prefill.sequences * prompt
     waiting = np.maximum(cycle - points.output_tokens * token, 0)
-    first = k.first_seconds + prompt * (1 + k.queue * (prefill.sequences**k.crowd - 1)) + token
+    first = _first(prefill, k, prompt, prefill.sequences**k.crowd_apart - 1) + token
     return np.asarray(token), np.asarray(k.handover * first + k.waiting * waiting)
 
 

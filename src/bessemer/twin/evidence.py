@@ -32,6 +32,15 @@ class Row:
     reason: str = ""
 
 
+def unreadable(error: Exception) -> str:
+    """Return why a row cannot be answered whose columns hold something else than they should, on one line.
+
+    >>> unreadable(ValueError("could not convert string to float: 'n/a'"))
+    "the row cannot be read: could not convert string to float: 'n/a'"
+    """
+    return f"the row cannot be read: {' '.join(str(error).split())[:160]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Errors:
     """The errors of a family, as ratios: 0.1 is ten percent.

@@ -173,7 +173,7 @@ def _times(p: Points, work: Serving) -> tuple[decode.Array, decode.Array, decode
     if drafted:
         plain = decode.decode_seconds(p, k, running)
         with_drafts = decode.decode_seconds(p, k, running, drafted) + drafted * DRAFT_RATIO * plain
-        token = token + decode.engine(p, k) * (with_drafts / accepted_tokens(drafted) - plain)
+        token = token + with_drafts / accepted_tokens(drafted) - plain
     return (
         token,
         first,
@@ -188,7 +188,7 @@ def _prefill_share(p: Points, work: Serving, token: decode.Array) -> decode.Arra
     k = decode.fitted().constants
     running = np.minimum(p.sequences, np.maximum(decode.capacity(p), 1.0))
     prompts = running / (p.output_tokens * token)
-    return np.asarray(prompts * decode.prefill_seconds(p, k) * decode.engine(p, k) * p.accelerators)
+    return np.asarray(prompts * decode.prefill_seconds(p, k) * p.accelerators)
 
 
 def _answer(cut: Replica, work: Serving, concurrency: float) -> Decode:
@@ -219,14 +219,13 @@ def _answer(cut: Replica, work: Serving, concurrency: float) -> Decode:
 def _bottleneck(p: Points, running: float, token: float) -> str:
     k = decode.fitted().constants
     parts = decode.decode_parts(p, k, np.array([running]))
-    factor = float(decode.engine(p, k)[0])
     spent = {
-        "memory": float(parts.weights[0]) * factor,
-        "arithmetic": float(max(parts.arithmetic[0], parts.attention[0])) * factor,
-        "cache": float(parts.cache[0]) * factor,
-        "links": float(parts.links[0]) * factor,
-        "engine": float(parts.overhead[0]) * factor,
-        "prefill": token - float(parts.total()[0]) * factor,
+        "memory": float(parts.weights[0]),
+        "arithmetic": float(max(parts.arithmetic[0], parts.attention[0])),
+        "cache": float(parts.cache[0]),
+        "links": float(parts.links[0]),
+        "engine": float(parts.overhead[0]),
+        "prefill": token - float(parts.total()[0]),
     }
     return max(spent, key=lambda name: spent[name])
 

@@ -14,6 +14,7 @@ from bessemer.core.errors import NotFound
 from bessemer.twin.accelerators import accelerator
 from bessemer.twin.catalogue import Row, number
 from bessemer.twin.decode import capacity
+from bessemer.twin.evidence import unreadable
 from bessemer.twin.replica import Replica, named, points
 
 NODE = 8
@@ -53,12 +54,19 @@ def table(path: Path) -> list[Row]:
 
 def latency(row: Row) -> Latency | Refused:
     """Return a row with measured times to the first and to each further token, or why it cannot be read."""
-    disaggregated = row["mode"] == "disagg"
+    family = "disagg" if row["mode"] == "disagg" else "agg"
     try:
-        network, is_guessed = named(row["model_path"])
-        device = accelerator(row["system"])
+        return _latency(row)
     except NotFound as error:
-        return Refused(row["id"], "disagg" if disaggregated else "agg", error.message)
+        return Refused(row["id"], family, error.message)
+    except (ValueError, ArithmeticError) as error:
+        return Refused(row["id"], family, unreadable(error))
+
+
+def _latency(row: Row) -> Latency:
+    disaggregated = row["mode"] == "disagg"
+    network, is_guessed = named(row["model_path"])
+    device = accelerator(row["system"])
     base = Replica(
         network,
         device,
@@ -70,6 +78,8 @@ def latency(row: Row) -> Latency | Refused:
     decode = _cut(base, row, "decode_" if disaggregated else "")
     prefill = _cut(base, row, "prefill_") if disaggregated else None
     first, token = (float(row[f"silicon_{name}_ms"]) / 1e3 for name in ("ttft", "tpot"))
+    if min(base.input_tokens, base.output_tokens, first, token) <= 0:
+        raise ValueError("a length or a time is zero")
     return Latency(row["id"], decode, prefill, first, token, is_guessed)
 
 
@@ -77,7 +87,8 @@ def _cut(base: Replica, row: Row, prefix: str) -> Replica:
     """Return the replica of a row's columns, which name the same cut in several ways.
 
     Where tensor and expert ways were multiplied although both name the same accelerators of one server, they are
-    taken once.
+    taken once. Heads cannot be cut in ways that do not divide them: such accelerators are data parallel, with whole
+    experts. A batch below the requests in flight is that of one of several replicas.
     """
     tensor, data, cut, whole = (
         int(number(row, prefix + name) or 1) for name in ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
@@ -86,12 +97,14 @@ def _cut(base: Replica, row: Row, prefix: str) -> Replica:
     if accelerators > NODE and base.device.scaleup_accelerators <= NODE and not prefix:
         accelerators, data = min(max(cut, whole if cut > 1 else tensor), NODE), min(data, NODE)
         data = accelerators if data > 1 else 1
+    if base.shape.heads % tensor:
+        data = whole = accelerators
     workers = number(row, prefix + "num_workers") or 1.0
     asked = concurrency(row)
     batch = number(row, prefix + "batch_size")
     if prefix == "prefill_":
         sequences = (asked or 1.0) / workers
-    elif asked is not None:
+    elif asked is not None and not (batch and batch * data < asked / workers):
         sequences = asked / workers
     else:
         sequences = (batch or 1.0) * data

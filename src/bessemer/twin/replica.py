@@ -83,6 +83,8 @@ def _numbers(r: Replica) -> tuple[float, ...]:
         s.kv_bytes_per_token(cache),
         1 if latent else s.kv_heads,
         2 * (s.active_parameters - s.vocabulary * s.hidden),
+        2 * expert * (s.experts_active or 1) / (s.experts or 1),
+        s.ffn if s.is_mixture else 1,
         4 * s.layers * s.attention_ratio * s.heads * s.head,
         d.flop_per_second(compute),
         d.memory_bytes_per_second,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from typing import Literal
 from bessemer.core.errors import NotFound
 from bessemer.twin.accelerators import Accelerator, accelerator
 from bessemer.twin.catalogue import Row, number, table
+from bessemer.twin.evidence import unreadable
 from bessemer.twin.shape import Shape, shape
 from bessemer.twin.training import MANY
 from bessemer.twin.workload import Layout, Training
@@ -127,8 +128,19 @@ def read(path: Path) -> list[Case | Refused]:
         rows = list(csv.DictReader(file))
     if rows and "iteration time (ms)" in rows[0]:
         family = MULTI if "Parameters (billion)" in rows[0] else SINGLE
-        return [_vtrain(row, f"{path.stem}:{index}", family) for index, row in enumerate(rows, 1)]
-    return [_published(row) for row in rows]
+        return [_read(_vtrain, row, f"{path.stem}:{index}", family) for index, row in enumerate(rows, 1)]
+    return [_read(_published, row, row["id"], _family(row)) for row in rows]
+
+
+def _read(one: Callable[[Row, str, str], Case | Refused], row: Row, identity: str, family: str) -> Case | Refused:
+    try:
+        found = one(row, identity, family)
+        is_timed = isinstance(found, Refused) or 0 < found.seconds < math.inf
+        return found if is_timed else Refused(identity, family, "no time above zero was measured")
+    except NotFound as error:
+        return Refused(identity, family, error.message)
+    except (ValueError, ArithmeticError) as error:
+        return Refused(identity, family, unreadable(error))
 
 
 def stack_of(software: str, device: str) -> str:
@@ -171,25 +183,29 @@ def _vtrain(row: Row, identity: str, family: str) -> Case:
     )
 
 
-def _published(row: Row) -> Case | Refused:
-    count = int(number(row, "gpu_count") or 0)
-    family = MIXTURE if row["kind"].startswith("moe") else LARGE if count >= MANY else SMALL
+def _family(row: Row) -> str:
     try:
-        device = accelerator(row["gpu"])
-        network = _shape(row)
-    except NotFound as error:
-        return Refused(row["id"], family, str(error))
+        count = number(row, "gpu_count") or 0.0
+    except ValueError:
+        count = 0.0
+    return MIXTURE if row["kind"].startswith("moe") else LARGE if count >= MANY else SMALL
+
+
+def _published(row: Row, identity: str, family: str) -> Case | Refused:
+    device = accelerator(row["gpu"])
+    network = _shape(row)
+    count = int(number(row, "gpu_count") or 0)
     if not count:
-        return Refused(row["id"], family, "the number of accelerators is not stated")
+        return Refused(identity, family, "the number of accelerators is not stated")
     job = _job(row, network, device)
     stack = stack_of(row["software"], device.name)
     layout = _layout(row, count, job, stack)
     seconds = _seconds(row, network, job, device, count)
     if seconds is None:
-        return Refused(row["id"], family, f"no step time follows from {row['metric']} without the number of steps")
+        return Refused(identity, family, f"no step time follows from {row['metric']} without the number of steps")
     recipe = "|".join(row[key] for key in RECIPE) + ("" if layout else row["id"])
     publication = row["source"].split(" ")[0].split("@")[0]
-    return Case(row["id"], family, network, job, layout, device, count, stack, recipe, publication, seconds)
+    return Case(identity, family, network, job, layout, device, count, stack, recipe, publication, seconds)
 
 
 def _shape(row: Row) -> Shape:

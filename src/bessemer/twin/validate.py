@@ -6,6 +6,7 @@ Owns the table of errors and its JSON. Fits nothing: the constants are the catal
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
 import sys
@@ -13,9 +14,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bessemer.core.errors import BessemerError, NotFound
+from bessemer.core.errors import BessemerError, ConfigError, NotFound
 from bessemer.twin import validate_inference, validate_operations, validate_training
 from bessemer.twin.evidence import Errors, Row, errors
+from bessemer.twin.validate_table import as_markdown
+
+TRAINING = (
+    "id,model,kind,params_b,active_params_b,layers,hidden,heads,kv_heads,ffn,vocab,seq_len,global_batch_seqs,"
+    "micro_batch,gpu,gpu_count,precision,tp,pp,dp,ep,cp,vpp,fsdp,recompute,task,metric,value,step_time_s,"
+    "tokens_per_s_per_gpu,tflops_per_gpu,mfu_pct,gpu_hours,tokens_total,software,notes,source",
+    "# GPUs,global batch,micro batch,hidden size,attention heads,# layers,sequence length,tensor parallelism,"
+    "data parallelism,pipeline parallelism,iteration time (ms),gpu,recompute",
+)
+INFERENCE = (
+    "id,model,gpu,gpu_count,precision,engine,parallelism,scenario,isl,osl,metric,tokens_per_s_total,power_w_system,"
+    "joules_per_token",
+    "id,silicon_data_source,backend,model_path,system,precision,mode,isl,osl,batch_size,tp_size,attention_dp_size,"
+    "moe_tp_size,moe_ep_size,prefill_num_workers,decode_num_workers,silicon_ttft_ms,silicon_tpot_ms",
+)
+OPERATIONS = ("id,system,gpus,days,quantity,value,unit",)
+"""The columns that are read, of each kind of table."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,17 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--inference", type=Path, nargs="+", default=[], metavar="F.csv")
     parser.add_argument("--operations", type=Path, nargs="+", default=[], metavar="F.csv")
     parser.add_argument("--json", action="store_true", help="one JSON value instead of a table")
+    parser.add_argument("--markdown", action="store_true", help="goals, left-out errors and misses, as in the README")
     asked = parser.parse_args(arguments)
     if not (asked.training or asked.inference or asked.operations):
         parser.error("name a file: --training F.csv or --inference F.csv")
     try:
-        rows = [row for path in asked.training for row in validate_training.rows(_there(path))]
-        rows += [row for path in asked.inference for row in validate_inference.rows(_there(path))]
-        rows += [row for path in asked.operations for row in validate_operations.rows(_there(path))]
+        rows = [row for path in asked.training for row in validate_training.rows(_table(path, TRAINING))]
+        rows += [row for path in asked.inference for row in validate_inference.rows(_table(path, INFERENCE))]
+        rows += [row for path in asked.operations for row in validate_operations.rows(_table(path, OPERATIONS))]
     except BessemerError as error:
         sys.stderr.write(f"error: {error.message}\n  what to do: {error.hint}\n")
         return 1
-    sys.stdout.write(as_json(rows) if asked.json else as_table(rows))
+    told = as_markdown if asked.markdown else as_table
+    sys.stdout.write(as_json(rows) if asked.json else told(rows))
     return 0
 
 
@@ -72,9 +92,19 @@ def _plain(value: str | int | float) -> str | int | float | None:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _there(path: Path) -> Path:
+def _table(path: Path, kinds: Sequence[str]) -> Path:
+    """Return the path of a table that has all columns of one of these kinds."""
+    advice = "Name a CSV file with the columns of the published rows."
     if not path.is_file():
-        raise NotFound(f"there is no file {path}", hint="Name a CSV file with the columns of the published rows.")
+        raise NotFound(f"there is no file {path}", hint=advice)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            given = set(next(csv.reader(file), []))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 text", hint=advice) from error
+    lacking = min((set(kind.split(",")) - given for kind in kinds), key=len)
+    if lacking:
+        raise ConfigError(f"{path} has no column {', '.join(sorted(lacking))}", hint=advice)
     return path
 
 

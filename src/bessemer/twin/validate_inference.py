@@ -51,7 +51,7 @@ def _predicted(cases: Sequence[Latency], apart: bool) -> list[Row]:
     fitted, here = decode.fitted(), points([case.decode for case in cases])
     if apart:
         there = points([case.prefill or case.decode for case in cases])
-        token, first = decode.disaggregated(here, fitted.constants, there, unsaid=True)
+        token, first = decode.disaggregated(here, fitted.constants, there)
     else:
         token, first = decode.aggregated(here, fitted.constants)
     mode = "disagg" if apart else "agg"

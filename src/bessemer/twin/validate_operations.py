@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bessemer.twin import hazards, operations
 from bessemer.twin.catalogue import number, table
-from bessemer.twin.evidence import Row
+from bessemer.twin.evidence import Row, unreadable
 from bessemer.twin.interval import Interval
 from bessemer.twin.site import Nodes, Operations, Site, Storage
 
@@ -73,7 +73,10 @@ def _answer(case: Case) -> Row:
         return Row(OTHER, case.id, case.value, reason="no number above zero was measured")
     for pattern, family, predict in RULES:
         if re.search(pattern, case.quantity, re.IGNORECASE):
-            found = predict(case)
+            try:
+                found = predict(case)
+            except (ValueError, ArithmeticError) as error:
+                found = unreadable(error)
             if isinstance(found, str):
                 return Row(family, case.id, case.value, reason=found)
             small = family == KNOWN and case.accelerators < 4096 and case.system == "Meta RSC-1"

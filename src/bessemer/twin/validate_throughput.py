@@ -1,13 +1,13 @@
 """Published throughput and joules of whole servers beside what the model says of them.
 
-Owns what a benchmark's scenario asks for. Fits nothing.
+Owns what a benchmark's scenario asks for, and the load that gives most. Fits nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from bessemer.twin import decode
 from bessemer.twin.accelerators import Accelerator, accelerator
 from bessemer.twin.catalogue import Row as Line
 from bessemer.twin.catalogue import number, table
-from bessemer.twin.evidence import Row
+from bessemer.twin.decode import Constants, Points
+from bessemer.twin.evidence import Row, unreadable
 from bessemer.twin.inference import SIZES, around
 from bessemer.twin.interval import Interval
 from bessemer.twin.replica import Replica, named, points
@@ -24,18 +25,32 @@ from bessemer.twin.replica import Replica, named, points
 PRECISIONS = {"uint4": "int4", "fp8/fp4": "fp8"}
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A measured server: the cuts and loads it may run, the limits of its two times in seconds (0: none), its size."""
+
+    replicas: Sequence[Replica]
+    first_limit: float
+    token_limit: float
+    accelerators: int
+
+
 def throughput(lines: Sequence[Line]) -> list[Row]:
     """Return output tokens a second of each row's server and, where energy was measured, joules a token."""
     found = []
     for line in lines:
-        measured = number(line, "tokens_per_s_total") or float("nan")
+        measured = float("nan")
         try:
+            measured = number(line, "tokens_per_s_total") or measured
+            joules, watts = number(line, "joules_per_token"), number(line, "power_w_system")
             rate = predicted(line)
         except (NotFound, Unsupported) as error:
             found.append(Row("throughput", line["id"], measured, reason=error.message))
             continue
+        except (ValueError, ArithmeticError) as error:
+            found.append(Row("throughput", line["id"], measured, reason=unreadable(error)))
+            continue
         found.append(Row("throughput", line["id"], measured, rate))
-        joules, watts = number(line, "joules_per_token"), number(line, "power_w_system")
         if joules and watts:
             energy = Interval(watts / rate.mid, watts / rate.high, watts / rate.low)
             found.append(Row("joules per token, power known", line["id"], joules, energy))
@@ -47,7 +62,22 @@ def predicted(line: Line) -> Interval:
 
     Raises:
         NotFound: no such model or accelerator.
-        Unsupported: the row does not tell enough, or the model does not fit.
+        Unsupported: the row does not tell enough, the model does not fit, or not within the limits.
+    """
+    asked = server(line)
+    fitted = decode.fitted()
+    rate = float(most(points(asked.replicas), fitted.constants, asked.first_limit, asked.token_limit).max())
+    if rate <= 0:
+        raise Unsupported(f"{line['model']} does not fit, or not within the limits, on {line['gpu']}")
+    return around(rate * asked.accelerators, fitted.errors.get("throughput", 0.4))
+
+
+def server(line: Line, loads: int = 53) -> Server:
+    """Return what a row's server may run, with so many loads of each cut.
+
+    Raises:
+        NotFound: no such model or accelerator.
+        Unsupported: the row does not tell enough.
     """
     network, _ = named(line["model"])
     device = accelerator(line["gpu"])
@@ -59,8 +89,12 @@ def predicted(line: Line) -> Interval:
     backend = "vllm" if "vllm" in line["engine"].lower() else "trtllm"
     base = Replica(network, device, precision, backend, input_tokens=told[0], output_tokens=told[1])
     total = int(number(line, "gpu_count") or 1)
-    rate = _most(base, _cuts(line, total, device), told[2], told[3])
-    return around(rate * total, decode.fitted().errors.get("throughput", 0.4))
+    grid = [
+        replace(base, accelerators=size, data=data, expert=data, sequences=float(load))
+        for size, data in _cuts(line, total, device)
+        for load in np.unique(np.round(np.geomspace(1, 8192, loads)))
+    ]
+    return Server(grid, told[2], told[3], total)
 
 
 def _scenario(model: str, line: Line) -> tuple[float, float, float, float]:
@@ -84,24 +118,14 @@ def _cuts(line: Line, total: int, device: Accelerator) -> list[tuple[int, int]]:
     return [(size, 1) for size in sizes] + [(size, size) for size in sizes if size > 1]
 
 
-def _most(base: Replica, cuts: Sequence[tuple[int, int]], first_limit: float, token_limit: float) -> float:
-    """Return the most output tokens a second of one accelerator, over cuts and loads that keep the limits.
+def most(p: Points, k: Constants, first_limit: decode.Array | float, token_limit: decode.Array | float) -> decode.Array:
+    """Return output tokens a second of one accelerator at each load; 0 where memory or a limit does not hold it.
 
-    Raises:
-        Unsupported: nothing fits or keeps them.
+    The limits hold for 99 of 100 requests. Source: MLPerf Inference rules, scenario Server.
     """
-    loads = np.unique(np.round(np.geomspace(1, 8192, 53)))
-    grid = [
-        replace(base, accelerators=size, data=data, expert=data, sequences=float(load))
-        for size, data in cuts
-        for load in loads
-    ]
-    p, k = points(grid), decode.fitted().constants
     held = decode.capacity(p)
     token, first = decode.aggregated(p, k)
     kept = (held >= 1) & (p.sequences <= np.maximum(held, 1))
-    kept &= (first <= first_limit) if first_limit else True
-    kept &= (token <= token_limit) if token_limit else True
-    if not kept.any():
-        raise Unsupported(f"{base.shape.name} does not fit, or not within the limits, on {base.device.name}")
-    return float(np.max(np.where(kept, p.sequences / token / p.accelerators, 0)))
+    kept &= first * k.tail <= np.where(np.asarray(first_limit) > 0, first_limit, np.inf)
+    kept &= token * k.tail <= np.where(np.asarray(token_limit) > 0, token_limit, np.inf)
+    return np.asarray(np.where(kept, p.sequences / token / p.accelerators, 0.0))

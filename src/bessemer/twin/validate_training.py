@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bessemer.core.errors import Unsupported
 from bessemer.twin import layout, training
-from bessemer.twin.evidence import Row
+from bessemer.twin.evidence import Row, unreadable
 from bessemer.twin.interval import Interval
 from bessemer.twin.training import StepTime
 from bessemer.twin.training_rows import LARGE, MIXTURE, MULTI, SINGLE, SMALL, Case, Refused, read, usual_links
@@ -39,6 +39,9 @@ def rows(path: Path) -> list[Row]:
             step = predict(case)
         except Unsupported as error:
             found.append(Row(case.family, case.id, case.seconds, reason=f"{error} {error.hint}".strip()))
+            continue
+        except ArithmeticError as error:
+            found.append(Row(case.family, case.id, case.seconds, reason=unreadable(error)))
             continue
         predicted = training.spread(step.seconds, training.fitted().errors[ERRORS[case.family]])
         found.append(Row(case.family, case.id, case.seconds, predicted))
