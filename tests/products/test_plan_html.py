@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from bessemer.cli.app import app
 from bessemer.products.drawing import HIGH, Dot, Slice, areas, bar, dots, sankey, swings
-from bessemer.products.figures import counted, figure, said, watts
+from bessemer.products.figures import counted, figure, reading, said, watts
 from bessemer.products.plan_html import flows, plan_page
 from bessemer.products.planning import play
 from bessemer.products.sweep_html import sweep_section
@@ -89,7 +89,7 @@ def test_every_figure_stands_there_with_its_bounds(drawn, site: Site, month: Sim
     found, text = drawn
     words = " ".join(" ".join(read(text).words).split())
     for name, given in found.answer.items():
-        for part in figure(name, given):
+        for part in reading(name, given):
             assert part in words, name
     for change in found.changes:
         assert change.name in words

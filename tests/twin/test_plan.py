@@ -109,6 +109,19 @@ def test_every_reference_site_can_be_planned(name: str) -> None:
     assert found.answer["cost_usd"].mid > 0
 
 
+def test_a_batch_that_cannot_be_cut_over_a_whole_site_takes_most_of_it_and_says_so() -> None:
+    campus = load_site("campus-1gw")
+    work = Training(model="Llama-3.1-405B", tokens=1e12, batch_sequences=512)
+    found = plan(campus, work, TODAY)
+    assert found.layout is not None
+    assert 0.99 * campus.accelerators < found.layout.accelerators < campus.accelerators
+    assert f"{found.layout.accelerators:,}" in found.warnings[0]
+    named = work.model_copy(update={"accelerators": found.layout.accelerators})
+    assert plan(campus, named, TODAY).warnings == found.warnings[1:]
+    with pytest.raises(Unsupported, match="cannot be cut"):
+        plan(campus, work.model_copy(update={"accelerators": campus.accelerators}), TODAY)
+
+
 def test_the_same_question_has_the_same_answer(small: Site) -> None:
     work = Training(model="Llama-3.1-8B", tokens=1e9)
     assert plan(small, work, TODAY) == plan(small, work, TODAY)

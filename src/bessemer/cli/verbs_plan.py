@@ -137,7 +137,7 @@ def reconcile(
 
 
 def _plan(found: Plan) -> RenderableType:
-    from bessemer.products.figures import figure, said, words
+    from bessemer.products.figures import reading, said, words
 
     title = (
         f"\n[bold]{escape(found.work.model)}[/] at [bold]{escape(found.site.name)}[/]  [dim]modelled, 80 % bounds[/]"
@@ -148,9 +148,8 @@ def _plan(found: Plan) -> RenderableType:
     table.add_column()
     table.add_column(justify="right", no_wrap=True)
     for name, given in found.answer.items():
-        called, measure = words(name)
-        middle, around = figure(name, given)
-        table.add_row(called, f"[bold]{middle}[/] {measure}".rstrip(), f"[dim]{around}[/]")
+        middle, measure, around = reading(name, given)
+        table.add_row(words(name)[0], f"[bold]{middle}[/] {measure}".rstrip(), f"[dim]{around}[/]")
     parts: list[RenderableType] = [title, table, f"\n[bold]limit[/] {escape(found.limit)}"]
     if found.layout:
         cut = found.layout

@@ -54,6 +54,14 @@ WORDS = {
 """Figure -> what people call it, and its unit."""
 
 
+SCALES = {
+    "days": ((1.0, "days"), (1 / 24, "h"), (1 / 1440, "min"), (1 / 86400, "s")),
+    "kWh": ((1e6, "GWh"), (1e3, "MWh"), (1.0, "kWh"), (1e-3, "Wh")),
+    "kg CO2e": ((1e6, "kt CO2e"), (1e3, "t CO2e"), (1.0, "kg CO2e"), (1e-3, "g CO2e")),
+}
+"""Unit -> how much of it each of its other units is, largest first."""
+
+
 def said(value: float) -> str:
     """Return a number for people, with three digits: no figure here is known better.
 
@@ -84,6 +92,21 @@ def figure(name: str, given: Interval) -> tuple[str, str]:
     if name.endswith("_ratio"):
         return f"{given.mid:.1%}", f"{given.low:.1%} – {given.high:.1%}"
     return (counted(given.mid) if given.low == given.high else said(given.mid)), bounds(given)
+
+
+def reading(name: str, given: Interval) -> tuple[str, str, str]:
+    """Return the middle of a figure, a unit in which it is neither tiny nor huge, and the bounds, for people.
+
+    >>> reading("days", Interval(0.5, 0.4, 0.6)), reading("energy_kwh", Interval(2.5e6, 2e6, 4e6))
+    (('12', 'h', '9.6 – 14.4'), ('2.5', 'GWh', '2 – 4'))
+    """
+    known = words(name)[1]
+    for size, other in SCALES.get(known, ()):
+        if abs(given.mid) >= size or other == SCALES[known][-1][1]:
+            given, known = given.scaled(1 / size), other
+            break
+    middle, around = figure(name, given)
+    return middle, known, around
 
 
 def bounds(given: Interval) -> str:

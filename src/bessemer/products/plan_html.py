@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 
 from bessemer.products.drawing import COLORS, Slice, areas, bar, legend, line, sankey, swings
-from bessemer.products.figures import bounds, counted, figure, said, unit, watts, words
+from bessemer.products.figures import bounds, counted, figure, reading, said, unit, watts, words
 from bessemer.products.page import page, table
 from bessemer.twin.answer import Plan
 from bessemer.twin.interval import Interval
@@ -72,7 +72,8 @@ def _head(plan: Plan) -> str:
     if isinstance(work, Training):
         cut = f"Training {work.model} ({work.method}, {said(work.tokens)} tokens, {work.precision})"
         days, usd = answer["days"], answer["cost_usd"]
-        takes = f"takes {said(days.mid)} days ({bounds(days)}) and {said(usd.mid)} USD ({bounds(usd)})"
+        time, unit_of_time, around = reading("days", days)
+        takes = f"takes {time} {unit_of_time} ({around}) and {said(usd.mid)} USD ({bounds(usd)})"
     else:
         cut = f"Serving {work.model} ({work.input_tokens:,} tokens in, {work.output_tokens:,} out, {work.precision})"
         rate, usd = answer["tokens_per_second"], answer["usd_per_million_tokens"]
@@ -92,13 +93,13 @@ def _answer(plan: Plan) -> str:
 
 
 def _tile(name: str, given: Interval, note: str) -> str:
-    called, measure = words(name)
-    middle, around = figure(name, given)
+    middle, measure, around = reading(name, given)
     number, _, word = middle.partition(" ")
+    whole = escape(f"{word} {measure}".strip())
     spread = given.high - given.low
     mark = f'<div class="range"><i style="left:{(given.mid - given.low) / spread:.1%}"></i></div>' if spread else ""
     return (
-        f'<div class="tile"><small>{escape(called)}</small><b>{number} <u>{escape(f"{word} {measure}".strip())}</u></b>'
+        f'<div class="tile"><small>{escape(words(name)[0])}</small><b>{number} <u>{whole}</u></b>'
         f"{mark}<small>{around or 'without bounds'}</small>{f'<br><small>{escape(note)}</small>' if note else ''}</div>"
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,26 +118,32 @@ def candidates(shape: Shape, job: Training, accelerators: int, links: LinkRates)
     )
 
 
+def most(shape: Shape, job: Training, limit: int, links: LinkRates) -> int:
+    """Return the largest number of accelerators, at most the limit, over which the job's batch can be cut."""
+    groups = [tensor * pipeline * context for tensor, pipeline, context in _groups(shape, job, links)]
+    return max(group * min(limit // group, job.batch_sequences) for group in groups)
+
+
 def _powers(limit: int) -> list[int]:
     return [2**power for power in range(limit.bit_length()) if 2**power <= limit]
 
 
 def _meshes(shape: Shape, job: Training, accelerators: int, links: LinkRates) -> Iterator[tuple[int, ...]]:
     """Yield tensor, pipeline, data, context, expert, virtual and micro-batch of every sensible layout."""
+    for tensor, pipeline, context in _groups(shape, job, links):
+        data, rest = divmod(accelerators, tensor * pipeline * context)
+        if rest or data > job.batch_sequences:
+            continue
+        for expert in _experts(shape, data * tensor * context):
+            for virtual, micro in _chunks(shape, job, pipeline, data):
+                yield tensor, pipeline, data, context, expert, virtual, micro
+
+
+def _groups(shape: Shape, job: Training, links: LinkRates) -> Iterator[tuple[int, int, int]]:
+    """Yield tensor, pipeline and context ways of every sensible group that holds the network once."""
     contexts = [way for way in _powers(64) if way == 1 or job.sequence_tokens // way >= LONG // 4]
     ways = [job.tensor_parallel] if job.tensor_parallel else _powers(max(links.scaleup_accelerators, 1))
-    for tensor in [way for way in ways if shape.heads % way == 0]:
-        for pipeline in _stages(shape.layers):
-            for context in contexts:
-                group = tensor * pipeline * context
-                if accelerators % group:
-                    continue
-                data = accelerators // group
-                if data > job.batch_sequences:
-                    continue
-                for expert in _experts(shape, data * tensor * context):
-                    for virtual, micro in _chunks(shape, job, pipeline, data):
-                        yield tensor, pipeline, data, context, expert, virtual, micro
+    return product([way for way in ways if shape.heads % way == 0], _stages(shape.layers), contexts)
 
 
 def _stages(layers: int) -> list[int]:

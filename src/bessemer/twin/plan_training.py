@@ -53,6 +53,8 @@ def plan_training(site: Site, work: Training, today: date, *, tries: bool = True
     now = answer["cost_usd"].mid, answer["days"].mid
     cheaper = changes.cheapest(_variants(site, work, placed.device), _cost, now) if tries else ()
     warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if rents(site) else ()
+    if not _asked(work) and placed.accelerators < _all(site):
+        warnings = (_unused(placed), *warnings)
     limit, most = _limit(shares), max(shares, key=shares.__getitem__)
     return Plan(site, work, answer, placed.layout, limit, most, shares, cheaper, swings, warnings, NOTES)
 
@@ -60,7 +62,7 @@ def plan_training(site: Site, work: Training, today: date, *, tries: bool = True
 def _place(site: Site, job: Training) -> _Job:
     nodes = main_nodes(site)
     net, device, links = shape(job.model), nodes.device, network.links(site, nodes)
-    count = job.accelerators or (job.layout.accelerators if job.layout else nodes.count * nodes.accelerators)
+    count = _asked(job) or _all(site)
     if count > site.accelerators:
         told = f"the job wants {count:,} accelerators; '{site.name}' has {site.accelerators:,}"
         raise Unsupported(told, hint=f"Ask for at most {site.accelerators:,}, or name a larger site.")
@@ -73,9 +75,28 @@ def _place(site: Site, job: Training) -> _Job:
                 hint="Leave the layout out: one that fits is searched for.",
             )
     else:
+        if not _asked(job) and layout.candidates(net, job, count, links) is None:
+            count = layout.most(net, job, count, links)
         found = layout.search(net, job, device, count, links)[0]
         cut, step = found.layout, found.step
     return _Job(site, job, net, device, cut.accelerators, cut, step)
+
+
+def _asked(job: Training) -> int:
+    """Return the accelerators that a job names; 0: as many as there are."""
+    return job.accelerators or (job.layout.accelerators if job.layout else 0)
+
+
+def _all(site: Site) -> int:
+    nodes = main_nodes(site)
+    return nodes.count * nodes.accelerators
+
+
+def _unused(placed: _Job) -> str:
+    return (
+        f"a batch of {placed.job.batch_sequences:,} sequences is cut over {placed.accelerators:,} of the site's "
+        f"{_all(placed.site):,} accelerators; a larger one may be cut over all"
+    )
 
 
 def _inputs(placed: _Job) -> dict[str, Interval]:
