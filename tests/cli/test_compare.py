@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from bessemer.cli import verbs_compare
 from bessemer.cli.app import app
+from bessemer.core.errors import ConfigError
 
 
 def call(*words: str) -> str:
@@ -45,3 +46,12 @@ def test_json_is_strict_and_the_file_has_the_same_ways(tmp_path: Path) -> None:
 
 def test_numbers_are_short() -> None:
     assert [verbs_compare._short(each) for each in (0.5, 9.99, 1.2e9)] == ["0.50", "9.99", "1.20 G"]
+
+
+def test_several_sites_are_each_compared_and_clouds_always_are() -> None:
+    found = json.loads(call("dgx-h100", "gb200-nvl72", "clouds", "--json"))
+    assert [each["site"] for each in found] == ["dgx-h100", "gb200-nvl72"]
+    assert all(len({way["term"] for way in each["offered"]}) > 1 for each in found)
+    refused = CliRunner().invoke(app, ["compare", "clouds"])
+    assert refused.exit_code != 0
+    assert isinstance(refused.exception, ConfigError) or "no site is named" in refused.output

@@ -17,11 +17,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from bessemer.cli.output import emit
+from bessemer.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from bessemer.twin.compare import Comparison, Offered
 
 NAME_WIDTH = 25
+CLOUDS = "clouds"
+"""May be named beside the sites; clouds are always compared with."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,7 +33,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compare(
-    site: Annotated[str, typer.Argument(help="A site of the catalogue, or a TOML file.")],
+    sites: Annotated[
+        list[str], typer.Argument(help="Sites of the catalogue, or TOML files; `clouds` may follow.", metavar="SITE...")
+    ],
     factory: Annotated[Path | None, typer.Option(help="A factory.yaml; each piece of its `work` is compared.")] = None,
     model: Annotated[str | None, typer.Option(help="A model of the catalogue, to serve or to train.")] = None,
     tokens: Annotated[float, typer.Option(min=0, help="Train that model on so many; 0: serve it.")] = 0,
@@ -38,7 +43,7 @@ def compare(
     csv: Annotated[Path | None, typer.Option(help="Also write the first comparison, one row a way.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")] = False,
 ) -> None:
-    """Compare owning a site with renting its accelerators on demand, reserved and on the spot market."""
+    """Compare owning sites with renting their accelerators from clouds: on demand, reserved, on the spot market."""
     from bessemer.products.comparing import compare_all, comparison_values
     from bessemer.products.factory import load_factory
     from bessemer.products.planning import work_of
@@ -49,7 +54,11 @@ def compare(
     work: list[Training | Serving] = work_of(load_factory(factory)[0]) if factory else []
     if model:
         work.append(Training(model=model, tokens=tokens) if tokens else Serving(model=model))
-    found = compare_all(load_site(site), work, datetime.now(UTC).date(), years)
+    owned = [load_site(site) for site in sites if site != CLOUDS]
+    if not owned:
+        raise ConfigError("no site is named that could be owned", hint="bessemer compare dgx-h100 clouds")
+    today = datetime.now(UTC).date()
+    found = [each for site in owned for each in compare_all(site, work, today, years)]
     if csv:
         csv.write_text(as_csv(found[0]), "utf-8")
     emit([comparison_values(each) for each in found], as_json, lambda: Group(*map(_comparison, found)))
