@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bessemer.cli import environment
 from bessemer.core.nouns import Subject, Usage
 from bessemer.meter import MeterConfig, open_meter
 from bessemer.products.factory import FactoryConfig, load_factory
@@ -102,3 +103,13 @@ def test_keys_are_listed_without_their_secret(tmp_path: Path) -> None:
     listed = call(tmp_path, "keys", "list", "--json").stdout
     assert made["key"] not in listed
     assert json.loads(listed)[0]["admin"] is True
+
+
+def test_spans_are_sent_when_the_environment_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SERVICE_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert environment.traced("pydocs") == ""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:4318/v1/traces")
+    assert environment.traced("pydocs") == "pydocs"
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "assistant")
+    assert environment.traced("pydocs") == "assistant"

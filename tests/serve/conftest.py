@@ -32,6 +32,7 @@ from bessemer.core.nouns import (
 )
 from bessemer.core.units import Money
 from bessemer.serve import GatewayConfig, KeyStore, create_app
+from bessemer.serve.observing import Watcher
 from bessemer.serve.server import GatewayServer
 
 HELLO = [{"role": "user", "content": "one two three"}]
@@ -213,14 +214,18 @@ def serve_in_thread(server: GatewayServer) -> Iterator[threading.Thread]:
         assert not thread.is_alive()
 
 
-def start_in(folder: Path, stack: ExitStack, engine: Any = None, **config: Any) -> Running:
+def start_in(
+    folder: Path, stack: ExitStack, engine: Any = None, watchers: tuple[Watcher, ...] = (), **config: Any
+) -> Running:
     """Start a gateway that ends with the stack."""
     keys = KeyStore(folder / "keys.sqlite")
     stack.callback(keys.close)
     _, secret = keys.create("tests")
     meter, engine = DiskMeter(folder / "entries.jsonl"), engine or PlayedEngine()
     settings = GatewayConfig(port=0, **{"grace_seconds": 0.0, **config})
-    server = GatewayServer(create_app(settings, {"played": engine}, keys, meter, "the works"), settings)
+    server = GatewayServer(
+        create_app(settings, {"played": engine}, keys, meter, "the works", watchers=watchers), settings
+    )
     thread = stack.enter_context(serve_in_thread(server))
     running = Running(server.url, secret, engine, meter, keys, server, thread)
     stack.enter_context(running.clients)

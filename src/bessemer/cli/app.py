@@ -107,7 +107,7 @@ def up(
             out.print(f"[dim]development key, shown once:[/] [bold]{key}[/]", soft_wrap=True)
         out.print("[dim]talk to it in another terminal with[/] bessemer chat[dim]; stop with Ctrl-C[/]")
 
-    made.serve(gateway, ready, secret)
+    made.serve(gateway, ready, secret, environment.traced(config.name))
 
 
 @app.command()

@@ -4,6 +4,10 @@ BESSEMER_HOME           the state folder; `.bessemer` in the working folder unle
 BESSEMER_DATABASE_URL   where runs are kept, `sqlite:///…` or `postgresql://…`; SQLite in the state folder unless set
 BESSEMER_API_KEY        the key that `bessemer chat` uses; one is made for each chat unless set
 
+OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
+                        where `bessemer up` sends a span for each request; OpenTelemetry's other variables count too
+OTEL_SERVICE_NAME       what the service is called there; the factory's name unless set
+
 Besides these, the variable that a factory names for the key of an upstream server.
 """
 
@@ -25,6 +29,16 @@ def home(*, make: bool = True) -> Home:
 def api_key() -> str:
     """Return the key for `bessemer chat`, or an empty string."""
     return os.environ.get("BESSEMER_API_KEY", "")
+
+
+def traced(name: str) -> str:
+    """Return what the service is called in the spans that OpenTelemetry is sent; empty if it is to be sent none.
+
+    Args:
+        name: of the factory.
+    """
+    wanted = any(os.environ.get(f"OTEL_EXPORTER_OTLP_{what}ENDPOINT") for what in ("", "TRACES_"))
+    return (os.environ.get("OTEL_SERVICE_NAME") or name) if wanted else ""
 
 
 def secret(variable: str) -> str:

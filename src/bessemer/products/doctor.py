@@ -34,11 +34,13 @@ _PACKAGES = {
     "openvino-genai": ("infer", "the embedded engine"),
     "starlette": ("serve", "the gateway"),
     "uvicorn": ("serve", "the gateway"),
+    "prometheus-client": ("serve", "the gateway's metrics"),
     "pyarrow": ("lake", "tables in memory"),
     "gguf": ("train", "importing and compiling models"),
     "openvino-tokenizers": ("infer", "compiled tokenizers"),
     "httpx2": ("infer", "engines behind a server"),
     "numpy": ("twin", "planning"),
+    "opentelemetry-sdk": ("otel", "spans of requests (optional)"),
     "psycopg": ("postgres", "runs kept in Postgres (optional)"),
 }
 

@@ -199,27 +199,32 @@ class Factory:
             engine = open_deployed(self.deployed(), product, lake)
         return {self.config.name: engine}
 
-    def serve(self, gateway: GatewayConfig, ready: Callable[[str, str | None], None], api_key: str = "") -> None:
+    def serve(
+        self, gateway: GatewayConfig, ready: Callable[[str, str | None], None], api_key: str = "", traced: str = ""
+    ) -> None:
         """Serve what is deployed, or the model of the server that is declared, until the process is told to stop.
 
         Args:
             gateway: host, port and limits.
             ready: called once with the URL and, in a fresh home, the development key.
             api_key: of the declared server.
+            traced: what the service is called in the spans that OpenTelemetry is sent; empty sends none.
 
         Raises:
             NotFound: nothing passed the gate yet.
+            MissingDependency: spans are wanted and OpenTelemetry's SDK is not installed.
             Conflict: the port is in use.
         """
-        from bessemer.serve import KeyStore, create_app, run_gateway
+        from bessemer.serve import KeyStore, create_app, open_traces, run_gateway
 
+        traces = open_traces(traced) if traced else None
         engines = self.open_engines(api_key)
         keys = KeyStore(self.home.keys)
         meter = self.open_meter()
         if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
             meter.note = f"; the machine of {host}, which computes the answers, is not in it"
         try:
-            app = create_app(gateway, engines, keys, meter)
+            app = create_app(gateway, engines, keys, meter, watchers=(traces,) if traces else ())
 
             def announce(url: str) -> None:
                 self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=self._clock()))
@@ -230,6 +235,8 @@ class Factory:
             self.home.withdraw(os.getpid())
             asyncio.run(_close(engines))
             meter.close()
+            if traces:
+                traces.close()
 
     def open_meter(self) -> LocalMeter:
         """Return the meter that books into this home; a price book is looked for beside the declaration."""

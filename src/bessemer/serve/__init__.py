@@ -5,7 +5,7 @@ web server.
 """
 
 from bessemer.serve.config import GatewayConfig
-from bessemer.serve.gateway import create_app, run_gateway
+from bessemer.serve.gateway import create_app, open_traces, run_gateway
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
 from bessemer.serve.sockets import check_port
 
@@ -16,5 +16,6 @@ __all__ = [
     "KeyStore",
     "check_port",
     "create_app",
+    "open_traces",
     "run_gateway",
 ]

@@ -6,7 +6,7 @@ Owns the table of paths and the small endpoints. Needs starlette; `bessemer.serv
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -21,10 +21,12 @@ from bessemer.core.protocols import Meter
 from bessemer.serve.booking import Bookkeeper
 from bessemer.serve.chat import ChatEndpoint, ChatEngine
 from bessemer.serve.config import GatewayConfig
-from bessemer.serve.door import authenticate
+from bessemer.serve.door import authenticate, authenticate_admin
 from bessemer.serve.envelope import Envelope
 from bessemer.serve.keys import KeyStore
 from bessemer.serve.landing import PAGE_HEADERS, page
+from bessemer.serve.metrics import Metrics
+from bessemer.serve.observing import Watcher
 from bessemer.serve.refusals import STOPPING, Refusal, Refused, unknown_model
 from bessemer.serve.telling import Model, ModelList
 from bessemer.serve.traffic import Traffic
@@ -71,13 +73,21 @@ def build_app(
     meter: Meter,
     name: str = "Bessemer",
     clock: Callable[[], float] = time.time,
+    watchers: Sequence[Watcher] = (),
 ) -> Starlette:
     """Return the application; see `bessemer.serve.create_app`."""
     traffic = Traffic(config.max_concurrent_requests)
     threads = ThreadPoolExecutor(min(_MAX_THREADS, config.max_concurrent_requests), "meter")
-    chat = ChatEndpoint(config, engines, keys, Bookkeeper(meter, threads), traffic, clock)
+    metrics = Metrics(tuple(engines))
+    bookkeeper = Bookkeeper(meter, threads, (metrics, *watchers))
+    chat = ChatEndpoint(config, engines, keys, bookkeeper, traffic, clock)
     started = int(clock())
     desk = _Desk(name, {model: Model(id=model, created=started) for model in engines}, keys, traffic)
+
+    async def counted(request: Request) -> Response:
+        if not config.open_metrics:
+            authenticate_admin(keys, request.scope)
+        return Response(metrics.text(), media_type=metrics.content_type)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -92,6 +102,7 @@ def build_app(
             Route("/", desk.landing),
             Route("/healthz", desk.healthz),
             Route("/readyz", desk.readyz),
+            Route("/metrics", counted),
             Route("/v1/models", desk.models),
             Route("/v1/models/{id:path}", desk.model),
             Route("/v1/chat/completions", chat, methods=["POST"]),

@@ -9,13 +9,14 @@ Owns the tie between a request's end and its entry. Knows no wire and no engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
 from bessemer.core.protocols import Meter
+from bessemer.serve.observing import Watch, Watcher
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,13 +27,15 @@ class Span:
 
     Attributes:
         usage: as the engine last reported it; of a cancelled answer this is what is booked.
+        watch: is told of pieces, and of how an answer ended.
     """
 
-    def __init__(self, bookkeeper: Bookkeeper, handle: str) -> None:
+    def __init__(self, bookkeeper: Bookkeeper, handle: str, watch: Watch) -> None:
         self._bookkeeper = bookkeeper
         self._handle = handle
         self._booked = False
         self.usage = Usage()
+        self.watch = watch
 
     async def book(self, status: EntryStatus) -> Entry:
         """Return the entry when it is on disk.
@@ -40,13 +43,15 @@ class Span:
         Raises:
             BackendError: the disk refused; the meter still has the entry, and booking again writes it.
         """
-        keeper = self._bookkeeper
+        keeper, seen = self._bookkeeper, self.watch.seen
+        seen.status, seen.usage = status, self.usage
         stopping = keeper.call(keeper.meter.stop, self._handle, self.usage, status)
         self._booked = True
         try:
-            return await _settled(stopping)
+            seen.entry = await _settled(stopping)
         finally:
             self._booked = not stopping.done() or stopping.exception() is None
+        return seen.entry
 
     async def book_unless_booked(self, status: EntryStatus) -> None:
         """Book an answer that did not come to its end."""
@@ -64,11 +69,13 @@ class Bookkeeper:
     Args:
         meter: books the entries.
         threads: as many calls as these wait for the disk together, which a journal can then serve with one write.
+        watchers: are told of every request.
     """
 
-    def __init__(self, meter: Meter, threads: Executor) -> None:
+    def __init__(self, meter: Meter, threads: Executor, watchers: Sequence[Watcher] = ()) -> None:
         self.meter = meter
         self._threads = threads
+        self._watchers = watchers
 
     @asynccontextmanager
     async def span(self, subject: Subject, stopped: Callable[[], EntryStatus] = _stopped) -> AsyncIterator[Span]:
@@ -78,11 +85,20 @@ class Bookkeeper:
             subject: whose request it is.
             stopped: says of a block whose task was cancelled how it ended: by the client's wish or by our own fault.
         """
+        watch = Watch(self._watchers, subject)
+        try:
+            async with self._metered(subject, stopped, watch) as span:
+                yield span
+        finally:
+            watch.end()
+
+    @asynccontextmanager
+    async def _metered(self, subject: Subject, stopped: Callable[[], EntryStatus], watch: Watch) -> AsyncIterator[Span]:
         begun = self.call(self.meter.start, subject)
         try:
-            span = Span(self, await _settled(begun))
+            span = Span(self, await _settled(begun), watch)
         except asyncio.CancelledError:
-            await Span(self, begun.result()).book(stopped())
+            await Span(self, begun.result(), watch).book(stopped())
             raise
         try:
             yield span

@@ -110,15 +110,17 @@ class ChatEndpoint:
     async def _whole(self, call: _Call, pieces: AsyncIterator[Delta], span: Span, send: Send) -> None:
         taken = []
         async for piece in pieces:
+            span.watch.piece()
             span.usage = piece.usage or span.usage
             taken.append(piece)
-        reason = self._finish(taken[-1] if taken else None)
+        reason = span.watch.seen.finish_reason = self._finish(taken[-1] if taken else None)
         entry = await span.book("ok")
         await respond(send, call.teller.whole(taken, reason, entry))
 
     async def _stream(self, call: _Call, pieces: AsyncIterator[Delta], span: Span, send: Send) -> None:
         last: Delta | None = None
         async for piece in pieces:
+            span.watch.piece()
             span.usage = piece.usage or span.usage
             body = call.teller.piece(piece)
             if last is None:  # headers wait for the engine, so that what it refuses still gets its HTTP status
@@ -127,7 +129,7 @@ class ChatEndpoint:
             last = piece
             if body:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
-        reason = self._finish(last)
+        reason = span.watch.seen.finish_reason = self._finish(last)
         entry = await span.book("ok")
         await send({"type": "http.response.body", "body": call.teller.last(reason, entry)})
 

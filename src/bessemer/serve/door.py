@@ -14,6 +14,7 @@ from bessemer.serve.keys import Key, KeyRefusal, KeyStore
 from bessemer.serve.refusals import (
     CLIENT_GONE,
     EXPIRED_KEY,
+    NO_ADMIN,
     NO_KEY,
     REVOKED_KEY,
     SLOW_BODY,
@@ -44,6 +45,18 @@ def authenticate(keys: KeyStore, scope: Scope) -> Key:
     if isinstance(found, KeyRefusal):
         raise Refused(_REASONS[found])
     return found
+
+
+def authenticate_admin(keys: KeyStore, scope: Scope) -> Key:
+    """Return the key of a request that only administrators may make.
+
+    Raises:
+        Refused: as `authenticate`, or the key is no administrator's.
+    """
+    key = authenticate(keys, scope)
+    if not key.admin:
+        raise Refused(NO_ADMIN)
+    return key
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int, seconds: float) -> bytes:

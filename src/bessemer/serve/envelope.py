@@ -18,6 +18,7 @@ from typing import cast
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bessemer.core.errors import BessemerError
+from bessemer.serve.observing import parent
 from bessemer.serve.refusals import AMBIGUOUS, Refusal, Refused, failed, of_engine
 from bessemer.serve.telling import event
 
@@ -49,6 +50,7 @@ class Envelope:
         began = self._clock()
         request_id = f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
+        parent.set(next((v.decode("latin-1") for name, v in scope["headers"] if name == b"traceparent"), ""))
         sent: list[Message] = []  # the start of the response, once it has left
 
         async def enveloped(message: Message) -> None:

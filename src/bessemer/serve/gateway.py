@@ -6,7 +6,7 @@ Owns nothing but the door, which is light to import; behind it are `app` and `se
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,20 @@ from bessemer.core.nouns import ChatRequest, Completion, Delta
 from bessemer.core.protocols import Engine, Meter
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.keys import KeyStore
+from bessemer.serve.observing import Watcher
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
+    from bessemer.serve.tracing import Traces
+
+EXTRAS = {
+    "starlette": ("starlette", "serve"),
+    "uvicorn": ("uvicorn", "serve"),
+    "prometheus_client": ("prometheus-client", "serve"),
+    "opentelemetry": ("opentelemetry-sdk", "otel"),
+}
+"""What is imported -> the package that has it, and the extra that installs it."""
 
 
 def create_app(
@@ -27,6 +38,7 @@ def create_app(
     meter: Meter,
     name: str = "Bessemer",
     clock: Callable[[], float] = time.time,
+    watchers: Sequence[Watcher] = (),
 ) -> Starlette:
     """Return the gateway as an ASGI application, for `run_gateway`. Keys and meter stay the caller's to close.
 
@@ -37,12 +49,26 @@ def create_app(
         meter: books every answer before its last byte leaves.
         name: of the factory, for the page at ``/``.
         clock: gives Unix seconds.
+        watchers: are told of every request, beside the metrics at ``/metrics``.
 
     Raises:
-        MissingDependency: starlette is not installed.
+        MissingDependency: starlette or prometheus-client is not installed.
     """
-    app: Starlette = _behind("app").build_app(config, engines, keys, meter, name, clock)
+    app: Starlette = _behind("app").build_app(config, engines, keys, meter, name, clock, watchers)
     return app
+
+
+def open_traces(service: str) -> Traces:
+    """Return a watcher that sends each request to OpenTelemetry as a span; it stays the caller's to close.
+
+    Args:
+        service: ``service.name`` of the spans. Where they are sent says ``OTEL_EXPORTER_OTLP_ENDPOINT``.
+
+    Raises:
+        MissingDependency: OpenTelemetry's SDK is not installed.
+    """
+    found: Traces = _behind("tracing").open_traces(service)
+    return found
 
 
 def run_gateway(app: Starlette, config: GatewayConfig, ready: Callable[[str], None] | None = None) -> None:
@@ -66,6 +92,7 @@ def _behind(module: str) -> Any:
         return import_module(f"bessemer.serve.{module}")
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package in ("starlette", "uvicorn"):
-            raise MissingDependency(package, extra="serve") from error
+        if package in EXTRAS:
+            name, extra = EXTRAS[package]
+            raise MissingDependency(name, extra=extra) from error
         raise

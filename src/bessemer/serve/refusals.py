@@ -54,6 +54,7 @@ NO_KEY = Refusal(
 WRONG_KEY = Refusal(401, "The API key is not known here.", "invalid_api_key", headers=_BEARER)
 REVOKED_KEY = Refusal(401, "The API key was revoked.", "api_key_revoked", headers=_BEARER)
 EXPIRED_KEY = Refusal(401, "The API key has expired.", "api_key_expired", headers=_BEARER)
+NO_ADMIN = Refusal(403, "Only an administrator's key may do this.", "insufficient_permissions")
 AMBIGUOUS = Refusal(400, "The request says in two ways how long it is.", "ambiguous_length", headers=_CLOSE)
 SLOW_BODY = Refusal(408, "The request did not arrive in time.", "request_timeout", headers=_CLOSE)
 TOO_MANY = Refusal(

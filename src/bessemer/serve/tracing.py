@@ -1,0 +1,84 @@
+"""OpenTelemetry: one span for each request, under the caller's trace, with the attributes of ``gen_ai``.
+
+No word of what was asked or answered is in them. Where they are sent say OpenTelemetry's own variables, such as
+``OTEL_EXPORTER_OTLP_ENDPOINT`` and ``OTEL_RESOURCE_ATTRIBUTES``, which its SDK reads.
+
+Owns the names of the attributes. Needs opentelemetry-sdk and its exporter. Source: OpenTelemetry semantic conventions
+for generative AI, https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ (status: development).
+"""
+
+from __future__ import annotations
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from bessemer.serve.observing import Seen
+
+NANO = 1_000_000_000
+
+
+def open_traces(service: str) -> Traces:
+    """Return what sends each request as a span, in batches, off the event loop.
+
+    Args:
+        service: ``service.name`` of the spans.
+    """
+    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return Traces(provider)
+
+
+class Traces:
+    """Watches requests and tells each as a span when it is over.
+
+    Args:
+        provider: makes spans; closed with this.
+    """
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("bessemer.serve")
+        self._propagator = TraceContextTextMapPropagator()
+
+    def close(self) -> None:
+        """Send what was not sent yet."""
+        self._provider.shutdown()
+
+    def began(self, seen: Seen, /) -> None:
+        """Nothing is told of a request under way."""
+
+    def ended(self, seen: Seen, /) -> None:
+        """Tell a request as a span with its own times."""
+        subject, usage = seen.subject, seen.usage
+        attributes: dict[str, str | int | float | tuple[str, ...]] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "bessemer",
+            "gen_ai.request.model": subject.model,
+            "gen_ai.response.model": subject.model,
+            "gen_ai.response.id": subject.id,
+            "gen_ai.usage.input_tokens": usage.input_tokens,
+            "gen_ai.usage.output_tokens": usage.output_tokens,
+            "bessemer.project": subject.project,
+        }
+        if seen.finish_reason:
+            attributes["gen_ai.response.finish_reasons"] = (seen.finish_reason,)
+        if seen.first_token_seconds is not None:
+            attributes["bessemer.time_to_first_token_seconds"] = seen.first_token_seconds
+        if seen.entry:
+            attributes["bessemer.energy_joules"] = seen.entry.measurement.joules
+            attributes["bessemer.energy_class"] = seen.entry.measurement.energy_class.value
+        span = self._tracer.start_span(
+            f"chat {subject.model}",
+            context=self._propagator.extract({"traceparent": seen.parent} if seen.parent else {}),
+            kind=SpanKind.SERVER,
+            attributes=attributes,
+            start_time=round(seen.began * NANO),
+        )
+        if seen.status == "error":
+            span.set_attribute("error.type", "internal_error")
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(round((seen.began + seen.seconds) * NANO))
