@@ -136,7 +136,7 @@ def test_joules_of_another_machine_are_said_to_be_missing(
     config, base = load_factory(tmp_path / "factory.yaml")
     meters: list[Any] = []
 
-    def create(gateway: Any, engines: Any, keys: Any, meter: Any) -> None:
+    def create(gateway: Any, engines: Any, keys: Any, meter: Any, parts: Any) -> None:
         keys.close()
         meters.append(meter._source())
 

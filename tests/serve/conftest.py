@@ -31,8 +31,7 @@ from bessemer.core.nouns import (
     Usage,
 )
 from bessemer.core.units import Money
-from bessemer.serve import GatewayConfig, KeyStore, create_app
-from bessemer.serve.observing import Watcher
+from bessemer.serve import GatewayConfig, GatewayParts, KeyStore, create_app
 from bessemer.serve.server import GatewayServer
 
 HELLO = [{"role": "user", "content": "one two three"}]
@@ -215,7 +214,7 @@ def serve_in_thread(server: GatewayServer) -> Iterator[threading.Thread]:
 
 
 def start_in(
-    folder: Path, stack: ExitStack, engine: Any = None, watchers: tuple[Watcher, ...] = (), **config: Any
+    folder: Path, stack: ExitStack, engine: Any = None, parts: GatewayParts | None = None, **config: Any
 ) -> Running:
     """Start a gateway that ends with the stack."""
     keys = KeyStore(folder / "keys.sqlite")
@@ -223,9 +222,8 @@ def start_in(
     _, secret = keys.create("tests")
     meter, engine = DiskMeter(folder / "entries.jsonl"), engine or PlayedEngine()
     settings = GatewayConfig(port=0, **{"grace_seconds": 0.0, **config})
-    server = GatewayServer(
-        create_app(settings, {"played": engine}, keys, meter, "the works", watchers=watchers), settings
-    )
+    app = create_app(settings, {"played": engine}, keys, meter, parts or GatewayParts(name="the works"))
+    server = GatewayServer(app, settings)
     thread = stack.enter_context(serve_in_thread(server))
     running = Running(server.url, secret, engine, meter, keys, server, thread)
     stack.enter_context(running.clients)

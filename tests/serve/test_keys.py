@@ -136,7 +136,7 @@ def test_several_processes_at_once(tmp_path) -> None:
 
 
 def test_a_key_of_another_process_works_and_ends_at_once(running) -> None:
-    other = KeyStore(running.keys._path)
+    other = KeyStore(running.keys.path)
     key, secret = other.create("elsewhere")
     create = running.client(secret).chat.completions.create
     create(model="played", messages=HELLO)
@@ -159,10 +159,12 @@ def test_what_is_no_database_is_named(tmp_path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(store) -> None:
-    store._database.execute("PRAGMA query_only = ON")
+    with store._database.reading() as database:
+        database.execute("PRAGMA query_only = ON")
     with pytest.raises(Exception, match="keys"):
         store.create("docs")
-    store._database.execute("PRAGMA query_only = OFF")
+    with store._database.reading() as database:
+        database.execute("PRAGMA query_only = OFF")
     assert store.list() == []
     store.create("docs")
 
@@ -201,7 +203,7 @@ def test_the_official_client_understands_who_is_refused(running) -> None:
 def test_the_secrets_hash_is_what_is_compared(store) -> None:
     """A database with another digest under the same id refuses the secret: nothing else lets a key in."""
     key, secret = store.create("docs")
-    with sqlite3.connect(store._path) as database:
+    with sqlite3.connect(store.path) as database:
         database.execute("UPDATE keys SET digest = zeroblob(32) WHERE id = ?", (key.id,))
     database.close()
     assert store.verify(secret) is KeyRefusal.UNKNOWN

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client.parser import text_string_to_metric_families
 
 from bessemer.core.nouns import Subject
-from bessemer.serve.gateway import open_traces
+from bessemer.serve import GatewayParts, open_traces
 from bessemer.serve.metrics import Metrics
 from bessemer.serve.observing import Seen, Watch
 from tests.serve.conftest import HELLO, PlayedEngine, Running, start_in, until
@@ -149,7 +149,7 @@ def test_each_request_is_a_span_under_the_caller_s_trace(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
     traces = open_traces("the works")
     with ExitStack() as stack:
-        running = start_in(tmp_path, stack, PlayedEngine(), watchers=(traces,))
+        running = start_in(tmp_path, stack, PlayedEngine(), parts=GatewayParts(watchers=(traces,)))
         trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
         body = json.dumps({"model": "played", "messages": HELLO})
         assert running.ask(body, traceparent=f"00-{trace}-{span}-01")[0] == 200
@@ -181,7 +181,7 @@ def test_a_watcher_that_fails_breaks_no_answer(tmp_path: Path) -> None:
             raise ValueError("at the end")
 
     with ExitStack() as stack:
-        running = start_in(tmp_path, stack, watchers=(Broken(),))
+        running = start_in(tmp_path, stack, parts=GatewayParts(watchers=(Broken(),)))
         assert running.client().chat.completions.create(model="played", messages=HELLO).choices[0].message.content
         assert len(running.meter.entries()) == 1
 

@@ -215,7 +215,8 @@ class Factory:
             MissingDependency: spans are wanted and OpenTelemetry's SDK is not installed.
             Conflict: the port is in use.
         """
-        from bessemer.serve import KeyStore, create_app, open_traces, run_gateway
+        from bessemer.products.answered import Answered
+        from bessemer.serve import FeedbackStore, GatewayParts, KeyStore, create_app, open_traces, run_gateway
 
         traces = open_traces(traced) if traced else None
         engines = self.open_engines(api_key)
@@ -223,8 +224,11 @@ class Factory:
         meter = self.open_meter()
         if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
             meter.note = f"; the machine of {host}, which computes the answers, is not in it"
+        answered = Answered(self.home.books)
+        feedback = FeedbackStore(self.home.feedback, answered.project_of, self._clock)
+        parts = GatewayParts(self.config.name, self._clock, (traces,) if traces else (), feedback)
         try:
-            app = create_app(gateway, engines, keys, meter, watchers=(traces,) if traces else ())
+            app = create_app(gateway, engines, keys, meter, parts)
 
             def announce(url: str) -> None:
                 self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=self._clock()))
@@ -235,6 +239,8 @@ class Factory:
             self.home.withdraw(os.getpid())
             asyncio.run(_close(engines))
             meter.close()
+            feedback.close()
+            answered.close()
             if traces:
                 traces.close()
 

@@ -94,6 +94,11 @@ class Home:
         return self.path / "keys.sqlite"
 
     @property
+    def feedback(self) -> Path:
+        """What users said of answers."""
+        return self.path / "feedback.sqlite"
+
+    @property
     def machine(self) -> Path:
         """This machine as it was measured: a site's declaration."""
         return self.path / "machine.toml"

@@ -5,12 +5,16 @@ web server.
 """
 
 from bessemer.serve.config import GatewayConfig
+from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.gateway import create_app, open_traces, run_gateway
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
+from bessemer.serve.parts import GatewayParts
 from bessemer.serve.sockets import check_port
 
 __all__ = [
+    "FeedbackStore",
     "GatewayConfig",
+    "GatewayParts",
     "Key",
     "KeyRefusal",
     "KeyStore",

@@ -5,8 +5,7 @@ Owns the table of paths and the small endpoints. Needs starlette; `bessemer.serv
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -23,10 +22,11 @@ from bessemer.serve.chat import ChatEndpoint, ChatEngine
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate, authenticate_admin
 from bessemer.serve.envelope import Envelope
+from bessemer.serve.feedback_wire import FeedbackDesk
 from bessemer.serve.keys import KeyStore
 from bessemer.serve.landing import PAGE_HEADERS, page
 from bessemer.serve.metrics import Metrics
-from bessemer.serve.observing import Watcher
+from bessemer.serve.parts import GatewayParts
 from bessemer.serve.refusals import STOPPING, Refusal, Refused, unknown_model
 from bessemer.serve.telling import Model, ModelList
 from bessemer.serve.traffic import Traffic
@@ -71,18 +71,16 @@ def build_app(
     engines: Mapping[str, ChatEngine],
     keys: KeyStore,
     meter: Meter,
-    name: str = "Bessemer",
-    clock: Callable[[], float] = time.time,
-    watchers: Sequence[Watcher] = (),
+    parts: GatewayParts,
 ) -> Starlette:
     """Return the application; see `bessemer.serve.create_app`."""
     traffic = Traffic(config.max_concurrent_requests)
     threads = ThreadPoolExecutor(min(_MAX_THREADS, config.max_concurrent_requests), "meter")
     metrics = Metrics(tuple(engines))
-    bookkeeper = Bookkeeper(meter, threads, (metrics, *watchers))
-    chat = ChatEndpoint(config, engines, keys, bookkeeper, traffic, clock)
-    started = int(clock())
-    desk = _Desk(name, {model: Model(id=model, created=started) for model in engines}, keys, traffic)
+    bookkeeper = Bookkeeper(meter, threads, (metrics, *parts.watchers))
+    chat = ChatEndpoint(config, engines, keys, bookkeeper, traffic, parts.clock)
+    started = int(parts.clock())
+    desk = _Desk(parts.name, {model: Model(id=model, created=started) for model in engines}, keys, traffic)
 
     async def counted(request: Request) -> Response:
         if not config.open_metrics:
@@ -106,6 +104,7 @@ def build_app(
             Route("/v1/models", desk.models),
             Route("/v1/models/{id:path}", desk.model),
             Route("/v1/chat/completions", chat, methods=["POST"]),
+            *(FeedbackDesk(config, keys, parts.feedback).routes() if parts.feedback else ()),
         ],
         middleware=[Middleware(Envelope)],
         exception_handlers={HTTPException: _refuse},

@@ -5,8 +5,7 @@ Owns nothing but the door, which is light to import; behind it are `app` and `se
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from bessemer.core.nouns import ChatRequest, Completion, Delta
 from bessemer.core.protocols import Engine, Meter
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.keys import KeyStore
-from bessemer.serve.observing import Watcher
+from bessemer.serve.parts import GatewayParts
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -36,9 +35,7 @@ def create_app(
     engines: Mapping[str, Engine[ChatRequest, Completion, Delta]],
     keys: KeyStore,
     meter: Meter,
-    name: str = "Bessemer",
-    clock: Callable[[], float] = time.time,
-    watchers: Sequence[Watcher] = (),
+    parts: GatewayParts | None = None,
 ) -> Starlette:
     """Return the gateway as an ASGI application, for `run_gateway`. Keys and meter stay the caller's to close.
 
@@ -47,14 +44,12 @@ def create_app(
         engines: by the model names that clients use; closed when the application ends, in its event loop.
         keys: who may come in.
         meter: books every answer before its last byte leaves.
-        name: of the factory, for the page at ``/``.
-        clock: gives Unix seconds.
-        watchers: are told of every request, beside the metrics at ``/metrics``.
+        parts: what it has beside these.
 
     Raises:
         MissingDependency: starlette or prometheus-client is not installed.
     """
-    app: Starlette = _behind("app").build_app(config, engines, keys, meter, name, clock, watchers)
+    app: Starlette = _behind("app").build_app(config, engines, keys, meter, parts or GatewayParts())
     return app
 
 

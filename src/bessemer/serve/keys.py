@@ -12,19 +12,17 @@ import hashlib
 import hmac
 import secrets
 import sqlite3
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from bessemer.core.errors import BackendError, ConfigError, IntegrityError, NotFound
+from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.nouns import Noun
+from bessemer.serve.database import Database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
@@ -70,22 +68,9 @@ class KeyStore:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self._path = path
+        self.path = path
         self._clock = clock
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.chmod(0o600)  # SQLite gives its side files the same mode
-            self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise ConfigError(
-                f"the keys in {path} cannot be opened: {error}", hint="Check the folder and its permissions."
-            ) from error
-        weakref.finalize(self, self._database.close)
-        with self._guarded():
-            self._database.execute("PRAGMA journal_mode = WAL")  # readers never wait for a writer
-            self._database.execute(_SCHEMA)
+        self._database = Database(path, _SCHEMA, "keys")
 
     def create(
         self, project: str, admin: bool = False, name: str = "", expires_at: float | None = None
@@ -101,14 +86,14 @@ class KeyStore:
         Raises:
             ConfigError: the project or the name is empty or too long.
         """
-        with self._transaction():
-            return self._insert(project, admin, name, expires_at)
+        with self._database.writing() as database:
+            return self._insert(database, project, admin, name, expires_at)
 
     def verify(self, secret: str) -> Key | KeyRefusal:
         """Return the key of a secret, or why it is refused; in constant time for all wrong secrets of one length."""
         id = secret[3:].partition("-")[0]
-        with self._guarded():
-            row = self._database.execute(f"SELECT digest, {_COLUMNS} FROM keys WHERE id = ?", (id,)).fetchone()
+        with self._database.reading() as database:
+            row = database.execute(f"SELECT digest, {_COLUMNS} FROM keys WHERE id = ?", (id,)).fetchone()
         right = hmac.compare_digest(_digest(secret), row[0] if row else _NOBODY)
         if not row or not right:
             return KeyRefusal.UNKNOWN
@@ -125,8 +110,8 @@ class KeyStore:
         Raises:
             NotFound: no key has that id.
         """
-        with self._transaction():
-            return self._revoke(key_id)
+        with self._database.writing() as database:
+            return self._revoke(database, key_id)
 
     def rotate(self, key_id: str) -> tuple[Key, str]:
         """Return a new key like an old one, with its secret; the old one ends at the same moment.
@@ -134,29 +119,30 @@ class KeyStore:
         Raises:
             NotFound: no key has that id.
         """
-        with self._transaction():
-            old = self._revoke(key_id)
-            return self._insert(old.project, old.admin, old.name, old.expires_at)
+        with self._database.writing() as database:
+            old = self._revoke(database, key_id)
+            return self._insert(database, old.project, old.admin, old.name, old.expires_at)
 
     def ensure_development_key(self) -> str | None:
         """Return the secret of a first key, or None if a key was ever made here; one caller of many gets it."""
-        with self._transaction():
-            if self._database.execute("SELECT 1 FROM keys LIMIT 1").fetchone():
+        with self._database.writing() as database:
+            if database.execute("SELECT 1 FROM keys LIMIT 1").fetchone():
                 return None
-            return self._insert("default", True, "development", None)[1]
+            return self._insert(database, "default", True, "development", None)[1]
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
-            self._database.close()
+        self._database.close()
 
     def list(self) -> list[Key]:
         """Return all keys, also those that ended, oldest first."""
-        with self._guarded():
-            rows = self._database.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id").fetchall()
+        with self._database.reading() as database:
+            rows = database.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id").fetchall()
         return [_key(row) for row in rows]
 
-    def _insert(self, project: str, admin: bool, name: str, expires_at: float | None) -> tuple[Key, str]:
+    def _insert(
+        self, database: sqlite3.Connection, project: str, admin: bool, name: str, expires_at: float | None
+    ) -> tuple[Key, str]:
         try:
             key = Key(
                 id=secrets.token_hex(6),
@@ -172,45 +158,18 @@ class KeyStore:
                 hint="Name a project without spaces at its ends.",
             ) from error
         secret = f"bk-{key.id}-{secrets.token_urlsafe(32)}"
-        self._database.execute(
+        database.execute(
             f"INSERT INTO keys (digest, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
             (_digest(secret), key.id, project, name, int(admin), key.created_at, expires_at),
         )
         return key, secret
 
-    def _revoke(self, key_id: str) -> Key:
-        self._database.execute(
-            "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (self._clock(), key_id)
-        )
-        row = self._database.execute(f"SELECT {_COLUMNS} FROM keys WHERE id = ?", (key_id,)).fetchone()
+    def _revoke(self, database: sqlite3.Connection, key_id: str) -> Key:
+        database.execute("UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (self._clock(), key_id))
+        row = database.execute(f"SELECT {_COLUMNS} FROM keys WHERE id = ?", (key_id,)).fetchone()
         if not row:
             raise NotFound(f"no key has the id '{key_id}'", hint="`bessemer keys list` shows the ids.")
         return _key(row)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._guarded():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except sqlite3.OperationalError as error:
-                raise BackendError(
-                    f"the keys in {self._path} cannot be used: {error}", hint="Check the disk and the permissions."
-                ) from error
-            except sqlite3.DatabaseError as error:
-                raise IntegrityError(
-                    f"{self._path} is no database of keys: {error}", hint="Restore it from a copy, or move it away."
-                ) from error
 
 
 def _digest(secret: str) -> bytes:

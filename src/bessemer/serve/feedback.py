@@ -1,0 +1,166 @@
+"""What users say of answers: a metric, a comment, or the answer that they wanted.
+
+Owns the database of feedback. Knows no HTTP and no answer: whose request an id is, it is told.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from bessemer.core.errors import NotFound
+from bessemer.serve.database import Database
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS feedback (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, target TEXT NOT NULL,
+    created REAL NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS feedback_of_project ON feedback (project, target, sequence);
+PRAGMA secure_delete = ON;
+"""
+Owner = Callable[[str], str | None]
+
+
+class Said(BaseModel):
+    """The body of ``POST /v1/feedback``: a metric with its value, or a comment, or a demonstration.
+
+    Attributes:
+        target: id of the answer, such as ``chatcmpl-…``.
+        metric: what is rated, such as ``accepted``.
+        value: true, false or a number.
+        comment: in the user's words.
+        demonstration: the answer that was wanted.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    target: Annotated[str, Field(min_length=1, max_length=100)]
+    metric: Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_.-]{0,63}$")] | None = None
+    value: bool | float | None = None
+    comment: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
+    demonstration: Annotated[str, Field(min_length=1, max_length=200_000)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        given = [name for name in ("metric", "comment", "demonstration") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError("feedback", "send one of metric, comment and demonstration")
+        if (self.metric is None) != (self.value is None):
+            raise PydanticCustomError("feedback", "metric and value belong together")
+        return self
+
+
+class Feedback(Said):
+    """What was kept. `created` is in Unix seconds."""
+
+    id: str
+    object: Literal["feedback"] = "feedback"
+    created: int
+
+
+class FeedbackPage(BaseModel):
+    """A page of feedback, the newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Feedback]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FeedbackStore:
+    """Feedback in a SQLite database that only its owner can read; for several threads and processes at once.
+
+    Args:
+        path: of the database; made if missing.
+        owner: returns the project whose request an answer's id is, None for nobody's.
+        clock: gives Unix seconds.
+
+    Raises:
+        ConfigError: the file cannot be made or read.
+        IntegrityError: it is no database.
+    """
+
+    def __init__(self, path: Path, owner: Owner, clock: Callable[[], float] = time.time) -> None:
+        self._owner, self._clock = owner, clock
+        self._database = Database(path, _SCHEMA, "feedback")
+
+    def add(self, project: str, said: Said) -> Feedback:
+        """Keep and return what a project says of one of its answers.
+
+        Raises:
+            NotFound: the project has no such answer.
+        """
+        if self._owner(said.target) != project:
+            raise NotFound(f"there is no answer '{said.target}' of this project", hint="Send the id of an answer.")
+        kept = Feedback(id=f"fb_{secrets.token_hex(12)}", created=int(self._clock()), **said.model_dump())
+        row = (kept.id, project, kept.target, kept.created, kept.model_dump_json())
+        with self._database.writing() as database:
+            database.execute("INSERT INTO feedback (id, project, target, created, body) VALUES (?, ?, ?, ?, ?)", row)
+        return kept
+
+    def page(self, project: str, target: str = "", after: str = "", limit: int = 20) -> FeedbackPage:
+        """Return a project's feedback, the newest first.
+
+        Args:
+            project: whose.
+            target: only of this answer; empty is all.
+            after: the id that the page before ended with; empty is the first page.
+            limit: at most so many.
+
+        Raises:
+            NotFound: `after` is no feedback of this project.
+        """
+        with self._database.reading() as database:
+            before = 2**62
+            if after:
+                found = database.execute(
+                    "SELECT sequence FROM feedback WHERE project = ? AND id = ?", (project, after)
+                ).fetchone()
+                if not found:
+                    raise NotFound(f"there is no feedback '{after}'", hint="Begin with the first page.")
+                before = found[0]
+            rows = database.execute(
+                "SELECT body FROM feedback WHERE project = ? AND (? = '' OR target = ?) AND sequence < ?"
+                " ORDER BY sequence DESC LIMIT ?",
+                (project, target, target, before, limit + 1),
+            ).fetchall()
+        data = [Feedback.model_validate_json(body) for (body,) in rows[:limit]]
+        ends = (data[0].id, data[-1].id) if data else (None, None)
+        return FeedbackPage(data=data, first_id=ends[0], last_id=ends[1], has_more=len(rows) > limit)
+
+    def get(self, project: str, id: str) -> Feedback:
+        """Return one piece of feedback.
+
+        Raises:
+            NotFound: the project has none of that id.
+        """
+        with self._database.reading() as database:
+            row = database.execute("SELECT body FROM feedback WHERE project = ? AND id = ?", (project, id)).fetchone()
+        if not row:
+            raise NotFound(f"there is no feedback '{id}'", hint="`GET /v1/feedback` lists it.")
+        return Feedback.model_validate_json(row[0])
+
+    def delete(self, project: str, id: str) -> None:
+        """Forget one piece of feedback, its bytes too.
+
+        Raises:
+            NotFound: the project has none of that id.
+        """
+        with self._database.writing() as database:
+            gone = database.execute("DELETE FROM feedback WHERE project = ? AND id = ?", (project, id)).rowcount
+        if not gone:
+            raise NotFound(f"there is no feedback '{id}'", hint="`GET /v1/feedback` lists it.")
+        with self._database.reading() as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log of writes has the words, too
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()

@@ -1,0 +1,30 @@
+"""What a gateway may have beside its engines, its keys and its meter.
+
+Owns the list. Each part has its own module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bessemer.serve.feedback import FeedbackStore
+from bessemer.serve.observing import Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParts:
+    """Optional parts; those that are missing have no paths.
+
+    Attributes:
+        name: of the factory, for the page at ``/``.
+        clock: gives Unix seconds.
+        watchers: are told of every request, beside the metrics at ``/metrics``.
+        feedback: keeps what users say of answers.
+    """
+
+    name: str = "Bessemer"
+    clock: Callable[[], float] = time.time
+    watchers: Sequence[Watcher] = ()
+    feedback: FeedbackStore | None = None
