@@ -36,13 +36,15 @@ from pathlib import Path
 
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.meter import MeterConfig, open_meter
-from bessemer.serve import GatewayConfig, KeyStore, create_app, run_gateway
+from bessemer.serve import GatewayConfig, GatewayParts, KeyStore, WebhookStore, create_app, run_gateway
 
 home = Path(sys.argv[1])
 keys = KeyStore(home / "keys.sqlite")
 _, secret = keys.create("docs")
-app = create_app(GatewayConfig(), {"pydocs": open_engine(EchoConfig())}, keys, open_meter(MeterConfig(), home))
-run_gateway(app, GatewayConfig(port=0), lambda url: print(url, secret, flush=True))
+config = GatewayConfig(port=0, private_webhooks=True)  # a public name may be unknown where the tests run
+parts = GatewayParts(webhooks=WebhookStore(home / "webhooks.sqlite"))
+app = create_app(config, {"pydocs": open_engine(EchoConfig())}, keys, open_meter(MeterConfig(), home), parts)
+run_gateway(app, config, lambda url: print(url, secret, flush=True))
 """
 
 

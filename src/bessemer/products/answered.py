@@ -1,14 +1,18 @@
-"""Whose request an answer was: what the books say of the ids that clients got.
+"""What a factory's gateway has beside its engines, over the state of one home.
 
-Owns the tie between an answer's id and its entry in the ledger.
+Owns which files they use, and the tie between an answer's id and its entry in the ledger.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from bessemer.core.errors import NotFound
 from bessemer.meter import open_ledger
+from bessemer.products.home import Home
+from bessemer.serve import FeedbackStore, GatewayParts, WebhookStore, open_traces
 
 
 class Answered:
@@ -35,3 +39,28 @@ class Answered:
     def close(self) -> None:
         """Close the ledger."""
         self._ledger.close()
+
+
+def gateway_parts(home: Home, name: str, clock: Callable[[], float], traced: str, stack: ExitStack) -> GatewayParts:
+    """Return the parts of a home's gateway; they are closed with the stack.
+
+    Args:
+        home: its state.
+        name: of the factory.
+        clock: gives Unix seconds.
+        traced: what the service is called in OpenTelemetry's spans; empty sends none.
+        stack: closes them.
+
+    Raises:
+        MissingDependency: spans are wanted and OpenTelemetry's SDK is not installed.
+    """
+    watchers = []
+    if traced:
+        watchers.append(open_traces(traced))
+        stack.callback(watchers[0].close)
+    answered = Answered(home.books)
+    stack.callback(answered.close)
+    feedback, webhooks = FeedbackStore(home.feedback, answered.project_of, clock), WebhookStore(home.webhooks, clock)
+    stack.callback(feedback.close)
+    stack.callback(webhooks.close)
+    return GatewayParts(name, clock, watchers, feedback, webhooks)

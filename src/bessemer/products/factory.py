@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -215,34 +215,25 @@ class Factory:
             MissingDependency: spans are wanted and OpenTelemetry's SDK is not installed.
             Conflict: the port is in use.
         """
-        from bessemer.products.answered import Answered
-        from bessemer.serve import FeedbackStore, GatewayParts, KeyStore, create_app, open_traces, run_gateway
+        from bessemer.products.answered import gateway_parts
+        from bessemer.serve import KeyStore, create_app, run_gateway
 
-        traces = open_traces(traced) if traced else None
-        engines = self.open_engines(api_key)
-        keys = KeyStore(self.home.keys)
-        meter = self.open_meter()
-        if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
-            meter.note = f"; the machine of {host}, which computes the answers, is not in it"
-        answered = Answered(self.home.books)
-        feedback = FeedbackStore(self.home.feedback, answered.project_of, self._clock)
-        parts = GatewayParts(self.config.name, self._clock, (traces,) if traces else (), feedback)
-        try:
+        with ExitStack() as stack:
+            parts = gateway_parts(self.home, self.config.name, self._clock, traced, stack)
+            engines = self.open_engines(api_key)
+            meter = stack.enter_context(self.open_meter())
+            stack.callback(lambda: asyncio.run(_close(engines)))
+            keys = KeyStore(self.home.keys)
+            if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
+                meter.note = f"; the machine of {host}, which computes the answers, is not in it"
             app = create_app(gateway, engines, keys, meter, parts)
+            stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:
                 self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=self._clock()))
                 ready(url, keys.ensure_development_key())
 
             run_gateway(app, gateway, announce)
-        finally:
-            self.home.withdraw(os.getpid())
-            asyncio.run(_close(engines))
-            meter.close()
-            feedback.close()
-            answered.close()
-            if traces:
-                traces.close()
 
     def open_meter(self) -> LocalMeter:
         """Return the meter that books into this home; a price book is looked for beside the declaration."""

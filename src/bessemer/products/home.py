@@ -99,6 +99,11 @@ class Home:
         return self.path / "feedback.sqlite"
 
     @property
+    def webhooks(self) -> Path:
+        """Who is to be told of what, with the secrets that sign it."""
+        return self.path / "webhooks.sqlite"
+
+    @property
     def machine(self) -> Path:
         """This machine as it was measured: a site's declaration."""
         return self.path / "machine.toml"

@@ -10,6 +10,7 @@ from bessemer.serve.gateway import create_app, open_traces, run_gateway
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
 from bessemer.serve.parts import GatewayParts
 from bessemer.serve.sockets import check_port
+from bessemer.serve.webhooks import WebhookStore
 
 __all__ = [
     "FeedbackStore",
@@ -18,6 +19,7 @@ __all__ = [
     "Key",
     "KeyRefusal",
     "KeyStore",
+    "WebhookStore",
     "check_port",
     "create_app",
     "open_traces",

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -30,6 +31,8 @@ from bessemer.serve.parts import GatewayParts
 from bessemer.serve.refusals import STOPPING, Refusal, Refused, unknown_model
 from bessemer.serve.telling import Model, ModelList
 from bessemer.serve.traffic import Traffic
+from bessemer.serve.webhook_sender import Sender
+from bessemer.serve.webhooks_wire import WebhookDesk
 
 _MAX_THREADS = 32
 
@@ -37,11 +40,14 @@ _MAX_THREADS = 32
 class _Desk:
     """The small endpoints."""
 
-    def __init__(self, name: str, models: Mapping[str, Model], keys: KeyStore, traffic: Traffic) -> None:
+    def __init__(
+        self, name: str, models: Mapping[str, Model], keys: KeyStore, traffic: Traffic, metrics: Metrics
+    ) -> None:
         self._name = name
         self._models = models
         self._keys = keys
         self._traffic = traffic
+        self._metrics = metrics
 
     async def models(self, request: Request) -> Response:
         authenticate(self._keys, request.scope)
@@ -62,6 +68,13 @@ class _Desk:
             raise Refused(STOPPING)
         return JSONResponse({"status": "ready", "requests_under_way": len(self._traffic)})
 
+    async def metrics(self, request: Request) -> Response:
+        authenticate_admin(self._keys, request.scope)
+        return await self.open_metrics(request)
+
+    async def open_metrics(self, request: Request) -> Response:
+        return Response(self._metrics.text(), media_type=self._metrics.content_type)
+
     async def landing(self, request: Request) -> Response:
         return HTMLResponse(page(self._name, list(self._models), str(request.base_url)), headers=PAGE_HEADERS)
 
@@ -80,31 +93,31 @@ def build_app(
     bookkeeper = Bookkeeper(meter, threads, (metrics, *parts.watchers))
     chat = ChatEndpoint(config, engines, keys, bookkeeper, traffic, parts.clock)
     started = int(parts.clock())
-    desk = _Desk(parts.name, {model: Model(id=model, created=started) for model in engines}, keys, traffic)
-
-    async def counted(request: Request) -> Response:
-        if not config.open_metrics:
-            authenticate_admin(keys, request.scope)
-        return Response(metrics.text(), media_type=metrics.content_type)
+    desk = _Desk(parts.name, {model: Model(id=model, created=started) for model in engines}, keys, traffic, metrics)
+    sender = Sender(parts.webhooks, config.private_webhooks, parts.clock) if parts.webhooks else None
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        if sender:
+            sender.start()
         yield
         await traffic.stop(0)  # whoever runs the application without `run_gateway` has waited as long as it wanted
         for engine in engines.values():
             await engine.close()  # here, because connections belong to the event loop that opened them
         threads.shutdown()
+        if sender:
+            await run_in_threadpool(sender.close)
 
     app = Starlette(
         routes=[
             Route("/", desk.landing),
             Route("/healthz", desk.healthz),
             Route("/readyz", desk.readyz),
-            Route("/metrics", counted),
+            Route("/metrics", desk.open_metrics if config.open_metrics else desk.metrics),
             Route("/v1/models", desk.models),
             Route("/v1/models/{id:path}", desk.model),
             Route("/v1/chat/completions", chat, methods=["POST"]),
-            *(FeedbackDesk(config, keys, parts.feedback).routes() if parts.feedback else ()),
+            *_optional(config, keys, parts, sender),
         ],
         middleware=[Middleware(Envelope)],
         exception_handlers={HTTPException: _refuse},
@@ -113,6 +126,15 @@ def build_app(
     app.router.redirect_slashes = False
     app.state.traffic = traffic
     return app
+
+
+def _optional(config: GatewayConfig, keys: KeyStore, parts: GatewayParts, sender: Sender | None) -> list[Route]:
+    routes = []
+    if parts.feedback:
+        routes += FeedbackDesk(config, keys, parts.feedback, parts.webhooks).routes()
+    if parts.webhooks and sender:
+        routes += WebhookDesk(config, keys, parts.webhooks, sender).routes()
+    return routes
 
 
 def _json(body: str) -> Response:

@@ -27,6 +27,7 @@ class GatewayConfig(Config):
         grace_seconds: how long running answers may go on after the gateway was told to stop.
         keep_alive_seconds: how long an unused connection stays open.
         open_metrics: whether `/metrics` is for everybody who can reach it, or for administrators' keys only.
+        private_webhooks: whether webhooks may be sent inside this network and by plain HTTP.
         default_output_tokens: for requests that name no limit.
         max_output_tokens: the most that a request may ask for.
     """
@@ -40,6 +41,7 @@ class GatewayConfig(Config):
     grace_seconds: Annotated[float, Field(ge=0)] = 10.0
     keep_alive_seconds: Annotated[int, Field(ge=1)] = 75
     open_metrics: bool = False
+    private_webhooks: bool = False
     default_output_tokens: Annotated[int, Field(ge=1)] = 256
     max_output_tokens: Annotated[int, Field(ge=1)] = 4096
 

@@ -17,6 +17,7 @@ from bessemer.serve.door import authenticate, read_body
 from bessemer.serve.feedback import FeedbackStore, Said
 from bessemer.serve.keys import KeyStore
 from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation
+from bessemer.serve.webhooks import WebhookStore
 
 _MOST = 100
 
@@ -24,8 +25,10 @@ _MOST = 100
 class FeedbackDesk:
     """The endpoints of feedback; each sees the key's own project only."""
 
-    def __init__(self, config: GatewayConfig, keys: KeyStore, store: FeedbackStore) -> None:
-        self._config, self._keys, self._store = config, keys, store
+    def __init__(
+        self, config: GatewayConfig, keys: KeyStore, store: FeedbackStore, webhooks: WebhookStore | None = None
+    ) -> None:
+        self._config, self._keys, self._store, self._webhooks = config, keys, store, webhooks
 
     def routes(self) -> list[Route]:
         """Return the paths."""
@@ -48,6 +51,9 @@ class FeedbackDesk:
             kept = await run_in_threadpool(self._store.add, key.project, said)
         except NotFound as error:
             raise Refused(Refusal(404, "There is no such answer.", "answer_not_found", "target")) from error
+        if self._webhooks:
+            told = {"id": kept.id, "target": kept.target}
+            await run_in_threadpool(self._webhooks.emit, key.project, "feedback.created", told)
         return Response(kept.model_dump_json(), media_type="application/json")
 
     async def list(self, request: Request) -> Response:

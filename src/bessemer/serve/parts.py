@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.observing import Watcher
+from bessemer.serve.webhooks import WebhookStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,11 @@ class GatewayParts:
         clock: gives Unix seconds.
         watchers: are told of every request, beside the metrics at ``/metrics``.
         feedback: keeps what users say of answers.
+        webhooks: keeps who is to be told of what.
     """
 
     name: str = "Bessemer"
     clock: Callable[[], float] = time.time
     watchers: Sequence[Watcher] = ()
     feedback: FeedbackStore | None = None
+    webhooks: WebhookStore | None = None

@@ -1,0 +1,121 @@
+"""Sends webhooks: signed, with patience, and to nobody inside.
+
+Owns the sending and the guard on addresses. What is to be sent, and when again, says `webhooks`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import httpx2
+
+from bessemer.core.errors import BessemerError, Unsupported
+from bessemer.serve.webhooks import Delivery, WebhookStore, signed
+
+logger = logging.getLogger("bessemer.serve")
+
+TIMEOUT_SECONDS = 15.0
+LEASE_SECONDS = 60.0
+"""Longer than one delivery may take, so that two processes do not send it at once."""
+
+
+def check_url(url: str, private: bool) -> None:
+    """Raise unless a URL may be told.
+
+    Args:
+        url: of an endpoint.
+        private: whether addresses of this machine and its own network are allowed, and plain HTTP.
+
+    Raises:
+        Unsupported: it is none that may be told; the message says why.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in (("https", "http") if private else ("https",)) or not parts.hostname or parts.username:
+        raise Unsupported("a webhook's URL is https://host/…, without a user name", hint="Use another URL.")
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise Unsupported("the URL's port is no number up to 65535", hint="Use another URL.") from error
+    if private:
+        return
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError) as error:
+        raise Unsupported("the URL's host is not known", hint="Use another URL.") from error
+    if not all(ipaddress.ip_address(str(address).partition("%")[0]).is_global for address in found):
+        raise Unsupported("the URL's host is inside this network", hint="Use an address of the public network.")
+
+
+class Sender:
+    """Sends deliveries in a thread of its own, from `start` until it is closed.
+
+    Args:
+        store: what is to be sent.
+        private: whether addresses inside this network may be told.
+        clock: gives Unix seconds.
+        pause_seconds: between two looks at what is due.
+    """
+
+    def __init__(
+        self,
+        store: WebhookStore,
+        private: bool = False,
+        clock: Callable[[], float] = time.time,
+        pause_seconds: float = 1.0,
+    ) -> None:
+        self._store, self._private, self._clock, self._pause = store, private, clock, pause_seconds
+        self._client = httpx2.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send what is due."""
+        self._thread.start()
+
+    def send(self, delivery: Delivery) -> int:
+        """Send one message and return the receiver's status.
+
+        Raises:
+            Unsupported: the address may not be told any more.
+            OSError: nobody answered.
+        """
+        check_url(delivery.url, self._private)  # again: what a name points to changes
+        headers = signed(delivery, self._clock())
+        try:
+            with self._client.stream("POST", delivery.url, content=delivery.body.encode(), headers=headers) as answer:
+                return answer.status_code
+        except httpx2.HTTPError as error:
+            raise ConnectionError(f"{type(error).__name__}") from error
+
+    def send_due(self) -> int:
+        """Send what is due now; return how many arrived."""
+        arrived = 0
+        for delivery in self._store.claim(LEASE_SECONDS):
+            try:
+                status = self.send(delivery)
+            except (OSError, BessemerError) as error:
+                logger.info("webhook %s to %s: %s", delivery.event, delivery.endpoint, type(error).__name__)
+                status = 0
+            arrived += 200 <= status < 300
+            self._store.settle(delivery, 200 <= status < 300)
+        return arrived
+
+    def close(self) -> None:
+        """End the thread; what was not sent stays kept."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(TIMEOUT_SECONDS + 5)
+        self._client.close()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._pause):
+            try:
+                self.send_due()
+            except BessemerError as error:
+                logger.warning("webhooks wait: %s", type(error).__name__)
