@@ -7,9 +7,11 @@ from datetime import date
 import pytest
 
 from bessemer.core.errors import ConfigError, NotFound, Unsupported
+from bessemer.twin.answer import with_part
 from bessemer.twin.changes import of_site
 from bessemer.twin.clouds import offer, offers
 from bessemer.twin.plan import plan
+from bessemer.twin.power import capped_ratio
 from bessemer.twin.site import Site, load_site, reference_sites
 from bessemer.twin.workload import Layout, Serving, Training
 
@@ -154,3 +156,17 @@ def test_without_trying_there_are_no_changes_and_the_same_figures(small: Site) -
         assert bare.changes == () and full.changes
         assert bare.answer == full.answer
         assert full.bottleneck in full.limit
+
+
+def test_a_power_cap_slows_computing_and_hardly_the_reading_of_memory(small: Site) -> None:
+    capped = with_part(small, "power", cap_watts=400.0)
+    work = Training(model="Llama-3.1-8B", tokens=1e9)
+    free, slow = (plan(site, work, TODAY).answer for site in (small, capped))
+    assert slow["step_seconds"].mid > free["step_seconds"].mid * 1.05
+    assert slow["step_seconds"].mid < free["step_seconds"].mid / capped_ratio(capped) * 1.01
+    assert slow["energy_kwh"].mid < free["energy_kwh"].mid
+    talk = Serving(model="Llama-3.1-70B", input_tokens=100, output_tokens=500, time_per_output_token_seconds=0.02)
+    before, after = (plan(site, talk, TODAY).answer["tokens_per_second"].mid for site in (small, capped))
+    assert before * capped_ratio(capped) < after <= before
+    with pytest.raises(ConfigError, match="no more than an idle"):
+        plan(with_part(small, "power", cap_watts=10.0), work, TODAY)

@@ -14,7 +14,8 @@ from bessemer.products.planning import play
 from bessemer.twin import power, swings
 from bessemer.twin.answer import with_part
 from bessemer.twin.pace import Pace
-from bessemer.twin.scenario import Cut, Scenario, Window, capped_ratio, load_scenario
+from bessemer.twin.power import capped_ratio
+from bessemer.twin.scenario import Cut, Scenario, Window, load_scenario
 from bessemer.twin.scheduling import Policy
 from bessemer.twin.simulate import simulate
 from bessemer.twin.site import Nodes, Operations, Site, load_site

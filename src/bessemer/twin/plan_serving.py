@@ -94,7 +94,7 @@ def _notes(terms: Terms) -> dict[str, str]:
 
 def _place(site: Site, work: Serving) -> _Service:
     nodes = main_nodes(site)
-    device, links = nodes.device, network.links(site, nodes)
+    device, links = power.capped_device(site), network.links(site, nodes)
     found = inference.best(shape(work.model), work, device, links)
     each = found.accelerators + found.prefill_accelerators
     most = int(site.accelerators // each)

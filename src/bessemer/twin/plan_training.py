@@ -61,7 +61,7 @@ def plan_training(site: Site, work: Training, today: date, *, tries: bool = True
 
 def _place(site: Site, job: Training) -> _Job:
     nodes = main_nodes(site)
-    net, device, links = shape(job.model), nodes.device, network.links(site, nodes)
+    net, device, links = shape(job.model), power.capped_device(site), network.links(site, nodes)
     count = _asked(job) or _all(site)
     if count > site.accelerators:
         told = f"the job wants {count:,} accelerators; '{site.name}' has {site.accelerators:,}"

@@ -5,12 +5,14 @@ Owns the balance of power. How heat leaves is in ``cooling``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.core.errors import ConfigError
+from bessemer.twin.accelerators import Accelerator
+from bessemer.twin.answer import main_nodes
 from bessemer.twin.cooling import cooling_ratio, loss_ratio, pue
 from bessemer.twin.facility import facility
 from bessemer.twin.interval import Interval
@@ -93,6 +95,38 @@ def clock_ratio(cap_watts: float, rated_watts: float, idle_watts: float) -> floa
     """
     share = (cap_watts - idle_watts) / (rated_watts - idle_watts)
     return float(np.clip(share, 0.0, 1.0) ** (1 / facility("clock")["exponent"]))
+
+
+def capped_ratio(site: Site) -> float:
+    """Return how fast boards run under the site's cap, over uncapped ones.
+
+    Raises:
+        ConfigError: the cap is no more than idle boards draw.
+    """
+    nodes, cap = main_nodes(site), site.power.cap_watts
+    if not cap:
+        return 1.0
+    device = nodes.device
+    idle = device.idle_watts or IDLE_BOARD_RATIO * (device.power_watts or 0.0)
+    if cap <= idle:
+        raise ConfigError(
+            f"a cap of {cap:g} W is no more than an idle {device.name} draws ({idle:g} W)",
+            hint="Raise power.cap_watts.",
+        )
+    work = board_watts(nodes, 1.0)
+    return clock_ratio(min(cap, work), work, idle)
+
+
+def capped_device(site: Site) -> Accelerator:
+    """Return the site's accelerator as fast as its cap lets it compute; memory and links have clocks of their own.
+
+    Raises:
+        ConfigError: the cap is no more than idle boards draw.
+    """
+    device, ratio = main_nodes(site).device, capped_ratio(site)
+    rates = ("bf16_flop_per_second", "fp8_flop_per_second", "fp4_flop_per_second", "fp32_flop_per_second")
+    found = {name: getattr(device, name) for name in rates}
+    return replace(device, **{name: rate * ratio for name, rate in found.items() if rate is not None})
 
 
 def draw(site: Site, load: float) -> SitePower:

@@ -15,9 +15,7 @@ from pydantic import Field, ValidationError
 
 from bessemer.core.config import Config, explain
 from bessemer.core.errors import ConfigError, NotFound
-from bessemer.twin.accelerators import accelerator
-from bessemer.twin.answer import main_nodes
-from bessemer.twin.power import IDLE_BOARD_RATIO, board_watts, clock_ratio, cut_cost_ratio
+from bessemer.twin.power import capped_ratio, cut_cost_ratio
 from bessemer.twin.scheduling import Policy
 from bessemer.twin.site import Site
 
@@ -118,23 +116,3 @@ def speeds(site: Site, cuts: Array) -> Array:
     """
     slowed = {ratio: 1 - cut_cost_ratio(site, ratio) if ratio else 1.0 for ratio in set(cuts.tolist())}
     return capped_ratio(site) * np.array([slowed[ratio] for ratio in cuts.tolist()])
-
-
-def capped_ratio(site: Site) -> float:
-    """Return how fast boards run under the site's cap, over uncapped ones.
-
-    Raises:
-        ConfigError: the cap is no more than idle boards draw.
-    """
-    nodes, cap = main_nodes(site), site.power.cap_watts
-    if not cap:
-        return 1.0
-    device = accelerator(nodes.accelerator)
-    idle = device.idle_watts or IDLE_BOARD_RATIO * (device.power_watts or 0.0)
-    if cap <= idle:
-        raise ConfigError(
-            f"a cap of {cap:g} W is no more than an idle {device.name} draws ({idle:g} W)",
-            hint="Raise power.cap_watts.",
-        )
-    work = board_watts(nodes, 1.0)
-    return clock_ratio(min(cap, work), work, idle)
