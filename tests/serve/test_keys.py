@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import openai
@@ -135,17 +136,27 @@ def test_several_processes_at_once(tmp_path) -> None:
     store.close()
 
 
-def test_a_key_of_another_process_works_and_ends_at_once(running) -> None:
-    other = KeyStore(running.keys.path)
+def test_a_key_of_another_process_works_at_once_and_ends_within_a_second(running) -> None:
+    other = KeyStore(running.keys.url)
     key, secret = other.create("elsewhere")
     create = running.client(secret).chat.completions.create
     create(model="played", messages=HELLO)
     assert running.meter.entries()[0].subject.project == "elsewhere"
     other.revoke(key.id)
+    time.sleep(1.0)
     with pytest.raises(openai.AuthenticationError) as caught:
         create(model="played", messages=HELLO)
     assert caught.value.code == "api_key_revoked"
     other.close()
+
+
+def test_a_key_of_this_process_ends_at_once(running) -> None:
+    key, secret = running.keys.create("here")
+    create = running.client(secret).chat.completions.create
+    create(model="played", messages=HELLO)
+    running.keys.revoke(key.id)
+    with pytest.raises(openai.AuthenticationError):
+        create(model="played", messages=HELLO)
 
 
 def test_what_is_no_database_is_named(tmp_path) -> None:
@@ -159,12 +170,10 @@ def test_what_is_no_database_is_named(tmp_path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(store) -> None:
-    with store._database.reading() as database:
-        database.execute("PRAGMA query_only = ON")
+    store._database._writer.execute("PRAGMA query_only = ON")
     with pytest.raises(Exception, match="keys"):
         store.create("docs")
-    with store._database.reading() as database:
-        database.execute("PRAGMA query_only = OFF")
+    store._database._writer.execute("PRAGMA query_only = OFF")
     assert store.list() == []
     store.create("docs")
 
@@ -203,7 +212,7 @@ def test_the_official_client_understands_who_is_refused(running) -> None:
 def test_the_secrets_hash_is_what_is_compared(store) -> None:
     """A database with another digest under the same id refuses the secret: nothing else lets a key in."""
     key, secret = store.create("docs")
-    with sqlite3.connect(store.path) as database:
+    with sqlite3.connect(store.url.removeprefix("sqlite:///")) as database:
         database.execute("UPDATE keys SET digest = zeroblob(32) WHERE id = ?", (key.id,))
     database.close()
     assert store.verify(secret) is KeyRefusal.UNKNOWN

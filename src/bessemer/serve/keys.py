@@ -3,40 +3,46 @@
 A secret is ``bk-<key id>-<256 random bits>``. The database holds its SHA-256 only. A fast hash is right here: slow
 ones protect secrets that can be guessed, and nobody guesses 256 random bits, while every request pays for the hash.
 
-Owns the database of keys. Knows no HTTP. Projects are whatever names keys have.
+What was verified is remembered until an administrator changes something: at once in this process, within
+`STALE_SECONDS` when it was another one.
+
+Owns keys. Knows no HTTP.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import secrets
-import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from bessemer.core.errors import ConfigError, NotFound
+from bessemer.core.errors import ConfigError, Conflict, NotFound
 from bessemer.core.nouns import Noun
-from bessemer.serve.database import Database
+from bessemer.serve.accounts.audit import LOCAL, Scribe
+from bessemer.serve.accounts.database import Database, Execute
+from bessemer.serve.accounts.pages import Page
+from bessemer.serve.accounts.schema import open_database
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS keys (
-    id TEXT PRIMARY KEY, digest BLOB NOT NULL, project TEXT NOT NULL, name TEXT NOT NULL, admin INTEGER NOT NULL,
-    created_at REAL NOT NULL, expires_at REAL, revoked_at REAL
-) STRICT
-"""
-_COLUMNS = "id, project, name, admin, created_at, expires_at, revoked_at"
+_COLUMNS = "id, project, name, admin, created_at, expires_at, revoked_at, models, service_account"
+_REMEMBERED_AT_MOST = 20_000
 _NOBODY = bytes(32)
 """Compared with when there is no such key, so that a wrong id takes as long as a wrong secret."""
 
 
 class Key(Noun):
-    """What is known about a key; never its secret. Times are Unix seconds."""
+    """What is known about a key; never its secret. Times are Unix seconds.
+
+    Attributes:
+        models: the only models that it may ask; empty is all of them.
+        service_account: id of the service account whose key it is, or empty.
+    """
 
     id: str
     project: Annotated[str, Field(pattern=r"^\S(.{0,198}\S)?$")]
@@ -45,6 +51,12 @@ class Key(Noun):
     created_at: float
     expires_at: float | None = None
     revoked_at: float | None = None
+    models: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+    service_account: str = ""
+
+    def may_ask(self, model: str) -> bool:
+        """Whether the key is for this model too."""
+        return not self.models or model in self.models
 
 
 class KeyRefusal(StrEnum):
@@ -53,56 +65,72 @@ class KeyRefusal(StrEnum):
     UNKNOWN = "unknown"
     REVOKED = "revoked"
     EXPIRED = "expired"
+    ARCHIVED = "archived"
 
 
 class KeyStore:
-    """Keys in a SQLite database that only its owner can read; for several threads and processes at once.
+    """Keys in the database of accounts; for several threads and processes at once.
 
     Args:
-        path: the database file; made if missing.
+        where: the database file, its URL, or the open database; a file is made if missing.
         clock: gives Unix seconds.
+        actor: in whose name the audit log notes what is done here.
 
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self.path = path
+    def __init__(
+        self, where: Path | str | Database, clock: Callable[[], float] = time.time, actor: str = LOCAL
+    ) -> None:
+        self._database = where if isinstance(where, Database) else open_database(where)
+        self.url = self._database.url
         self._clock = clock
-        self._database = Database(path, _SCHEMA, "keys")
+        self._scribe = Scribe(actor, clock)
+        self._known: dict[str, tuple[bytes, Key, bool]] = {}
+        self._known_at = -1
 
     def create(
-        self, project: str, admin: bool = False, name: str = "", expires_at: float | None = None
+        self,
+        project: str,
+        admin: bool = False,
+        name: str = "",
+        expires_at: float | None = None,
+        models: Sequence[str] = (),
     ) -> tuple[Key, str]:
         """Return a new key and its secret, which is not kept and cannot be shown again.
 
         Args:
-            project: whose usage the key counts to; made by naming it.
+            project: id of the one whose usage the key counts to; made if there is none.
             admin: may administer the gateway.
             name: for people.
             expires_at: Unix seconds; None is never.
+            models: the only ones that it may ask; none is all.
 
         Raises:
             ConfigError: the project or the name is empty or too long.
+            Conflict: the project is archived.
         """
-        with self._database.writing() as database:
-            return self._insert(database, project, admin, name, expires_at)
+        with self._database.changing() as execute:
+            return self.add(execute, project, admin=admin, name=name, expires_at=expires_at, models=tuple(models))
 
     def verify(self, secret: str) -> Key | KeyRefusal:
         """Return the key of a secret, or why it is refused; in constant time for all wrong secrets of one length."""
         id = secret[3:].partition("-")[0]
-        with self._database.reading() as database:
-            row = database.execute(f"SELECT digest, {_COLUMNS} FROM keys WHERE id = ?", (id,)).fetchone()
-        right = hmac.compare_digest(_digest(secret), row[0] if row else _NOBODY)
-        if not row or not right:
+        version = self._database.version()
+        if version != self._known_at:
+            self._known, self._known_at = {}, version
+        known = self._known.get(id) or self._look_up(id, self._known)
+        right = hmac.compare_digest(_digest(secret), known[0] if known else _NOBODY)
+        if not known or not right:
             return KeyRefusal.UNKNOWN
-        key = _key(row[1:])
+        _, key, archived = known
         if key.revoked_at is not None:
             return KeyRefusal.REVOKED
         if key.expires_at is not None and key.expires_at <= self._clock():
             return KeyRefusal.EXPIRED
-        return key
+        return KeyRefusal.ARCHIVED if archived else key
 
     def revoke(self, key_id: str) -> Key:
         """End a key for good and return it; it stays listed. Again changes nothing.
@@ -110,80 +138,138 @@ class KeyStore:
         Raises:
             NotFound: no key has that id.
         """
-        with self._database.writing() as database:
-            return self._revoke(database, key_id)
+        with self._database.changing() as execute:
+            return self.end(execute, key_id)
 
     def rotate(self, key_id: str) -> tuple[Key, str]:
         """Return a new key like an old one, with its secret; the old one ends at the same moment.
 
+        Limits and budgets of the old key, with what was spent, are the new one's.
+
         Raises:
             NotFound: no key has that id.
+            Conflict: the key had ended already.
         """
-        with self._database.writing() as database:
-            old = self._revoke(database, key_id)
-            return self._insert(database, old.project, old.admin, old.name, old.expires_at)
+        with self._database.changing() as execute:
+            if _found(execute, key_id).revoked_at is not None:
+                raise Conflict(f"the key '{key_id}' was revoked", hint="Make a new one with `bessemer keys create`.")
+            old = self.end(execute, key_id)
+            like = old.model_dump(include={"admin", "name", "expires_at", "models", "service_account"})
+            key, secret = self.add(execute, old.project, **like)
+            for table in ("rate_limits", "budgets"):
+                execute(f"UPDATE {table} SET scope_id = ? WHERE scope = 'key' AND scope_id = ?", key.id, old.id)
+            return key, secret
 
     def ensure_development_key(self) -> str | None:
         """Return the secret of a first key, or None if a key was ever made here; one caller of many gets it."""
-        with self._database.writing() as database:
-            if database.execute("SELECT 1 FROM keys LIMIT 1").fetchone():
+        if self._database.read("SELECT 1 FROM keys LIMIT 1"):
+            return None
+        with self._database.changing() as execute:
+            if self._database.is_postgres:
+                execute("LOCK TABLE keys IN SHARE ROW EXCLUSIVE MODE")  # SQLite has one writer anyway
+            if execute("SELECT 1 FROM keys LIMIT 1"):
                 return None
-            return self._insert(database, "default", True, "development", None)[1]
+            return self.add(execute, "default", admin=True, name="development")[1]
+
+    def get(self, key_id: str) -> Key:
+        """Return a key.
+
+        Raises:
+            NotFound: no key has that id.
+        """
+        return _found(self._database.read, key_id)
+
+    def list(self) -> list[Key]:
+        """Return all keys, also those that ended, oldest first."""
+        rows = self._database.read(f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id")
+        return [_key(row) for row in rows]
+
+    def page(
+        self, limit: int = 20, after: str = "", project: str | None = None, admin: bool | None = None
+    ) -> Page[Key]:
+        """Return a page of the keys that have not ended, oldest first.
+
+        Args:
+            limit: keys on a page.
+            after: id of the last key of the page before.
+            project: only of this project.
+            admin: only administrators' keys, or only others.
+        """
+        found = [
+            key
+            for key in self.list()
+            if key.revoked_at is None and project in (None, key.project) and admin in (None, key.admin)
+        ]
+        ids = [key.id for key in found]
+        begin = ids.index(after) + 1 if after in ids else 0
+        return Page.of(found[begin : begin + limit + 1], limit)
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
-    def list(self) -> list[Key]:
-        """Return all keys, also those that ended, oldest first."""
-        with self._database.reading() as database:
-            rows = database.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY created_at, id").fetchall()
-        return [_key(row) for row in rows]
-
-    def _insert(
-        self, database: sqlite3.Connection, project: str, admin: bool, name: str, expires_at: float | None
-    ) -> tuple[Key, str]:
+    def add(self, execute: Execute, project: str, **like: Any) -> tuple[Key, str]:
+        """Make a key within somebody's transaction; see `create`."""
         try:
-            key = Key(
-                id=secrets.token_hex(6),
-                project=project,
-                name=name,
-                admin=admin,
-                created_at=self._clock(),
-                expires_at=expires_at,
-            )
+            key = Key(id=secrets.token_hex(6), project=project, created_at=self._clock(), **like)
         except ValueError as error:
             raise ConfigError(
-                "a key needs a project of 1 to 200 characters and a name of 200 at most",
+                "a key needs a project of 1 to 200 characters, a name of 200 at most, and models that have names",
                 hint="Name a project without spaces at its ends.",
             ) from error
+        archived = execute("SELECT archived_at FROM projects WHERE id = ?", project)
+        if not archived:
+            execute("INSERT INTO projects (id, name, created_at) VALUES (?, ?, ?)", project, project, key.created_at)
+            self._scribe.note(execute, "project.created", project, project, name=project)
+        elif archived[0][0] is not None:
+            raise Conflict(f"the project '{project}' is archived", hint="Name another project.")
         secret = f"bk-{key.id}-{secrets.token_urlsafe(32)}"
-        database.execute(
-            f"INSERT INTO keys (digest, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
-            (_digest(secret), key.id, project, name, int(admin), key.created_at, expires_at),
-        )
+        execute(
+            f"INSERT INTO keys (digest, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?)",
+            _digest(secret), key.id, project, key.name, int(key.admin), key.created_at, key.expires_at,
+            json.dumps(key.models) if key.models else "", key.service_account,
+        )  # fmt: skip
+        shown = key.model_dump(include={"name", "admin", "expires_at", "models", "service_account"})
+        self._scribe.note(execute, "api_key.created", key.id, project, **shown)
         return key, secret
 
-    def _revoke(self, database: sqlite3.Connection, key_id: str) -> Key:
-        database.execute("UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (self._clock(), key_id))
-        row = database.execute(f"SELECT {_COLUMNS} FROM keys WHERE id = ?", (key_id,)).fetchone()
-        if not row:
-            raise NotFound(f"no key has the id '{key_id}'", hint="`bessemer keys list` shows the ids.")
-        return _key(row)
+    def end(self, execute: Execute, key_id: str) -> Key:
+        """Revoke a key within somebody's transaction; see `revoke`."""
+        key = _found(execute, key_id)
+        if key.revoked_at is not None:
+            return key
+        execute("UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", self._clock(), key_id)
+        self._scribe.note(execute, "api_key.deleted", key_id, key.project)
+        return _found(execute, key_id)
+
+    def _look_up(self, id: str, known: dict[str, tuple[bytes, Key, bool]]) -> tuple[bytes, Key, bool] | None:
+        if "\x00" in id or not id.isascii():
+            return None  # neither database takes every text, and no id has these
+        rows = self._database.read(
+            f"SELECT digest, {_COLUMNS}, (SELECT archived_at FROM projects WHERE projects.id = keys.project)"
+            " FROM keys WHERE id = ?",
+            id,
+        )
+        if not rows:
+            return None
+        if len(known) >= _REMEMBERED_AT_MOST:
+            known.clear()
+        digest, *columns, archived_at = rows[0]
+        found = known[id] = (bytes(digest), _key(columns), archived_at is not None)
+        return found
+
+
+def _found(execute: Execute, key_id: str) -> Key:
+    rows = execute(f"SELECT {_COLUMNS} FROM keys WHERE id = ?", key_id)
+    if not rows:
+        raise NotFound(f"no key has the id '{key_id}'", hint="`bessemer keys list` shows the ids.")
+    return _key(rows[0])
 
 
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def _key(row: tuple[str, str, str, int, float, float | None, float | None]) -> Key:
-    id, project, name, admin, created_at, expires_at, revoked_at = row
-    return Key(
-        id=id,
-        project=project,
-        name=name,
-        admin=bool(admin),
-        created_at=created_at,
-        expires_at=expires_at,
-        revoked_at=revoked_at,
-    )
+def _key(row: Sequence[Any]) -> Key:
+    fields = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    return Key(**{**fields, "models": tuple(json.loads(fields["models"] or "[]"))})

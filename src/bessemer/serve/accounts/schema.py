@@ -1,0 +1,109 @@
+"""The tables of accounts, and how a database that only had keys gets them.
+
+Owns the schema, in SQLite's words; `database` says it in Postgres's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bessemer.serve.accounts.database import Database
+
+_TABLES = (
+    """
+    CREATE TABLE IF NOT EXISTS keys (
+        id TEXT PRIMARY KEY, digest BLOB NOT NULL, project TEXT NOT NULL, name TEXT NOT NULL, admin INTEGER NOT NULL,
+        created_at REAL NOT NULL, expires_at REAL, revoked_at REAL
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS projects (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at REAL NOT NULL, archived_at REAL
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS service_accounts (
+        id TEXT PRIMARY KEY, project TEXT NOT NULL, name TEXT NOT NULL, created_at REAL NOT NULL, deleted_at REAL
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS rate_limits (
+        id TEXT PRIMARY KEY, scope TEXT NOT NULL, scope_id TEXT NOT NULL, model TEXT NOT NULL,
+        requests_per_minute INTEGER, tokens_per_minute INTEGER, UNIQUE (scope, scope_id, model)
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS buckets (
+        rate_limit TEXT NOT NULL, unit TEXT NOT NULL, level REAL NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (rate_limit, unit)
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS budgets (
+        id TEXT PRIMARY KEY, scope TEXT NOT NULL, scope_id TEXT NOT NULL, period TEXT NOT NULL,
+        limit_micros INTEGER NOT NULL, currency TEXT NOT NULL, enforced INTEGER NOT NULL, created_at REAL NOT NULL,
+        removed_at REAL
+    ) STRICT""",
+    """
+    CREATE UNIQUE INDEX IF NOT EXISTS budgets_in_force ON budgets (scope, scope_id, period) WHERE removed_at IS NULL
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS credits (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, budget TEXT NOT NULL, micros INTEGER NOT NULL, note TEXT NOT NULL,
+        at REAL NOT NULL
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS spend (
+        budget TEXT NOT NULL, span TEXT NOT NULL, spent_micros INTEGER NOT NULL, reserved_micros INTEGER NOT NULL,
+        overrun_micros INTEGER NOT NULL, PRIMARY KEY (budget, span)
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS reservations (
+        id TEXT PRIMARY KEY, books TEXT NOT NULL, worker TEXT NOT NULL, micros INTEGER NOT NULL, spans TEXT NOT NULL,
+        at REAL NOT NULL
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS audit (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, actor TEXT NOT NULL, act TEXT NOT NULL,
+        project TEXT NOT NULL, target TEXT NOT NULL, details TEXT NOT NULL
+    ) STRICT""",
+)
+_APPEND_ONLY_SQLITE = tuple(
+    f"""
+    CREATE TRIGGER IF NOT EXISTS audit_no_{act.lower()} BEFORE {act} ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"""
+    for act in ("UPDATE", "DELETE")
+)
+_APPEND_ONLY_POSTGRES = (
+    """
+    CREATE OR REPLACE FUNCTION audit_append_only() RETURNS trigger AS $$
+    BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$ LANGUAGE plpgsql""",
+    """
+    CREATE OR REPLACE TRIGGER audit_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()""",
+)
+_NEW_COLUMNS = {"models": "''", "service_account": "''"}
+"""Columns of `keys` that the first databases do not have -> their default."""
+
+
+def open_database(where: Path | str, clock: Callable[[], float] = time.monotonic) -> Database:
+    """Return the database of accounts at a path or a URL; one that only had keys is brought up to date.
+
+    Raises:
+        ConfigError: it cannot be made or read.
+        IntegrityError: it is no database.
+        BackendError: the server cannot be reached.
+    """
+    database = Database(f"sqlite:///{where.absolute()}" if isinstance(where, Path) else where, _TABLES, clock)
+    with database.writing() as execute:
+        if database.is_postgres:
+            execute("LOCK TABLE keys IN ACCESS EXCLUSIVE MODE")
+            present = execute("SELECT attname FROM pg_attribute WHERE attrelid = 'keys'::regclass")
+        else:
+            present = execute("SELECT name FROM pragma_table_info('keys')")
+        for column in _NEW_COLUMNS.keys() - {name for (name,) in present}:
+            execute(f"ALTER TABLE keys ADD COLUMN {column} TEXT NOT NULL DEFAULT {_NEW_COLUMNS[column]}")
+        for statement in _APPEND_ONLY_POSTGRES if database.is_postgres else _APPEND_ONLY_SQLITE:
+            execute(statement)
+        execute(
+            "INSERT INTO projects (id, name, created_at) SELECT project, project, MIN(created_at) FROM keys"
+            " WHERE project NOT IN (SELECT id FROM projects) GROUP BY project"
+        )
+    return database
