@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -216,22 +217,26 @@ class Factory:
             Conflict: the port is in use.
         """
         from bessemer.products.answered import gateway_parts
-        from bessemer.serve import KeyStore, create_app, run_gateway
+        from bessemer.products.limiting import open_gate
+        from bessemer.serve import create_app, open_accounts, run_gateway
 
         with ExitStack() as stack:
             parts = gateway_parts(self.home, self.config.name, self._clock, traced, stack)
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
             stack.callback(lambda: asyncio.run(_close(engines)))
-            keys = KeyStore(self.home.keys)
+            accounts = open_accounts(self.home.accounts, self._clock, earlier=self.home.keys)
+            stack.callback(accounts.close)
+            gate = open_gate(accounts, self.home, meter.prices, self.config.product, self._clock)
+            stack.callback(gate.close)
             if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"
-            app = create_app(gateway, engines, keys, meter, parts)
+            app = create_app(gateway, engines, accounts.keys, meter, replace(parts, gate=gate))
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:
                 self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=self._clock()))
-                ready(url, keys.ensure_development_key())
+                ready(url, accounts.keys.ensure_development_key())
 
             run_gateway(app, gateway, announce)
 

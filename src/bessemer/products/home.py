@@ -104,6 +104,16 @@ class Home:
         return self.path / "webhooks.sqlite"
 
     @property
+    def accounts(self) -> Path | str:
+        """Where keys, projects, limits and budgets are: beside the runs in Postgres, else with the keys."""
+        return self.keys if self.database_url.startswith("sqlite:") else self.database_url
+
+    @property
+    def workers(self) -> Path:
+        """Locks of the gateways that write the books of this home."""
+        return self.path / "workers"
+
+    @property
     def machine(self) -> Path:
         """This machine as it was measured: a site's declaration."""
         return self.path / "machine.toml"

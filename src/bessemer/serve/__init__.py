@@ -4,6 +4,9 @@ Owns HTTP, keys and projects. Knows no way in which a model computes and no pric
 web server.
 """
 
+from bessemer.serve.accounts.gate import Gate
+from bessemer.serve.accounts.office import Accounts, open_accounts
+from bessemer.serve.accounts.workers import Worker
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.gateway import create_app, open_traces, run_gateway
@@ -13,15 +16,19 @@ from bessemer.serve.sockets import check_port
 from bessemer.serve.webhooks import WebhookStore
 
 __all__ = [
+    "Accounts",
     "FeedbackStore",
+    "Gate",
     "GatewayConfig",
     "GatewayParts",
     "Key",
     "KeyRefusal",
     "KeyStore",
     "WebhookStore",
+    "Worker",
     "check_port",
     "create_app",
+    "open_accounts",
     "open_traces",
     "run_gateway",
 ]

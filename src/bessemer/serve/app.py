@@ -50,13 +50,14 @@ class _Desk:
         self._metrics = metrics
 
     async def models(self, request: Request) -> Response:
-        authenticate(self._keys, request.scope)
-        return _json(ModelList(data=list(self._models.values())).model_dump_json())
+        key = authenticate(self._keys, request.scope)
+        data = [model for name, model in self._models.items() if key.may_ask(name)]
+        return _json(ModelList(data=data).model_dump_json())
 
     async def model(self, request: Request) -> Response:
-        authenticate(self._keys, request.scope)
+        key = authenticate(self._keys, request.scope)
         found = self._models.get(request.path_params["id"])
-        if found is None:
+        if found is None or not key.may_ask(found.id):
             raise Refused(unknown_model(request.path_params["id"]))
         return _json(found.model_dump_json())
 
@@ -91,7 +92,7 @@ def build_app(
     threads = ThreadPoolExecutor(min(_MAX_THREADS, config.max_concurrent_requests), "meter")
     metrics = Metrics(tuple(engines))
     bookkeeper = Bookkeeper(meter, threads, (metrics, *parts.watchers))
-    chat = ChatEndpoint(config, engines, keys, bookkeeper, traffic, parts.clock)
+    chat = ChatEndpoint(config, engines, keys, bookkeeper, traffic, parts.clock, parts.gate)
     started = int(parts.clock())
     desk = _Desk(parts.name, {model: Model(id=model, created=started) for model in engines}, keys, traffic, metrics)
     sender = Sender(parts.webhooks, config.private_webhooks, parts.clock) if parts.webhooks else None

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from bessemer.core.errors import BackendError
 from bessemer.core.nouns import ChatRequest, Completion, Delta, Subject
 from bessemer.core.protocols import Engine
+from bessemer.serve.accounts.gate import Gate, let_in
 from bessemer.serve.asking import Asked, read_asked
 from bessemer.serve.booking import Bookkeeper, Span
 from bessemer.serve.config import GatewayConfig
@@ -58,6 +59,7 @@ class ChatEndpoint:
         bookkeeper: meters each answer.
         traffic: counts and ends requests.
         clock: gives Unix seconds.
+        gate: keeps requests within their limits and budgets; None has none.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class ChatEndpoint:
         bookkeeper: Bookkeeper,
         traffic: Traffic,
         clock: Callable[[], float] = time.time,
+        gate: Gate | None = None,
     ) -> None:
         self._config = config
         self._engines = engines
@@ -75,6 +78,7 @@ class ChatEndpoint:
         self._bookkeeper = bookkeeper
         self._traffic = traffic
         self._clock = clock
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
@@ -86,12 +90,19 @@ class ChatEndpoint:
         request_id: str = scope["state"]["request_id"]
         config = self._config
         with self._traffic.visit() as visit:
-            asked = read_asked(await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds))
+            body = await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds)
+            asked = read_asked(body)
             call = self._let_in(asked, request_id)
             subject = Subject(kind="request", id=request_id, project=key.project, key_id=key.id, model=asked.model)
+            held = let_in(self._gate, key, subject, len(body), call.request.sampling.max_output_tokens)
             with visit.watched(receive, config.request_timeout_seconds):
                 stopped = partial(visit.status, streamed=bool(asked.stream))
-                async with self._bookkeeper.span(subject, stopped) as span, aclosing(_pieces(call)) as pieces:
+                async with (
+                    held,
+                    self._bookkeeper.span(subject, stopped) as span,
+                    aclosing(_pieces(call)) as pieces,
+                ):
+                    held.seen, scope["state"]["headers"] = span.watch.seen, held.headers
                     await (self._stream if asked.stream else self._whole)(call, pieces, span, send)
 
     def _let_in(self, asked: Asked, request_id: str) -> _Call:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope
 
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
 from bessemer.serve.refusals import (
+    ARCHIVED_PROJECT,
     CLIENT_GONE,
     EXPIRED_KEY,
     NO_ADMIN,
@@ -28,6 +29,7 @@ _REASONS: Mapping[KeyRefusal, Refusal] = {
     KeyRefusal.UNKNOWN: WRONG_KEY,
     KeyRefusal.REVOKED: REVOKED_KEY,
     KeyRefusal.EXPIRED: EXPIRED_KEY,
+    KeyRefusal.ARCHIVED: ARCHIVED_PROJECT,
 }
 
 

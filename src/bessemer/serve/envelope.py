@@ -57,7 +57,7 @@ class Envelope:
             if message["type"] == "http.response.start":
                 sent.append(message)
                 milliseconds = round((self._clock() - began) * 1000)
-                message = {**message, "headers": _headers(message, request_id, milliseconds)}
+                message = {**message, "headers": [*_headers(message, request_id, milliseconds), *_told(scope)]}
             await send(message)
 
         try:
@@ -114,6 +114,11 @@ def _headers(start: Message, request_id: str, milliseconds: int) -> Headers:
         (b"openai-version", b"2020-10-01"),
         (b"x-content-type-options", b"nosniff"),
     ]
+
+
+def _told(scope: Scope) -> Headers:
+    """Return what an endpoint adds to any answer of its own: where the rate limits are."""
+    return [(name.encode(), value.encode()) for name, value in scope["state"].get("headers", ())]
 
 
 def _has_two_lengths(scope: Scope) -> bool:

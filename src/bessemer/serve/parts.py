@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bessemer.serve.accounts.gate import Gate
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.observing import Watcher
 from bessemer.serve.webhooks import WebhookStore
@@ -24,6 +25,7 @@ class GatewayParts:
         watchers: are told of every request, beside the metrics at ``/metrics``.
         feedback: keeps what users say of answers.
         webhooks: keeps who is to be told of what.
+        gate: keeps requests within their limits and budgets; without it there are none.
     """
 
     name: str = "Bessemer"
@@ -31,3 +33,4 @@ class GatewayParts:
     watchers: Sequence[Watcher] = ()
     feedback: FeedbackStore | None = None
     webhooks: WebhookStore | None = None
+    gate: Gate | None = None

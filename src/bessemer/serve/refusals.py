@@ -53,6 +53,7 @@ NO_KEY = Refusal(
 )
 WRONG_KEY = Refusal(401, "The API key is not known here.", "invalid_api_key", headers=_BEARER)
 REVOKED_KEY = Refusal(401, "The API key was revoked.", "api_key_revoked", headers=_BEARER)
+ARCHIVED_PROJECT = Refusal(401, "The project of this API key is archived.", "project_archived", headers=_BEARER)
 EXPIRED_KEY = Refusal(401, "The API key has expired.", "api_key_expired", headers=_BEARER)
 NO_ADMIN = Refusal(403, "Only an administrator's key may do this.", "insufficient_permissions")
 AMBIGUOUS = Refusal(400, "The request says in two ways how long it is.", "ambiguous_length", headers=_CLOSE)
@@ -84,6 +85,11 @@ def too_large(limit_bytes: int) -> Refusal:
 def unknown_model(name: str) -> Refusal:
     """Return the refusal of a model that is not served."""
     return Refusal(404, f"The model '{shorten(name)}' does not exist here.", "model_not_found", "model")
+
+
+def closed_model(name: str) -> Refusal:
+    """Return the refusal of a model that the key is not for."""
+    return Refusal(403, f"This API key may not use the model '{shorten(name)}'.", "model_not_found", "model")
 
 
 def unsupported(param: str, message: str) -> Refusal:

@@ -71,6 +71,7 @@ class Database:
         if not self.is_postgres and (kind != "sqlite" or not rest.startswith("/") or len(rest) < 2):
             raise ConfigError(f"no database has the URL '{url}'", hint="Use sqlite:///path or postgresql://...")
         self.url, self.clock = url, clock
+        self.lock_rows = " FOR UPDATE" if self.is_postgres else ""  # in SQLite a writing transaction is alone anyway
         self._where = "Postgres" if self.is_postgres else rest[1:]
         self._errors: tuple[type[Exception], ...] = (sqlite3.Error,)
         self._version, self._read_at, self._changed = -1, float("-inf"), 0

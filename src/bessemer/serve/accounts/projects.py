@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ from bessemer.serve.accounts.audit import LOCAL, Scribe
 from bessemer.serve.accounts.database import Database, Execute
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.keys import Key, KeyStore
+
+T = TypeVar("T")
 
 _NAME = r"^\S(.{0,198}\S)?$"
 
@@ -206,7 +208,7 @@ def _after(found: Sequence[Any], after: str, limit: int) -> Page[Any]:
     return Page.of(found[begin : begin + limit + 1], limit)
 
 
-def _valid(noun: type[Any], **fields: Any) -> Any:
+def _valid(noun: type[T], **fields: Any) -> T:
     try:
         return noun(**fields)
     except ValueError as error:

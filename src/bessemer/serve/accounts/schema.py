@@ -83,6 +83,13 @@ _NEW_COLUMNS = {"models": "''", "service_account": "''"}
 """Columns of `keys` that the first databases do not have -> their default."""
 
 
+_OLD_KEY = "id, digest, project, name, admin, created_at, expires_at, revoked_at"
+_PROJECTS_OF_KEYS = (
+    "INSERT INTO projects (id, name, created_at) SELECT project, project, MIN(created_at) FROM keys"
+    " WHERE project NOT IN (SELECT id FROM projects) GROUP BY project"
+)
+
+
 def open_database(where: Path | str, clock: Callable[[], float] = time.monotonic) -> Database:
     """Return the database of accounts at a path or a URL; one that only had keys is brought up to date.
 
@@ -102,8 +109,22 @@ def open_database(where: Path | str, clock: Callable[[], float] = time.monotonic
             execute(f"ALTER TABLE keys ADD COLUMN {column} TEXT NOT NULL DEFAULT {_NEW_COLUMNS[column]}")
         for statement in _APPEND_ONLY_POSTGRES if database.is_postgres else _APPEND_ONLY_SQLITE:
             execute(statement)
-        execute(
-            "INSERT INTO projects (id, name, created_at) SELECT project, project, MIN(created_at) FROM keys"
-            " WHERE project NOT IN (SELECT id FROM projects) GROUP BY project"
-        )
+        execute(_PROJECTS_OF_KEYS)
     return database
+
+
+def adopt(database: Database, path: Path) -> None:
+    """Take over the keys of a SQLite file into a Postgres that has no key yet; the file stays as it is."""
+    if database.read("SELECT 1 FROM keys LIMIT 1"):
+        return
+    earlier = open_database(path)
+    rows = earlier.read(f"SELECT {_OLD_KEY}, models, service_account FROM keys")
+    earlier.close()
+    with database.changing() as execute:
+        for row in rows:
+            execute(
+                f"INSERT INTO keys ({_OLD_KEY}, models, service_account) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                *row,
+            )
+        execute(_PROJECTS_OF_KEYS)

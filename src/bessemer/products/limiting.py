@@ -1,0 +1,78 @@
+"""Ties limits to money: what a request may cost at most, and what the books say that one did cost.
+
+Owns the tie between the gateway's budgets, the meter's price book and its ledger. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+
+from bessemer.core.errors import NotFound
+from bessemer.core.nouns import Subject, Usage
+from bessemer.core.units import Money
+from bessemer.meter import PriceBook, open_ledger
+from bessemer.products.home import Home
+from bessemer.products.llm.config import LlmConfig
+from bessemer.serve import Accounts, Gate, Worker
+
+TEMPLATE_TOKENS = 1024
+"""Allowed for what a chat template writes of its own accord, such as a default system prompt: an assumption. The
+templates of the models that are tested take fewer than 100. What a request takes beyond it shows as an overrun."""
+_BYTES_PER_CHARACTER = 4
+"""At most, in UTF-8. Source: RFC 3629, section 3."""
+
+
+def open_gate(
+    accounts: Accounts, home: Home, prices: PriceBook, product: LlmConfig, clock: Callable[[], float]
+) -> Gate:
+    """Return the gate of a home's gateway; what an earlier process left reserved is settled from the books first.
+
+    Args:
+        accounts: who may ask for how much.
+        home: whose books are written.
+        prices: by which requests are charged.
+        product: what is served; what it reads before it answers is paid for too.
+        clock: gives Unix seconds.
+    """
+    retrieval = product.retrieval
+    read = retrieval.max_characters * _BYTES_PER_CHARACTER if retrieval.passages else 0
+
+    def worst(subject: Subject, most: Usage) -> Money:
+        return worst_charge(prices, subject, most, read + TEMPLATE_TOKENS)
+
+    def charged(requests: Sequence[str]) -> Mapping[str, int]:
+        return charged_of(home, requests)
+
+    return Gate(accounts.database, worst, Worker(home.workers), charged, clock)
+
+
+def worst_charge(prices: PriceBook, subject: Subject, most: Usage, own_tokens: int) -> Money:
+    """Return the most that a request can be charged: with all of its input from a cache, or none, whatever costs more.
+
+    Args:
+        prices: the price book in force.
+        subject: whose request it is.
+        most: tokens that the client's words can come to.
+        own_tokens: that the product adds to them at most.
+    """
+    input_tokens = most.input_tokens + own_tokens
+    fresh = most.model_copy(update={"input_tokens": input_tokens})
+    cached = fresh.model_copy(update={"cached_tokens": input_tokens})
+    return max((prices.charge(usage, subject.model) for usage in (fresh, cached)), key=lambda money: money.micros)
+
+
+def charged_of(home: Home, requests: Sequence[str]) -> dict[str, int]:
+    """Return what requests of processes that have ended were charged, in micro-units.
+
+    One that the journal does not have was never booked: its process is dead, and nobody else writes its entry.
+    """
+    found = {}
+    with closing(open_ledger(home.books)) as ledger:
+        ledger.sync()
+        for request in requests:
+            try:
+                found[request] = ledger.entry(f"request:{request}").charge.micros
+            except NotFound:
+                found[request] = 0
+    return found

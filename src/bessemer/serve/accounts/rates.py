@@ -1,0 +1,220 @@
+"""Rate limits: requests and tokens per minute, of the organization, a project or a key, for all models or for one.
+
+A limit is a token bucket: it holds one minute's worth, is refilled all the time, and may run into debt when an answer
+took more tokens than were guessed. The buckets are rows of the database, so that they outlive a restart and all
+workers share them.
+
+Owns limits and buckets. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bessemer.core.errors import ConfigError, NotFound
+from bessemer.core.nouns import Noun
+from bessemer.serve.accounts.audit import LOCAL, Scribe
+from bessemer.serve.accounts.database import Database, Execute
+
+Scope = Literal["organization", "project", "key"]
+Unit = Literal["requests", "tokens"]
+_COLUMNS = "id, scope, scope_id, model, requests_per_minute, tokens_per_minute"
+
+
+class RateLimit(Noun):
+    """How much may be asked in a minute; None is without limit.
+
+    Attributes:
+        scope: what shares the limit.
+        scope_id: of the project or key; empty for the organization.
+        model: only requests to this one count; empty is all.
+    """
+
+    id: str
+    scope: Scope
+    scope_id: str = ""
+    model: Annotated[str, Field(max_length=200)] = ""
+    requests_per_minute: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    tokens_per_minute: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+
+    def units(self) -> tuple[tuple[Unit, int], ...]:
+        """Return what is limited, with how many a minute."""
+        both: tuple[tuple[Unit, int | None], ...] = (
+            ("requests", self.requests_per_minute),
+            ("tokens", self.tokens_per_minute),
+        )
+        return tuple((unit, limit) for unit, limit in both if limit is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How full a bucket is after a request took what it needs, or would be if it could.
+
+    Attributes:
+        limit: a minute's worth, which is what the bucket holds.
+        needed: what the request takes.
+        left: what is left; below zero it did not get it.
+    """
+
+    rate_limit: str
+    unit: Unit
+    limit: int
+    needed: int
+    left: float
+
+    @property
+    def wait_seconds(self) -> float:
+        """Seconds until there will be enough; 0 if there is, infinite if there never will be."""
+        if self.left >= 0:
+            return 0.0
+        return -self.left * 60 / self.limit if self.needed <= self.limit else float("inf")
+
+    @property
+    def reset_seconds(self) -> float:
+        """Seconds until the bucket is full again."""
+        return max(0.0, self.limit - self.left) * 60 / self.limit if self.limit else 0.0
+
+
+class RateLimits:
+    """All rate limits.
+
+    Args:
+        database: of the accounts.
+        clock: gives Unix seconds.
+        actor: in whose name the audit log notes what is done here.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time, actor: str = LOCAL) -> None:
+        self._database = database
+        self._scribe = Scribe(actor, clock)
+
+    def set(
+        self, scope: Scope, scope_id: str = "", model: str = "", requests: int | None = None, tokens: int | None = None
+    ) -> RateLimit:
+        """Set the limit of a scope and model, in place of the earlier one.
+
+        Args:
+            scope: what shares it.
+            scope_id: of the project or key; empty for the organization.
+            model: only requests to this one; empty is all.
+            requests: per minute; None is without limit.
+            tokens: per minute, input and output together; None is without limit.
+
+        Raises:
+            ConfigError: a number is negative.
+            NotFound: there is no such project or key.
+        """
+        with self._database.changing() as execute:
+            check_scope(execute, scope, scope_id)
+            sql = "SELECT id FROM rate_limits WHERE scope = ? AND scope_id = ? AND model = ?"
+            earlier = execute(sql, scope, scope_id, model)
+            id = earlier[0][0] if earlier else f"rl_{secrets.token_hex(8)}"
+            try:
+                limit = RateLimit(
+                    id=id,
+                    scope=scope,
+                    scope_id=scope_id,
+                    model=model,
+                    requests_per_minute=requests,
+                    tokens_per_minute=tokens,
+                )
+            except ValueError as error:
+                raise ConfigError("a limit is a whole number of at least 0", hint="Remove it to lift it.") from error
+            execute("DELETE FROM rate_limits WHERE id = ?", id)
+            execute(f"INSERT INTO rate_limits ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", *limit.model_dump().values())
+            self._scribe.note(execute, "rate_limit.updated", id, _project(limit), **limit.model_dump(exclude={"id"}))
+        return limit
+
+    def remove(self, id: str) -> RateLimit:
+        """Lift a limit and return what it was.
+
+        Raises:
+            NotFound: there is none with that id.
+        """
+        with self._database.changing() as execute:
+            limit = next((limit for limit in _all(execute) if limit.id == id), None)
+            if limit is None:
+                raise NotFound(f"there is no rate limit '{id}'", hint="`bessemer limits show` lists them.")
+            execute("DELETE FROM rate_limits WHERE id = ?", id)
+            execute("DELETE FROM buckets WHERE rate_limit = ?", id)
+            self._scribe.note(execute, "rate_limit.deleted", id, _project(limit), **limit.model_dump(exclude={"id"}))
+        return limit
+
+    def list(self, scope: Scope | None = None, scope_id: str | None = None) -> tuple[RateLimit, ...]:
+        """Return the limits, of one scope if it is given."""
+        found = _all(self._database.read)
+        return tuple(each for each in found if scope in (None, each.scope) and scope_id in (None, each.scope_id))
+
+    def levels(self, limits: Sequence[RateLimit], now: float) -> tuple[Level, ...]:
+        """Return how full the buckets of limits are, without taking anything."""
+        return tuple(_level(self._database.read, limit.id, unit, most, (0, now)) for limit, unit, most in _each(limits))
+
+    def take(self, execute: Execute, limits: Sequence[RateLimit], tokens: int, now: float) -> tuple[Level, ...]:
+        """Take one request and its tokens out of all buckets, or out of none if one has not got enough.
+
+        Args:
+            execute: of a transaction.
+            limits: that the request falls under.
+            tokens: that it is likely to need.
+            now: Unix seconds.
+        """
+        levels = []
+        for limit, unit, most in _each(limits):
+            execute(
+                "INSERT INTO buckets (rate_limit, unit, level, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                limit.id, unit, float(most), now,
+            )  # fmt: skip
+            needed = 1 if unit == "requests" else tokens
+            levels.append(_level(execute, limit.id, unit, most, (needed, now), self._database.lock_rows))
+        if all(level.left >= 0 for level in levels):
+            for level in levels:
+                execute(
+                    "UPDATE buckets SET level = ?, at = ? WHERE rate_limit = ? AND unit = ?",
+                    level.left, now, level.rate_limit, level.unit,
+                )  # fmt: skip
+        return tuple(levels)
+
+    def correct(self, execute: Execute, limits: Sequence[RateLimit], tokens: int) -> None:
+        """Put tokens back that a request did not need, or take more (a negative number) that it did."""
+        for limit, unit, _ in _each(limits):
+            if unit == "tokens":
+                execute(
+                    "UPDATE buckets SET level = level + ? WHERE rate_limit = ? AND unit = 'tokens'",
+                    float(tokens), limit.id,
+                )  # fmt: skip
+
+
+def check_scope(execute: Execute, scope: Scope, scope_id: str) -> None:
+    """Raise NotFound unless there is what a scope names; ConfigError if it names too much or too little."""
+    if (scope == "organization") != (not scope_id):
+        raise ConfigError(f"a limit of the {scope} has {'no' if scope == 'organization' else 'an'} id", hint="")
+    table = {"project": "projects", "key": "keys"}.get(scope)
+    if table and not execute(f"SELECT 1 FROM {table} WHERE id = ?", scope_id):
+        raise NotFound(f"there is no {scope} '{scope_id}'", hint=f"`bessemer {table} list` shows them.")
+
+
+def _each(limits: Sequence[RateLimit]) -> list[tuple[RateLimit, Unit, int]]:
+    """Return limits by unit, in the one order in which all workers lock their rows."""
+    return [(limit, unit, most) for limit in sorted(limits, key=lambda each: each.id) for unit, most in limit.units()]
+
+
+def _level(execute: Execute, id: str, unit: Unit, most: int, asked: tuple[int, float], lock_rows: str = "") -> Level:
+    needed, now = asked
+    rows = execute(f"SELECT level, at FROM buckets WHERE rate_limit = ? AND unit = ?{lock_rows}", id, unit)
+    held, at = rows[0] if rows else (float(most), now)
+    return Level(id, unit, most, needed, min(most, held + max(0.0, now - at) * most / 60) - needed)
+
+
+def _all(execute: Execute) -> tuple[RateLimit, ...]:
+    rows = execute(f"SELECT {_COLUMNS} FROM rate_limits ORDER BY scope, scope_id, model")
+    return tuple(RateLimit(**dict(zip(_COLUMNS.split(", "), row, strict=True))) for row in rows)
+
+
+def _project(limit: RateLimit) -> str:
+    return limit.scope_id if limit.scope == "project" else ""

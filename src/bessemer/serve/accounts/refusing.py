@@ -1,0 +1,82 @@
+"""What a client is told of limits: ``x-ratelimit-*`` headers, and 429 with what to do about it.
+
+Owns the words. A client that can only wait is told how long (under 120 s: the official client waits no longer than
+that by itself); one whose budget is spent is told not to ask again.
+
+Source: OpenAI's API reference, rate limits; the official Python client, which obeys ``retry-after`` and
+``x-should-retry``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bessemer.core.units import Money
+from bessemer.serve.accounts.budgets import Spending
+from bessemer.serve.accounts.rates import Level
+from bessemer.serve.refusals import Refusal
+
+Headers = tuple[tuple[str, str], ...]
+
+LONGEST_WAIT_SECONDS = 119
+_NEVER = (("x-should-retry", "false"),)
+
+
+def rate_headers(levels: Sequence[Level]) -> Headers:
+    """Return the headers of the limits that are nearest to their end, for requests and for tokens."""
+    told: list[tuple[str, str]] = []
+    for unit in ("requests", "tokens"):
+        of_unit = [level for level in levels if level.unit == unit]
+        if not of_unit:
+            continue
+        at = min(of_unit, key=lambda level: level.left)
+        left = at.left if at.left >= 0 else at.left + at.needed  # a refused request took nothing
+        told += [
+            (f"x-ratelimit-limit-{unit}", str(at.limit)),
+            (f"x-ratelimit-remaining-{unit}", str(max(0, math.floor(left)))),
+            (f"x-ratelimit-reset-{unit}", duration((at.limit - left) * 60 / at.limit if at.limit else 0)),
+        ]
+    return tuple(told)
+
+
+def refuse_rate(short: Level, levels: Sequence[Level]) -> Refusal:
+    """Return the refusal of a request that a rate limit has not got enough for."""
+    what = f"{short.limit} {short.unit} per minute; this request counts as {short.needed}"
+    if math.isinf(short.wait_seconds):
+        message, extra = f"The request is larger than the rate limit: {what}.", _NEVER
+    else:
+        seconds = min(LONGEST_WAIT_SECONDS, max(1, math.ceil(short.wait_seconds)))
+        message = f"The rate limit is reached: {what}. Ask again in {seconds} s."
+        extra = (("retry-after", str(seconds)),)
+    return Refusal(429, message, "rate_limit_exceeded", None, short.unit, (*extra, *rate_headers(levels)))
+
+
+def refuse_money(at: Spending, worst_micros: int, levels: Sequence[Level]) -> Refusal:
+    """Return the refusal of a request whose worst case a budget has not got enough left for."""
+    budget, headers = at.budget, rate_headers(levels)
+    currency = budget.limit.currency
+    worst = Money(micros=worst_micros, currency=currency)
+    unspent = Money(micros=max(0, budget.limit.micros - at.spent_micros), currency=currency)
+    name = "prepaid credit" if budget.period == "credit" else f"budget ({budget.period}, {budget.limit})"
+    of = f"The {name} of this {budget.scope}"
+    if worst_micros <= unspent.micros:
+        message = f"What is left of the {name} of this {budget.scope} is reserved by requests under way. Ask again."
+        return Refusal(429, message, "rate_limit_exceeded", None, "requests", (("retry-after", "1"), *headers))
+    message = f"{of} is spent."
+    if unspent.micros:
+        message = f"{of} has {unspent} left, and this request may cost up to {worst}: ask for fewer tokens."
+    return Refusal(429, message, "insufficient_quota", None, "insufficient_quota", (*_NEVER, *headers))
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the words of OpenAI's headers.
+
+    >>> [duration(s) for s in (0, 0.25, 7.66, 90)]
+    ['0s', '250ms', '7.66s', '1m30s']
+    """
+    if 0 < seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    minutes, rest = divmod(math.ceil(seconds * 100) / 100, 60)
+    told = f"{rest:.2f}".rstrip("0").rstrip(".")
+    return f"{minutes:.0f}m{told}s" if minutes else f"{told}s"

@@ -1,0 +1,258 @@
+"""Limits and budgets at the door of a real gateway, as the official client meets them."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import openai
+import pytest
+
+from bessemer.core.nouns import Subject, Usage
+from bessemer.core.units import Money
+from bessemer.serve import Accounts, Gate, GatewayParts, Worker, open_accounts
+from bessemer.serve.accounts.gate import _FREE
+from bessemer.serve.accounts.refusing import duration
+
+from ..conftest import HELLO, Running, start_in, until
+
+MICROS_PER_TOKEN = 7
+"""As the meter of these tests charges."""
+
+
+def worst(subject: Subject, most: Usage) -> Money:
+    return Money(micros=MICROS_PER_TOKEN * most.total_tokens)
+
+
+@dataclass
+class Guarded:
+    """A gateway with a gate, and the accounts behind both."""
+
+    running: Running
+    accounts: Accounts
+    gate: Gate
+
+    def ask(self, tokens: int = 3, secret: str | None = None, **more):
+        create = self.running.client(secret).chat.completions.with_raw_response.create
+        return create(model="played", messages=HELLO, max_tokens=tokens, **more)
+
+    @property
+    def charged(self) -> int:
+        return sum(entry.charge.micros for entry in self.running.meter.entries())
+
+    def worst_of(self, tokens: int) -> int:
+        """Return the worst case of the requests here: the longest body that the client sends, and all of the answer."""
+        return MICROS_PER_TOKEN * (200 + tokens)
+
+
+@pytest.fixture
+def guarded(tmp_path: Path):
+    with ExitStack() as stack:
+        accounts = open_accounts(tmp_path / "keys.sqlite")
+        stack.callback(accounts.close)
+        gate = Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: {})
+        stack.callback(gate.close)
+        running = start_in(tmp_path, stack, parts=GatewayParts(gate=gate))
+        yield Guarded(running, accounts, gate)
+
+
+def test_without_limits_nothing_is_told_and_nothing_is_written(guarded) -> None:
+    answer = guarded.ask()
+    assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
+    assert guarded.gate.hold(Subject(kind="request", id="r", project="tests"), Usage(), 0) is _FREE
+    assert guarded.accounts.database.read("SELECT COUNT(*) FROM reservations") == [(0,)]
+    assert guarded.accounts.database.read("SELECT COUNT(*) FROM spend") == [(0,)]
+
+
+def test_a_spent_budget_answers_429_and_the_client_does_not_ask_again(guarded) -> None:
+    limit = guarded.worst_of(3) + 50
+    budget = guarded.accounts.budgets.set("project", "tests", "total", Money(micros=limit))
+    answered = 0
+    with pytest.raises(openai.RateLimitError) as caught:
+        while True:
+            guarded.ask()
+            answered += 1
+    error = caught.value
+    assert answered > 3, "only the worst case of those under way is reserved, not of all that ever were"
+    assert (error.status_code, error.code, error.type) == (429, "insufficient_quota", "insufficient_quota")
+    assert error.response.headers["x-should-retry"] == "false"
+    state = guarded.accounts.budgets.spending(budget)
+    assert (state.spent_micros, state.reserved_micros) == (guarded.charged, 0)
+    assert guarded.charged <= limit
+    asked = len(guarded.running.engine.requests)
+    with pytest.raises(openai.RateLimitError):
+        guarded.running.client().with_options(max_retries=3).chat.completions.create(model="played", messages=HELLO)
+    assert len(guarded.running.engine.requests) == asked
+    guarded.accounts.budgets.set("project", "tests", "total", Money(micros=10**9))
+    guarded.ask()
+
+
+def test_many_at_once_stay_within_the_budget(guarded) -> None:
+    limit = guarded.worst_of(3) * 4
+    guarded.accounts.budgets.set("organization", "", "day", Money(micros=limit))
+
+    def ask(number: int) -> str:
+        try:
+            guarded.ask()
+        except openai.RateLimitError as error:
+            return str(error.code)
+        return "ok"
+
+    with ThreadPoolExecutor(8) as threads:
+        said = list(threads.map(ask, range(60)))
+    assert set(said) <= {"ok", "insufficient_quota", "rate_limit_exceeded"}
+    assert said.count("ok") > 4
+    assert 0 < guarded.charged <= limit
+
+
+def test_what_is_reserved_by_others_is_worth_waiting_for(guarded) -> None:
+    guarded.accounts.budgets.set("project", "tests", "total", Money(micros=1000))
+    guarded.running.engine.hold = 1
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(guarded.ask)
+        assert guarded.running.engine.holding.wait(20)
+        with pytest.raises(openai.RateLimitError) as caught:
+            guarded.ask()
+        assert caught.value.code == "rate_limit_exceeded"
+        assert caught.value.response.headers["retry-after"] == "1"
+        guarded.running.engine.hold = None
+        guarded.running.engine.go_on.set()
+        first.result()
+    guarded.ask()
+
+
+def test_a_client_that_leaves_pays_for_what_was_made(guarded) -> None:
+    budget = guarded.accounts.budgets.set("project", "tests", "total", Money(micros=10**6))
+    guarded.running.engine.hold = 2
+    with guarded.running.client().chat.completions.create(model="played", messages=HELLO, stream=True) as stream:
+        next(iter(stream))
+        assert guarded.running.engine.holding.wait(20)
+    until(guarded.running.meter.entries)
+    until(lambda: guarded.accounts.budgets.spending(budget).reserved_micros == 0)
+    (entry,) = guarded.running.meter.entries()
+    assert entry.status == "cancelled"
+    assert guarded.accounts.budgets.spending(budget).spent_micros == entry.charge.micros > 0
+
+
+def test_an_answer_that_cannot_be_booked_stays_reserved(guarded) -> None:
+    budget = guarded.accounts.budgets.set("project", "tests", "total", Money(micros=10**6))
+    guarded.running.meter.error = OSError("no space")
+    with pytest.raises(openai.InternalServerError):
+        guarded.ask()
+    assert guarded.accounts.budgets.spending(budget).reserved_micros > 0
+    assert guarded.accounts.budgets.spending(budget).spent_micros == 0
+
+
+def test_a_refused_request_reserves_nothing(guarded) -> None:
+    budget = guarded.accounts.budgets.set("project", "tests", "total", Money(micros=10**6))
+    for wrong in ({"model": "no-such"}, {"temperature": 9}):
+        status, _, _ = guarded.running.ask('{"model": "played", "messages": []}')
+        assert status == 400
+        with pytest.raises(openai.APIStatusError):
+            guarded.running.client().chat.completions.create(**{"model": "played", "messages": HELLO, **wrong})
+    assert guarded.accounts.budgets.spending(budget).left_micros == 10**6
+
+
+def test_requests_per_minute(guarded) -> None:
+    guarded.accounts.rates.set("project", "tests", requests=2)
+    first = guarded.ask().headers
+    assert (first["x-ratelimit-limit-requests"], first["x-ratelimit-remaining-requests"]) == ("2", "1")
+    assert first["x-ratelimit-reset-requests"].endswith("s")
+    streamed = guarded.ask(stream=True)
+    assert streamed.headers["x-ratelimit-remaining-requests"] == "0"
+    streamed.parse().close()
+    with pytest.raises(openai.RateLimitError) as caught:
+        guarded.ask()
+    assert caught.value.code == "rate_limit_exceeded"
+    assert 0 < int(caught.value.response.headers["retry-after"]) <= 30
+    assert caught.value.response.headers["x-ratelimit-remaining-requests"] == "0"
+    _, other = guarded.accounts.keys.create("elsewhere")
+    assert "x-ratelimit-limit-requests" not in guarded.ask(secret=other).headers
+
+
+def test_tokens_per_minute_are_corrected_to_what_was_used(guarded) -> None:
+    guarded.accounts.rates.set("organization", model="played", tokens=1000)
+    guarded.accounts.rates.set("organization", model="another", tokens=0)
+    guarded.ask(tokens=600)
+    (used,) = [entry.usage.total_tokens for entry in guarded.running.meter.entries()]
+    assert used < 20
+    assert int(guarded.ask(tokens=600).headers["x-ratelimit-remaining-tokens"]) > 300
+    with pytest.raises(openai.RateLimitError) as caught:
+        guarded.ask(tokens=1000)
+    assert (caught.value.type, caught.value.response.headers["x-should-retry"]) == ("tokens", "false")
+
+
+def test_a_limit_of_another_process_holds_within_a_second(guarded, tmp_path) -> None:
+    guarded.ask()
+    other = open_accounts(tmp_path / "keys.sqlite")
+    other.rates.set("organization", requests=0)
+    other.close()
+    time.sleep(1.0)
+    with pytest.raises(openai.RateLimitError):
+        guarded.ask()
+
+
+def test_a_key_sees_and_asks_its_own_models_only(guarded) -> None:
+    _, secret = guarded.accounts.keys.create("docs", models=["another"])
+    with pytest.raises(openai.PermissionDeniedError) as caught:
+        guarded.ask(secret=secret)
+    assert caught.value.code == "model_not_found"
+    assert guarded.running.client(secret).models.list().data == []
+    with pytest.raises(openai.NotFoundError):
+        guarded.running.client(secret).models.retrieve("played")
+    assert [model.id for model in guarded.running.client().models.list().data] == ["played"]
+
+
+def test_an_archived_project_is_refused_in_words(guarded) -> None:
+    _, secret = guarded.accounts.keys.create("docs")
+    guarded.accounts.projects.archive("docs")
+    with pytest.raises(openai.AuthenticationError) as caught:
+        guarded.ask(secret=secret)
+    assert caught.value.code == "project_archived"
+
+
+def test_a_budget_in_another_currency_lets_nobody_spend(guarded) -> None:
+    guarded.accounts.budgets.set("organization", "", "day", Money(micros=10**9, currency="EUR"))
+    with pytest.raises(openai.InternalServerError):
+        guarded.ask()
+    assert guarded.running.engine.requests == []
+
+
+def test_a_gate_settles_at_its_start_what_a_dead_process_left(tmp_path) -> None:
+    accounts = open_accounts(tmp_path / "keys.sqlite")
+    budget = accounts.budgets.set("organization", "", "day", Money(micros=100))
+    first = Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: {})
+    held = first.hold(Subject(kind="request", id="r"), Usage(input_tokens=5), 5)
+    first.admit(held._need)
+    first._worker._lock.close()  # as when it is killed
+    assert accounts.budgets.spending(budget).reserved_micros == 35
+    second = Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: dict.fromkeys(ids, 21))
+    state = accounts.budgets.spending(budget)
+    assert (state.spent_micros, state.reserved_micros) == (21, 0)
+    second.close()
+    accounts.close()
+
+
+def test_a_dead_sibling_makes_room_without_a_restart(tmp_path) -> None:
+    accounts = open_accounts(tmp_path / "keys.sqlite")
+    budget = accounts.budgets.set("organization", "", "day", Money(micros=100))
+    first, second = (
+        Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: dict.fromkeys(ids, 0)) for _ in "ab"
+    )
+    need = [gate.hold(Subject(kind="request", id=id), Usage(input_tokens=14), 0)._need for gate, id in
+            ((first, "r"), (second, "s"))]  # fmt: skip
+    first.admit(need[0])
+    first._worker._lock.close()
+    second._swept_at -= 10
+    second.admit(need[1])
+    assert accounts.budgets.spending(budget).reserved_micros == 98
+    second.close()
+    accounts.close()
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.001, "1ms"), (59.999, "1m0s"), (60, "1m0s"), (3600, "60m0s")])
+def test_durations(seconds, told) -> None:
+    assert duration(seconds) == told
