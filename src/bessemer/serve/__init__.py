@@ -4,8 +4,11 @@ Owns HTTP, keys and projects. Knows no way in which a model computes and no pric
 web server.
 """
 
+from bessemer.serve.accounts.budgets import Budget, Spending
 from bessemer.serve.accounts.gate import Gate
 from bessemer.serve.accounts.office import Accounts, open_accounts
+from bessemer.serve.accounts.projects import Project, ServiceAccount
+from bessemer.serve.accounts.rates import RateLimit, Scope
 from bessemer.serve.accounts.workers import Worker
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.feedback import FeedbackStore
@@ -17,6 +20,7 @@ from bessemer.serve.webhooks import WebhookStore
 
 __all__ = [
     "Accounts",
+    "Budget",
     "FeedbackStore",
     "Gate",
     "GatewayConfig",
@@ -24,6 +28,11 @@ __all__ = [
     "Key",
     "KeyRefusal",
     "KeyStore",
+    "Project",
+    "RateLimit",
+    "Scope",
+    "ServiceAccount",
+    "Spending",
     "WebhookStore",
     "Worker",
     "check_port",

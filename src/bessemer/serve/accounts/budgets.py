@@ -269,7 +269,7 @@ class Budgets:
                 f"the budget is in {earlier.limit.currency}, not in {limit.currency}", hint="Remove it first."
             )
         budget = Budget(
-            id=earlier.id if earlier else f"bud_{secrets.token_hex(8)}",
+            id=earlier.id if earlier else f"bud_{secrets.token_hex(6)}",
             scope=scope,
             scope_id=scope_id,
             period=period,

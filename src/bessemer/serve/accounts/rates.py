@@ -114,7 +114,7 @@ class RateLimits:
             check_scope(execute, scope, scope_id)
             sql = "SELECT id FROM rate_limits WHERE scope = ? AND scope_id = ? AND model = ?"
             earlier = execute(sql, scope, scope_id, model)
-            id = earlier[0][0] if earlier else f"rl_{secrets.token_hex(8)}"
+            id = earlier[0][0] if earlier else f"rl_{secrets.token_hex(6)}"
             try:
                 limit = RateLimit(
                     id=id,

@@ -1,0 +1,99 @@
+"""The verbs below `bessemer projects`: create, list, rename, archive, log."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from bessemer.cli.output import emit
+from bessemer.cli.verbs_keys import accounts, day
+
+app = typer.Typer(help="Make, list, rename and archive projects; see who did what.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
+ProjectId = Annotated[str, typer.Argument(help="From `bessemer projects list`.")]
+_MOST = 100_000
+
+
+@app.command()
+def create(name: Annotated[str, typer.Argument(help="For people; also its id.")], as_json: Json = False) -> None:
+    """Make a project."""
+    with accounts() as found:
+        project = found.projects.create(name)
+    emit(project, as_json, lambda: escape(f"made project {project.id}"))
+
+
+@app.command(name="list")
+def list_projects(
+    include_all: Annotated[bool, typer.Option("--all", help="Archived ones too.")] = False, as_json: Json = False
+) -> None:
+    """List projects and how many keys each has."""
+    with accounts() as open_ones:
+        found = open_ones.projects.list(_MOST, include_archived=include_all).items
+        keys = open_ones.keys.page(_MOST).items
+    counts = {project.id: sum(key.project == project.id for key in keys) for project in found}
+
+    def draw() -> Table:
+        table = Table(box=SIMPLE_HEAD)
+        table.add_column("id", overflow="fold")
+        for column in ("name", "made (UTC)", "state"):
+            table.add_column(column)
+        table.add_column("keys", justify="right")
+        for project in found:
+            state = "[yellow]archived[/]" if project.archived_at else "[green]active[/]"
+            told = (escape(project.id), escape(project.name), day(project.created_at), state)
+            table.add_row(*told, str(counts[project.id]))
+        return table
+
+    emit([{**project.model_dump(), "keys": counts[project.id]} for project in found], as_json, draw)
+
+
+@app.command()
+def rename(
+    project: ProjectId, name: Annotated[str, typer.Argument(help="The new one.")], as_json: Json = False
+) -> None:
+    """Give a project another name; its id stays."""
+    with accounts() as found:
+        renamed = found.projects.rename(project, name)
+    emit(renamed, as_json, lambda: escape(f"project {renamed.id} is called {renamed.name}"))
+
+
+@app.command()
+def archive(project: ProjectId, as_json: Json = False) -> None:
+    """End a project for good: its keys are refused from now on."""
+    with accounts() as found:
+        archived = found.projects.archive(project)
+    emit(archived, as_json, lambda: escape(f"archived {archived.id}"))
+
+
+@app.command()
+def log(
+    project: Annotated[str, typer.Option(help="Of one project only.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="How many acts, the newest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Show the audit log: who did what to projects, keys, limits and budgets."""
+    with accounts() as open_ones:
+        found = open_ones.audit.list(limit, project=project).items
+
+    def draw() -> Table:
+        table = Table(box=SIMPLE_HEAD)
+        table.add_column("at (UTC)", no_wrap=True)
+        for column, least in (("who", 5), ("did", 12), ("to", 12), ("project and details", 16)):
+            table.add_column(column, overflow="fold", min_width=least)
+        for event in found:
+            details = [f"{name}={_told(value)}" for name, value in event.details.items() if value or value == 0]
+            told = (event.actor, event.act, event.target, ", ".join([event.project, *details]).removeprefix(", "))
+            table.add_row(day(event.at), *(escape(word) for word in told))
+        return table
+
+    emit(found, as_json, draw)
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,113 @@
+"""The verbs keys, projects and limits: what they say to people, to machines, and to who asks for the impossible."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bessemer.cli.verbs_keys import expiry
+from bessemer.cli.verbs_limits import money
+from bessemer.core.errors import ConfigError
+from bessemer.serve import Key, open_accounts
+
+from .test_bad_input import call, refused
+
+
+def said(folder: Path, *words: str) -> Any:
+    done = call(folder, *words[:2], "--json", *words[2:])
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_key_from_its_making_to_its_end(tmp_path: Path) -> None:
+    made = said(tmp_path, "keys", "create", "--project", "docs", "--models", "a, b", "--expires", "30d")
+    assert made["models"] == ["a", "b"]
+    assert made["expires_at"] == pytest.approx(time.time() + 30 * 86_400, abs=300)
+    rotated = said(tmp_path, "keys", "rotate", made["id"])
+    robot = said(tmp_path, "keys", "create", "--project", "docs", "--service-account", "nightly")
+    said(tmp_path, "keys", "revoke", robot["id"])
+    accounts = open_accounts(tmp_path / "state" / "keys.sqlite")
+    found = accounts.keys.verify(rotated["key"])
+    assert isinstance(found, Key)
+    assert (found.models, found.service_account) == (("a", "b"), "")
+    assert accounts.keys.get(robot["id"]).service_account == robot["service_account"] != ""
+    accounts.close()
+    table = call(tmp_path, "keys", "list", "--project", "docs", COLUMNS="200").stdout
+    assert (table.count("revoked"), table.count("active")) == (2, 1)
+    assert rotated["id"] in table
+    assert made["key"].rsplit("-", 1)[1] not in table
+
+
+def test_projects_and_their_log(tmp_path: Path) -> None:
+    assert said(tmp_path, "projects", "create", "shop")["id"] == "shop"
+    said(tmp_path, "projects", "rename", "shop", "The shop")
+    said(tmp_path, "keys", "create", "--project", "shop")
+    (shop,) = said(tmp_path, "projects", "list")
+    assert (shop["name"], shop["keys"]) == ("The shop", 1)
+    said(tmp_path, "projects", "archive", "shop")
+    assert said(tmp_path, "projects", "list") == []
+    assert "archived" in call(tmp_path, "projects", "list", "--all").stdout
+    acts = [event["act"] for event in said(tmp_path, "projects", "log", "--project", "shop")]
+    assert acts == ["project.archived", "api_key.created", "project.updated", "project.created"]
+    assert "project.updated" in call(tmp_path, "projects", "log", COLUMNS="120").stdout
+    refused(call(tmp_path, "keys", "create", "--project", "shop"), "archived")
+
+
+def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
+    assert "nothing is limited" in call(tmp_path, "limits", "show").stdout
+    said(tmp_path, "projects", "create", "docs")
+    rate = said(tmp_path, "limits", "rate", "--project", "docs", "--model", "m", "--requests", "60")
+    assert (rate["requests_per_minute"], rate["tokens_per_minute"]) == (60, None)
+    budget = said(tmp_path, "limits", "budget", "12.50", "--project", "docs", "--period", "day", "--alert")
+    assert (budget["budget"]["limit"]["micros"], budget["budget"]["enforced"]) == (12_500_000, False)
+    said(tmp_path, "limits", "credit", "100", "--note", "transfer 1")
+    credit = said(tmp_path, "limits", "credit", "--", "-40")
+    assert credit["budget"]["limit"]["micros"] == 60_000_000
+    words = call(tmp_path, "limits", "show", COLUMNS="120").stdout
+    for word in (rate["id"], budget["budget"]["id"], "12.50", "60.00 USD", "organization", "credit"):
+        assert word in words
+    shown = said(tmp_path, "limits", "show", "--project", "docs")
+    assert ([r["id"] for r in shown["rates"]], len(shown["budgets"])) == ([rate["id"]], 1)
+    for id in (rate["id"], budget["budget"]["id"], credit["budget"]["id"]):
+        said(tmp_path, "limits", "remove", id)
+    assert said(tmp_path, "limits", "show") == {"rates": [], "budgets": []}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("keys", "create", "--project", "p", "--expires", "soon"), "no time"),
+        (("keys", "create", "--project", "p", "--expires", "2020-01-01"), "over"),
+        (("keys", "create", "--project", "p", "--service-account", "x", "--admin"), "no other options"),
+        (("keys", "rotate", "no-such"), "no-such"),
+        (("projects", "rename", "no-such", "x"), "no-such"),
+        (("limits", "rate", "--requests", "1", "--project", "no-such"), "no-such"),
+        (("limits", "rate", "--project", "p"), "no limit is given"),
+        (("limits", "rate", "--requests", "1", "--project", "p", "--key", "k"), "a project and a key"),
+        (("limits", "budget", "much"), "no amount"),
+        (("limits", "budget", "0.0000001"), "millionths"),
+        (("limits", "budget", "1", "--period", "year"), "year"),
+        (("limits", "budget", "1", "--currency", "dollars"), "no amount"),
+        (("limits", "credit", "--", "-5"), "cannot be"),
+        (("limits", "remove", "bud_no"), "bud_no"),
+        (("limits", "remove", "rl_no"), "rl_no"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    refused(call(tmp_path, *words), told)
+
+
+@pytest.mark.parametrize("text", ["1e400", "NaN", "inf", "1,5", ""])
+def test_no_amount(text: str) -> None:
+    with pytest.raises(ConfigError):
+        money(text, "USD")
+
+
+def test_expiry() -> None:
+    assert expiry("", 5.0) is None
+    assert expiry("90m", 0.0) == 5400.0
+    assert expiry("2w", 0.0) == 14 * 86_400
