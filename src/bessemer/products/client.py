@@ -40,7 +40,7 @@ async def open_gateway(
     url = url.rstrip("/").removesuffix("/v1") if url else None
     if url is None and gateway is None:
         raise NotFound("no gateway runs here", hint="Start one in another terminal with: bessemer up")
-    keys, made = KeyStore(home.keys), None
+    keys, made = KeyStore(home.accounts), None
     if not secret:
         if url is not None and (gateway is None or url != gateway.url):
             raise NotFound("a gateway elsewhere needs a key", hint="Set BESSEMER_API_KEY.")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import Subject, Usage
 from bessemer.core.units import Money
-from bessemer.meter import PriceBook, open_ledger
+from bessemer.meter import Ledger, PriceBook, open_ledger
 from bessemer.products.home import Home
 from bessemer.products.llm.config import LlmConfig
 from bessemer.serve import Accounts, Gate, Worker
@@ -65,14 +65,19 @@ def worst_charge(prices: PriceBook, subject: Subject, most: Usage, own_tokens: i
 def charged_of(home: Home, requests: Sequence[str]) -> dict[str, int]:
     """Return what requests of processes that have ended were charged, in micro-units.
 
-    One that the journal does not have was never booked: its process is dead, and nobody else writes its entry.
+    One that the journal does not have was never booked: its process is dead, and nobody else writes its entry. While
+    the journal is damaged nobody knows, and nothing is returned.
     """
-    found = {}
-    with closing(open_ledger(home.books)) as ledger:
-        ledger.sync()
-        for request in requests:
-            try:
-                found[request] = ledger.entry(f"request:{request}").charge.micros
-            except NotFound:
-                found[request] = 0
-    return found
+    try:
+        ledger = open_ledger(home.books)
+    except IntegrityError:
+        return {}
+    with closing(ledger):
+        return {request: _charge(ledger, request) for request in requests}
+
+
+def _charge(ledger: Ledger, request: str) -> int:
+    try:
+        return ledger.entry(f"request:{request}").charge.micros
+    except NotFound:
+        return 0

@@ -1,0 +1,50 @@
+"""What a request may cost at most, and what the books say of requests whose process died."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bessemer.core.nouns import Subject, Usage
+from bessemer.meter import MeterConfig, PriceBook, open_meter
+from bessemer.meter.pricing import Price
+from bessemer.products.home import Home
+from bessemer.products.limiting import charged_of, worst_charge
+
+SUBJECT = Subject(kind="request", id="r", project="p", model="m")
+tokens = st.integers(0, 100_000)
+micros = st.integers(0, 10**9)
+
+
+@given(most=st.tuples(tokens, tokens), own=tokens, ratios=st.tuples(*[st.integers(0, 100)] * 3), price=st.data())
+def test_nothing_within_the_bounds_costs_more_than_the_worst_case(most, own, ratios, price) -> None:
+    given_price = Price(input=price.draw(micros), output=price.draw(micros), cached=price.draw(st.none() | micros))
+    book = PriceBook(models={"m": given_price})
+    bound = worst_charge(book, SUBJECT, Usage(input_tokens=most[0], output_tokens=most[1]), own)
+    took = (most[0] + own) * ratios[0] // 100
+    usage = Usage(input_tokens=took, cached_tokens=took * ratios[1] // 100, output_tokens=most[1] * ratios[2] // 100)
+    assert book.charge(usage, "m").micros <= bound.micros
+
+
+@pytest.fixture
+def home(tmp_path) -> Home:
+    made = Home(tmp_path)
+    with open_meter(MeterConfig(sensors="model"), made.books) as meter:
+        for name, status in (("ok", "ok"), ("cancelled", "cancelled"), ("failed", "error")):
+            subject = Subject(kind="request", id=name, project="p", model="m")
+            meter.stop(meter.start(subject), Usage(input_tokens=10**6, output_tokens=10**6), status)
+    return made
+
+
+def test_the_books_say_what_was_charged_and_that_the_rest_was_not(home) -> None:
+    found = charged_of(home, ("ok", "cancelled", "failed", "never booked"))
+    assert found["ok"] == found["cancelled"] > 0
+    assert (found["failed"], found["never booked"]) == (0, 0)
+
+
+def test_of_a_damaged_journal_nobody_knows(home) -> None:
+    (segment,) = [path for path in (home.books / "journal").iterdir() if path.stat().st_size > 300]
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([*lines[:-1], lines[-1].replace(b"failed", b"forged")]))
+    assert charged_of(home, ("ok", "failed", "never booked")) == {}
