@@ -217,7 +217,8 @@ def start_in(
     folder: Path, stack: ExitStack, engine: Any = None, parts: GatewayParts | None = None, **config: Any
 ) -> Running:
     """Start a gateway that ends with the stack."""
-    keys = KeyStore(folder / "keys.sqlite")
+    accounts = parts.accounts if parts else None
+    keys = accounts.keys if accounts else KeyStore(folder / "keys.sqlite")
     stack.callback(keys.close)
     _, secret = keys.create("tests")
     meter, engine = DiskMeter(folder / "entries.jsonl"), engine or PlayedEngine()

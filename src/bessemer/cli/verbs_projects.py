@@ -79,7 +79,7 @@ def log(
 ) -> None:
     """Show the audit log: who did what to projects, keys, limits and budgets."""
     with accounts() as open_ones:
-        found = open_ones.audit.list(limit, project=project).items
+        found = open_ones.audit.list(limit, projects=(project,) if project else ()).items
 
     def draw() -> Table:
         table = Table(box=SIMPLE_HEAD)

@@ -231,7 +231,7 @@ class Factory:
             stack.callback(gate.close)
             if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"
-            app = create_app(gateway, engines, accounts.keys, meter, replace(parts, gate=gate))
+            app = create_app(gateway, engines, accounts.keys, meter, replace(parts, accounts=accounts, gate=gate))
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:

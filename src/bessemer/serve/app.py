@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from bessemer.core.protocols import Meter
+from bessemer.serve.accounts.wire import AdminDesk
 from bessemer.serve.booking import Bookkeeper
 from bessemer.serve.chat import ChatEndpoint, ChatEngine
 from bessemer.serve.config import GatewayConfig
@@ -118,6 +119,7 @@ def build_app(
             Route("/v1/models", desk.models),
             Route("/v1/models/{id:path}", desk.model),
             Route("/v1/chat/completions", chat, methods=["POST"]),
+            *(AdminDesk(config, parts.accounts, tuple(engines)).routes() if parts.accounts else ()),
             *_optional(config, keys, parts, sender),
         ],
         middleware=[Middleware(Envelope)],

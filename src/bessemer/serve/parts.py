@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bessemer.serve.accounts.gate import Gate
+from bessemer.serve.accounts.office import Accounts
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.observing import Watcher
 from bessemer.serve.webhooks import WebhookStore
@@ -25,6 +26,7 @@ class GatewayParts:
         watchers: are told of every request, beside the metrics at ``/metrics``.
         feedback: keeps what users say of answers.
         webhooks: keeps who is to be told of what.
+        accounts: is what administrators' keys administer under ``/v1/organization``.
         gate: keeps requests within their limits and budgets; without it there are none.
     """
 
@@ -33,4 +35,5 @@ class GatewayParts:
     watchers: Sequence[Watcher] = ()
     feedback: FeedbackStore | None = None
     webhooks: WebhookStore | None = None
+    accounts: Accounts | None = None
     gate: Gate | None = None

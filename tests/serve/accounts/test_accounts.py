@@ -140,8 +140,10 @@ def test_each_act_is_noted_once_with_who_did_it_and_no_secret(office, database_u
     assert {event.actor for event in events} == {"key_of_ada"}
     assert (events[1].project, events[1].target, events[1].details["admin"]) == ("docs", key.id, True)
     assert secret not in "".join(event.model_dump_json() for event in events)
-    assert acts(office, act="api_key.created") == ["api_key.created"]
-    assert acts(office, project="elsewhere") == []
+    assert acts(office, acts=["api_key.created"]) == ["api_key.created"]
+    assert acts(office, projects=["elsewhere"]) == acts(office, actors=["local"]) == []
+    assert acts(office, times=[("gt", 1000.0)]) == []
+    assert len(acts(office, times=[("gte", 1000.0), ("lt", 1001.0)], projects=["docs", "x"])) == 3
     other.database.close()
 
 

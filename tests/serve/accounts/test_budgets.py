@@ -117,7 +117,7 @@ def test_a_budget_that_only_tells_refuses_nobody_and_tells_once(desks, accounts)
         assert desks[0].reserve(name, (budget,), 8)
         desks[0].settle(name, 8)
     assert accounts.budgets.spending(budget).spent_micros == 24
-    (event,) = accounts.audit.list(act="budget.reached").items
+    (event,) = accounts.audit.list(acts=["budget.reached"]).items
     assert (event.target, event.project, event.details["spent_micros"]) == (budget.id, "docs", 16)
 
 

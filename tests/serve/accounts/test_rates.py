@@ -85,7 +85,7 @@ def test_a_limit_is_set_again_under_its_id_and_lifted(accounts) -> None:
             accounts.rates.set(*wrong, requests=1)
     with pytest.raises(ConfigError):
         accounts.rates.set("project", "docs", requests=-1)
-    acts = [event.act for event in accounts.audit.list(act="rate_limit.updated").items]
+    acts = [event.act for event in accounts.audit.list(acts=["rate_limit.updated"]).items]
     assert len(acts) == 3
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,11 @@ from bessemer.serve.accounts.pages import Page
 
 LOCAL = "local"
 """The actor of acts on the machine itself, by whoever can write the database."""
+
+
+Comparison = Literal["gt", "gte", "lt", "lte"]
+_SIGNS: dict[Comparison, str] = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_NAMES = ("number", "at", "actor", "act", "project", "target", "details")
 
 
 class AuditEvent(Noun):
@@ -75,20 +80,36 @@ class AuditLog:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list(self, limit: int = 20, after: int = 0, project: str = "", act: str = "") -> Page[AuditEvent]:
+    def list(
+        self,
+        limit: int = 20,
+        after: int = 0,
+        projects: Sequence[str] = (),
+        acts: Sequence[str] = (),
+        actors: Sequence[str] = (),
+        times: Sequence[tuple[Comparison, float]] = (),
+    ) -> Page[AuditEvent]:
         """Return a page of acts, the newest first.
 
         Args:
             limit: acts on a page.
             after: number of the last act of the page before; 0 is the first page.
-            project: only of this project.
-            act: only acts of this kind.
+            projects: only of these; none is all, here and below.
+            acts: only of these kinds.
+            actors: only by these.
+            times: only at times that compare so, in Unix seconds.
         """
-        sql = "SELECT number, at, actor, act, project, target, details FROM audit WHERE 1 = 1"
-        wanted = [("number < ?", after), ("project = ?", project), ("act = ?", act)]
-        given = [(condition, value) for condition, value in wanted if value]
-        sql += "".join(f" AND {condition}" for condition, _ in given)
-        rows = self._database.read(f"{sql} ORDER BY number DESC LIMIT ?", *(v for _, v in given), limit + 1)
-        names = ("number", "at", "actor", "act", "project", "target", "details")
-        events = (dict(zip(names, row, strict=True)) for row in rows)
+        conditions, values = ["1 = 1"], list[Any]()
+        for column, wanted in (("project", projects), ("act", acts), ("actor", actors)):
+            if wanted:
+                conditions.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+                values += wanted
+        for comparison, at in times:
+            conditions.append(f"at {_SIGNS[comparison]} ?")
+            values.append(at)
+        if after:
+            conditions.append("number < ?")
+            values.append(after)
+        sql = f"SELECT {', '.join(_NAMES)} FROM audit WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
+        events = (dict(zip(_NAMES, row, strict=True)) for row in self._database.read(sql, *values, limit + 1))
         return Page.of([AuditEvent(**{**e, "details": json.loads(e["details"])}) for e in events], limit)

@@ -126,8 +126,10 @@ class Projects:
                 self._scribe.note(execute, "project.archived", id, id)
             return _project(execute, id)
 
-    def create_service_account(self, project: str, name: str) -> tuple[ServiceAccount, Key, str]:
-        """Return a new service account with its key and that key's secret, which is not kept.
+    def create_service_account(
+        self, project: str, name: str, expires_at: float | None = None
+    ) -> tuple[ServiceAccount, Key, str]:
+        """Return a new service account with its key, which may end at a time, and that key's secret, which is not kept.
 
         Raises:
             NotFound: there is no such project.
@@ -143,7 +145,7 @@ class Projects:
                 account.id, project, name, account.created_at,
             )  # fmt: skip
             self._scribe.note(execute, "service_account.created", account.id, project, name=name)
-            key, secret = self._keys.add(execute, project, name=name, service_account=account.id)
+            key, secret = self._keys.add(execute, project, name=name, expires_at=expires_at, service_account=account.id)
         return account, key, secret
 
     def get_service_account(self, project: str, id: str) -> ServiceAccount:

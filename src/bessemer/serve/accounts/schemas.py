@@ -1,0 +1,185 @@
+"""The administration wire's shapes: what is asked, and how our nouns look on it.
+
+Owns both. Source: the published OpenAPI description of OpenAI's API, administration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bessemer.serve.accounts.audit import LOCAL, AuditEvent
+from bessemer.serve.accounts.budgets import Spending
+from bessemer.serve.accounts.pages import Page
+from bessemer.serve.accounts.projects import Project, ServiceAccount
+from bessemer.serve.accounts.rates import RateLimit
+from bessemer.serve.keys import Key
+
+Wire = dict[str, Any]
+CENT_MICROS = 10_000
+ALL_MODELS = "*"
+"""On the wire, the model of a limit that counts all of them."""
+
+_Seconds = Annotated[int, Field(ge=1, le=10**10)]
+_Name = Annotated[str, Field(pattern=r"^\S(.{0,198}\S)?$")]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class AskedProject(_Asked):
+    """A project's name; where data is kept cannot be chosen here."""
+
+    name: _Name
+    external_key_id: None = None
+    geography: None = None
+    residency: None = None
+
+
+class AskedServiceAccount(_Asked):
+    """A service account, which gets a key."""
+
+    name: _Name
+    expires_in_seconds: _Seconds | None = None
+    create_service_account_only: Literal[False] | None = None
+
+
+class AskedKey(_Asked):
+    """A key; `models` is our own."""
+
+    name: Annotated[str, Field(max_length=200)]
+    expires_in_seconds: _Seconds | None = None
+    models: list[Annotated[str, Field(min_length=1, max_length=200)]] = []
+
+
+class AskedAdminKey(_Asked):
+    """An administrator's key."""
+
+    name: Annotated[str, Field(max_length=200)]
+    expires_in_seconds: _Seconds | None = None
+
+
+class AskedRateLimit(_Asked):
+    """What may be asked in a minute; what is left out stays, and null (our own) lifts it."""
+
+    max_requests_per_1_minute: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    max_tokens_per_1_minute: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+
+
+class AskedSpendLimit(_Asked):
+    """What may be spent in a month, in hundredths of the currency."""
+
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
+    interval: Annotated[str, Field(pattern="^month$")]
+    threshold_amount: Annotated[int, Field(ge=0, le=10**13)]
+
+
+def told_page(page: Page[Any], tell: Callable[[Any], Wire]) -> Wire:
+    """Return a page as the wire has it."""
+    data = [tell(item) for item in page.items]
+    ends = {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
+    return {"object": "list", "data": data, **ends, "has_more": page.has_more}
+
+
+def told_project(project: Project) -> Wire:
+    """Return a project as the wire has it."""
+    return {
+        "id": project.id,
+        "object": "organization.project",
+        "name": project.name,
+        "created_at": int(project.created_at),
+        "archived_at": _whole(project.archived_at),
+        "status": "active" if project.archived_at is None else "archived",
+    }
+
+
+def told_service_account(account: ServiceAccount) -> Wire:
+    """Return a service account as the wire has it."""
+    return {
+        "id": account.id,
+        "object": "organization.project.service_account",
+        "name": account.name,
+        "role": "member",
+        "created_at": int(account.created_at),
+    }
+
+
+def told_key(key: Key, value: str = "") -> Wire:
+    """Return a key as the wire has it; with its secret, when it was just made."""
+    account = {"id": key.service_account, "name": key.name, "role": "member", "created_at": int(key.created_at)}
+    kind = "service_account" if key.service_account else "user"
+    owner: Wire = {"type": kind, **({kind: account} if key.service_account else {})}
+    object = "organization.admin_api_key" if key.admin else "organization.project.api_key"
+    told: Wire = {
+        "id": key.id,
+        "object": object,
+        "name": key.name,
+        "redacted_value": f"bk-{key.id}-…",
+        "created_at": int(key.created_at),
+        "expires_at": _whole(key.expires_at),
+        "last_used_at": None,  # not kept: it would cost a write for each request
+        "owner": {**owner, "role": "owner"} if key.admin else owner,
+    }
+    if not key.admin:
+        told |= {"owner_project_access": "active", "models": key.models}
+    return {**told, "value": value} if value else told
+
+
+def told_rate_limit(limit: RateLimit) -> Wire:
+    """Return a rate limit as the wire has it; null is no limit."""
+    model = limit.model or ALL_MODELS
+    return {
+        "id": f"rl-{model}",
+        "object": "project.rate_limit",
+        "model": model,
+        "max_requests_per_1_minute": limit.requests_per_minute,
+        "max_tokens_per_1_minute": limit.tokens_per_minute,
+    }
+
+
+def told_spend_limit(state: Spending) -> Wire:
+    """Return a month's budget as the wire has it."""
+    budget = state.budget
+    return {
+        "object": f"{budget.scope}.spend_limit",
+        "currency": budget.limit.currency,
+        "interval": budget.period,
+        "threshold_amount": budget.limit.micros // CENT_MICROS,
+        "enforcement": {"status": "enforcing" if state.left_micros <= 0 else "inactive"},
+    }
+
+
+def told_event(names: Mapping[str, str]) -> Callable[[AuditEvent], Wire]:
+    """Return what makes an act look as the wire has it.
+
+    Args:
+        names: of projects, by id.
+    """
+
+    def tell(event: AuditEvent) -> Wire:
+        api_key = {"type": "api_key", "api_key": {"id": event.actor, "type": "user"}}
+        told: Wire = {
+            "id": f"audit_log-{event.number}",
+            "object": "organization.audit_log",
+            "type": event.act,
+            "effective_at": int(event.at),
+            "actor": {"type": "session", "session": {}} if event.actor == LOCAL else api_key,
+            event.act: {"id": event.target, "data": event.details},
+        }
+        project = {"id": event.project, "name": names.get(event.project, event.project)}
+        return {**told, "project": project} if event.project else told
+
+    return tell
+
+
+def encoded(value: Wire) -> bytes:
+    """Return JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _whole(at: float | None) -> int | None:
+    return None if at is None else int(at)

@@ -1,0 +1,297 @@
+"""``/v1/organization/…``: administration on OpenAI's wire, for administrators' keys.
+
+Each endpoint is one call of `Accounts` in the name of the key that asks, so the audit log knows who did what. Own
+additions: ``POST …/projects/{id}/api_keys`` makes a key (OpenAI's has no such call), and the limit ``rl-*`` counts the
+requests to all models.
+
+Owns paths and errors. The shapes have their own module.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bessemer.core.errors import BessemerError, ConfigError, Conflict, NotFound
+from bessemer.core.units import Money
+from bessemer.serve.accounts import schemas
+from bessemer.serve.accounts.audit import Comparison
+from bessemer.serve.accounts.budgets import Budget
+from bessemer.serve.accounts.office import Accounts
+from bessemer.serve.accounts.pages import Page
+from bessemer.serve.accounts.rates import RateLimit, Scope
+from bessemer.serve.accounts.schemas import CENT_MICROS, Wire
+from bessemer.serve.config import GatewayConfig
+from bessemer.serve.door import authenticate_admin, read_body
+from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation
+
+A = TypeVar("A", bound=BaseModel)
+
+_MOST = 100
+_COMPARISONS: tuple[Comparison, ...] = ("gt", "gte", "lt", "lte")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request of an administrator: in whose name, with what."""
+
+    accounts: Accounts
+    path: Mapping[str, str]
+    query: Mapping[str, Sequence[str]]
+    body: bytes
+
+    @property
+    def project(self) -> str:
+        return self.path["project"]
+
+    def one(self, name: str) -> str:
+        return self.query.get(name, ("",))[-1]
+
+    @property
+    def limit(self) -> int:
+        given = self.one("limit") or "20"
+        if not given.isdecimal() or len(given) > 4 or not 1 <= int(given) <= _MOST:
+            raise Refused(invalid("limit", f"'limit' is a number from 1 to {_MOST}."))
+        return int(given)
+
+    def asked(self, model: type[A]) -> A:
+        try:
+            return model.model_validate_json(self.body or b"{}")
+        except ValidationError as error:
+            raise Refused(of_validation(error, model)) from None
+
+
+Act = Callable[[_Call], Wire]
+
+
+class AdminDesk:
+    """The endpoints of administration.
+
+    Args:
+        config: how large a body may be.
+        accounts: what is administered.
+        models: that are served.
+    """
+
+    def __init__(self, config: GatewayConfig, accounts: Accounts, models: Sequence[str]) -> None:
+        self._config, self._accounts, self._models = config, accounts, tuple(models)
+
+    def routes(self) -> list[Route]:
+        """Return the paths."""
+        projects = "/v1/organization/projects"
+        one = projects + "/{project}"
+        table: dict[str, dict[str, Act]] = {
+            projects: {"GET": _list_projects, "POST": _create_project},
+            one: {"GET": _get_project, "POST": _update_project},
+            f"{one}/archive": {"POST": lambda c: schemas.told_project(c.accounts.projects.archive(c.project))},
+            f"{one}/api_keys": {"GET": _list_keys, "POST": _create_key},
+            one + "/api_keys/{id}": {"GET": lambda c: schemas.told_key(_key(c)), "DELETE": _delete_key},
+            f"{one}/service_accounts": {"GET": _list_service_accounts, "POST": _create_service_account},
+            one + "/service_accounts/{id}": {"GET": _get_service_account, "DELETE": _delete_service_account},
+            f"{one}/rate_limits": {"GET": self._list_rate_limits},
+            one + "/rate_limits/{id}": {"POST": _update_rate_limit},
+            f"{one}/spend_limit": {"GET": _get_spend, "POST": _set_spend, "DELETE": _delete_spend},
+            "/v1/organization/spend_limit": {"GET": _get_spend, "POST": _set_spend, "DELETE": _delete_spend},
+            "/v1/organization/audit_logs": {"GET": _list_events},
+            "/v1/organization/admin_api_keys": {"GET": _list_admin_keys, "POST": _create_admin_key},
+            "/v1/organization/admin_api_keys/{id}": {
+                "GET": lambda c: schemas.told_key(_key(c)),
+                "DELETE": _delete_key,
+            },
+        }
+        return [
+            Route(path, self._answering(act), methods=[method])
+            for path, acts in table.items()
+            for method, act in acts.items()
+        ]
+
+    def _answering(self, act: Act) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            key, config = authenticate_admin(self._accounts.keys, request.scope), self._config
+            body = await read_body(request.scope, request.receive, config.max_body_bytes, config.body_timeout_seconds)
+            given = request.query_params
+            query = {name.removesuffix("[]"): given.getlist(name) for name in given}
+            call = _Call(self._accounts.by(key.id), request.path_params, query, body)
+            try:
+                told = await run_in_threadpool(act, call)
+            except (NotFound, Conflict, ConfigError) as error:
+                raise Refused(_refusal(error)) from error
+            return Response(schemas.encoded(told), media_type="application/json")
+
+        return answer
+
+    def _list_rate_limits(self, call: _Call) -> Wire:
+        call.accounts.projects.get(call.project)
+        known = {limit.model: limit for limit in call.accounts.rates.list("project", call.project)}
+        none = {model: RateLimit(id="", scope="project", model=model) for model in ("", *self._models)}
+        return schemas.told_page(Page(tuple({**none, **known}.values()), False), schemas.told_rate_limit)
+
+
+def _refusal(error: BessemerError) -> Refusal:
+    status = {NotFound: 404, Conflict: 409}.get(type(error), 400)
+    return Refusal(status, f"{error.message[:1].upper()}{error.message[1:]}.", error.code)
+
+
+def _list_projects(call: _Call) -> Wire:
+    archived = call.one("include_archived").lower() == "true"
+    page = call.accounts.projects.list(call.limit, call.one("after"), archived)
+    return schemas.told_page(page, schemas.told_project)
+
+
+def _create_project(call: _Call) -> Wire:
+    name = call.asked(schemas.AskedProject).name
+    return schemas.told_project(call.accounts.projects.create(name, f"proj_{secrets.token_hex(12)}"))
+
+
+def _get_project(call: _Call) -> Wire:
+    return schemas.told_project(call.accounts.projects.get(call.project))
+
+
+def _update_project(call: _Call) -> Wire:
+    name = call.asked(schemas.AskedProject).name
+    return schemas.told_project(call.accounts.projects.rename(call.project, name))
+
+
+def _list_keys(call: _Call) -> Wire:
+    call.accounts.projects.get(call.project)
+    page = call.accounts.keys.page(call.limit, call.one("after"), call.project, admin=False)
+    return schemas.told_page(page, schemas.told_key)
+
+
+def _create_key(call: _Call) -> Wire:
+    asked = call.asked(schemas.AskedKey)
+    call.accounts.projects.get(call.project)  # a key makes its project, but not by a misspelt path
+    key, secret = call.accounts.keys.create(
+        call.project, name=asked.name, expires_at=_ends(asked.expires_in_seconds), models=asked.models
+    )
+    return schemas.told_key(key, secret)
+
+
+def _key(call: _Call) -> Any:
+    """Return the key that a path names: a project's, or an administrator's."""
+    key = call.accounts.keys.get(call.path["id"])
+    if key.revoked_at is not None or key.admin == ("project" in call.path):
+        raise NotFound(f"no key has the id '{key.id}' here")
+    if not key.admin and key.project != call.project:
+        raise NotFound(f"no key has the id '{key.id}' here")
+    return key
+
+
+def _delete_key(call: _Call) -> Wire:
+    key = _key(call)
+    call.accounts.keys.revoke(key.id)
+    return _deleted(schemas.told_key(key))
+
+
+def _list_admin_keys(call: _Call) -> Wire:
+    return schemas.told_page(call.accounts.keys.page(call.limit, call.one("after"), admin=True), schemas.told_key)
+
+
+def _create_admin_key(call: _Call) -> Wire:
+    asked = call.asked(schemas.AskedAdminKey)
+    ends = _ends(asked.expires_in_seconds)
+    return schemas.told_key(*call.accounts.keys.create("default", admin=True, name=asked.name, expires_at=ends))
+
+
+def _list_service_accounts(call: _Call) -> Wire:
+    page = call.accounts.projects.list_service_accounts(call.project, call.limit, call.one("after"))
+    return schemas.told_page(page, schemas.told_service_account)
+
+
+def _create_service_account(call: _Call) -> Wire:
+    asked = call.asked(schemas.AskedServiceAccount)
+    ends = _ends(asked.expires_in_seconds)
+    account, key, secret = call.accounts.projects.create_service_account(call.project, asked.name, ends)
+    made = schemas.told_key(key, secret)
+    shown = {name: made[name] for name in ("id", "name", "created_at", "expires_at", "value")}
+    api_key = {**shown, "object": "organization.project.service_account.api_key"}
+    return {**schemas.told_service_account(account), "api_key": api_key}
+
+
+def _get_service_account(call: _Call) -> Wire:
+    return schemas.told_service_account(call.accounts.projects.get_service_account(call.project, call.path["id"]))
+
+
+def _delete_service_account(call: _Call) -> Wire:
+    account = call.accounts.projects.delete_service_account(call.project, call.path["id"])
+    return _deleted(schemas.told_service_account(account))
+
+
+def _update_rate_limit(call: _Call) -> Wire:
+    asked = call.asked(schemas.AskedRateLimit)
+    mark, _, model = call.path["id"].partition("rl-")
+    if mark or not model:
+        raise NotFound(f"there is no rate limit '{call.path['id']}'")
+    model = "" if model == schemas.ALL_MODELS else model
+    known = call.accounts.rates.list("project", call.project)
+    earlier = next((limit for limit in known if limit.model == model), RateLimit(id="", scope="project", model=model))
+    now = {"requests": earlier.requests_per_minute, "tokens": earlier.tokens_per_minute}
+    for name in asked.model_fields_set:
+        now["requests" if "requests" in name else "tokens"] = getattr(asked, name)
+    if any(limit is not None for limit in now.values()):
+        return schemas.told_rate_limit(call.accounts.rates.set("project", call.project, model, **now))
+    if earlier.id:
+        call.accounts.rates.remove(earlier.id)
+    return schemas.told_rate_limit(RateLimit(id="", scope="project", model=model))
+
+
+def _spender(call: _Call) -> tuple[Scope, str]:
+    if "project" not in call.path:
+        return "organization", ""
+    return "project", call.accounts.projects.get(call.project).id
+
+
+def _month(call: _Call) -> Budget:
+    found = [b for b in call.accounts.budgets.list(*_spender(call)) if b.period == "month" and b.enforced]
+    if not found:
+        raise NotFound("there is no spend limit here")
+    return found[0]
+
+
+def _get_spend(call: _Call) -> Wire:
+    return schemas.told_spend_limit(call.accounts.budgets.spending(_month(call)))
+
+
+def _set_spend(call: _Call) -> Wire:
+    asked = call.asked(schemas.AskedSpendLimit)
+    amount = Money(micros=asked.threshold_amount * CENT_MICROS, currency=asked.currency)
+    budget = call.accounts.budgets.set(*_spender(call), "month", amount)
+    return schemas.told_spend_limit(call.accounts.budgets.spending(budget))
+
+
+def _delete_spend(call: _Call) -> Wire:
+    budget = call.accounts.budgets.remove(_month(call).id)
+    return {"object": f"{budget.scope}.spend_limit.deleted", "deleted": True}
+
+
+def _list_events(call: _Call) -> Wire:
+    after = call.one("after").removeprefix("audit_log-") or "0"
+    if not after.isdecimal() or len(after) > 18:
+        raise Refused(invalid("after", "'after' is the id of an audit log."))
+    times = []
+    for comparison in _COMPARISONS:
+        if at := call.one(f"effective_at[{comparison}]"):
+            if not at.isdecimal() or len(at) > 15:
+                raise Refused(invalid("effective_at", "'effective_at' is in whole Unix seconds."))
+            times.append((comparison, float(at)))
+    projects, acts, actors = (call.query.get(name, ()) for name in ("project_ids", "event_types", "actor_ids"))
+    page = call.accounts.audit.list(call.limit, int(after), projects, acts, actors, times)
+    known = call.accounts.projects.list(10**6, include_archived=True).items
+    return schemas.told_page(page, schemas.told_event({project.id: project.name for project in known}))
+
+
+def _deleted(told: Wire) -> Wire:
+    return {"id": told["id"], "object": f"{told['object']}.deleted", "deleted": True}
+
+
+def _ends(seconds: int | None) -> float | None:
+    return None if seconds is None else time.time() + seconds

@@ -1,0 +1,234 @@
+"""Administration as the official client does it: projects, keys, service accounts, limits, spend limits, audit log."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+
+from bessemer.core.units import Money
+from bessemer.serve import Accounts, GatewayParts, Key, open_accounts
+
+from ..conftest import HELLO, Running, start_in
+
+
+@dataclass
+class Administered:
+    running: Running
+    accounts: Accounts
+    secret: str
+    admin: Any
+
+    def raw(self, method: str, path: str, body: Any = None, secret: str = "") -> tuple[int, Any]:
+        connection = self.running.connect()
+        sent = {"Authorization": f"Bearer {secret or self.secret}"}
+        connection.request(method, path, None if body is None else json.dumps(body), sent)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory):
+    with ExitStack() as stack:
+        folder: Path = tmp_path_factory.mktemp("administered")
+        accounts = open_accounts(folder / "keys.sqlite")
+        stack.callback(accounts.close)
+        running = start_in(folder, stack, parts=GatewayParts(accounts=accounts))
+        _, secret = accounts.keys.create("default", admin=True, name="root")
+        client = OpenAI(base_url=f"{running.url}/v1", api_key="none", admin_api_key=secret, max_retries=0)
+        stack.enter_context(client)
+        yield Administered(running, accounts, secret, client.admin.organization)
+
+
+def test_projects(desk) -> None:
+    made = desk.admin.projects.create(name="The shop")
+    assert (made.object, made.name, made.status, made.archived_at) == (
+        "organization.project",
+        "The shop",
+        "active",
+        None,
+    )
+    assert abs(made.created_at - time.time()) < 60
+    renamed = desk.admin.projects.update(made.id, name="The old shop")
+    assert renamed.name == "The old shop" == desk.admin.projects.retrieve(made.id).name
+    more = [desk.admin.projects.create(name=f"p{n}").id for n in range(3)]
+    listed = [project.id for project in desk.admin.projects.list(limit=2)]
+    assert [id for id in listed if id in (made.id, *more)] == [made.id, *more], "over pages"
+    assert len(set(listed)) == len(listed)
+    archived = desk.admin.projects.archive(made.id)
+    assert archived.status == "archived"
+    assert made.id not in [project.id for project in desk.admin.projects.list()]
+    assert made.id in [project.id for project in desk.admin.projects.list(include_archived=True)]
+    with pytest.raises(openai.ConflictError):
+        desk.admin.projects.update(made.id, name="x")
+    with pytest.raises(openai.NotFoundError):
+        desk.admin.projects.retrieve("no-such")
+    with pytest.raises(openai.BadRequestError):
+        desk.admin.projects.create(name=" ")
+    with pytest.raises(openai.BadRequestError):
+        desk.admin.projects.create(name="x", geography="EU")
+
+
+def test_a_service_account_asks_until_it_is_deleted(desk) -> None:
+    project = desk.admin.projects.create(name="robots").id
+    accounts = desk.admin.projects.service_accounts
+    made = accounts.create(project, name="nightly")
+    assert (made.object, made.role) == ("organization.project.service_account", "member")
+    client = desk.running.client(made.api_key.value)
+    client.chat.completions.create(model="played", messages=HELLO)
+    assert desk.running.meter.entries()[-1].subject.project == project
+    (key,) = desk.admin.projects.api_keys.list(project)
+    assert (key.id, key.owner.type, key.owner.service_account.id) == (made.api_key.id, "service_account", made.id)
+    assert made.api_key.value not in key.model_dump_json()
+    assert [each.id for each in accounts.list(project)] == [made.id]
+    assert accounts.retrieve(made.id, project_id=project).name == "nightly"
+    deleted = accounts.delete(made.id, project_id=project)
+    assert (deleted.deleted, deleted.object) == (True, "organization.project.service_account.deleted")
+    with pytest.raises(openai.AuthenticationError):
+        client.models.list()
+    with pytest.raises(openai.NotFoundError):
+        accounts.retrieve(made.id, project_id=project)
+
+
+def test_keys_of_a_project(desk) -> None:
+    project, other = (desk.admin.projects.create(name=name).id for name in ("one", "other"))
+    status, made = desk.raw(
+        "POST",
+        f"/v1/organization/projects/{project}/api_keys",
+        {"name": "k", "models": ["another"], "expires_in_seconds": 60},
+    )
+    assert status == 200
+    assert desk.running.client(made["value"]).models.list().data == []
+    keys = desk.admin.projects.api_keys
+    found = keys.retrieve(made["id"], project_id=project)
+    assert (found.name, found.owner.type) == ("k", "user")
+    assert abs(found.expires_at - time.time() - 60) < 30
+    with pytest.raises(openai.NotFoundError):
+        keys.retrieve(made["id"], project_id=other)
+    with pytest.raises(openai.NotFoundError):
+        keys.delete(made["id"], project_id=other)
+    assert keys.delete(made["id"], project_id=project).deleted
+    assert list(keys.list(project)) == []
+    with pytest.raises(openai.NotFoundError):
+        keys.delete(made["id"], project_id=project)
+    assert desk.raw("POST", "/v1/organization/projects/misspelt/api_keys", {"name": "k"})[0] == 404
+
+
+def test_keys_of_administrators(desk) -> None:
+    made = desk.admin.admin_api_keys.create(name="second", expires_in_seconds=3600)
+    assert isinstance(desk.accounts.keys.verify(made.value), Key)
+    assert made.id in [key.id for key in desk.admin.admin_api_keys.list(limit=1)]
+    assert desk.admin.admin_api_keys.retrieve(made.id).redacted_value != made.value
+    assert desk.raw("GET", "/v1/organization/projects", secret=made.value)[0] == 200
+    assert desk.admin.admin_api_keys.delete(made.id).object == "organization.admin_api_key.deleted"
+    assert desk.raw("GET", "/v1/organization/projects", secret=made.value)[0] == 401
+
+
+def test_rate_limits(desk) -> None:
+    project = desk.admin.projects.create(name="slow").id
+    limits = desk.admin.projects.rate_limits
+    assert [(each.id, each.model) for each in limits.list_rate_limits(project)] == [
+        ("rl-*", "*"),
+        ("rl-played", "played"),
+    ]
+    limits.update_rate_limit("rl-played", project_id=project, max_requests_per_1_minute=5)
+    changed = limits.update_rate_limit("rl-played", project_id=project, max_tokens_per_1_minute=700)
+    assert (changed.max_requests_per_1_minute, changed.max_tokens_per_1_minute) == (5, 700)
+    (kept,) = desk.accounts.rates.list("project", project)
+    assert (kept.model, kept.requests_per_minute, kept.tokens_per_minute) == ("played", 5, 700)
+    limits.update_rate_limit("rl-*", project_id=project, max_requests_per_1_minute=9)
+    assert [each.max_requests_per_1_minute for each in limits.list_rate_limits(project)] == [9, 5]
+    path = f"/v1/organization/projects/{project}/rate_limits/rl-*"
+    assert desk.raw("POST", path, {"max_requests_per_1_minute": None})[1]["max_requests_per_1_minute"] is None
+    assert len(desk.accounts.rates.list("project", project)) == 1
+    with pytest.raises(openai.NotFoundError):
+        limits.update_rate_limit("other", project_id=project, max_requests_per_1_minute=1)
+    with pytest.raises(openai.BadRequestError):
+        limits.update_rate_limit("rl-played", project_id=project, max_images_per_1_minute=1)
+
+
+def test_spend_limits(desk) -> None:
+    project = desk.admin.projects.create(name="thrifty").id
+    limit = desk.admin.projects.spend_limit
+    with pytest.raises(openai.NotFoundError):
+        limit.retrieve(project)
+    made = limit.update(project, currency="USD", interval="month", threshold_amount=1250)
+    assert (made.object, made.threshold_amount, made.enforcement.status) == ("project.spend_limit", 1250, "inactive")
+    (budget,) = desk.accounts.budgets.list("project", project)
+    assert (budget.limit, budget.period, budget.enforced) == (Money(micros=12_500_000), "month", True)
+    assert limit.update(project, currency="USD", interval="month", threshold_amount=0).enforcement.status == "enforcing"
+    assert limit.retrieve(project).threshold_amount == 0
+    assert limit.delete(project).deleted
+    assert desk.accounts.budgets.list("project", project) == ()
+    whole = desk.admin.spend_limit
+    assert whole.update(currency="USD", interval="month", threshold_amount=7).object == "organization.spend_limit"
+    assert whole.retrieve().threshold_amount == 7
+    assert whole.delete().object == "organization.spend_limit.deleted"
+
+
+def test_the_audit_log_says_who_did_what(desk) -> None:
+    (me,) = [key.id for key in desk.admin.admin_api_keys.list() if key.name == "root"]
+    before = int(time.time()) - 1
+    project = desk.admin.projects.create(name="watched").id
+    desk.admin.projects.update(project, name="seen")
+    events = list(desk.admin.audit_logs.list(project_ids=[project], limit=1))
+    assert [event.type for event in events] == ["project.updated", "project.created"], "over pages, the newest first"
+    assert {event.actor.api_key.id for event in events} == {me}
+    assert events[0].project.name == "seen"
+    made = desk.admin.audit_logs.list(event_types=["project.created"], effective_at={"gte": before}, actor_ids=[me])
+    assert project in [event.project.id for event in made]
+    assert list(desk.admin.audit_logs.list(effective_at={"lt": before - 10**6})) == []
+    assert list(desk.admin.audit_logs.list(actor_ids=["nobody"])) == []
+
+
+PATHS = [
+    ("GET", "/v1/organization/projects"),
+    ("POST", "/v1/organization/projects"),
+    ("GET", "/v1/organization/projects/default"),
+    ("POST", "/v1/organization/projects/default"),
+    ("POST", "/v1/organization/projects/default/archive"),
+    ("GET", "/v1/organization/projects/default/api_keys"),
+    ("POST", "/v1/organization/projects/default/api_keys"),
+    ("GET", "/v1/organization/projects/default/service_accounts"),
+    ("POST", "/v1/organization/projects/default/service_accounts"),
+    ("GET", "/v1/organization/projects/default/rate_limits"),
+    ("POST", "/v1/organization/projects/default/rate_limits/rl-*"),
+    ("POST", "/v1/organization/projects/default/spend_limit"),
+    ("DELETE", "/v1/organization/spend_limit"),
+    ("GET", "/v1/organization/audit_logs"),
+    ("GET", "/v1/organization/admin_api_keys"),
+    ("POST", "/v1/organization/admin_api_keys"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), PATHS)
+def test_only_administrators_come_in(desk, method, path) -> None:
+    acts = len(desk.accounts.audit.list(10_000).items)
+    status, told = desk.raw(method, path, {"name": "x"}, secret=desk.running.secret)
+    assert (status, told["error"]["code"]) == (403, "insufficient_permissions")
+    assert desk.raw(method, path, {"name": "x"}, secret="bk-wrong")[0] == 401
+    assert len(desk.accounts.audit.list(10_000).items) == acts
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=1e3"])
+def test_pages_have_bounds(desk, query) -> None:
+    status, told = desk.raw("GET", f"/v1/organization/projects?{query}")
+    assert (status, told["error"]["param"]) == (400, "limit")
+
+
+@pytest.mark.parametrize("query", ["after=x", "effective_at[gt]=now"])
+def test_the_audit_log_refuses_what_it_does_not_know(desk, query) -> None:
+    assert desk.raw("GET", f"/v1/organization/audit_logs?{query}")[0] == 400
+
+
+def test_what_is_unknown_is_refused_by_name(desk) -> None:
+    status, told = desk.raw("POST", "/v1/organization/projects", {"nam": "x", "name": "y"})
+    assert (status, told["error"]["code"], told["error"]["param"]) == (400, "unknown_parameter", "nam")
+    assert desk.raw("POST", "/v1/organization/projects", [])[0] == 400
