@@ -11,11 +11,13 @@ from pathlib import Path
 import openai
 import pytest
 
+from bessemer.core.errors import BackendError
 from bessemer.core.nouns import Subject, Usage
 from bessemer.core.units import Money
 from bessemer.serve import Accounts, Gate, GatewayParts, Worker, open_accounts
 from bessemer.serve.accounts.gate import _FREE
 from bessemer.serve.accounts.refusing import duration
+from bessemer.serve.refusals import Refused
 
 from ..conftest import HELLO, Running, start_in, until
 
@@ -256,3 +258,40 @@ def test_a_dead_sibling_makes_room_without_a_restart(tmp_path) -> None:
 @pytest.mark.parametrize(("seconds", "told"), [(0.001, "1ms"), (59.999, "1m0s"), (60, "1m0s"), (3600, "60m0s")])
 def test_durations(seconds, told) -> None:
     assert duration(seconds) == told
+
+
+def test_what_cannot_be_settled_now_is_settled_later(guarded, monkeypatch) -> None:
+    budget = guarded.accounts.budgets.set("project", "tests", "total", Money(micros=10**6))
+    settle = guarded.gate._budgets.settle
+
+    def broken(*_: object) -> bool:
+        raise BackendError("the disk is away")
+
+    monkeypatch.setattr(guarded.gate._budgets, "settle", broken)
+    guarded.ask()
+    until(lambda: guarded.gate._late)
+    assert guarded.accounts.budgets.spending(budget).reserved_micros > 0
+    monkeypatch.setattr(guarded.gate._budgets, "settle", settle)
+    guarded.ask()
+    until(lambda: guarded.accounts.budgets.spending(budget).reserved_micros == 0)
+    assert guarded.accounts.budgets.spending(budget).spent_micros == guarded.charged
+
+
+def test_a_sweep_that_fails_refuses_as_before(tmp_path) -> None:
+    def charged(ids: object) -> dict[str, int]:
+        raise BackendError("the books are away")
+
+    accounts = open_accounts(tmp_path / "keys.sqlite")
+    accounts.budgets.set("organization", "", "day", Money(micros=100))
+    gates = [Gate(accounts.database, worst, Worker(tmp_path / "workers"), charged) for _ in "ab"]
+    first, second = (
+        gate.hold(Subject(kind="request", id=id), Usage(input_tokens=14), 0)._need
+        for gate, id in zip(gates, "rs", strict=True)
+    )
+    gates[0].admit(first)
+    gates[0]._worker._lock.close()
+    gates[1]._swept_at -= 10
+    with pytest.raises(Refused):
+        gates[1].admit(second)
+    gates[1].close()
+    accounts.close()

@@ -240,10 +240,13 @@ class Budgets:
         return found
 
     def settle_all(self, charged: Iterable[tuple[str, int]]) -> int:
-        """Settle requests by id and charge, each in its own transaction; return how many still were reserved."""
+        """Settle requests by id and charge, each in its own transaction; return how many still were reserved.
+
+        What a power loss takes back is settled again by the sweep, from the books.
+        """
         settled = 0
         for id, micros in charged:  # together, they could lock the rows of budgets in another order than others do
-            with self._database.writing() as execute:
+            with self._database.writing(durable=False) as execute:
                 settled += self.settle(execute, id, micros)
         return settled
 

@@ -74,6 +74,7 @@ class Database:
         self.lock_rows = " FOR UPDATE" if self.is_postgres else ""  # in SQLite a writing transaction is alone anyway
         self._where = "Postgres" if self.is_postgres else rest[1:]
         self._errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+        self._durable: bool | None = None
         self._version, self._read_at, self._changed = -1, float("-inf"), 0
         if not self.is_postgres:
             _make_private(Path(rest[1:]))
@@ -100,10 +101,17 @@ class Database:
             return self._reader.execute(sql, *values)
 
     @contextmanager
-    def writing(self) -> Iterator[Execute]:
-        """Give a function that executes SQL in a transaction, which is undone if the block raises."""
+    def writing(self, durable: bool = True) -> Iterator[Execute]:
+        """Give a function that executes SQL in a transaction, which is undone if the block raises.
+
+        Args:
+            durable: False lets SQLite answer before the disk has it: it outlives this process, not a power loss.
+        """
         with self._writer.lock, self._translated():
             self._writer.revive()
+            if not self.is_postgres and durable != self._durable:
+                self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             self._writer.execute("BEGIN" if self.is_postgres else "BEGIN IMMEDIATE")
             try:
                 yield self._writer.execute

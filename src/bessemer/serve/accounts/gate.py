@@ -47,6 +47,11 @@ class Rules:
     rates: tuple[RateLimit, ...]
     budgets: tuple[Budget, ...]
 
+    @property
+    def settled_later(self) -> bool:
+        """Whether anything is put right when the charge is known."""
+        return bool(self.budgets) or any(limit.tokens_per_minute is not None for limit in self.rates)
+
 
 @dataclass(frozen=True, slots=True)
 class _Need:
@@ -88,6 +93,8 @@ class Hold:
 
     async def __aexit__(self, *_: object) -> None:
         """Settle with what the books say; what they could not be told stays reserved."""
+        if not self._need.rules.settled_later:
+            return
         if self.seen is None:
             charge, tokens = 0, 0
         elif self.seen.entry is None:
@@ -184,25 +191,35 @@ class Gate:
         try:
             return self._admit(need)
         except Refused:
-            if not need.rules.budgets or self._database.clock() - self._swept_at < _SWEEP_SECONDS or not self.recover():
+            if not need.rules.budgets or not self._swept():
                 raise
             return self._admit(need)  # what a dead process had reserved is free again
 
     def settle(self, need: _Need, micros: int, tokens: int) -> None:
         """Put what a request was charged and used in the place of what it was let in with; never raises."""
-        if need.rules.budgets:
-            self._late[need.subject.id] = micros
-        self._settle_late()
         try:
-            if any(limit.tokens_per_minute is not None for limit in need.rules.rates):
-                with self._database.writing() as execute:
-                    self._rates.correct(execute, need.rules.rates, need.likely_tokens - tokens)
+            with self._database.writing(durable=False) as execute:  # what a power loss takes back, the sweep settles
+                self._rates.correct(execute, need.rules.rates, need.likely_tokens - tokens)
+                if need.rules.budgets:
+                    self._budgets.settle(execute, need.subject.id, micros)
         except BessemerError as error:
-            logger.error("rate limits could not be corrected: %s", error.code)
+            logger.error("request %s could not be settled yet: %s", need.subject.id, error.code)
+            if need.rules.budgets:
+                self._late[need.subject.id] = micros
+
+    def _swept(self) -> bool:
+        """Whether a sweep, one a second at most, settled anything."""
+        if self._database.clock() - self._swept_at < _SWEEP_SECONDS:
+            return False
+        try:
+            return self.recover() > 0
+        except BessemerError as error:  # whoever is refused is told so all the same
+            logger.error("reservations of dead processes could not be settled: %s", error.code)
+            return False
 
     def _admit(self, need: _Need) -> Headers:
         rules, now = need.rules, self._clock()
-        with self._database.writing() as execute:
+        with self._database.writing(durable=bool(rules.budgets)) as execute:
             levels = self._rates.take(execute, rules.rates, need.likely_tokens, now)
             if short := [level for level in levels if level.left < 0]:
                 raise Refused(refuse_rate(max(short, key=lambda level: level.wait_seconds), levels))
