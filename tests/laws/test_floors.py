@@ -22,7 +22,7 @@ OUTSIDE = {
         "openvino", "openvino_genai", "openvino_tokenizers", "nncf", "httpx2",
         "torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy",
     },
-    "serve": {"starlette", "uvicorn", "prometheus_client", "opentelemetry"},
+    "serve": {"starlette", "httptools", "uvloop", "msgspec", "prometheus_client", "opentelemetry"},
     "meter": {"psutil", "pynvml"},
     "twin": {"numpy"},
     "products": {"yaml", "httpx2", "psutil"},
