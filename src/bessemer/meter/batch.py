@@ -56,7 +56,7 @@ class _Closed:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """An entry's canonical JSON with places for what differs, and what all entries of the form have in common."""
+    """An entry's JSON with places for what differs, and what all entries of the form have in common."""
 
     text: str
     terms: Terms
@@ -208,13 +208,14 @@ class BatchBooks:
 
 
 _PLACES = (
-    *(("carbon", "grams", "%r"), ("carbon", "grams_high", "%r"), ("carbon", "grams_low", "%r")),
+    *(("carbon", name, "%.9g") for name in ("grams", "grams_high", "grams_low")),
     *(("charge", "micros", "%d"), ("energy_cost", "micros", "%d"), ("", "id", '"request:%s"')),
-    *(("measurement", name, "%r") for name in ("joules", "joules_high", "joules_low", "seconds")),
-    *(("", "started_at", "%r"), ("subject", "id", '"%s"')),
+    *(("measurement", name, "%.6f") for name in ("joules", "joules_high", "joules_low", "seconds")),
+    *(("", "started_at", "%.6f"), ("subject", "id", '"%s"')),
     *(("usage", f"{name}_tokens", "%d") for name in ("cached", "input", "output")),
 )
-"""What differs between entries, in the order in which canonical JSON has it."""
+"""What differs between entries, in the order in which canonical JSON has it; to the microsecond and microjoule, and to
+nine digits of grams, because the shortest exact text of a float takes as long as all the rest."""
 
 
 def _template(body: dict[str, Any]) -> str:

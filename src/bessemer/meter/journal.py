@@ -70,7 +70,7 @@ class _Segment:
         self._turn = threading.Lock()
 
     def write(self, bodies: Sequence[str]) -> Position:
-        """Write records of bodies in canonical JSON, all or none."""
+        """Write records of bodies in JSON, all or none."""
         seq, hashed, lines = self.end.seq, self.end.hash, []
         for body in bodies:
             seq += 1
@@ -147,7 +147,7 @@ class Journal:
         """Write records with one write, and return when they are as safe as the durability promises.
 
         Args:
-            bodies: in canonical JSON; at least one.
+            bodies: JSON in one line each; at least one.
 
         Raises:
             BackendError: the disk refused. No record counts; appending them again is safe.
