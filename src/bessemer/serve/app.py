@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -17,12 +17,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from bessemer.core.forwarding import Batching, Forwarding
 from bessemer.core.protocols import Meter
 from bessemer.serve.booking import Bookkeeper
 from bessemer.serve.chat import ChatEndpoint, ChatEngine
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate, authenticate_admin
 from bessemer.serve.envelope import Envelope
+from bessemer.serve.fast.admission import Admission, KeyAdmission
+from bessemer.serve.fast.desk import Short
 from bessemer.serve.keys import KeyStore
 from bessemer.serve.landing import PAGE_HEADERS, page
 from bessemer.serve.metrics import Metrics
@@ -113,7 +116,23 @@ def build_app(
     )
     app.router.redirect_slashes = False
     app.state.traffic = traffic
+    app.state.short = _short_way(config, engines, KeyAdmission(keys), meter, (traffic, threads, (metrics, *watchers)))
     return app
+
+
+def _short_way(
+    config: GatewayConfig,
+    engines: Mapping[str, ChatEngine],
+    admission: Admission,
+    meter: Meter,
+    parts: tuple[Traffic, Executor, Sequence[Watcher]],
+) -> Short | None:
+    """Return the short way to the engines whose requests may be sent as bytes, if the meter can book them."""
+    forwards = {model: engine.forward for model, engine in engines.items() if isinstance(engine, Forwarding)}
+    traffic, threads, watchers = parts
+    if not forwards or not isinstance(meter, Batching):
+        return None
+    return Short(config, forwards, admission, meter.batch, traffic, threads, watchers)
 
 
 def _json(body: str) -> Response:

@@ -119,6 +119,20 @@ class KeyStore:
             return KeyRefusal.EXPIRED
         return key
 
+    def version(self) -> tuple[int, int]:
+        """Return what changes whenever a key does, by whichever process: cheaper than asking for a key."""
+        with self._guarded():
+            (others,) = self._database.execute("PRAGMA data_version").fetchone()
+            return others, self._database.total_changes
+
+    def hashed(self, secret: str) -> bytes:
+        """Return the hash under which a secret may be kept."""
+        return _digest(secret)
+
+    def now(self) -> float:
+        """Return the time by which keys expire, in Unix seconds."""
+        return self._clock()
+
     def revoke(self, key_id: str) -> Key:
         """End a key for good and return it; it stays listed. Again changes nothing.
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from bessemer.core.forwarding import Spent
 from bessemer.serve.observing import Seen
 
 MODEL = ("model_name",)
@@ -71,6 +72,8 @@ class Metrics:
         self._observe(model, "request_time_per_output_token_seconds", seen.seconds_per_token)
         if seen.status == "ok":
             self._success.labels(model, seen.finish_reason).inc()
+        if seen.spent is not None:
+            self._count_spent(seen.spent)
         if seen.entry is None:
             return
         usage, found = seen.entry.usage, seen.entry.measurement
@@ -82,6 +85,21 @@ class Metrics:
         self._joules.labels(model, found.energy_class.value, found.boundary.value).inc(found.joules)
         self._grams.labels(model).inc(seen.entry.carbon.grams)
         self._charges.labels(model, seen.entry.charge.currency).inc(seen.entry.charge.micros)
+
+    def _count_spent(self, spent: Spent) -> None:
+        """Count what a request took that went through as bytes."""
+        model, terms = spent.model, spent.terms
+        if terms is None:  # the disk refused its entry
+            return
+        read, written, cached = spent.usage
+        self._input.labels(model).inc(read)
+        self._output.labels(model).inc(written)
+        self._cached.labels(model).inc(cached)
+        self._observe(model, "request_prompt_tokens", read)
+        self._observe(model, "request_generation_tokens", written)
+        self._joules.labels(model, terms.energy_class, terms.boundary).inc(spent.microjoules[0] / 1e6)
+        self._grams.labels(model).inc(spent.grams)
+        self._charges.labels(model, terms.currency).inc(spent.charge_micros)
 
     def text(self) -> bytes:
         """Return everything counted so far."""

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bessemer.core.forwarding import Spent
 from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
 
 logger = logging.getLogger("bessemer.serve")
@@ -35,9 +36,10 @@ class Seen:
         usage: the tokens that were booked.
         finish_reason: of an answer that ended well.
         entry: what was booked, if it could be.
+        spent: the same of a request that went through as bytes; it has no entry here.
     """
 
-    subject: Subject
+    subject: Subject | Spent
     began: float
     parent: str = ""
     first_token_seconds: float | None = None
@@ -47,6 +49,7 @@ class Seen:
     usage: Usage = field(default_factory=Usage)
     finish_reason: str = ""
     entry: Entry | None = None
+    spent: Spent | None = None
 
     @property
     def seconds_per_token(self) -> float | None:
@@ -89,7 +92,7 @@ class Watch:
         self._watchers, self._clock, self._at = watchers, clock, clock()
         self.seen = Seen(subject, wall(), parent.get())
         for watcher in watchers:
-            _told(watcher.began, self.seen)
+            told(watcher.began, self.seen)
 
     def piece(self) -> None:
         """A piece of the answer came from the engine."""
@@ -101,10 +104,11 @@ class Watch:
         """The request is over."""
         self.seen.seconds = self._clock() - self._at
         for watcher in self._watchers:
-            _told(watcher.ended, self.seen)
+            told(watcher.ended, self.seen)
 
 
-def _told(tell: Callable[[Seen], None], seen: Seen) -> None:
+def told(tell: Callable[[Seen], None], seen: Seen) -> None:
+    """Tell a watcher of a request; one that fails is logged."""
     try:
         tell(seen)
     except Exception as error:  # whoever watches must not break what is watched

@@ -11,6 +11,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -18,7 +19,9 @@ from starlette.applications import Starlette
 
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.fast.bridge import Cycle, Lifespan
+from bessemer.serve.fast.desk import Desk, Short
 from bessemer.serve.fast.exchange import Answerer, Exchange
+from bessemer.serve.fast.forward import answer
 from bessemer.serve.fast.http import HttpServer, Limits
 from bessemer.serve.sockets import listen, url_of
 from bessemer.serve.traffic import Traffic
@@ -74,10 +77,13 @@ class GatewayServer:
         lifespan, tasks = Lifespan(self.app), set[asyncio.Task[None]]()
         address = self._socket.getsockname()[:2]
 
-        def answerer(exchange: Exchange) -> Answerer:
+        def otherwise(exchange: Exchange) -> Answerer:
             return Cycle(self.app, exchange, address, lifespan.state, tasks)
 
-        server = HttpServer(answerer, self._limits, self._loop)
+        short: Short | None = self.app.state.short
+        desk = Desk(short, otherwise, self._loop) if short else None
+        server = HttpServer(partial(answer, desk) if desk else otherwise, self._limits, self._loop)
+        server.sweep_within(self._config.request_timeout_seconds)
         with self._signals():
             await lifespan.begin()
             try:
@@ -91,6 +97,8 @@ class GatewayServer:
                 await server.stop(_LAST_BYTES_SECONDS)
                 if tasks:
                     await asyncio.wait(tasks, timeout=_LAST_BYTES_SECONDS)
+                if desk:
+                    await desk.close()
                 await lifespan.end()
 
     async def _end_traffic(self) -> None:

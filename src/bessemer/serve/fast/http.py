@@ -219,11 +219,11 @@ class Connection(_Wire):
     def _begin(self, exchange: Exchange) -> None:
         self.exchange = exchange
         early, exchange.early = exchange.early or (), None
-        answerer = exchange.answerer = self.server.answerer(exchange)
-        for piece in early:
-            answerer.body(piece)
+        exchange.answerer = self.server.answerer(exchange)
+        for piece in early:  # each time anew: who answers may hand the request to another
+            exchange.answerer.body(piece)
         if exchange.received and exchange is self.exchange:
-            answerer.ended()
+            exchange.answerer.ended()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Hear no more of this client; tell it why, unless an answer is under way, which a telling would break."""
