@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from bessemer.core.forwarding import Spent
@@ -19,6 +19,9 @@ logger = logging.getLogger("bessemer.serve")
 
 parent: ContextVar[str] = ContextVar("traceparent", default="")
 """The caller's ``traceparent`` header. Source: W3C Trace Context, https://www.w3.org/TR/trace-context/."""
+
+
+_NONE = Usage()
 
 
 @dataclass(slots=True)
@@ -46,7 +49,7 @@ class Seen:
     last_token_seconds: float | None = None
     seconds: float = 0.0
     status: EntryStatus = "error"
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = _NONE
     finish_reason: str = ""
     entry: Entry | None = None
     spent: Spent | None = None
@@ -54,7 +57,7 @@ class Seen:
     @property
     def seconds_per_token(self) -> float | None:
         """Mean time of the tokens after the first; None where there are none."""
-        later = self.usage.output_tokens - 1
+        later = (self.spent.usage[1] if self.spent else self.usage.output_tokens) - 1
         if self.first_token_seconds is None or self.last_token_seconds is None or later < 1:
             return None
         return (self.last_token_seconds - self.first_token_seconds) / later

@@ -391,6 +391,7 @@ class Relay:
 
     def _watch(self, spent: Spent) -> None:
         if self._desk.watchers:
-            self._seen = Seen(spent, time.time())
+            told_by = next((value for name, value in self._exchange.headers if name == b"traceparent"), b"")
+            self._seen = Seen(spent, time.time(), told_by.decode("latin-1"))
             for watcher in self._desk.watchers:
                 told(watcher.began, self._seen)
