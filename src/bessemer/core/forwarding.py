@@ -50,9 +50,9 @@ class Forwarding(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Terms:
-    """What many entries have in common: how their joules are known and what their prices are."""
+    """What many entries have in common: how their joules are known and what their prices are; one object for all."""
 
     energy_class: str
     boundary: str

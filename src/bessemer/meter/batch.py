@@ -35,23 +35,11 @@ _Level = tuple[int, int, int, int]
 """Measured, modelled, low and high microjoules."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
-    level: _Level
-    started_at: float
-    began: float
-    failures: int
+_Opened = tuple[_Level, float, float, int]
+"""The level, Unix time, the monotonic clock and the failures of sensors when a request began."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Closed:
-    """What was counted of a request, whatever its status will be."""
-
-    started_at: float
-    seconds: float
-    lost: int
-    level: _Level
-    cost_micros: int
+_Ended = tuple[float, float, int, _Level, int]
+"""What was counted of a request, whatever its status will be: start, seconds, failures of sensors, energy, its cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +83,7 @@ class BatchBooks:
                 with self._meter._lock:
                     self._meter._attribution.open(self._handle)
             self._count += 1
-            spent.mark = _Open(self._level, self._meter._clock(), now, self._meter._failures)
+            spent.mark = (self._level, self._meter._clock(), now, self._meter._failures)
 
     def book(self, spent: Sequence[Spent], /) -> None:
         """End requests and write their entries.
@@ -131,26 +119,25 @@ class BatchBooks:
         self._level = _level(old + share for old, (share, _) in zip(self._level, pairs, strict=True))
         self._carry = _level(rest for _, rest in pairs)
 
-    def _close(self, opened: _Open, now: float) -> _Closed:
+    def _close(self, opened: _Opened, now: float) -> _Ended:
         if self._count == 1:  # the last takes what could not be divided, so that nothing is left over
             with self._meter._lock:
                 energy, _ = self._meter._attribution.close(self._handle)
             self._share(energy)
         self._count -= 1
         a, b, c, d = self._level
-        e, f, g, h = opened.level
+        (e, f, g, h), started_at, began, failures = opened
         level = (a - e, b - f, c - g, d - h)
         up, down = self._cost_rate
         # Most requests cost less than a micro-unit: what is below one is carried on to the next.
         micros, self._cost_carry = divmod(self._cost_carry + (level[0] + level[1]) * up, down)
-        lost = self._meter._failures - opened.failures
-        return _Closed(opened.started_at, max(0.0, now - opened.began), lost, level, micros)
+        return started_at, max(0.0, now - began), self._meter._failures - failures, level, micros
 
     def _body(self, spent: Spent, now: float) -> str:
-        found: _Closed | _Open = spent.mark
-        if isinstance(found, _Open):
-            found = spent.mark = self._close(found, now)
-        key = (spent.project, spent.key_id, spent.model, spent.status, found.lost)
+        if len(spent.mark) == 4:
+            spent.mark = self._close(spent.mark, now)
+        started_at, seconds, lost, (measured, modelled, low, high), cost = spent.mark
+        key = (spent.project, spent.key_id, spent.model, spent.status, lost)
         form = self._forms.get(key) or self._formed(key)
         read, written, cached = spent.usage
         if not 0 <= cached <= read or written < 0:
@@ -160,7 +147,6 @@ class BatchBooks:
         charge, rest = divmod(exact, MICROS_PER_UNIT)
         half = MICROS_PER_UNIT // 2
         charge += rest > half or (rest == half and charge & 1)
-        measured, modelled, low, high = found.level
         joules, joules_low, joules_high = (measured + modelled) / MICRO, low / MICRO, high / MICRO
         grid, factor = self._meter.grid, self._grams
         grams = joules * factor * grid.grams_per_kilowatt_hour
@@ -168,8 +154,8 @@ class BatchBooks:
         spent.microjoules = (measured + modelled, low, high)
         return form.text % (
             *(grams, joules_high * factor * grid.high, joules_low * factor * grid.low),
-            *(charge, found.cost_micros, spent.id, joules, joules_high, joules_low, found.seconds),
-            *(found.started_at, spent.id, cached, read, written),
+            *(charge, cost, spent.id, joules, joules_high, joules_low, seconds),
+            *(started_at, spent.id, cached, read, written),
         )
 
     def _formed(self, key: tuple[str, str, str, EntryStatus, int]) -> _Form:

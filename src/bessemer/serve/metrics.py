@@ -7,10 +7,10 @@ Owns names and buckets. Needs prometheus-client. Source of the names: https://do
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -28,6 +28,8 @@ TOKENS = tuple(float(step * 10**power) for power in range(6) for step in (1, 2, 
 """Upper bounds of the histograms' buckets, in seconds and tokens: from a thousandth to minutes, from one to 500,000."""
 
 
+_KEPT = 2048
+
 HISTOGRAMS = {
     "time_to_first_token_seconds": ("From being let in to the first piece.", FIRST_SECONDS),
     "request_time_per_output_token_seconds": ("Mean time of the later tokens.", TOKEN_SECONDS),
@@ -38,27 +40,39 @@ HISTOGRAMS = {
 
 
 class _Histogram:
-    __slots__ = ("bounds", "counts", "sum")
+    """Keeps values as they come and sorts them into buckets some thousands at a time, which is cheaper for each."""
+
+    __slots__ = ("_bounds", "_counts", "_sum", "_values", "observe")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds, self.counts, self.sum = bounds, [0] * (len(bounds) + 1), 0.0
+        self._bounds, self._counts, self._sum = bounds, [0] * (len(bounds) + 1), 0.0
+        self._values: list[float] = []
+        self.observe = self._values.append
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    def sort(self) -> None:
+        """Sort what was kept into the buckets."""
+        values = self._values
+        values.sort()
+        places = [bisect_right(values, bound) for bound in self._bounds]
+        for index, (low, high) in enumerate(pairwise((0, *places, len(values)))):
+            self._counts[index] += high - low
+        self._sum += sum(values)
+        values.clear()
 
-    def buckets(self) -> list[tuple[str, float]]:
-        names = [*map(str, self.bounds), "+Inf"]
-        return list(zip(names, map(float, accumulate(self.counts)), strict=True))
+    def buckets(self) -> tuple[list[tuple[str, float]], float]:
+        """Return the cumulative counts by upper bound, and the sum of all values."""
+        self.sort()
+        names = [*map(str, self._bounds), "+Inf"]
+        return list(zip(names, map(float, accumulate(self._counts)), strict=True)), self._sum
 
 
 class _Counts:
     """What was counted of one model; plain numbers, because a request pays for each that it changes."""
 
-    __slots__ = ("charges", "grams", "histograms", "joules", "requests", "running", "success", "tokens")
+    __slots__ = ("charges", "grams", "histograms", "joules", "kept", "requests", "running", "success", "tokens")
 
     def __init__(self) -> None:
-        self.running = 0
+        self.running = self.kept = 0
         self.tokens = [0, 0, 0]
         self.grams = 0.0
         self.requests: dict[str, int] = defaultdict(int)
@@ -88,6 +102,11 @@ class Metrics:
         """Count how a request went."""
         counts = self._counts[seen.subject.model]
         counts.running -= 1
+        counts.kept += 1
+        if counts.kept >= _KEPT:
+            counts.kept = 0
+            for histogram in counts.histograms.values():
+                histogram.sort()
         counts.requests[seen.status] += 1
         histograms = counts.histograms
         histograms["e2e_request_latency_seconds"].observe(seen.seconds)
@@ -134,8 +153,7 @@ class Metrics:
         for name, (told, _) in HISTOGRAMS.items():
             histogram = HistogramMetricFamily(f"vllm:{name}", told, labels=MODEL)
             for model, counts in named:
-                found = counts.histograms[name]
-                histogram.add_metric((model,), found.buckets(), found.sum)
+                histogram.add_metric((model,), *counts.histograms[name].buckets())
             yield histogram
         yield counter("bessemer:requests", "Requests by how they ended.", status, lambda c: _each(c.requests))
         known = ("class", "boundary")
@@ -145,8 +163,10 @@ class Metrics:
         yield counter("bessemer:charge_micros", "Charged, in millionths.", ("currency",), lambda c: _each(c.charges))
 
     def _book(self, counts: _Counts, usage: tuple[int, int, int], grams: float, currency: str, micros: int) -> None:
-        for index, value in enumerate(usage):
-            counts.tokens[index] += value
+        tokens = counts.tokens
+        tokens[0] += usage[0]
+        tokens[1] += usage[1]
+        tokens[2] += usage[2]
         counts.histograms["request_prompt_tokens"].observe(usage[0])
         counts.histograms["request_generation_tokens"].observe(usage[1])
         counts.grams += grams

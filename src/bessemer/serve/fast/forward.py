@@ -13,7 +13,6 @@ Owns the order of things. Framing, connections, reading, booking and admission h
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable
 
@@ -21,9 +20,9 @@ from bessemer.core.errors import BessemerError
 from bessemer.core.forwarding import Spent
 from bessemer.core.nouns import EntryStatus
 from bessemer.serve.fast.admission import Identity, Permit
-from bessemer.serve.fast.desk import Desk, Way
+from bessemer.serve.fast.desk import Desk, Way, new_id
 from bessemer.serve.fast.exchange import Answerer, Exchange, status_line
-from bessemer.serve.fast.reading import Asked, Tail, count_written, find_reason, find_usage, read_asked, to_send
+from bessemer.serve.fast.reading import Asked, Tail, count_written, place_of_usage, read_answer, read_asked, to_send
 from bessemer.serve.fast.telling import event_of, of_server, usage_event, with_usage
 from bessemer.serve.observing import Seen, told
 from bessemer.serve.refusals import CLIENT_GONE, SLOW_BODY, TOO_SLOW, Refusal, failed, invalid
@@ -69,24 +68,21 @@ class Relay:
     """One request on its way: answers its client and takes its server's answer."""
 
     visit: Visit
+    _size = _asked_size = _status = _written = 0
+    _way: Way | None = None
+    _asked: Asked | None = None
+    _spent: Spent | None = None
+    _permit: Permit | None = None
+    _seen: Seen | None = None
+    _tail: Tail | None = None
+    _headed = _over = False
+    _kind = _retry_after = b""
+    _reason = ""
 
     def __init__(self, desk: Desk, exchange: Exchange, who: Identity) -> None:
         self._desk, self._exchange, self._who = desk, exchange, who
         self._began = desk.loop.time()
         self._pieces: list[bytes] = []
-        self._size = self._asked_size = 0
-        self._way: Way | None = None
-        self._asked: Asked | None = None
-        self._spent: Spent | None = None
-        self._permit: Permit | None = None
-        self._seen: Seen | None = None
-        self._status = 0
-        self._kind = b""
-        self._tail: Tail | None = None
-        self._headed = False
-        self._over = False
-        self._retry_after = b""
-        self._reason, self._written = "", 0
 
     def body(self, data: bytes) -> None:
         """Take a piece of the request."""
@@ -124,7 +120,7 @@ class Relay:
             self._refuse(permit)
             return
         self._permit = permit
-        spent = self._spent = Spent(f"req_{secrets.token_hex(16)}", self._who.project, self._who.key_id, asked.model)
+        spent = self._spent = Spent(new_id(), self._who.project, self._who.key_id, asked.model)
         self._desk.committer.begin(spent)
         self._exchange.deadline = self._began + config.request_timeout_seconds
         self._watch(spent)
@@ -209,22 +205,19 @@ class Relay:
 
     def _end_whole(self, body: bytes) -> None:
         assert self._spent and self._way and self._asked
-        usage, at = find_usage(body)
-        self._reason = find_reason(body)
+        usage, self._reason = read_answer(body)
         if usage is None:
             logger.error("request %s: the server told no usage; what it took was counted", self._spent.id)
             self._written = count_written(body)
         else:
             self._way.learn(self._asked_size, usage, self._desk.loop.time() - self._began)
-        body = self._way.named(body)
-        if self._way.renames:
-            at = find_usage(body)[1]
-        self._book(usage, "ok" if usage else "broken", lambda: self._answer(body, at))
+        self._book(usage, "ok" if usage else "broken", lambda: self._answer(body, usage is not None))
 
-    def _answer(self, body: bytes, at: int) -> None:
-        assert self._spent
-        if at >= 0:
-            body = with_usage(body, at, self._spent)
+    def _answer(self, body: bytes, told: bool) -> None:
+        assert self._spent and self._way
+        body = self._way.named(body)
+        if told:
+            body = with_usage(body, place_of_usage(body), self._spent)
         self._exchange.write(
             self._head_of(200, self._kind or b"application/json") + b"content-length: %d\r\n\r\n%s" % (len(body), body)
         )
@@ -347,7 +340,7 @@ class Relay:
 
     def _head_of(self, status: int, kind: bytes) -> bytes:
         exchange = self._exchange
-        id = self._spent.id if self._spent else f"req_{secrets.token_hex(16)}"
+        id = self._spent.id if self._spent else new_id()
         return (
             b"%s%scontent-type: %s\r\nx-request-id: %s\r\nopenai-processing-ms: %d\r\n"
             b"openai-version: 2020-10-01\r\nx-content-type-options: nosniff\r\n%s%s"

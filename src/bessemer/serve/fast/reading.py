@@ -20,8 +20,8 @@ from bessemer.core.forwarding import Forward
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NULL = msgspec.Raw(b"null")
-_JSON = json.JSONDecoder()
 
+MAX_CHOICES = 128
 LIMITS = ("max_completion_tokens", "max_tokens")
 
 Usage = tuple[int, int, int]
@@ -48,23 +48,58 @@ class Asked:
     limit_field: str
 
 
+class _Options(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Request(msgspec.Struct):
+    model: str
+    messages: msgspec.Raw
+    stream: bool | None = None
+    stream_options: _Options | None = None
+    n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+
+class _Answer(msgspec.Struct):
+    usage: _Usage | None = None
+    choices: list[_Choice] = []
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+_ANSWER = msgspec.json.Decoder(_Answer)
+
+
 def read_asked(body: bytes) -> Asked | None:
     """Return what is read of a request, or None if it is not one that could be sent on."""
     try:
         fields = _FIELDS.decode(body)
-        model = msgspec.json.decode(fields["model"], type=str)
-        stream = ("stream" in fields and msgspec.json.decode(fields["stream"], type=bool | None)) or False
-        options = ("stream_options" in fields and msgspec.json.decode(fields["stream_options"])) or {}
-        choices = ("n" in fields and msgspec.json.decode(fields["n"], type=int | None)) or 1
-        limit, named = None, LIMITS[0]
-        for field in LIMITS:
-            if field in fields and (value := msgspec.json.decode(fields[field], type=int | None)) is not None:
-                limit, named = (value, field) if limit in (None, value) and value > 0 else (-1, field)
-    except (msgspec.DecodeError, KeyError, UnicodeDecodeError):
+        read = _REQUEST.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if "messages" not in fields or not isinstance(options, dict) or not 1 <= choices <= 128:
+    choices = 1 if read.n is None else read.n
+    if not 1 <= choices <= MAX_CHOICES:
         return None
-    return Asked(fields, model, stream, bool(options.get("include_usage")), choices, limit, named)
+    limit, old, named = read.max_completion_tokens, read.max_tokens, LIMITS[0]
+    if old is not None:
+        limit, named = (old, LIMITS[1]) if limit in (None, old) else (-1, LIMITS[0])
+    wants = read.stream_options is not None and bool(read.stream_options.include_usage)
+    return Asked(fields, read.model, bool(read.stream), wants, choices, limit, named)
 
 
 def to_send(asked: Asked, forward: Forward, output_tokens: int) -> bytes:
@@ -84,7 +119,7 @@ def to_send(asked: Asked, forward: Forward, output_tokens: int) -> bytes:
 
 _RUNNING = b'"finish_reason":null'
 _END = re.compile(rb'"finish_reason":\s*"|data:\s*\[DONE\]|data:\s*\{"error":')
-_REASON = re.compile(rb'"finish_reason":\s*"([a-z_]{1,40})"')
+_NO_CHOICES = re.compile(rb'"choices":\s*\[\s*\]')
 _DONE = re.compile(rb'data:\s*\[DONE\]|data:\s*\{"error":')
 
 
@@ -149,52 +184,38 @@ class Tail:
             if value == b"[DONE]":
                 self.whole = True
                 continue
-            try:
-                chunk = json.loads(value)
-            except ValueError:
-                continue
-            if chunk.get("error"):
+            if value.startswith((b'{"error":{', b'{"error": {')):
                 self.failed = True
                 continue
-            self.usage = usage_of(chunk.get("usage")) or self.usage
-            if chunk.get("choices"):
+            usage, reason = read_answer(value)
+            self.usage, self.reason = usage or self.usage, self.reason or reason
+            self.whole = self.whole or bool(reason)
+            if reason or not _NO_CHOICES.search(value):
                 self.events += 1
-                reasons = [str(choice["finish_reason"]) for choice in chunk["choices"] if choice.get("finish_reason")]
-                self.whole, self.reason = self.whole or bool(reasons), (reasons or [self.reason])[0]
                 events.append(b"data: %s\n\n" % value)
-            elif chunk.get("usage"):
+            elif usage:
                 events.append(b"usage" + value)
         return events
 
 
-def usage_of(told: Any) -> Usage | None:
-    """Return the tokens of a ``usage``, or None if it does not say them."""
+def read_answer(body: bytes) -> tuple[Usage | None, str]:
+    """Return the usage of a whole answer or of a stream's chunk, None if it tells none, and the first finish reason."""
     try:
-        details = told.get("prompt_tokens_details") or {}
-        usage = told["prompt_tokens"], told.get("completion_tokens", 0), details.get("cached_tokens") or 0
-    except (AttributeError, KeyError, TypeError):
-        return None
-    fine = all(type(each) is int and each >= 0 for each in usage) and usage[2] <= usage[0]
-    return usage if fine else None
+        answer = _ANSWER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None, ""
+    reason = next((choice.finish_reason for choice in answer.choices if choice.finish_reason), "")
+    if (told := answer.usage) is None:
+        return None, reason
+    cached = (told.prompt_tokens_details and told.prompt_tokens_details.cached_tokens) or 0
+    usage = told.prompt_tokens, told.completion_tokens, cached
+    return (usage if 0 <= cached <= usage[0] and usage[1] >= 0 else None), reason
 
 
-def find_usage(body: bytes) -> tuple[Usage | None, int]:
-    """Return the usage at the end of a whole answer, and where its object begins; quotes in texts are escaped."""
+def place_of_usage(body: bytes) -> int:
+    """Return where the object of the last ``usage`` begins, -1 if nowhere; quotes in texts are escaped."""
     at = body.rfind(b'"usage":')
-    if at < 0:
-        return None, -1
-    begin = body.find(b"{", at)
-    try:
-        told, _ = _JSON.raw_decode(body[begin:].decode())
-    except ValueError:
-        return None, -1
-    return usage_of(told), begin
-
-
-def find_reason(body: bytes) -> str:
-    """Return the first finish reason of a whole answer, or nothing."""
-    found = _REASON.search(body)
-    return found[1].decode() if found else ""
+    return body.find(b"{", at) if at >= 0 else -1
 
 
 def count_written(body: bytes) -> int:

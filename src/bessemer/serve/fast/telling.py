@@ -9,6 +9,7 @@ import json
 from functools import lru_cache
 
 from bessemer.core.forwarding import Spent, Terms
+from bessemer.serve.fast.reading import place_of_usage
 from bessemer.serve.refusals import (
     ENGINE_LIMIT,
     OVERLOADED,
@@ -53,7 +54,7 @@ def with_usage(body: bytes, at: int, spent: Spent) -> bytes:
 
 def usage_event(chunk: bytes, spent: Spent) -> bytes:
     """Return the event that tells a stream's usage."""
-    at = chunk.find(b"{", chunk.rfind(b'"usage":'))
+    at = place_of_usage(chunk)
     return b"data: %s\n\n" % with_usage(chunk, at, spent)
 
 
