@@ -1,6 +1,6 @@
 """Books requests many at once, at microseconds each: the side of the meter for a gateway that forwards bytes.
 
-The sensors are read at most every 5 ms, and the requests that are open then share what was read; one that begins and
+The sensors are read at most every 20 ms, and the requests that are open then share what was read; one that begins and
 ends between two readings has no part in either. All open requests are one span of the meter's attribution, so the
 books balance as ever; within it a level rises by each one's share, and a request has what the level rose by while it
 was open. Entries are the same as `LocalMeter` makes, written from a template of one.
@@ -26,7 +26,7 @@ from bessemer.meter.energy import MICRO, Energy
 if TYPE_CHECKING:
     from bessemer.meter.local import LocalMeter
 
-STALE_SECONDS = 0.005
+STALE_SECONDS = 0.02
 """How old a reading of the sensors may be when a request begins or ends."""
 
 _MAX_FORMS = 4096

@@ -119,11 +119,15 @@ class KeyStore:
             return KeyRefusal.EXPIRED
         return key
 
-    def version(self) -> tuple[int, int]:
-        """Return what changes whenever a key does, by whichever process: cheaper than asking for a key."""
+    @property
+    def changes(self) -> int:
+        """What grows whenever this store changes a key; costs nothing."""
+        return self._database.total_changes
+
+    def others(self) -> int:
+        """Return what changes whenever another process changes a key; cheaper than asking for a key."""
         with self._guarded():
-            (others,) = self._database.execute("PRAGMA data_version").fetchone()
-            return others, self._database.total_changes
+            return int(self._database.execute("PRAGMA data_version").fetchone()[0])
 
     def hashed(self, secret: str) -> bytes:
         """Return the hash under which a secret may be kept."""

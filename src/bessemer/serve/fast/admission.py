@@ -14,7 +14,8 @@ from typing import Protocol
 from bessemer.serve.keys import KeyRefusal, KeyStore
 from bessemer.serve.refusals import Refusal
 
-FRESH_SECONDS = 0.001
+FRESH_SECONDS = 0.01
+"""How soon a key is refused that another process revoked."""
 _MAX_KNOWN = 65_536
 
 
@@ -52,25 +53,28 @@ class Admission(Protocol):
 class KeyAdmission:
     """Admits whoever has a key that is accepted, without limits.
 
-    Accepted secrets are kept by their hash for as long as nothing changes in the store, which is looked at once in a
-    millisecond: a key that is revoked, here or by another process, is refused within that time.
+    Accepted secrets are kept by their hash for as long as nothing changes in the store. A key that is revoked here is
+    refused at once, one that another process revokes within ten milliseconds.
     """
 
     def __init__(self, keys: KeyStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys, self._clock = keys, clock
         self._known: dict[bytes, tuple[Identity, float | None]] = {}
-        self._version: object = None
+        self._changes = self._others = -1
         self._looked_at = float("-inf")
         self._permit = Permit()
 
     def know(self, secret: str, /) -> Identity | None:
         """Return whose a key is."""
+        if self._keys.changes != self._changes:
+            self._changes = self._keys.changes
+            self._known.clear()
         now = self._clock()
         if now - self._looked_at > FRESH_SECONDS:
-            version = self._keys.version()
-            if version != self._version:
+            self._looked_at, others = now, self._keys.others()
+            if others != self._others:
+                self._others = others
                 self._known.clear()
-            self._version, self._looked_at = version, now
         hashed = self._keys.hashed(secret)
         found = self._known.get(hashed)
         if found and (found[1] is None or found[1] > self._keys.now()):

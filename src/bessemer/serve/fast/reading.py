@@ -107,10 +107,9 @@ def to_send(asked: Asked, forward: Forward, output_tokens: int) -> bytes:
     fields = asked.fields
     if asked.model != forward.model:
         fields["model"] = forward.model
-    if asked.output_tokens is None or forward.limit_field not in fields:
-        for name in LIMITS:
-            fields.pop(name, None)
-        fields[forward.limit_field] = output_tokens
+    for name in LIMITS:
+        fields.pop(name, None)
+    fields[forward.limit_field] = output_tokens
     if asked.stream and not asked.wants_usage:
         options = msgspec.json.decode(fields.get("stream_options", _NULL)) or {}
         fields["stream_options"] = {**options, "include_usage": True}
