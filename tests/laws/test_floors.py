@@ -24,7 +24,9 @@ OUTSIDE = {
         "openvino", "openvino_genai", "openvino_tokenizers", "nncf", "httpx2",
         "torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy",
     },
-    "serve": {"psycopg", "starlette", "uvicorn", "prometheus_client", "opentelemetry", "httpx2"},
+    "serve": {
+        "psycopg", "starlette", "httptools", "uvloop", "msgspec", "prometheus_client", "opentelemetry", "httpx2",
+    },
     "meter": {"psutil", "pynvml"},
     "twin": {"numpy"},
     "products": {"yaml", "httpx2", "psutil"},

@@ -12,7 +12,7 @@ HEAVY = {
     "torch", "transformers", "peft", "accelerate", "safetensors", "numpy",
     "pyarrow", "lance", "selectolax", "docutils",
     "openvino", "openvino_genai", "nncf",
-    "starlette", "uvicorn", "prometheus_client", "opentelemetry", "httpx2", "psycopg",
+    "starlette", "uvicorn", "httptools", "uvloop", "msgspec", "prometheus_client", "opentelemetry", "httpx2", "psycopg",
 }  # fmt: skip
 DOORS = [
     "bessemer.core.nouns", "bessemer.core.protocols", "bessemer.flow", "bessemer.models", "bessemer.lake",

@@ -12,7 +12,7 @@ from bessemer.serve import GatewayConfig
 
 WITHOUT = """
 import sys
-for name in ("starlette", "uvicorn"):
+for name in ("starlette", "httptools"):
     sys.modules[name] = None
 from bessemer.core.errors import MissingDependency
 from bessemer.serve import GatewayConfig, KeyStore, check_port, create_app, run_gateway

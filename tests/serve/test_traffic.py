@@ -63,7 +63,7 @@ def test_a_port_in_use() -> None:
 
 def test_a_port_that_a_running_gateway_has(running) -> None:
     config = GatewayConfig(port=int(running.url.rsplit(":", 1)[1]))
-    app = running.server._server.config.app
+    app = running.server.app
     with pytest.raises(Conflict):
         run_gateway(app, config, lambda url: pytest.fail("it never was ready"))
     check_port(GatewayConfig(port=0))
@@ -132,7 +132,7 @@ def test_a_second_stop_cuts_the_grace(start) -> None:
 def test_a_gateway_stopped_before_it_began_ends(start) -> None:
     running = start()
     config = GatewayConfig(port=0)
-    server = GatewayServer(running.server._server.config.app, config)
+    server = GatewayServer(running.server.app, config)
     server.stop()
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 
 from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, ConfigError, NotFound, Unsupported
+from bessemer.core.forwarding import Forward
 from bessemer.core.nouns import ChatRequest, Completion, Delta, FinishReason, TokenLogprob, Usage
 from bessemer.infer.config import UpstreamConfig
 from bessemer.infer.engines import Counters, complete
@@ -50,6 +51,20 @@ class UpstreamEngine:
             timeout=httpx2.Timeout(config.timeout_seconds, connect=config.connect_timeout_seconds, pool=None),
             limits=httpx2.Limits(max_connections=config.max_streams),
             trust_env=False,
+        )
+
+    @property
+    def forward(self) -> Forward:
+        """Where a gateway may send requests as bytes: they need nothing of this engine."""
+        config = self._config
+        return Forward(
+            config.base_url,
+            config.model,
+            config.api_key.get_secret_value(),
+            config.timeout_seconds,
+            config.connect_timeout_seconds,
+            config.max_streams,
+            config.limit_field,
         )
 
     async def respond(self, request: ChatRequest, /) -> Completion:

@@ -29,6 +29,7 @@ from bessemer.core.errors import BackendError, ConfigError, Conflict, NotFound
 from bessemer.core.nouns import Boundary, EnergyClass, Entry, EntryStatus, Measurement, Subject, Usage
 from bessemer.core.units import Money
 from bessemer.meter.attribution import Attribution
+from bessemer.meter.batch import BatchBooks
 from bessemer.meter.carbon import Grid, find_grid
 from bessemer.meter.energy import Energy
 from bessemer.meter.journal import Durability, Journal
@@ -111,6 +112,7 @@ class LocalMeter:
         self._closed = threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="meter-sampler", daemon=True)
         self._sampler.start()
+        self.batch = BatchBooks(self)
 
     def start(self, subject: Subject, /) -> str:
         """Begin a span; return its handle.
@@ -197,8 +199,7 @@ class LocalMeter:
         """Read the sensors and return what was counted so far; open spans count as attributed."""
         with self._lock:
             self._advance()
-            found = self._attribution
-            return Books(found.meter, found.attributed, found.idle)
+            return Books(self._attribution.meter, self._attribution.attributed, self._attribution.idle)
 
     def close(self) -> None:
         """Book what the disk refused before, and as cancelled the steps that have not ended; open spans are not booked.

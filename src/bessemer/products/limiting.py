@@ -17,8 +17,8 @@ from bessemer.products.llm.config import LlmConfig
 from bessemer.serve import Accounts, Gate, Worker
 
 TEMPLATE_TOKENS = 1024
-"""Allowed for what a chat template writes of its own accord, such as a default system prompt: an assumption. The
-templates of the models that are tested take fewer than 100. What a request takes beyond it shows as an overrun."""
+"""Allowed for what a chat template writes of its own accord, such as a default system prompt: an assumption. What a
+request takes beyond it shows as an overrun."""
 _BYTES_PER_CHARACTER = 4
 """At most, in UTF-8. Source: RFC 3629, section 3."""
 

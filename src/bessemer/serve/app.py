@@ -5,8 +5,8 @@ Owns the table of paths and the small endpoints. Needs starlette; `bessemer.serv
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from bessemer.core.forwarding import Batching, Forwarding
 from bessemer.core.protocols import Meter
 from bessemer.serve.accounts.wire import AdminDesk
 from bessemer.serve.booking import Bookkeeper
@@ -24,10 +25,13 @@ from bessemer.serve.chat import ChatEndpoint, ChatEngine
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate, authenticate_admin
 from bessemer.serve.envelope import Envelope
+from bessemer.serve.fast.admission import Admission, KeyAdmission
+from bessemer.serve.fast.desk import Short
 from bessemer.serve.feedback_wire import FeedbackDesk
 from bessemer.serve.keys import KeyStore
 from bessemer.serve.landing import PAGE_HEADERS, page
 from bessemer.serve.metrics import Metrics
+from bessemer.serve.observing import Watcher
 from bessemer.serve.parts import GatewayParts
 from bessemer.serve.refusals import STOPPING, Refusal, Refused, unknown_model
 from bessemer.serve.telling import Model, ModelList
@@ -49,6 +53,16 @@ class _Desk:
         self._keys = keys
         self._traffic = traffic
         self._metrics = metrics
+
+    def routes(self, open_metrics: bool) -> list[Route]:
+        return [
+            Route("/", self.landing),
+            Route("/healthz", self.healthz),
+            Route("/readyz", self.readyz),
+            Route("/metrics", self.open_metrics if open_metrics else self.metrics),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{id:path}", self.model),
+        ]
 
     async def models(self, request: Request) -> Response:
         key = authenticate(self._keys, request.scope)
@@ -92,7 +106,8 @@ def build_app(
     traffic = Traffic(config.max_concurrent_requests)
     threads = ThreadPoolExecutor(min(_MAX_THREADS, config.max_concurrent_requests), "meter")
     metrics = Metrics(tuple(engines))
-    bookkeeper = Bookkeeper(meter, threads, (metrics, *parts.watchers))
+    watchers = (metrics, *parts.watchers)
+    bookkeeper = Bookkeeper(meter, threads, watchers)
     chat = ChatEndpoint(config, engines, keys, bookkeeper, traffic, parts.clock, parts.gate)
     started = int(parts.clock())
     desk = _Desk(parts.name, {model: Model(id=model, created=started) for model in engines}, keys, traffic, metrics)
@@ -112,15 +127,9 @@ def build_app(
 
     app = Starlette(
         routes=[
-            Route("/", desk.landing),
-            Route("/healthz", desk.healthz),
-            Route("/readyz", desk.readyz),
-            Route("/metrics", desk.open_metrics if config.open_metrics else desk.metrics),
-            Route("/v1/models", desk.models),
-            Route("/v1/models/{id:path}", desk.model),
+            *desk.routes(config.open_metrics),
             Route("/v1/chat/completions", chat, methods=["POST"]),
-            *(AdminDesk(config, parts.accounts, tuple(engines)).routes() if parts.accounts else ()),
-            *_optional(config, keys, parts, sender),
+            *_optional(config, keys, parts, sender, tuple(engines)),
         ],
         middleware=[Middleware(Envelope)],
         exception_handlers={HTTPException: _refuse},
@@ -128,16 +137,34 @@ def build_app(
     )
     app.router.redirect_slashes = False
     app.state.traffic = traffic
+    app.state.short = _short_way(config, engines, KeyAdmission(keys, parts.gate), meter, (traffic, threads, watchers))
     return app
 
 
-def _optional(config: GatewayConfig, keys: KeyStore, parts: GatewayParts, sender: Sender | None) -> list[Route]:
-    routes = []
+def _optional(
+    config: GatewayConfig, keys: KeyStore, parts: GatewayParts, sender: Sender | None, models: tuple[str, ...]
+) -> list[Route]:
+    routes = AdminDesk(config, parts.accounts, models).routes() if parts.accounts else []
     if parts.feedback:
         routes += FeedbackDesk(config, keys, parts.feedback, parts.webhooks).routes()
     if parts.webhooks and sender:
         routes += WebhookDesk(config, keys, parts.webhooks, sender).routes()
     return routes
+
+
+def _short_way(
+    config: GatewayConfig,
+    engines: Mapping[str, ChatEngine],
+    admission: Admission,
+    meter: Meter,
+    parts: tuple[Traffic, Executor, Sequence[Watcher]],
+) -> Short | None:
+    """Return the short way to the engines whose requests may be sent as bytes, if the meter can book them."""
+    forwards = {model: engine.forward for model, engine in engines.items() if isinstance(engine, Forwarding)}
+    traffic, threads, watchers = parts
+    if not forwards or not isinstance(meter, Batching):
+        return None
+    return Short(config, forwards, admission, meter.batch, traffic, threads, watchers)
 
 
 def _json(body: str) -> Response:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 EXTRAS = {
     "starlette": ("starlette", "serve"),
-    "uvicorn": ("uvicorn", "serve"),
+    "httptools": ("httptools", "serve"),
+    "msgspec": ("msgspec", "serve"),
     "prometheus_client": ("prometheus-client", "serve"),
     "opentelemetry": ("opentelemetry-sdk", "otel"),
 }
@@ -77,7 +78,7 @@ def run_gateway(app: Starlette, config: GatewayConfig, ready: Callable[[str], No
     Raises:
         Conflict: the port is in use.
         ConfigError: the address cannot be listened on.
-        MissingDependency: uvicorn is not installed.
+        MissingDependency: httptools is not installed.
     """
     _behind("server").GatewayServer(app, config).run(ready)
 

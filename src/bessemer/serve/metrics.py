@@ -7,12 +7,18 @@ Owns names and buckets. Needs prometheus-client. Source of the names: https://do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from bessemer.serve.observing import Seen
+
+Values = Iterable[tuple[tuple[str, ...], float]]
 
 MODEL = ("model_name",)
 FIRST_SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0)
@@ -22,71 +28,150 @@ TOKENS = tuple(float(step * 10**power) for power in range(6) for step in (1, 2, 
 """Upper bounds of the histograms' buckets, in seconds and tokens: from a thousandth to minutes, from one to 500,000."""
 
 
+_KEPT = 2048
+
+HISTOGRAMS = {
+    "time_to_first_token_seconds": ("From being let in to the first piece.", FIRST_SECONDS),
+    "request_time_per_output_token_seconds": ("Mean time of the later tokens.", TOKEN_SECONDS),
+    "e2e_request_latency_seconds": ("From being let in to the end.", REQUEST_SECONDS),
+    "request_prompt_tokens": ("Input tokens of a request.", TOKENS),
+    "request_generation_tokens": ("Output tokens of a request.", TOKENS),
+}
+
+
+class _Histogram:
+    """Keeps values as they come and sorts them into buckets some thousands at a time, which is cheaper for each."""
+
+    __slots__ = ("_bounds", "_counts", "_sum", "_values", "observe")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds, self._counts, self._sum = bounds, [0] * (len(bounds) + 1), 0.0
+        self._values: list[float] = []
+        self.observe = self._values.append
+
+    def sort(self) -> None:
+        """Sort what was kept into the buckets."""
+        values = self._values
+        values.sort()
+        places = [bisect_right(values, bound) for bound in self._bounds]
+        for index, (low, high) in enumerate(pairwise((0, *places, len(values)))):
+            self._counts[index] += high - low
+        self._sum += sum(values)
+        values.clear()
+
+    def buckets(self) -> tuple[list[tuple[str, float]], float]:
+        """Return the cumulative counts by upper bound, and the sum of all values."""
+        self.sort()
+        names = [*map(str, self._bounds), "+Inf"]
+        return list(zip(names, map(float, accumulate(self._counts)), strict=True)), self._sum
+
+
+class _Counts:
+    """What was counted of one model; plain numbers, because a request pays for each that it changes."""
+
+    __slots__ = ("charges", "grams", "histograms", "joules", "kept", "requests", "running", "success", "tokens")
+
+    def __init__(self) -> None:
+        self.running = self.kept = 0
+        self.tokens = [0, 0, 0]
+        self.grams = 0.0
+        self.requests: dict[str, int] = defaultdict(int)
+        self.success: dict[str, int] = defaultdict(int)
+        self.joules: dict[tuple[str, str], float] = defaultdict(float)
+        self.charges: dict[str, int] = defaultdict(int)
+        self.histograms = {name: _Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
+
+
 class Metrics:
     """Watches requests and says what it counted, in Prometheus' text format."""
 
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, models: Sequence[str] = ()) -> None:
-        self._registry = registry = CollectorRegistry(auto_describe=True)
-        self._running = Gauge("vllm:num_requests_running", "Requests under way.", MODEL, registry=registry)
-        self._input = Counter("vllm:prompt_tokens", "Input tokens booked.", MODEL, registry=registry)
-        self._output = Counter("vllm:generation_tokens", "Output tokens booked.", MODEL, registry=registry)
-        self._cached = Counter("vllm:prompt_tokens_cached", "Of them, from a cache.", MODEL, registry=registry)
-        ended = (*MODEL, "finished_reason")
-        self._success = Counter("vllm:request_success", "Answers that ended well.", ended, registry=registry)
-        self._histograms = {
-            name: Histogram(f"vllm:{name}", told, MODEL, buckets=buckets, registry=registry)
-            for name, told, buckets in (
-                ("time_to_first_token_seconds", "From being let in to the first piece.", FIRST_SECONDS),
-                ("request_time_per_output_token_seconds", "Mean time of the later tokens.", TOKEN_SECONDS),
-                ("e2e_request_latency_seconds", "From being let in to the end.", REQUEST_SECONDS),
-                ("request_prompt_tokens", "Input tokens of a request.", TOKENS),
-                ("request_generation_tokens", "Output tokens of a request.", TOKENS),
-            )
-        }
-        status = (*MODEL, "status")
-        self._requests = Counter("bessemer:requests", "Requests by how they ended.", status, registry=registry)
-        known = (*MODEL, "class", "boundary")
-        self._joules = Counter("bessemer:energy_joules", "Energy booked, by how it is known.", known, registry=registry)
-        self._grams = Counter("bessemer:carbon_grams", "CO2-equivalent booked.", MODEL, registry=registry)
-        money = (*MODEL, "currency")
-        self._charges = Counter("bessemer:charge_micros", "Charged, in millionths.", money, registry=registry)
+        self._counts: dict[str, _Counts] = defaultdict(_Counts)
         for model in models:  # a dashboard wants the zero before the first request
-            self._running.labels(model)
-            self._input.labels(model)
-            self._output.labels(model)
+            self._counts[model] = _Counts()
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
 
     def began(self, seen: Seen, /) -> None:
         """Count a request as under way."""
-        self._running.labels(seen.subject.model).inc()
+        self._counts[seen.subject.model].running += 1
 
     def ended(self, seen: Seen, /) -> None:
         """Count how a request went."""
-        model = seen.subject.model
-        self._running.labels(model).dec()
-        self._requests.labels(model, seen.status).inc()
-        self._observe(model, "e2e_request_latency_seconds", seen.seconds)
-        self._observe(model, "time_to_first_token_seconds", seen.first_token_seconds)
-        self._observe(model, "request_time_per_output_token_seconds", seen.seconds_per_token)
+        counts = self._counts[seen.subject.model]
+        counts.running -= 1
+        counts.kept += 1
+        if counts.kept >= _KEPT:
+            counts.kept = 0
+            for histogram in counts.histograms.values():
+                histogram.sort()
+        counts.requests[seen.status] += 1
+        histograms = counts.histograms
+        histograms["e2e_request_latency_seconds"].observe(seen.seconds)
+        if seen.first_token_seconds is not None:
+            histograms["time_to_first_token_seconds"].observe(seen.first_token_seconds)
+        if (each := seen.seconds_per_token) is not None:
+            histograms["request_time_per_output_token_seconds"].observe(each)
         if seen.status == "ok":
-            self._success.labels(model, seen.finish_reason).inc()
-        if seen.entry is None:
-            return
-        usage, found = seen.entry.usage, seen.entry.measurement
-        self._input.labels(model).inc(usage.input_tokens)
-        self._output.labels(model).inc(usage.output_tokens)
-        self._cached.labels(model).inc(usage.cached_tokens)
-        self._observe(model, "request_prompt_tokens", usage.input_tokens)
-        self._observe(model, "request_generation_tokens", usage.output_tokens)
-        self._joules.labels(model, found.energy_class.value, found.boundary.value).inc(found.joules)
-        self._grams.labels(model).inc(seen.entry.carbon.grams)
-        self._charges.labels(model, seen.entry.charge.currency).inc(seen.entry.charge.micros)
+            counts.success[seen.finish_reason] += 1
+        if seen.entry:
+            entry, found = seen.entry, seen.entry.measurement
+            usage = (entry.usage.input_tokens, entry.usage.output_tokens, entry.usage.cached_tokens)
+            self._book(counts, usage, entry.carbon.grams, entry.charge.currency, entry.charge.micros)
+            counts.joules[found.energy_class.value, found.boundary.value] += found.joules
+        elif seen.spent and (terms := seen.spent.terms):
+            spent = seen.spent
+            self._book(counts, spent.usage, spent.grams, terms.currency, spent.charge_micros)
+            counts.joules[terms.energy_class, terms.boundary] += spent.microjoules[0] / 1e6
 
     def text(self) -> bytes:
         """Return everything counted so far."""
         return generate_latest(self._registry)
 
-    def _observe(self, model: str, name: str, value: float | None) -> None:
-        if value is not None:
-            self._histograms[name].labels(model).observe(value)
+    def collect(self) -> Iterator[Metric]:
+        """Yield what was counted, as Prometheus' library wants it."""
+        named = sorted(self._counts.items())
+
+        def counter(name: str, told: str, labels: Sequence[str], values: Callable[[_Counts], Values]) -> Metric:
+            family = CounterMetricFamily(name, told, labels=(*MODEL, *labels))
+            for model, counts in named:
+                for given, value in values(counts):
+                    family.add_metric((model, *given), value)
+            return family
+
+        running = GaugeMetricFamily("vllm:num_requests_running", "Requests under way.", labels=MODEL)
+        for model, counts in named:
+            running.add_metric((model,), counts.running)
+        yield running
+        yield counter("vllm:prompt_tokens", "Input tokens booked.", (), lambda c: [((), c.tokens[0])])
+        yield counter("vllm:generation_tokens", "Output tokens booked.", (), lambda c: [((), c.tokens[1])])
+        yield counter("vllm:prompt_tokens_cached", "Of them, from a cache.", (), lambda c: [((), c.tokens[2])])
+        ended, status = ("finished_reason",), ("status",)
+        yield counter("vllm:request_success", "Answers that ended well.", ended, lambda c: _each(c.success))
+        for name, (told, _) in HISTOGRAMS.items():
+            histogram = HistogramMetricFamily(f"vllm:{name}", told, labels=MODEL)
+            for model, counts in named:
+                histogram.add_metric((model,), *counts.histograms[name].buckets())
+            yield histogram
+        yield counter("bessemer:requests", "Requests by how they ended.", status, lambda c: _each(c.requests))
+        known = ("class", "boundary")
+        told = "Energy booked, by how it is known."
+        yield counter("bessemer:energy_joules", told, known, lambda c: [*c.joules.items()])
+        yield counter("bessemer:carbon_grams", "CO2-equivalent booked.", (), lambda c: [((), c.grams)])
+        yield counter("bessemer:charge_micros", "Charged, in millionths.", ("currency",), lambda c: _each(c.charges))
+
+    def _book(self, counts: _Counts, usage: tuple[int, int, int], grams: float, currency: str, micros: int) -> None:
+        tokens = counts.tokens
+        tokens[0] += usage[0]
+        tokens[1] += usage[1]
+        tokens[2] += usage[2]
+        counts.histograms["request_prompt_tokens"].observe(usage[0])
+        counts.histograms["request_generation_tokens"].observe(usage[1])
+        counts.grams += grams
+        counts.charges[currency] += micros
+
+
+def _each(counts: Mapping[str, int]) -> Values:
+    return [((key,), value) for key, value in counts.items()]

@@ -9,15 +9,19 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
+from bessemer.core.forwarding import Spent
 from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
 
 logger = logging.getLogger("bessemer.serve")
 
 parent: ContextVar[str] = ContextVar("traceparent", default="")
 """The caller's ``traceparent`` header. Source: W3C Trace Context, https://www.w3.org/TR/trace-context/."""
+
+
+_NONE = Usage()
 
 
 @dataclass(slots=True)
@@ -35,23 +39,25 @@ class Seen:
         usage: the tokens that were booked.
         finish_reason: of an answer that ended well.
         entry: what was booked, if it could be.
+        spent: the same of a request that went through as bytes; it has no entry here.
     """
 
-    subject: Subject
+    subject: Subject | Spent
     began: float
     parent: str = ""
     first_token_seconds: float | None = None
     last_token_seconds: float | None = None
     seconds: float = 0.0
     status: EntryStatus = "error"
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = _NONE
     finish_reason: str = ""
     entry: Entry | None = None
+    spent: Spent | None = None
 
     @property
     def seconds_per_token(self) -> float | None:
         """Mean time of the tokens after the first; None where there are none."""
-        later = self.usage.output_tokens - 1
+        later = (self.spent.usage[1] if self.spent else self.usage.output_tokens) - 1
         if self.first_token_seconds is None or self.last_token_seconds is None or later < 1:
             return None
         return (self.last_token_seconds - self.first_token_seconds) / later
@@ -89,7 +95,7 @@ class Watch:
         self._watchers, self._clock, self._at = watchers, clock, clock()
         self.seen = Seen(subject, wall(), parent.get())
         for watcher in watchers:
-            _told(watcher.began, self.seen)
+            told(watcher.began, self.seen)
 
     def piece(self) -> None:
         """A piece of the answer came from the engine."""
@@ -101,10 +107,11 @@ class Watch:
         """The request is over."""
         self.seen.seconds = self._clock() - self._at
         for watcher in self._watchers:
-            _told(watcher.ended, self.seen)
+            told(watcher.ended, self.seen)
 
 
-def _told(tell: Callable[[Seen], None], seen: Seen) -> None:
+def told(tell: Callable[[Seen], None], seen: Seen) -> None:
+    """Tell a watcher of a request; one that fails is logged."""
     try:
         tell(seen)
     except Exception as error:  # whoever watches must not break what is watched

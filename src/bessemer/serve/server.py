@@ -1,7 +1,7 @@
 """Runs the application on a socket until it is told to stop, then lets running answers end.
 
-Owns the process's side: signals, the order of stopping. Needs uvicorn; `bessemer.serve.gateway` is the door that says
-so.
+Owns the process's side: the event loop (uvloop's where it is installed), signals, the order of stopping. Needs
+httptools; `bessemer.serve.gateway` is the door that says so.
 """
 
 from __future__ import annotations
@@ -9,14 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 
 from bessemer.serve.config import GatewayConfig
+from bessemer.serve.fast.bridge import Cycle, Lifespan
+from bessemer.serve.fast.desk import Desk, Short
+from bessemer.serve.fast.exchange import Answerer, Exchange
+from bessemer.serve.fast.forward import answer
+from bessemer.serve.fast.http import HttpServer, Limits
 from bessemer.serve.sockets import listen, url_of
 from bessemer.serve.traffic import Traffic
 
@@ -37,27 +43,15 @@ class GatewayServer:
     """
 
     def __init__(self, app: Starlette, config: GatewayConfig) -> None:
+        self.app = app
         self._config = config
         self._socket = listen(config)
         self.url = url_of(config, self._socket)
+        self._limits = Limits(config.body_timeout_seconds, config.keep_alive_seconds)
         self._traffic: Traffic = app.state.traffic
         self._stop = threading.Event()
         self._stops: asyncio.Queue[None] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._server = _Server(
-            uvicorn.Config(
-                app,
-                http="h11",  # strict about what a request is; the C parsers are not asked for
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=config.keep_alive_seconds,
-                timeout_graceful_shutdown=_LAST_BYTES_SECONDS,
-            )
-        )
 
     def run(self, ready: Callable[[str], None] | None = None) -> None:
         """Serve until `stop` is called or, in the main thread, SIGINT or SIGTERM comes; a second one cuts the grace.
@@ -66,7 +60,8 @@ class GatewayServer:
             ready: called once with the URL when requests are answered.
         """
         try:
-            asyncio.run(self._run(ready))
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
+                runner.run(self._run(ready))
         finally:
             self._socket.close()
 
@@ -79,22 +74,32 @@ class GatewayServer:
 
     async def _run(self, ready: Callable[[str], None] | None) -> None:
         self._loop = asyncio.get_running_loop()
+        lifespan, tasks = Lifespan(self.app), set[asyncio.Task[None]]()
+        address = self._socket.getsockname()[:2]
+
+        def otherwise(exchange: Exchange) -> Answerer:
+            return Cycle(self.app, exchange, address, lifespan.state, tasks)
+
+        short: Short | None = self.app.state.short
+        desk = Desk(short, otherwise, self._loop) if short else None
+        server = HttpServer(partial(answer, desk) if desk else otherwise, self._limits, self._loop)
+        server.sweep_within(self._config.request_timeout_seconds)
         with self._signals():
-            serving = asyncio.create_task(self._server.serve([self._socket]))
-            started = asyncio.create_task(self._server.listening.wait())
-            await asyncio.wait((serving, started), return_when=asyncio.FIRST_COMPLETED)
+            await lifespan.begin()
             try:
-                if started.done() and ready:
+                await server.start(self._socket)
+                if ready:
                     ready(self.url)
-                if started.done() and not self._stop.is_set():
-                    stopped = asyncio.create_task(self._stops.get())
-                    await asyncio.wait((serving, stopped), return_when=asyncio.FIRST_COMPLETED)
-                    stopped.cancel()
+                if not self._stop.is_set():
+                    await self._stops.get()
                 await self._end_traffic()
             finally:
-                started.cancel()
-                self._server.should_exit = True
-                await serving
+                await server.stop(_LAST_BYTES_SECONDS)
+                if tasks:
+                    await asyncio.wait(tasks, timeout=_LAST_BYTES_SECONDS)
+                if desk:
+                    await desk.close()
+                await lifespan.end()
 
     async def _end_traffic(self) -> None:
         ending = asyncio.create_task(self._traffic.stop(self._config.grace_seconds))
@@ -120,17 +125,10 @@ class GatewayServer:
                 loop.remove_signal_handler(number)
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers, which would raise the signal again before our callers could clean up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        uvloop: Any = import_module("uvloop")
+    except ModuleNotFoundError:  # not made for every system; asyncio's own loop does the same, slower
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop

@@ -53,15 +53,16 @@ class Traces:
 
     def ended(self, seen: Seen, /) -> None:
         """Tell a request as a span with its own times."""
-        subject, usage = seen.subject, seen.usage
+        subject, spent = seen.subject, seen.spent
+        read, written, _ = spent.usage if spent else (seen.usage.input_tokens, seen.usage.output_tokens, 0)
         attributes: dict[str, str | int | float | tuple[str, ...]] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "bessemer",
             "gen_ai.request.model": subject.model,
             "gen_ai.response.model": subject.model,
             "gen_ai.response.id": subject.id,
-            "gen_ai.usage.input_tokens": usage.input_tokens,
-            "gen_ai.usage.output_tokens": usage.output_tokens,
+            "gen_ai.usage.input_tokens": read,
+            "gen_ai.usage.output_tokens": written,
             "bessemer.project": subject.project,
         }
         if seen.finish_reason:
@@ -71,6 +72,9 @@ class Traces:
         if seen.entry:
             attributes["bessemer.energy_joules"] = seen.entry.measurement.joules
             attributes["bessemer.energy_class"] = seen.entry.measurement.energy_class.value
+        elif spent and spent.terms:
+            attributes["bessemer.energy_joules"] = spent.microjoules[0] / 1e6
+            attributes["bessemer.energy_class"] = spent.terms.energy_class
         span = self._tracer.start_span(
             f"chat {subject.model}",
             context=self._propagator.extract({"traceparent": seen.parent} if seen.parent else {}),

@@ -9,7 +9,7 @@ Owns the count and the reasons. Knows no wire and no engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.types import Receive
@@ -22,17 +22,17 @@ _LAST_WORDS_SECONDS = 5.0
 
 
 class Visit:
-    """One request under way, in the task that works on it."""
+    """One request under way; `cancel` ends the work on it."""
 
-    def __init__(self, task: asyncio.Task[object]) -> None:
-        self._task = task
+    def __init__(self, cancel: Callable[[], object]) -> None:
+        self._cancel = cancel
         self.ended: Refusal | None = None
 
     def end(self, why: Refusal) -> None:
         """Cancel the work; the first reason counts."""
         if self.ended is None:
             self.ended = why
-            self._task.cancel()
+            self._cancel()
 
     def status(self, *, streamed: bool) -> EntryStatus:
         """Return how a visit that was cancelled ended: by its client or from outside, or by our own fault.
@@ -85,13 +85,11 @@ class Traffic:
         """
         if self.stopping:
             raise Refused(STOPPING)
-        if len(self._visits) >= self._limit:
-            raise Refused(TOO_MANY)
         task = asyncio.current_task()
         assert task is not None, "visits are made by tasks"
-        visit = Visit(task)
-        self._visits.add(visit)
-        self._none.clear()
+        visit = self.enter(task.cancel)
+        if visit is None:
+            raise Refused(TOO_MANY)
         try:
             yield visit
         except asyncio.CancelledError:
@@ -100,9 +98,22 @@ class Traffic:
             task.uncancel()
             raise Refused(visit.ended) from None
         finally:
-            self._visits.discard(visit)
-            if not self._visits:
-                self._none.set()
+            self.leave(visit)
+
+    def enter(self, cancel: Callable[[], object]) -> Visit | None:
+        """Take in a request that no task works on, or None if it has to come again; `leave` ends the visit."""
+        if self.stopping or len(self._visits) >= self._limit:
+            return None
+        visit = Visit(cancel)
+        self._visits.add(visit)
+        self._none.clear()
+        return visit
+
+    def leave(self, visit: Visit) -> None:
+        """Let go of a visit, which may be over already."""
+        self._visits.discard(visit)
+        if not self._visits:
+            self._none.set()
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no more visits; return when all are over. Those that take longer than the grace are ended."""

@@ -157,13 +157,12 @@ class Gate:
             most: tokens that it may take: never fewer than the engine will count.
             likely_tokens: that it is counted with against tokens per minute until the real number is known.
         """
-        version = self._database.version()
-        if version != self._rules_at:
-            self._all = Rules(self._rates.list(), self._budgets.list())
-            self._rules, self._rules_at = {}, version
-        name = (subject.project, subject.key_id, subject.model)
-        rules = self._rules[name] if name in self._rules else self._find(*name)
+        rules = self._rules_of(subject.project, subject.key_id, subject.model)
         return _FREE if rules is None else Hold(self, _Need(subject, most, likely_tokens, rules))
+
+    def limits(self, project: str, key_id: str, model: str) -> bool:
+        """Return whether anything limits the requests of a key to a model."""
+        return self._rules_of(project, key_id, model) is not None
 
     def recover(self) -> int:
         """Settle what dead processes that wrote these books left reserved; return how many requests that were."""
@@ -246,6 +245,14 @@ class Gate:
                 del self._late[id]
         except BessemerError as error:
             logger.error("%d requests could not be settled yet: %s", len(self._late), error.code)
+
+    def _rules_of(self, project: str, key_id: str, model: str) -> Rules | None:
+        version = self._database.version()
+        if version != self._rules_at:
+            self._all = Rules(self._rates.list(), self._budgets.list())
+            self._rules, self._rules_at = {}, version
+        name = (project, key_id, model)
+        return self._rules[name] if name in self._rules else self._find(*name)
 
     def _find(self, project: str, key_id: str, model: str) -> Rules | None:
         scopes = {("organization", ""), ("project", project), ("key", key_id)}

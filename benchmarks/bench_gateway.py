@@ -1,0 +1,256 @@
+"""What does a request cost in the gateway, beside nginx and LiteLLM doing the same, and does it carry 512 streams?
+
+    uv run python benchmarks/bench_gateway.py [--seconds 5] [--litellm /tmp/venv/bin/litellm]
+
+Each peer runs as one worker on core 0, before the same trivial upstream, with the load on core 1 beside it. Counted is
+the processor time of the peer's process (all threads, user and kernel, `/proc/PID/task/*/schedstat`) per request;
+requests per second and core are its inverse, because the load's core is the busier one. nginx checks a key by a map,
+limits the rate, keeps its connections to the upstream and writes an access log. Ours checks the key, reads the usage,
+books tokens, joules and money in its journal before the last byte leaves, and counts its metrics. The added time is the
+median at one connection, less that of asking the upstream directly. LiteLLM's proxy has a master key and no database.
+
+One line is appended to `results/gateway.jsonl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+HERE = Path(__file__).parent
+PIECES = str(HERE / "gateway_pieces.py")
+STREAMS, STREAM_TOKENS = 512, 500
+
+NGINX = """
+worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    keepalive_requests 1000000000;
+    map_hash_bucket_size 128;
+    map $http_authorization $project {{ default ""; "Bearer {key}" "benchmark"; }}
+    limit_req_zone $project zone=projects:1m rate=1000000r/s;
+    upstream model {{ server 127.0.0.1:{upstream}; keepalive 512; keepalive_requests 1000000000; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=1024;
+        location / {{
+            if ($project = "") {{ return 401; }}
+            limit_req zone=projects burst=100000 nodelay;
+            proxy_pass http://model; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering {buffered};
+        }}
+    }}
+}}
+"""
+
+LITELLM = """
+model_list:
+  - model_name: m
+    litellm_params: {{model: openai/m, api_base: "http://127.0.0.1:{upstream}/v1", api_key: none}}
+general_settings: {{master_key: "sk-benchmark"}}
+"""
+
+
+@contextmanager
+def running(command: list[str], core: int, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run a process on a core within a block."""
+    process = subprocess.Popen(["taskset", "-c", str(core), *command], text=True, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+
+
+@contextmanager
+def piece(name: str, core: int, *arguments: object) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Run a piece within a block; give its process and what it told."""
+    command = [sys.executable, PIECES, name, *(str(each) for each in arguments)]
+    with running(command, core, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        yield process.pid, json.loads(process.stdout.readline())
+
+
+def told(name: str, *arguments: object) -> dict[str, Any]:
+    with piece(name, 1, *arguments) as (_, said):
+        return said
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process, in all its threads and children."""
+    process = psutil.Process(pid)
+    tasks = [x for each in (process, *process.children(True)) for x in Path(f"/proc/{each.pid}/task").iterdir()]
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def resident_bytes(pid: int, field: str = "VmRSS") -> int:
+    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+def measure(pid: int, port: int, key: str, seconds: float) -> dict[str, Any]:
+    """Return what requests cost a peer that runs."""
+    arguments = ("--port", port, "--key", key)
+    told("load", *arguments, "--seconds", min(1.0, seconds))
+    before = cpu_seconds(pid)
+    loaded = told("load", *arguments, "--seconds", seconds)
+    cpu = (cpu_seconds(pid) - before) / loaded["requests"]
+    alone = told("load", *arguments, "--seconds", seconds / 2, "--connections", 1)
+    return {
+        "cpu_microseconds_per_request": round(cpu * 1e6, 2),
+        "requests_per_second_and_core": round(1 / cpu, 1),
+        "loaded": loaded,
+        "alone": alone,
+        "resident_bytes": resident_bytes(pid),
+    }
+
+
+def measure_streams(pid: int, port: int, key: str) -> dict[str, Any]:
+    arguments = ("--port", port, "--key", key, "--connections", STREAMS)
+    before = cpu_seconds(pid)
+    found = told("streams", *arguments, "--tokens", STREAM_TOKENS)
+    used = cpu_seconds(pid) - before
+    return {
+        **found,
+        "cpu_seconds": round(used, 3),
+        "core_ratio": round(used / found["seconds"], 3),
+        "cpu_microseconds_per_token": round(1e6 * used / max(1, found["tokens"]), 2),
+        "resident_bytes_peak": resident_bytes(pid, "VmHWM"),
+    }
+
+
+def of_nginx(upstream: int, seconds: float) -> dict[str, Any] | None:
+    if not (program := shutil.which("nginx")):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        port, key, config = free_port(), "bk-" + "x" * 56, Path(folder) / "nginx.conf"
+        Path(folder).chmod(0o755)
+        found: dict[str, Any] = {}
+        for buffered in ("on", "off"):
+            text = NGINX.format(folder=folder, key=key, upstream=upstream, port=port, buffered=buffered)
+            config.write_text(text)
+            with running([program, "-c", str(config)], 0, stderr=subprocess.DEVNULL) as process:
+                wait_for(port)
+                if buffered == "on":
+                    found = measure(process.pid, port, key, seconds)
+                else:
+                    found["streams"] = measure_streams(process.pid, port, key)
+        found["version"] = subprocess.run([program, "-v"], capture_output=True, text=True, check=True).stderr.strip()
+        return found
+
+
+def of_ours(upstream: int, seconds: float, durability: str) -> dict[str, Any]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        piece("gateway", 0, "--upstream", upstream, "--folder", folder, "--durability", durability) as (pid, said),
+    ):
+        found = measure(pid, said["port"], said["key"], seconds)
+        found["streams"] = measure_streams(pid, said["port"], said["key"])
+        found["records"] = sum(
+            path.read_bytes().count(b"\n") for path in (Path(folder) / "books" / "journal").iterdir()
+        )
+        return found
+
+
+def of_litellm(program: str, upstream: int, seconds: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        config, port = Path(folder) / "config.yaml", free_port()
+        config.write_text(LITELLM.format(upstream=upstream))
+        command = [program, "--config", str(config), "--port", str(port), "--num_workers", "1", "--host", "127.0.0.1"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with running(command, 0, env={**os.environ, "LITELLM_LOG": "ERROR", "PYTHONPATH": ""}, **quiet) as process:
+            wait_for(port, 120)
+            return measure(process.pid, port, "sk-benchmark", max(seconds, 10))
+
+
+def wait_for(port: int, seconds: float = 20) -> None:
+    for _ in range(int(seconds / 0.1)):
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--litellm", default="", help="its program, in an environment of its own")
+    parser.add_argument("--dry", action="store_true", help="keep no result")
+    options = parser.parse_args()
+    lines: dict[str, Any] = {}
+    with piece("upstream", 1) as (_, said):
+        direct = told("load", "--port", said["port"], "--seconds", options.seconds / 2, "--connections", 1)
+        lines["nginx"] = of_nginx(said["port"], options.seconds)
+        lines["ours"] = of_ours(said["port"], options.seconds, "interval")
+        lines["ours, fsync"] = of_ours(said["port"], options.seconds, "fsync")
+        if options.litellm:
+            lines["litellm"] = of_litellm(options.litellm, said["port"], options.seconds)
+    for name, line in lines.items():
+        if line:
+            line["added_p50_ms"] = round(line["alone"]["p50_ms"] - direct["p50_ms"], 4)
+            print(name, json.dumps(line))
+    result = {
+        "question": "gateway",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip(),
+        "versions": {name: version(name) for name in ("httptools", "uvloop", "msgspec")}
+        | {"python": platform.python_version()},
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {processor()}",
+        "load_average": os.getloadavg(),
+        "direct": direct,
+        "ratios": ratios(lines),
+        "lines": lines,
+    }
+    print(json.dumps(result["ratios"]))
+    if not options.dry:
+        (HERE / "results").mkdir(exist_ok=True)
+        with (HERE / "results" / "gateway.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result) + "\n")
+
+
+def ratios(lines: dict[str, Any]) -> dict[str, float]:
+    """Return what is claimed: our processor time over nginx's, LiteLLM's over ours."""
+    cpu = {name: line["cpu_microseconds_per_request"] for name, line in lines.items() if line}
+    found = {}
+    if "nginx" in cpu:
+        found["ours_over_nginx"] = round(cpu["ours"] / cpu["nginx"], 2)
+    if "litellm" in cpu:
+        found["litellm_over_ours"] = round(cpu["litellm"] / cpu["ours"], 1)
+    return found
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    found = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.exists() else []
+    return found[0].partition(":")[2].strip() if found else platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Books requests many at once, at microseconds each: the side of the meter for a gateway that forwards bytes.
+
+The sensors are read at most every 20 ms, and the requests that are open then share what was read; one that begins and
+ends between two readings has no part in either. All open requests are one span of the meter's attribution, so the
+books balance as ever; within it a level rises by each one's share, and a request has what the level rose by while it
+was open. Entries are the same as `LocalMeter` makes, written from a template of one.
+
+Owns the sharing within that span and the template. Knows no disk: the journal writes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from bessemer.core.digest import canonical_json
+from bessemer.core.forwarding import Spent, Terms
+from bessemer.core.nouns import EnergyClass, Entry, EntryStatus, Measurement, Subject, Usage
+from bessemer.core.units import JOULES_PER_KILOWATT_HOUR, MICROS_PER_UNIT, Money
+from bessemer.meter.energy import MICRO, Energy
+
+if TYPE_CHECKING:
+    from bessemer.meter.local import LocalMeter
+
+STALE_SECONDS = 0.02
+"""How old a reading of the sensors may be when a request begins or ends."""
+
+_MAX_FORMS = 4096
+
+_Level = tuple[int, int, int, int]
+"""Measured, modelled, low and high microjoules."""
+
+
+_Opened = tuple[_Level, float, float, int]
+"""The level, Unix time, the monotonic clock and the failures of sensors when a request began."""
+
+_Ended = tuple[float, float, int, _Level, int]
+"""What was counted of a request, whatever its status will be: start, seconds, failures of sensors, energy, its cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """An entry's JSON with places for what differs, and what all entries of the form have in common."""
+
+    text: str
+    terms: Terms
+    prices: tuple[int, int, int]
+
+
+class BatchBooks:
+    """See `bessemer.core.forwarding.BatchMeter`; safe to use from several threads."""
+
+    def __init__(self, meter: LocalMeter) -> None:
+        self._meter = meter
+        self._lock = threading.Lock()
+        self._count = 0
+        self._handle = f"{meter._nonce}-batch-{id(self):x}"
+        self._level: _Level = (0, 0, 0, 0)
+        self._carry: _Level = (0, 0, 0, 0)
+        self._read_at = float("-inf")
+        self._cost_carry = 0
+        self._forms: dict[tuple[str, str, str, EntryStatus, int], _Form] = {}
+        rate: Fraction = meter.prices.exact_energy_cost(1, meter.config.power_usage_effectiveness)
+        self._cost_rate = (rate.numerator, rate.denominator)
+        self._grams = meter.config.power_usage_effectiveness / JOULES_PER_KILOWATT_HOUR
+
+    @property
+    def waits(self) -> bool:
+        """Whether `book` waits for the disk."""
+        return self._meter.config.durability == "fsync"
+
+    def begin(self, spent: Spent, /) -> None:
+        """Begin a request."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._read_at > STALE_SECONDS:
+                self._read(now)
+            if not self._count:
+                with self._meter._lock:
+                    self._meter._attribution.open(self._handle)
+            self._count += 1
+            spent.mark = (self._level, self._meter._clock(), now, self._meter._failures)
+
+    def book(self, spent: Sequence[Spent], /) -> None:
+        """End requests and write their entries.
+
+        Raises:
+            BackendError: the disk refused; what was counted is kept in them, and booking them again writes it.
+            ConfigError: a usage does not add up.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now - self._read_at > STALE_SECONDS:
+                self._read(now)
+            bodies = [self._body(each, now) for each in spent]
+        self._meter._journal.append_many(bodies)
+
+    def _read(self, now: float) -> None:
+        """Read the sensors, and share out what the open requests took since the last time."""
+        meter = self._meter
+        with meter._lock:
+            meter._advance()
+            if self._count:
+                energy, _ = meter._attribution.close(self._handle)
+                meter._attribution.open(self._handle)
+                self._share(energy)
+        self._read_at = now
+
+    def _share(self, energy: Energy) -> None:
+        count = self._count
+        pairs = [
+            divmod(new + rest, count)
+            for new, rest in zip((energy.measured, energy.modelled, energy.low, energy.high), self._carry, strict=True)
+        ]
+        self._level = _level(old + share for old, (share, _) in zip(self._level, pairs, strict=True))
+        self._carry = _level(rest for _, rest in pairs)
+
+    def _close(self, opened: _Opened, now: float) -> _Ended:
+        if self._count == 1:  # the last takes what could not be divided, so that nothing is left over
+            with self._meter._lock:
+                energy, _ = self._meter._attribution.close(self._handle)
+            self._share(energy)
+        self._count -= 1
+        a, b, c, d = self._level
+        (e, f, g, h), started_at, began, failures = opened
+        level = (a - e, b - f, c - g, d - h)
+        up, down = self._cost_rate
+        # Most requests cost less than a micro-unit: what is below one is carried on to the next.
+        micros, self._cost_carry = divmod(self._cost_carry + (level[0] + level[1]) * up, down)
+        return started_at, max(0.0, now - began), self._meter._failures - failures, level, micros
+
+    def _body(self, spent: Spent, now: float) -> str:
+        if len(spent.mark) == 4:
+            spent.mark = self._close(spent.mark, now)
+        started_at, seconds, lost, (measured, modelled, low, high), cost = spent.mark
+        key = (spent.project, spent.key_id, spent.model, spent.status, lost)
+        form = self._forms.get(key) or self._formed(key)
+        read, written, cached = spent.usage
+        if not 0 <= cached <= read or written < 0:
+            self._meter.prices.quote(Usage(input_tokens=read, output_tokens=written, cached_tokens=cached), spent.model)
+        fresh_price, cached_price, output_price = form.prices
+        exact = (read - cached) * fresh_price + cached * cached_price + written * output_price
+        charge, rest = divmod(exact, MICROS_PER_UNIT)
+        half = MICROS_PER_UNIT // 2
+        charge += rest > half or (rest == half and charge & 1)
+        joules, joules_low, joules_high = (measured + modelled) / MICRO, low / MICRO, high / MICRO
+        grid, factor = self._meter.grid, self._grams
+        grams = joules * factor * grid.grams_per_kilowatt_hour
+        spent.terms, spent.charge_micros, spent.grams = form.terms, charge, grams
+        spent.microjoules = (measured + modelled, low, high)
+        return form.text % (
+            *(grams, joules_high * factor * grid.high, joules_low * factor * grid.low),
+            *(charge, cost, spent.id, joules, joules_high, joules_low, seconds),
+            *(started_at, spent.id, cached, read, written),
+        )
+
+    def _formed(self, key: tuple[str, str, str, EntryStatus, int]) -> _Form:
+        project, key_id, model, status, lost = key
+        meter = self._meter
+        measurement = Measurement(
+            seconds=0,
+            joules=0,
+            joules_low=0,
+            joules_high=0,
+            energy_class=EnergyClass.ASSUMED if lost else meter._class(shared=True),
+            boundary=meter._boundary(),
+            source=meter._source() + (f"; a sensor failed {lost} times" if lost else ""),
+        )
+        quote = meter.prices.quote(Usage(), model)
+        currency = meter.prices.currency
+        entry = Entry(
+            id="",
+            subject=Subject(kind="request", id="", project=project, key_id=key_id, model=model),
+            started_at=0,
+            status=status,
+            measurement=measurement,
+            carbon=meter.grid.footprint(measurement, meter.config.power_usage_effectiveness),
+            energy_cost=Money(currency=currency),
+            charge=Money(currency=currency),
+            price_version=quote.price_version,
+        )
+        terms = Terms(measurement.energy_class, measurement.boundary, measurement.source, currency, quote.price_version)
+        price = meter.prices.models.get(model) or meter.prices.default
+        cached = price.input if price.cached is None else price.cached
+        prices = (0, 0, 0) if status == "error" else (price.input, cached, price.output)
+        if len(self._forms) >= _MAX_FORMS:
+            self._forms.clear()
+        form = self._forms[key] = _Form(_template(entry.model_dump(mode="json")), terms, prices)
+        return form
+
+
+_PLACES = (
+    *(("carbon", name, "%.9g") for name in ("grams", "grams_high", "grams_low")),
+    *(("charge", "micros", "%d"), ("energy_cost", "micros", "%d"), ("", "id", '"request:%s"')),
+    *(("measurement", name, "%.6f") for name in ("joules", "joules_high", "joules_low", "seconds")),
+    *(("", "started_at", "%.6f"), ("subject", "id", '"%s"')),
+    *(("usage", f"{name}_tokens", "%d") for name in ("cached", "input", "output")),
+)
+"""What differs between entries, in the order in which canonical JSON has it; to the microsecond and microjoule, and to
+nine digits of grams, because the shortest exact text of a float takes as long as all the rest."""
+
+
+def _template(body: dict[str, Any]) -> str:
+    for number, (part, name, _) in enumerate(_PLACES):
+        (body[part] if part else body)[name] = f"\0{number:02d}"
+    text = canonical_json(body).replace("%", "%%")
+    for number, (_, _, place) in enumerate(_PLACES):
+        text = text.replace(f'"\\u0000{number:02d}"', place)
+    return text
+
+
+def _level(values: Any) -> _Level:
+    a, b, c, d = values
+    return a, b, c, d

@@ -1,0 +1,226 @@
+"""What has to be known of a body that goes through as bytes: a few fields of the request, the end of the answer.
+
+A request is taken apart at its top level only; the messages stay the bytes that came. It is put together again from
+what was read, so that a field given twice cannot mean one thing here and another to the server. Of an answer only the
+tail is read.
+
+Owns that reading. Knows no connection and no meter. Needs msgspec.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from bessemer.core.forwarding import Forward
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NULL = msgspec.Raw(b"null")
+
+MAX_CHOICES = 128
+LIMITS = ("max_completion_tokens", "max_tokens")
+
+Usage = tuple[int, int, int]
+"""Input, output and cached tokens."""
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """What is read of a request.
+
+    Attributes:
+        fields: all fields at the top level, as bytes.
+        choices: how many answers are wanted.
+        output_tokens: the most that each may have; None if the request does not say, -1 if it says nonsense.
+        limit_field: the field that says so.
+    """
+
+    fields: dict[str, Any]
+    model: str
+    stream: bool
+    wants_usage: bool
+    choices: int
+    output_tokens: int | None
+    limit_field: str
+
+
+class _Options(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Request(msgspec.Struct):
+    model: str
+    messages: msgspec.Raw
+    stream: bool | None = None
+    stream_options: _Options | None = None
+    n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+
+class _Answer(msgspec.Struct):
+    usage: _Usage | None = None
+    choices: list[_Choice] = []
+
+
+_REQUEST = msgspec.json.Decoder(_Request)
+_ANSWER = msgspec.json.Decoder(_Answer)
+
+
+def read_asked(body: bytes) -> Asked | None:
+    """Return what is read of a request, or None if it is not one that could be sent on."""
+    try:
+        fields = _FIELDS.decode(body)
+        read = _REQUEST.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    choices = 1 if read.n is None else read.n
+    if not 1 <= choices <= MAX_CHOICES:
+        return None
+    limit, old, named = read.max_completion_tokens, read.max_tokens, LIMITS[0]
+    if old is not None:
+        limit, named = (old, LIMITS[1]) if limit in (None, old) else (-1, LIMITS[0])
+    wants = read.stream_options is not None and bool(read.stream_options.include_usage)
+    return Asked(fields, read.model, bool(read.stream), wants, choices, limit, named)
+
+
+def to_send(asked: Asked, forward: Forward, output_tokens: int) -> bytes:
+    """Return the body for the server: its name of the model, a limit on output, and usage at the end of a stream."""
+    fields = asked.fields
+    if asked.model != forward.model:
+        fields["model"] = forward.model
+    for name in LIMITS:
+        fields.pop(name, None)
+    fields[forward.limit_field] = output_tokens
+    if asked.stream and not asked.wants_usage:
+        options = msgspec.json.decode(fields.get("stream_options", _NULL)) or {}
+        fields["stream_options"] = {**options, "include_usage": True}
+    return msgspec.json.encode(fields)
+
+
+_RUNNING = b'"finish_reason":null'
+_END = re.compile(rb'"finish_reason":\s*"|data:\s*\[DONE\]|data:\s*\{"error":')
+_NO_CHOICES = re.compile(rb'"choices":\s*\[\s*\]')
+_DONE = re.compile(rb'data:\s*\[DONE\]|data:\s*\{"error":')
+
+
+class Tail:
+    """Follows a stream: lets events through, counts them, and keeps the end back until it has been booked.
+
+    Attributes:
+        events: pieces of answers that went through, each a token or a few.
+        usage: as the server told it, None before.
+        whole: the stream came to its end.
+        failed: the server told an error instead of the end.
+        reason: the finish reason that was told.
+    """
+
+    __slots__ = ("_held", "_rest", "_several", "events", "failed", "reason", "usage", "whole")
+
+    def __init__(self, several: bool) -> None:
+        self._several = several
+        self._rest = b""
+        self._held: bytes | None = None
+        self.events = 0
+        self.usage: Usage | None = None
+        self.whole = False
+        self.failed = False
+        self.reason = ""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what may leave now: whole lines before the end."""
+        if self._rest:
+            data = self._rest + data
+        if not data.endswith(b"\n"):
+            cut = data.rfind(b"\n") + 1
+            data, self._rest = data[:cut], data[cut:]
+        else:
+            self._rest = b""
+        if self._held is not None:
+            self._held += data
+            return b""
+        running = data.count(_RUNNING)
+        if running and running == data.count(b"data:"):
+            self.events += running
+            return data
+        return self._split(data)
+
+    def _split(self, data: bytes) -> bytes:
+        found = (_DONE if self._several else _END).search(data)
+        if not found:
+            self.events += data.count(_RUNNING) or data.count(b"data:")
+            return data
+        cut = data.rfind(b"\n", 0, found.start() + 1) + 1
+        self.events += data.count(b"data:", 0, cut)
+        self._held = data[cut:]
+        return data[:cut]
+
+    def close(self) -> list[bytes]:
+        """Read the end and return its events; the one that only tells the usage comes last, before the end mark."""
+        events: list[bytes] = []
+        for line in ((self._held or b"") + self._rest).split(b"\n"):
+            if not line.startswith(b"data:"):
+                continue
+            value = line[5:].strip()
+            if value == b"[DONE]":
+                self.whole = True
+                continue
+            if value.startswith((b'{"error":{', b'{"error": {')):
+                self.failed = True
+                continue
+            usage, reason = read_answer(value)
+            self.usage, self.reason = usage or self.usage, self.reason or reason
+            self.whole = self.whole or bool(reason)
+            if reason or not _NO_CHOICES.search(value):
+                self.events += 1
+                events.append(b"data: %s\n\n" % value)
+            elif usage:
+                events.append(b"usage" + value)
+        return events
+
+
+def read_answer(body: bytes) -> tuple[Usage | None, str]:
+    """Return the usage of a whole answer or of a stream's chunk, None if it tells none, and the first finish reason."""
+    try:
+        answer = _ANSWER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None, ""
+    reason = next((choice.finish_reason for choice in answer.choices if choice.finish_reason), "")
+    if (told := answer.usage) is None:
+        return None, reason
+    cached = (told.prompt_tokens_details and told.prompt_tokens_details.cached_tokens) or 0
+    usage = told.prompt_tokens, told.completion_tokens, cached
+    return (usage if 0 <= cached <= usage[0] and usage[1] >= 0 else None), reason
+
+
+def place_of_usage(body: bytes) -> int:
+    """Return where the object of the last ``usage`` begins, -1 if nowhere; quotes in texts are escaped."""
+    at = body.rfind(b'"usage":')
+    return body.find(b"{", at) if at >= 0 else -1
+
+
+def count_written(body: bytes) -> int:
+    """Return how many tokens a whole answer is taken to have of which the server told no usage: 4 bytes each."""
+    try:
+        texts = [(choice.get("message") or {}).get("content") or "" for choice in json.loads(body)["choices"]]
+        return sum(len(text.encode()) for text in texts) // 4
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return len(body) // 4

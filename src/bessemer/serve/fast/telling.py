@@ -1,0 +1,86 @@
+"""What the short way adds to an answer: energy and cost beside the tokens, and what went wrong in the wire's words.
+
+Owns those bytes. The application's own answers are told by `bessemer.serve.telling`, with the same fields.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+
+from bessemer.core.forwarding import Spent, Terms
+from bessemer.serve.fast.reading import place_of_usage
+from bessemer.serve.refusals import (
+    ENGINE_LIMIT,
+    OVERLOADED,
+    Refusal,
+    failed,
+    shorten,
+)
+from bessemer.serve.telling import event
+
+_TOO_LONG = (b"context_length", b"context length", b"maximum context", b"exceed_context_size")
+"""How servers say that a prompt is too long: OpenAI and vLLM, SGLang, vLLM, llama.cpp."""
+
+_DAY_SECONDS = 86_400
+
+
+@lru_cache(maxsize=256)
+def _form(terms: Terms) -> tuple[bytes, bytes]:
+    def text(value: str) -> str:
+        return json.dumps(value).replace("%", "%%")
+
+    energy = (
+        '"energy":{"joules":%r,"joules_low":%r,"joules_high":%r,'
+        f'"class":{text(terms.energy_class)},"boundary":{text(terms.boundary)},"source":{text(terms.source)}}}'
+    )
+    cost = f',"cost":{{"micros":%d,"currency":{text(terms.currency)},"price_version":{text(terms.price_version)}}}'
+    return energy.encode(), cost.encode()
+
+
+def told_fields(spent: Spent) -> bytes:
+    """Return what ``usage`` says besides the tokens, as fields of a JSON object."""
+    assert spent.terms is not None, "it was booked"
+    energy, cost = _form(spent.terms)
+    value, low, high = spent.microjoules
+    told = energy % (value / 1e6, low / 1e6, high / 1e6)
+    return told + cost % spent.charge_micros if spent.charge_micros else told
+
+
+def with_usage(body: bytes, at: int, spent: Spent) -> bytes:
+    """Return a body with more in its ``usage``, whose object begins at a place and is not empty."""
+    return b"%s{%s,%s" % (body[:at], told_fields(spent), body[at + 1 :])
+
+
+def usage_event(chunk: bytes, spent: Spent) -> bytes:
+    """Return the event that tells a stream's usage."""
+    at = place_of_usage(chunk)
+    return b"data: %s\n\n" % with_usage(chunk, at, spent)
+
+
+def event_of(refusal: Refusal) -> bytes:
+    """Return the event that tells within a stream what went wrong."""
+    return event(refusal.body().decode())
+
+
+def of_server(status: int, body: bytes, retry_after: bytes, request_id: str) -> Refusal:
+    """Return what a server's error says about the request or the moment; what it says about itself is not told."""
+    if status in (429, 503):
+        refusal = ENGINE_LIMIT if status == 429 else OVERLOADED
+        seconds = int(retry_after) if retry_after.isdigit() and len(retry_after) < 8 else 0
+        again = (("retry-after", str(min(seconds, _DAY_SECONDS))),) * bool(seconds)
+        return Refusal(refusal.status, refusal.message, refusal.code, None, refusal.type, again)
+    if status == 413 or (status < 500 and any(words in body.lower() for words in _TOO_LONG)):
+        return Refusal(400, "The prompt is too long for the model.", "context_length_exceeded", "messages")
+    if status in (400, 422):
+        return Refusal(400, f"The model's server refuses the request: {_message(body)}", "unsupported_value")
+    return failed(request_id)
+
+
+def _message(body: bytes) -> str:
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return shorten(body.decode("utf-8", "replace"))
+    error = said.get("error", said) if isinstance(said, dict) else said
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:500]
