@@ -16,7 +16,16 @@ import typer
 from rich.markup import escape
 
 from bessemer import __version__
-from bessemer.cli import environment, verbs_assess, verbs_compare, verbs_keys, verbs_lake, verbs_look, verbs_plan
+from bessemer.cli import (
+    environment,
+    verbs_assess,
+    verbs_compare,
+    verbs_keys,
+    verbs_lake,
+    verbs_look,
+    verbs_plan,
+    verbs_prices,
+)
 from bessemer.cli.output import emit, err, fail, out, write_json
 from bessemer.cli.progress import shown
 from bessemer.core.errors import BessemerError, Cancelled, ConfigError, IntegrityError, MissingDependency
@@ -44,6 +53,7 @@ verbs_plan.add_to(app)
 verbs_assess.add_to(app)
 verbs_compare.add_to(app)
 app.add_typer(verbs_keys.app, name="keys")
+app.add_typer(verbs_prices.app, name="prices")
 
 Where = Annotated[
     Path | None, typer.Argument(help="A factory.yaml; the built-in example without it.", show_default=False)
