@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,52 @@ def test_charges_are_the_price_books(meter: LocalMeter, tmp_path: Path) -> None:
     found = entries(tmp_path)
     assert len(found) == 300
     assert mispriced(found, meter.prices) == []
+
+
+PRICES = """
+[[books]]
+version = "spring"
+[books.electricity]
+micros_per_kilowatt_hour = 120_000
+[books.default]
+input = 100_001
+output = 400_003
+[books.customers.acme.models.m]
+input = 70_007
+cached = 1_003
+output = 300_011
+
+[[books]]
+version = "summer"
+in_force_from = 2026-07-01
+[books.electricity]
+micros_per_kilowatt_hour = 310_000
+[books.default]
+input = 90_001
+output = 380_009
+"""
+
+
+def test_charges_are_those_of_the_version_in_force_and_of_the_customer(tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text(PRICES)
+    now = [datetime(2026, 6, 30, tzinfo=UTC).timestamp()]
+    config = MeterConfig(sensors="model", durability="interval", price_book=str(tmp_path / "prices.toml"))
+    with open_meter(config, tmp_path / "books", lambda: now[0]) as meter:
+        for number in range(4):
+            each = Spent(
+                f"req_{number}", ("acme", "other")[number % 2], "k", "m", usage=(10**6, 10**6, 1000), status="ok"
+            )
+            meter.batch.begin(each)
+            now[0] += 40_000 if number == 1 else 40  # the second begins in spring and ends in summer
+            meter.batch.book([each])
+            now[0] += 60_000 if number == 1 else 0
+        history = meter.price_history
+    found = {entry.subject.id: entry for entry in entries(tmp_path / "books")}
+    versions = [found[f"req_{number}"].price_version.partition("@")[0] for number in range(4)]
+    assert versions == ["spring", "spring", "summer", "summer"]
+    assert mispriced(found.values(), history) == []
+    charges = [found[f"req_{number}"].charge.micros for number in range(4)]
+    assert len(set(charges)) == 3 and charges[0] < charges[2] == charges[3] < charges[1]
 
 
 def test_the_joules_balance(meter: LocalMeter, tmp_path: Path, monkeypatch) -> None:

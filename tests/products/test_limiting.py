@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bessemer.core.nouns import Subject, Usage
 from bessemer.meter import MeterConfig, PriceBook, open_meter
-from bessemer.meter.pricing import Price
+from bessemer.meter.pricing import Customer, Price
 from bessemer.products.home import Home
 from bessemer.products.limiting import charged_of, worst_charge
 
@@ -24,7 +24,16 @@ def test_nothing_within_the_bounds_costs_more_than_the_worst_case(most, own, rat
     bound = worst_charge(book, SUBJECT, Usage(input_tokens=most[0], output_tokens=most[1]), own)
     took = (most[0] + own) * ratios[0] // 100
     usage = Usage(input_tokens=took, cached_tokens=took * ratios[1] // 100, output_tokens=most[1] * ratios[2] // 100)
-    assert book.charge(usage, "m").micros <= bound.micros
+    assert book.charge_request(usage, SUBJECT).micros <= bound.micros
+
+
+def test_the_worst_case_is_the_customer_s_own_price() -> None:
+    book = PriceBook(
+        models={"m": Price(input=1, output=1)}, customers={"p": Customer(default=Price(input=9, output=9))}
+    )
+    most = Usage(input_tokens=10**6, output_tokens=10**6)
+    assert worst_charge(book, SUBJECT, most, 0).micros == 18
+    assert worst_charge(book, SUBJECT.model_copy(update={"project": "q"}), most, 0).micros == 2
 
 
 @pytest.fixture

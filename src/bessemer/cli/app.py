@@ -25,6 +25,7 @@ from bessemer.cli import (
     verbs_limits,
     verbs_look,
     verbs_plan,
+    verbs_prices,
     verbs_projects,
 )
 from bessemer.cli.output import emit, err, fail, out, write_json
@@ -56,6 +57,7 @@ verbs_compare.add_to(app)
 app.add_typer(verbs_keys.app, name="keys")
 app.add_typer(verbs_projects.app, name="projects")
 app.add_typer(verbs_limits.app, name="limits")
+app.add_typer(verbs_prices.app, name="prices")
 
 Where = Annotated[
     Path | None, typer.Argument(help="A factory.yaml; the built-in example without it.", show_default=False)

@@ -230,6 +230,8 @@ class Subject(Noun):
     Attributes:
         kind: ``step`` (of a run) or ``request`` (to the gateway).
         id: unique: a request id, or the step's key with its attempt.
+        service_tier: which a request asked for and got, for example ``flex``; empty is the standard one.
+        batch: whether a request came in a batch.
     """
 
     kind: Literal["step", "request"]
@@ -239,6 +241,8 @@ class Subject(Noun):
     project: str = ""
     key_id: str = ""
     model: str = ""
+    service_tier: str = ""
+    batch: bool = False
 
 
 EntryStatus = Literal["ok", "cancelled", "broken", "error"]

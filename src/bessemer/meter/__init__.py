@@ -7,7 +7,16 @@ from bessemer.meter.carbon import Grid, find_grid, grids
 from bessemer.meter.journal import Journal, JournalReport, verify
 from bessemer.meter.ledger import GROUPS, Ledger, SyncReport, open_ledger
 from bessemer.meter.local import Books, LocalMeter, MeterConfig, open_meter
-from bessemer.meter.pricing import Price, PriceBook, Quote, load_price_book, mispriced
+from bessemer.meter.pricing import (
+    Price,
+    PriceBook,
+    PriceHistory,
+    Quote,
+    Rates,
+    load_price_book,
+    load_price_history,
+    mispriced,
+)
 from bessemer.meter.sensors import SensorInfo, SensorPaths, detect_sensors
 from bessemer.meter.totals import Amount, PerThousandTokens, Total, per_thousand_tokens
 
@@ -24,7 +33,9 @@ __all__ = [
     "PerThousandTokens",
     "Price",
     "PriceBook",
+    "PriceHistory",
     "Quote",
+    "Rates",
     "SensorInfo",
     "SensorPaths",
     "SyncReport",
@@ -33,6 +44,7 @@ __all__ = [
     "find_grid",
     "grids",
     "load_price_book",
+    "load_price_history",
     "mispriced",
     "open_ledger",
     "open_meter",

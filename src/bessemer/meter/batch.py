@@ -10,11 +10,11 @@ Owns the sharing within that span and the template. Knows no disk: the journal w
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from bessemer.core.digest import canonical_json
@@ -25,6 +25,7 @@ from bessemer.meter.energy import MICRO, Energy
 
 if TYPE_CHECKING:
     from bessemer.meter.local import LocalMeter
+    from bessemer.meter.pricing import PriceBook
 
 STALE_SECONDS = 0.02
 """How old a reading of the sensors may be when a request begins or ends."""
@@ -62,10 +63,15 @@ class BatchBooks:
         self._level: _Level = (0, 0, 0, 0)
         self._carry: _Level = (0, 0, 0, 0)
         self._read_at = float("-inf")
+        self._forms: dict[tuple[str, str, str, EntryStatus, int, int], _Form] = {}
+        rates = [
+            book.exact_energy_cost(1, meter.config.power_usage_effectiveness) for book in meter.price_history.books
+        ]
+        self._cost_down = math.lcm(*(rate.denominator for rate in rates))
+        self._cost_up = {
+            id(book): int(rate * self._cost_down) for book, rate in zip(meter.price_history.books, rates, strict=True)
+        }
         self._cost_carry = 0
-        self._forms: dict[tuple[str, str, str, EntryStatus, int], _Form] = {}
-        rate: Fraction = meter.prices.exact_energy_cost(1, meter.config.power_usage_effectiveness)
-        self._cost_rate = (rate.numerator, rate.denominator)
         self._grams = meter.config.power_usage_effectiveness / JOULES_PER_KILOWATT_HOUR
 
     @property
@@ -128,7 +134,7 @@ class BatchBooks:
         a, b, c, d = self._level
         (e, f, g, h), started_at, began, failures = opened
         level = (a - e, b - f, c - g, d - h)
-        up, down = self._cost_rate
+        up, down = self._cost_up[id(self._meter.price_history.at(started_at))], self._cost_down
         # Most requests cost less than a micro-unit: what is below one is carried on to the next.
         micros, self._cost_carry = divmod(self._cost_carry + (level[0] + level[1]) * up, down)
         return started_at, max(0.0, now - began), self._meter._failures - failures, level, micros
@@ -137,11 +143,12 @@ class BatchBooks:
         if len(spent.mark) == 4:
             spent.mark = self._close(spent.mark, now)
         started_at, seconds, lost, (measured, modelled, low, high), cost = spent.mark
-        key = (spent.project, spent.key_id, spent.model, spent.status, lost)
-        form = self._forms.get(key) or self._formed(key)
+        book = self._meter.price_history.at(started_at)
+        key = (spent.project, spent.key_id, spent.model, spent.status, lost, id(book))
+        form = self._forms.get(key) or self._formed(key, book)
         read, written, cached = spent.usage
         if not 0 <= cached <= read or written < 0:
-            self._meter.prices.quote(Usage(input_tokens=read, output_tokens=written, cached_tokens=cached), spent.model)
+            book.quote(Usage(input_tokens=read, output_tokens=written, cached_tokens=cached), spent.model)
         fresh_price, cached_price, output_price = form.prices
         exact = (read - cached) * fresh_price + cached * cached_price + written * output_price
         charge, rest = divmod(exact, MICROS_PER_UNIT)
@@ -158,8 +165,8 @@ class BatchBooks:
             *(started_at, spent.id, cached, read, written),
         )
 
-    def _formed(self, key: tuple[str, str, str, EntryStatus, int]) -> _Form:
-        project, key_id, model, status, lost = key
+    def _formed(self, key: tuple[str, str, str, EntryStatus, int, int], book: PriceBook) -> _Form:
+        project, key_id, model, status, lost, _ = key
         meter = self._meter
         measurement = Measurement(
             seconds=0,
@@ -170,8 +177,7 @@ class BatchBooks:
             boundary=meter._boundary(),
             source=meter._source() + (f"; a sensor failed {lost} times" if lost else ""),
         )
-        quote = meter.prices.quote(Usage(), model)
-        currency = meter.prices.currency
+        quote, currency = book.quote(Usage(), model, project), book.currency
         entry = Entry(
             id="",
             subject=Subject(kind="request", id="", project=project, key_id=key_id, model=model),
@@ -184,7 +190,7 @@ class BatchBooks:
             price_version=quote.price_version,
         )
         terms = Terms(measurement.energy_class, measurement.boundary, measurement.source, currency, quote.price_version)
-        price = meter.prices.models.get(model) or meter.prices.default
+        price = book.price(model, project)[0].rates()
         cached = price.input if price.cached is None else price.cached
         prices = (0, 0, 0) if status == "error" else (price.input, cached, price.output)
         if len(self._forms) >= _MAX_FORMS:

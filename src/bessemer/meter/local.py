@@ -33,7 +33,7 @@ from bessemer.meter.batch import BatchBooks
 from bessemer.meter.carbon import Grid, find_grid
 from bessemer.meter.energy import Energy
 from bessemer.meter.journal import Durability, Journal
-from bessemer.meter.pricing import PriceBook, load_price_book
+from bessemer.meter.pricing import PriceBook, PriceHistory, load_price_history
 from bessemer.meter.processor import PowerModel, memory_bytes, power_model, read_processor
 from bessemer.meter.sensors import ModelSensor, Sensor, SensorPaths, open_sensors
 from bessemer.meter.unfinished import Note, Unfinished, so_far
@@ -87,12 +87,12 @@ class LocalMeter:
         config: MeterConfig,
         sensors: list[Sensor],
         model: PowerModel,
-        prices: PriceBook,
+        prices: PriceHistory,
         folder: Path,
         clock: Callable[[], float],
     ) -> None:
         self.config = config
-        self.prices, self.note = prices, ""
+        self.price_history, self.note = prices, ""
         self.grid: Grid = find_grid(config.region)
         self.capabilities = frozenset({"overlap", "steps"} | {s.name.split()[0] for s in sensors})
         self._sensors = sensors
@@ -113,6 +113,11 @@ class LocalMeter:
         self._sampler = threading.Thread(target=self._sample, name="meter-sampler", daemon=True)
         self._sampler.start()
         self.batch = BatchBooks(self)
+
+    @property
+    def prices(self) -> PriceBook:
+        """The price book in force now."""
+        return self.price_history.at(self._clock())
 
     def start(self, subject: Subject, /) -> str:
         """Begin a span; return its handle.
@@ -308,13 +313,8 @@ class LocalMeter:
 
     def _ended(self, kept: Entry, status: EntryStatus) -> Entry:
         """Return an entry that the disk refused, as it ended in the end."""
-        charge = self._charge(kept.subject, kept.usage, status)
+        charge = self.price_history.at(kept.started_at).charge_request(kept.usage, kept.subject, status)
         return kept.model_copy(update={"status": status, "charge": charge})
-
-    def _charge(self, subject: Subject, usage: Usage, status: EntryStatus) -> Money:
-        if subject.kind != "request":
-            return Money(currency=self.prices.currency)
-        return self.prices.charge(usage, subject.model, status)
 
     def _entry(
         self,
@@ -325,11 +325,11 @@ class LocalMeter:
         measurement: Measurement,
         energy: Energy,
     ) -> Entry:
-        effectiveness = self.config.power_usage_effectiveness
+        effectiveness, prices = self.config.power_usage_effectiveness, self.price_history.at(started_at)
         # Most requests cost less than a micro-unit: rounding the running sum keeps the sum of entries right.
         before = round(self._cost)
-        self._cost += self.prices.exact_energy_cost(energy.total, effectiveness)
-        quote = self.prices.quote(usage, subject.model)
+        self._cost += prices.exact_energy_cost(energy.total, effectiveness)
+        quote = prices.quote_request(usage, subject)
         return Entry(
             id=_entry_id(subject),
             subject=subject,
@@ -338,9 +338,9 @@ class LocalMeter:
             usage=usage,
             measurement=measurement,
             carbon=self.grid.footprint(measurement, effectiveness),
-            energy_cost=Money(micros=round(self._cost) - before, currency=self.prices.currency),
-            charge=self._charge(subject, usage, status),
-            price_version=quote.price_version if subject.kind == "request" else self.prices.stamp(),
+            energy_cost=Money(micros=round(self._cost) - before, currency=prices.currency),
+            charge=prices.charge_request(usage, subject, status),
+            price_version=quote.price_version if subject.kind == "request" else prices.stamp(),
         )
 
     def _book(self, handle: str, entry: Entry) -> Entry:
@@ -384,7 +384,7 @@ def open_meter(
     Raises:
         ConfigError: the region, the price book or the sensors do not exist.
     """
-    prices = load_price_book(Path(config.price_book) if config.price_book else None)
+    prices = load_price_history(Path(config.price_book) if config.price_book else None)
     find_grid(config.region)
     sensors = open_sensors(paths, measured_only=config.sensors == "measured", model_only=config.sensors == "model")
     if not sensors:

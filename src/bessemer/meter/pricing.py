@@ -2,38 +2,65 @@
 
     charge = round((fresh x input + cached x cached + output x output) / 1,000,000)      half to even, once
 
-A request that ended as an ``error`` is booked with its tokens and joules and charged nothing.
+A request that ended as an ``error`` is booked with its tokens and joules and charged nothing. A request is charged by
+the version of the book that was in force when it began; batches, service tiers and projects may have their own prices.
 
-Owns the price book. Knows no request beyond its usage and model.
+Owns the price book and its versions. Knows no request beyond its usage and model.
 """
 
 from __future__ import annotations
 
+import time
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from bessemer.core.config import Config, explain
+from bessemer.core.config import Config, explain, refusal
+from bessemer.core.digest import digest
 from bessemer.core.errors import ConfigError
-from bessemer.core.nouns import Entry, EntryStatus, Usage
+from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
 from bessemer.core.units import JOULES_PER_KILOWATT_HOUR, Money, charge_micros
 from bessemer.meter.energy import MICRO
 
 Micros = Annotated[int, Field(ge=0)]
 
 
-class Price(Config):
+class Rates(Config):
     """Micro-units of the book's currency for one million tokens. `cached` None is the price of fresh input."""
 
     input: Micros = 0
     output: Micros = 0
     cached: Micros | None = None
+
+
+class Price(Rates):
+    """The standard rates of a model, and those of batches and service tiers; one that is not named has the standard.
+
+    Attributes:
+        batch: of requests that came in a batch, whatever their tier.
+        tiers: by the name of the service tier, for example ``flex`` or ``priority``.
+    """
+
+    batch: Rates | None = None
+    tiers: dict[str, Rates] = Field(default_factory=dict)
+
+    def rates(self, service_tier: str = "", *, batch: bool = False) -> Rates:
+        """Return what applies to a request."""
+        return (self.batch if batch else None) or (self if batch else self.tiers.get(service_tier, self))
+
+
+class Customer(Config):
+    """Prices that one project has agreed; a model that is not named has the book's price unless there is a default."""
+
+    default: Price | None = None
+    models: dict[str, Price] = Field(default_factory=dict)
 
 
 class Electricity(Config):
@@ -63,6 +90,8 @@ class PriceBook(Config):
 
     Attributes:
         version: changes whenever a figure does.
+        in_force_from: the day, at midnight UTC, from which requests are charged by it; None is from the beginning.
+        customers: overrides by project.
         example: True marks placeholder figures that nobody should be billed by.
     """
 
@@ -73,12 +102,26 @@ class PriceBook(Config):
     electricity: Electricity = Electricity()
     default: Price = Price()
     models: dict[str, Price] = Field(default_factory=dict)
+    in_force_from: date | None = None
+    customers: dict[str, Customer] = Field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what the book says; what it leaves out does not count, so old books keep theirs."""
+        return digest(_without_unsaid(self.model_dump(mode="json")))
 
     def stamp(self) -> str:
         """Return ``version@digest``, what an entry records so that its charge can be checked later."""
         return f"{self.version}@{self.digest()[:12]}"
 
-    def quote(self, usage: Usage, model: str) -> Quote:
+    def price(self, model: str, project: str = "") -> tuple[Price, bool]:
+        """Return the price of a model for a project, and whether it is the book's default."""
+        agreed = self.customers.get(project, Customer())
+        own = agreed.models.get(model) or agreed.default or self.models.get(model)
+        return own or self.default, own is None
+
+    def quote(
+        self, usage: Usage, model: str, project: str = "", *, service_tier: str = "", batch: bool = False
+    ) -> Quote:
         """Return what a usage is charged.
 
         Cached tokens are a part of the input tokens, at their own price.
@@ -88,19 +131,29 @@ class PriceBook(Config):
         """
         if usage.cached_tokens > usage.input_tokens or min(usage.model_dump().values()) < 0:
             raise ConfigError(f"usage does not add up: {usage}", hint="cached_tokens are a part of input_tokens")
-        price = self.models.get(model)
-        by_default = price is None
-        price = price or self.default
-        cached = price.input if price.cached is None else price.cached
+        price, by_default = self.price(model, project)
+        rates = price.rates(service_tier, batch=batch)
+        cached = rates.input if rates.cached is None else rates.cached
         fresh = usage.input_tokens - usage.cached_tokens
-        exact = fresh * price.input + usage.cached_tokens * cached + usage.output_tokens * price.output
+        exact = fresh * rates.input + usage.cached_tokens * cached + usage.output_tokens * rates.output
         charge = Money(micros=charge_micros(exact, 1), currency=self.currency)
         return Quote(charge, self.stamp() + (" default" if by_default else ""), by_default)
+
+    def quote_request(self, usage: Usage, subject: Subject) -> Quote:
+        """Return what a usage is charged that a subject had: its model, project, tier and batch."""
+        tier, batch = subject.service_tier, subject.batch
+        return self.quote(usage, subject.model, subject.project, service_tier=tier, batch=batch)
 
     def charge(self, usage: Usage, model: str, status: EntryStatus = "ok") -> Money:
         """Return what a request is charged: a quote's amount, or nothing if it failed by our own fault (``error``)."""
         quoted = self.quote(usage, model).charge
         return Money(currency=self.currency) if status == "error" else quoted
+
+    def charge_request(self, usage: Usage, subject: Subject, status: EntryStatus = "ok") -> Money:
+        """Return what a subject's request is charged; nothing for a step or if it failed by our own fault."""
+        quoted = self.quote_request(usage, subject).charge
+        free = status == "error" or subject.kind != "request"
+        return Money(currency=self.currency) if free else quoted
 
     @property
     def told(self) -> str:
@@ -120,8 +173,45 @@ class PriceBook(Config):
         return Money(micros=round(exact), currency=self.currency)
 
 
-def load_price_book(path: Path | None = None) -> PriceBook:
-    """Return a price book from TOML; without a path the shipped example.
+class PriceHistory(Config):
+    """The versions of a price book, the earliest first. All are in one currency and no two are named alike.
+
+    Attributes:
+        books: at least one; each but the first says from which day it is in force, later than the one before.
+    """
+
+    books: Annotated[tuple[PriceBook, ...], Field(min_length=1)] = (PriceBook(),)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        names: set[str] = set()
+        for at, book in enumerate(self.books):
+            if book.version in names:
+                raise refusal(("books", at, "version"), f"two books are version '{book.version}'; name each its own")
+            names.add(book.version)
+            if book.currency != self.books[0].currency:
+                raise refusal(("books", at, "currency"), "all versions need one currency")
+            before = self.books[at - 1].in_force_from or date.min
+            if at and (book.in_force_from is None or book.in_force_from <= before):
+                raise refusal(("books", at, "in_force_from"), "needs a day later than that of the version before it")
+        return self
+
+    def at(self, when: float) -> PriceBook:
+        """Return the book in force at a time, in Unix seconds; before the first day it is the first book."""
+        in_force = self.books[0]
+        for book in self.books[1:]:
+            if _midnight(book) <= when:
+                in_force = book
+        return in_force
+
+    def stamped(self, price_version: str) -> PriceBook | None:
+        """Return the book that an entry's price version names, None if it is not among these."""
+        stamp = price_version.removesuffix(" default")
+        return next((book for book in self.books if book.stamp() == stamp), None)
+
+
+def load_price_history(path: Path | None = None) -> PriceHistory:
+    """Return all versions of a price book from TOML: one book, or several as ``[[books]]``; without a path the example.
 
     Raises:
         ConfigError: the file is missing or says something else than prices.
@@ -129,25 +219,52 @@ def load_price_book(path: Path | None = None) -> PriceBook:
     shipped = files("bessemer.meter") / "price.toml"
     try:
         text = path.read_text(encoding="utf-8") if path else shipped.read_text(encoding="utf-8")
-        return PriceBook.model_validate(tomllib.loads(text))
+        said = tomllib.loads(text)
+        model: type[Config] = PriceHistory if "books" in said else PriceBook
+        read = model.model_validate(said)
+        return read if isinstance(read, PriceHistory) else PriceHistory.model_validate({"books": [read]})
     except OSError as error:
         raise ConfigError(f"cannot read the price book {path}: {error.strerror}", hint="Give a TOML file.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the price book {path} is not TOML: {error}", hint="Mend that line.") from error
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, where))}: {sentence}" for where, sentence in explain(error, PriceBook))
+        wrong = "; ".join(f"{'.'.join(map(str, where))}: {sentence}" for where, sentence in explain(error, model))
         raise ConfigError(f"the price book {path}: {wrong}", hint="The shipped price.toml shows every key.") from error
 
 
-def mispriced(entries: Iterable[Entry], book: PriceBook) -> list[Entry]:
-    """Return the requests booked under this version of the book whose charge is not quantity times price.
+def load_price_book(path: Path | None = None, at: float | None = None) -> PriceBook:
+    """Return the version of a price book that is in force at a time, in Unix seconds, or now; see `load_price_history`.
+
+    Raises:
+        ConfigError: the file is missing or says something else than prices.
+    """
+    return load_price_history(path).at(time.time() if at is None else at)
+
+
+def mispriced(entries: Iterable[Entry], prices: PriceBook | PriceHistory) -> list[Entry]:
+    """Return the requests booked under a known version whose charge is not quantity times price.
 
     One that failed is to be charged nothing.
     """
-    return [
-        entry
-        for entry in entries
-        if entry.subject.kind == "request"
-        and entry.price_version.removesuffix(" default") == book.stamp()
-        and entry.charge != book.charge(entry.usage, entry.subject.model, entry.status)
-    ]
+    history = prices if isinstance(prices, PriceHistory) else PriceHistory(books=(prices,))
+    found = []
+    for entry in entries:
+        book = history.stamped(entry.price_version) if entry.subject.kind == "request" else None
+        if book and entry.charge != book.charge_request(entry.usage, entry.subject, entry.status):
+            found.append(entry)
+    return found
+
+
+def _midnight(book: PriceBook) -> float:
+    day = book.in_force_from or date.min
+    return datetime.combine(day, datetime.min.time(), UTC).timestamp()
+
+
+_LATER = frozenset({"batch", "tiers", "in_force_from", "customers"})
+"""Keys that books did not have at first: unsaid, they leave a book's digest as it was."""
+
+
+def _without_unsaid(said: Any) -> Any:
+    if not isinstance(said, dict):
+        return said
+    return {key: _without_unsaid(value) for key, value in said.items() if value or key not in _LATER}

@@ -227,7 +227,7 @@ class Factory:
             stack.callback(lambda: asyncio.run(_close(engines)))
             accounts = open_accounts(self.home.accounts, self._clock, earlier=self.home.keys)
             stack.callback(accounts.close)
-            gate = open_gate(accounts, self.home, meter.prices, self.config.product, self._clock)
+            gate = open_gate(accounts, self.home, meter.price_history, self.config.product, self._clock)
             stack.callback(gate.close)
             if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"

@@ -11,7 +11,7 @@ from contextlib import closing
 from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import Subject, Usage
 from bessemer.core.units import Money
-from bessemer.meter import Ledger, PriceBook, open_ledger
+from bessemer.meter import Ledger, PriceBook, PriceHistory, open_ledger
 from bessemer.products.home import Home
 from bessemer.products.llm.config import LlmConfig
 from bessemer.serve import Accounts, Gate, Worker
@@ -19,12 +19,14 @@ from bessemer.serve import Accounts, Gate, Worker
 TEMPLATE_TOKENS = 1024
 """Allowed for what a chat template writes of its own accord, such as a default system prompt: an assumption. What a
 request takes beyond it shows as an overrun."""
+_SOON_SECONDS = 60.0
+"""Longer than it takes from being let in to being metered."""
 _BYTES_PER_CHARACTER = 4
 """At most, in UTF-8. Source: RFC 3629, section 3."""
 
 
 def open_gate(
-    accounts: Accounts, home: Home, prices: PriceBook, product: LlmConfig, clock: Callable[[], float]
+    accounts: Accounts, home: Home, prices: PriceHistory, product: LlmConfig, clock: Callable[[], float]
 ) -> Gate:
     """Return the gate of a home's gateway; what an earlier process left reserved is settled from the books first.
 
@@ -39,7 +41,9 @@ def open_gate(
     read = retrieval.max_characters * _BYTES_PER_CHARACTER if retrieval.passages else 0
 
     def worst(subject: Subject, most: Usage) -> Money:
-        return worst_charge(prices, subject, most, read + TEMPLATE_TOKENS)
+        now = clock()
+        books = (prices.at(now), prices.at(now + _SOON_SECONDS))  # a request may begin under the next version
+        return max((worst_charge(book, subject, most, read + TEMPLATE_TOKENS) for book in books), key=_micros)
 
     def charged(requests: Sequence[str]) -> Mapping[str, int]:
         return charged_of(home, requests)
@@ -59,7 +63,11 @@ def worst_charge(prices: PriceBook, subject: Subject, most: Usage, own_tokens: i
     input_tokens = most.input_tokens + own_tokens
     fresh = most.model_copy(update={"input_tokens": input_tokens})
     cached = fresh.model_copy(update={"cached_tokens": input_tokens})
-    return max((prices.charge(usage, subject.model) for usage in (fresh, cached)), key=lambda money: money.micros)
+    return max((prices.charge_request(usage, subject) for usage in (fresh, cached)), key=_micros)
+
+
+def _micros(money: Money) -> int:
+    return money.micros
 
 
 def charged_of(home: Home, requests: Sequence[str]) -> dict[str, int]:

@@ -1,0 +1,100 @@
+"""What a price book says, for people: the version in force, its warnings, and what changed from version to version.
+
+Owns the questions. Knows no charge: the price book's own arithmetic makes those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bessemer.core.nouns import Noun
+from bessemer.meter import PriceBook, PriceHistory, Rates, load_price_history
+from bessemer.products.factory import load_factory
+
+
+class PriceLine(Noun):
+    """One row of a price list: rates in micro-units of the currency for one million tokens; empty applies to all."""
+
+    project: str
+    model: str
+    kind: str
+    input: int
+    cached: int
+    output: int
+
+
+class VersionLine(Noun):
+    """One version: its stamp as entries record it, from which day (empty: the beginning), what differs from before."""
+
+    version: str
+    stamp: str
+    in_force_from: str
+    changed: tuple[str, ...]
+
+
+def find_prices(path: Path | None) -> PriceHistory:
+    """Return the prices of a TOML price book, or those that a factory.yaml names; the built-in example's without.
+
+    Raises:
+        ConfigError: the file is missing or says something else.
+    """
+    if path and path.suffix == ".toml":
+        return load_price_history(path)
+    config, base = load_factory(path)
+    named = config.meter.price_book
+    return load_price_history(base / named if named else None)
+
+
+def price_lines(book: PriceBook) -> list[PriceLine]:
+    """Return every rate of a book: its default, its models, then what projects have agreed."""
+    priced = [("", "", book.default), *(("", model, price) for model, price in book.models.items())]
+    for project, agreed in book.customers.items():
+        priced += [(project, "", agreed.default)] if agreed.default else []
+        priced += [(project, model, price) for model, price in agreed.models.items()]
+    lines = []
+    for project, model, price in priced:
+        kinds: dict[str, Rates] = {"standard": price, **({"batch": price.batch} if price.batch else {}), **price.tiers}
+        for kind, rates in kinds.items():
+            cached = rates.input if rates.cached is None else rates.cached
+            figures = {"input": rates.input, "cached": cached, "output": rates.output}
+            lines.append(PriceLine(project=project, model=model, kind=kind, **figures))
+    return lines
+
+
+def price_warnings(history: PriceHistory) -> list[str]:
+    """Return what is allowed but seldom meant: placeholder prices, free tokens, a cache that is dearer than none."""
+    found = []
+    for book in history.books:
+        if book.example:
+            found.append(f"{book.version}: example = true marks placeholder prices; bill nobody by them")
+        for line in price_lines(book):
+            what = f"{book.version}: {line.project or 'all projects'}, {line.model or 'default'}, {line.kind}"
+            if line.input == 0 or line.output == 0:
+                found.append(f"{what}: some tokens are free")
+            if line.cached > line.input:
+                found.append(f"{what}: cached input costs more than fresh input")
+    return found
+
+
+def price_versions(history: PriceHistory) -> list[VersionLine]:
+    """Return the versions, the earliest first, each with the keys whose value differs from the version before."""
+    lines = []
+    before: dict[str, Any] = {}
+    for at, book in enumerate(history.books):
+        said = dict(_leaves(book.model_dump(mode="json", exclude={"version", "in_force_from"})))
+        changed = sorted(key for key in said.keys() | before.keys() if said.get(key) != before.get(key))
+        day = book.in_force_from.isoformat() if book.in_force_from else ""
+        differs = tuple(changed) if at else ()
+        lines.append(VersionLine(version=book.version, stamp=book.stamp(), in_force_from=day, changed=differs))
+        before = said
+    return lines
+
+
+def _leaves(said: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in said.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield path + key, value
