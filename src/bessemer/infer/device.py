@@ -13,6 +13,7 @@ from typing import Any
 
 from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, Unsupported
 from bessemer.core.nouns import ChatRequest, Delta, FinishReason, ScoreRequest, ScoreResult, TokenLogprob, Usage
+from bessemer.infer import calling
 from bessemer.infer.config import OpenVinoConfig
 from bessemer.infer.messages import Ready
 from bessemer.infer.runtime import genai
@@ -66,21 +67,27 @@ class Device:
 
         Raises:
             BudgetExceeded: it does not fit the context.
-            Unsupported: alternatives to each token are asked for.
+            Unsupported: alternatives to each token or a bias are asked for, or a JSON schema is beyond its grammar.
         """
         if isinstance(request, ScoreRequest):
             return self._begin_score(id, request)
         sampling = request.sampling
+        if sampling.logit_bias:
+            raise Unsupported("this engine has no logit_bias", hint="Leave it out.")
         if sampling.top_logprobs:
             raise Unsupported(
                 "this engine gives the log-probability of the chosen token only", hint="Set top_logprobs to 0."
             )
-        history = [{"role": m.role, "content": m.content} for m in request.messages]
+        history = [{"role": m.role, "content": m.content} for m in calling.spoken(request)]
         text = self._tokenizer.apply_chat_template(history, add_generation_prompt=True)
         prompt, length = self._encode(text, reserve=1)
         settings = genai.GenerationConfig()
         settings.max_new_tokens = min(sampling.max_output_tokens, self.ready.context_tokens - length)
         settings.stop_token_ids = self._stop_ids
+        settings.frequency_penalty = sampling.frequency_penalty
+        settings.presence_penalty = sampling.presence_penalty
+        if (schema := calling.schema_of(request)) is not None:
+            settings.structured_output_config = genai.StructuredOutputConfig(json_schema=json.dumps(schema))
         if sampling.temperature > 0:
             settings.do_sample = True
             settings.temperature = sampling.temperature
@@ -89,7 +96,8 @@ class Device:
         wanted = sampling.top_logprobs is not None
         settings.logprobs = int(wanted)
         handle = self._pipeline.add_request(id, prompt, settings)
-        return ChatJob(handle, length, sampling.stop, self._vocabulary, wanted)
+        job = CallingJob if request.callable_tools() else ChatJob
+        return job(handle, length, sampling.stop, self._vocabulary, wanted)
 
     def _begin_score(self, id: int, request: ScoreRequest) -> ScoreJob:
         prompt, length = self._encode(request.text, reserve=0)
@@ -190,6 +198,20 @@ class ChatJob:
         if self._logprobs:
             self._logprobs.clear()
         return Delta(text=text, finish_reason=reason, usage=self.usage, logprobs=logprobs)
+
+
+class CallingJob(ChatJob):
+    """One answer that may call tools: nothing is shown before it is whole, because it is JSON until then."""
+
+    _held = ""
+
+    def _delta(self, text: str, reason: FinishReason | None = None) -> Delta:
+        self._held += text
+        if reason is None:
+            return super()._delta("")
+        said = calling.parsed(self._held) if reason == "stop" else calling.Said(text=self._held)
+        whole = super()._delta(said.text, "tool_calls" if said.calls else reason)
+        return whole.model_copy(update={"tool_calls": said.calls})
 
 
 class ScoreJob:

@@ -69,7 +69,18 @@ class OpenVinoEngine:
 
     def __init__(self, config: OpenVinoConfig, clock: Callable[[], float] = time.perf_counter) -> None:
         self.name = config.name
-        can = {"chat", "stream", "stop", "seed", "logprobs", "batch"}
+        can = {
+            "chat",
+            "stream",
+            "stop",
+            "seed",
+            "logprobs",
+            "penalties",
+            "json_object",
+            "json_schema",
+            "tools",
+            "batch",
+        }
         self.capabilities = frozenset(can if config.prefix_caching else can | {"score"})
         self._clock = clock
         self._ids = itertools.count(1)

@@ -18,9 +18,16 @@ from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, Co
 from bessemer.core.nouns import ChatRequest, Completion, Delta, FinishReason, TokenLogprob, Usage
 from bessemer.infer.config import UpstreamConfig
 from bessemer.infer.engines import Counters, complete
+from bessemer.infer.upstream_forms import calls_of, forms_of, message_of
 
-REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "cancelled": "cancelled", "error": "error"}
-"""Finish reasons of the wire; others (``content_filter``, ``tool_calls``) end an answer as ``stop``."""
+REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "cancelled": "cancelled",
+    "error": "error",
+}
+"""Finish reasons of the wire; others (``content_filter``) end an answer as ``stop``."""
 
 _TOO_LONG = ("context_length", "context length", "maximum context", "exceed_context_size")
 """How servers say that a prompt is too long: OpenAI and vLLM, SGLang, vLLM, llama.cpp."""
@@ -29,13 +36,16 @@ _DAY_SECONDS = 86_400.0
 
 
 class UpstreamEngine:
-    """Asks another server. Whether it honours `seed` is the server's word.
+    """Asks another server. Whether it honours `seed`, tools and formats is the server's word: all is forwarded.
 
     Counters are what the server reported; of a cancelled answer it reports nothing.
     """
 
     name = "upstream"
-    capabilities = frozenset({"chat", "stream", "stop", "seed", "logprobs", "batch"})
+    capabilities = frozenset(
+        {"chat", "stream", "stop", "seed", "logprobs", "top_logprobs", "penalties", "logit_bias", "batch"}
+        | {"json_object", "json_schema", "tools"}
+    )
 
     def __init__(self, config: UpstreamConfig, clock: Callable[[], float] = time.perf_counter) -> None:
         self._config = config
@@ -76,7 +86,7 @@ class UpstreamEngine:
                     usage = _usage(chunk) or usage
                     for choice in chunk.get("choices") or ():
                         reason = _reason(choice) or reason
-                        if (piece := _delta(choice)).text or piece.logprobs:
+                        if (piece := _delta(choice)).text or piece.logprobs or piece.tool_calls:
                             yield piece
         except httpx2.TimeoutException as error:
             raise BackendError(
@@ -114,7 +124,8 @@ class UpstreamEngine:
             raise Unsupported("the engine is closed", hint="Open another one.")
         if not isinstance(request, ChatRequest):
             raise Unsupported("an upstream engine cannot score", hint="Use the openvino engine.")
-        size = sum(len(message.content.encode()) for message in request.messages)
+        calls = (call.arguments for message in request.messages for call in message.tool_calls)
+        size = sum(len(text.encode()) for text in (*(message.content for message in request.messages), *calls))
         if size > self._config.max_prompt_bytes:
             raise BudgetExceeded(
                 f"the prompt has {size} bytes, the limit is {self._config.max_prompt_bytes}",
@@ -125,7 +136,7 @@ class UpstreamEngine:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._config.model,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "messages": [message_of(m) for m in request.messages],
             self._config.limit_field: sampling.max_output_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -138,7 +149,13 @@ class UpstreamEngine:
             body["stop"] = list(sampling.stop)
         if sampling.top_logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
-        return body
+        if sampling.frequency_penalty:
+            body["frequency_penalty"] = sampling.frequency_penalty
+        if sampling.presence_penalty:
+            body["presence_penalty"] = sampling.presence_penalty
+        if sampling.logit_bias:
+            body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+        return body | forms_of(request)
 
     def _last(self, reason: FinishReason | None, usage: Usage | None) -> Delta:
         """Return the last piece and count the request, or raise if the server left something out."""
@@ -188,7 +205,8 @@ def _delta(choice: dict[str, Any]) -> Delta:
         )
         for entry in entries
     )
-    return Delta(text=(choice.get("delta") or {}).get("content") or "", logprobs=logprobs)
+    delta = choice.get("delta") or {}
+    return Delta(text=delta.get("content") or "", logprobs=logprobs, tool_calls=calls_of(delta))
 
 
 def _reason(choice: dict[str, Any]) -> FinishReason | None:

@@ -18,7 +18,6 @@ from starlette.routing import Route
 
 from bessemer.core.protocols import Meter
 from bessemer.serve.booking import Bookkeeper
-from bessemer.serve.chat import ChatEndpoint, ChatEngine
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate, authenticate_admin
 from bessemer.serve.envelope import Envelope
@@ -28,8 +27,10 @@ from bessemer.serve.landing import PAGE_HEADERS, page
 from bessemer.serve.metrics import Metrics
 from bessemer.serve.parts import GatewayParts
 from bessemer.serve.refusals import STOPPING, Refusal, Refused, unknown_model
+from bessemer.serve.serving import ChatEngine, Floor
 from bessemer.serve.telling import Model, ModelList
 from bessemer.serve.traffic import Traffic
+from bessemer.serve.wire.routes import wire_routes
 
 _MAX_THREADS = 32
 
@@ -78,9 +79,8 @@ def build_app(
     threads = ThreadPoolExecutor(min(_MAX_THREADS, config.max_concurrent_requests), "meter")
     metrics = Metrics(tuple(engines))
     bookkeeper = Bookkeeper(meter, threads, (metrics, *parts.watchers))
-    chat = ChatEndpoint(config, engines, keys, bookkeeper, traffic, parts.clock)
-    started = int(parts.clock())
-    desk = _Desk(parts.name, {model: Model(id=model, created=started) for model in engines}, keys, traffic)
+    floor = Floor(config, engines, keys, bookkeeper, traffic, parts.clock)
+    desk = _Desk(parts.name, _models(engines, int(parts.clock())), keys, traffic)
 
     async def counted(request: Request) -> Response:
         if not config.open_metrics:
@@ -103,7 +103,7 @@ def build_app(
             Route("/metrics", counted),
             Route("/v1/models", desk.models),
             Route("/v1/models/{id:path}", desk.model),
-            Route("/v1/chat/completions", chat, methods=["POST"]),
+            *wire_routes(floor, parts),
             *(FeedbackDesk(config, keys, parts.feedback).routes() if parts.feedback else ()),
         ],
         middleware=[Middleware(Envelope)],
@@ -113,6 +113,13 @@ def build_app(
     app.router.redirect_slashes = False
     app.state.traffic = traffic
     return app
+
+
+def _models(engines: Mapping[str, ChatEngine], started: int) -> dict[str, Model]:
+    return {
+        name: Model(id=name, created=started, capabilities=sorted(engine.capabilities))
+        for name, engine in engines.items()
+    }
 
 
 def _json(body: str) -> Response:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.observing import Watcher
+from bessemer.serve.wire.store import AnswerStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,11 @@ class GatewayParts:
         clock: gives Unix seconds.
         watchers: are told of every request, beside the metrics at ``/metrics``.
         feedback: keeps what users say of answers.
+        answers: keeps answers whose clients ask for it (`store`).
     """
 
     name: str = "Bessemer"
     clock: Callable[[], float] = time.time
     watchers: Sequence[Watcher] = ()
     feedback: FeedbackStore | None = None
+    answers: AnswerStore | None = None
