@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from bessemer.core.errors import Unsupported
-from bessemer.core.nouns import ChatRequest, JsonFormat, Message, Sampling, Tool, ToolCall
+from bessemer.core.nouns import ChatRequest, JsonFormat, Message, Sampling, ScoreRequest, Tool, ToolCall
+from bessemer.core.raw import PromptRequest
 from bessemer.infer import OpenVinoConfig, calling, compile_model, open_engine
 
 pytest.importorskip("openvino_genai")
@@ -91,3 +92,28 @@ def test_what_is_not_in_the_form_is_text() -> None:
     with pytest.raises(Unsupported, match="references"):
         tool = Tool(name="x", parameters={"$ref": "#/$defs/y"})
         calling.schema_of(ChatRequest(messages=(Message(role="user", content=""),), tools=(tool,)))
+
+
+async def test_a_score_says_each_token_and_tokens_score_like_their_text(engine) -> None:
+    text = "A river is a large, flowing stream of water."
+    one = await engine.respond(ScoreRequest(text=text))
+    assert "".join(token.token for token in one.tokens) == text
+    assert len(one.tokens) == one.scored_tokens + 1 == one.usage.input_tokens
+    assert sum(token.logprob for token in one.tokens) == pytest.approx(one.logprob_sum)
+    with pytest.raises(Unsupported, match="no token"):
+        await engine.respond(ScoreRequest(tokens=(10**6,)))
+    numbers = tuple(range(20, 30))
+    again = await engine.respond(ScoreRequest(tokens=numbers))
+    whole = await engine.respond(ScoreRequest(text="".join(token.token for token in again.tokens)))
+    assert again.usage.input_tokens == 10
+    if whole.usage == again.usage:  # the text is split as it was
+        assert whole.logprob_sum == pytest.approx(again.logprob_sum, rel=0.02)
+
+
+async def test_a_raw_text_is_continued_with_a_likelihood_for_each_token(engine) -> None:
+    raw = PromptRequest(text="A river", sampling=Sampling(max_output_tokens=5, top_logprobs=0))
+    answer = await engine.respond(raw)
+    assert answer.usage.input_tokens < 7
+    assert len(answer.logprobs) == answer.usage.output_tokens
+    one = await engine.respond(PromptRequest(tokens=(20, 21), sampling=Sampling(max_output_tokens=1)))
+    assert (one.usage.input_tokens, one.usage.output_tokens) == (2, 1)

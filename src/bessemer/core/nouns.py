@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bessemer.core.units import Money
 
@@ -244,14 +244,21 @@ class Completion(Noun):
     seconds: float | None = None
 
 
-class ScoreRequest(Noun):
-    """A text whose likelihood is wanted; for engines with the capability ``score``. Raw text, no chat template.
-
-    Exactly one of `text` and `tokens` (numbers in the model's vocabulary) is given.
-    """
+class RawText(Noun):
+    """A text as it is, without chat template: exactly one of `text` and `tokens` (numbers in the vocabulary)."""
 
     text: str = ""
     tokens: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if bool(self.text) == bool(self.tokens):
+            raise ValueError("give a text or tokens, one of them")
+        return self
+
+
+class ScoreRequest(RawText):
+    """A text whose likelihood is wanted; for engines with the capability ``score``."""
 
 
 class ScoreResult(Noun):

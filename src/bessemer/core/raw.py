@@ -9,28 +9,21 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bessemer.core.nouns import Noun, Sampling, Usage
+from bessemer.core.nouns import Noun, RawText, Sampling, Usage
 
 
-class PromptRequest(Noun):
-    """A raw text to be continued, without chat template; for engines with the capability ``prompt``.
+class PromptRequest(RawText):
+    """A raw text to be continued; for engines with the capability ``prompt``."""
 
-    Exactly one of `text` and `tokens` (numbers in the model's vocabulary) is given.
-    """
-
-    text: str = ""
-    tokens: tuple[int, ...] = ()
     sampling: Sampling = Sampling()
 
 
-class EmbedRequest(Noun):
+class EmbedRequest(RawText):
     """A text whose vector is wanted; for engines with the capability ``embed``.
 
-    Exactly one of `text` and `tokens` is given. `dimensions` None leaves the length of the vector to the engine.
+    `dimensions` None leaves the length of the vector to the engine.
     """
 
-    text: str = ""
-    tokens: tuple[int, ...] = ()
     dimensions: Annotated[int, Field(ge=1, le=65536)] | None = None
 
 

@@ -216,7 +216,15 @@ class Factory:
             Conflict: the port is in use.
         """
         from bessemer.products.answered import Answered
-        from bessemer.serve import FeedbackStore, GatewayParts, KeyStore, create_app, open_traces, run_gateway
+        from bessemer.serve import (
+            AnswerStore,
+            FeedbackStore,
+            GatewayParts,
+            KeyStore,
+            create_app,
+            open_traces,
+            run_gateway,
+        )
 
         traces = open_traces(traced) if traced else None
         engines = self.open_engines(api_key)
@@ -226,7 +234,8 @@ class Factory:
             meter.note = f"; the machine of {host}, which computes the answers, is not in it"
         answered = Answered(self.home.books)
         feedback = FeedbackStore(self.home.feedback, answered.project_of, self._clock)
-        parts = GatewayParts(self.config.name, self._clock, (traces,) if traces else (), feedback)
+        answers = AnswerStore(self.home.answers)
+        parts = GatewayParts(self.config.name, self._clock, (traces,) if traces else (), feedback, answers)
         try:
             app = create_app(gateway, engines, keys, meter, parts)
 
@@ -240,6 +249,7 @@ class Factory:
             asyncio.run(_close(engines))
             meter.close()
             feedback.close()
+            answers.close()
             answered.close()
             if traces:
                 traces.close()

@@ -10,8 +10,10 @@ from bessemer.serve.gateway import create_app, open_traces, run_gateway
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
 from bessemer.serve.parts import GatewayParts
 from bessemer.serve.sockets import check_port
+from bessemer.serve.wire.store import AnswerStore
 
 __all__ = [
+    "AnswerStore",
     "FeedbackStore",
     "GatewayConfig",
     "GatewayParts",

@@ -60,7 +60,8 @@ def _as_text(content: Any) -> str:
     return "\n".join(texts)
 
 
-def _as_stops(stop: Any) -> tuple[str, ...]:
+def as_stops(stop: Any) -> tuple[str, ...]:
+    """Return stop sequences: one text or a list."""
     stops = () if stop is None else (stop,) if isinstance(stop, str) else stop
     if not isinstance(stops, (list, tuple)) or not all(isinstance(text, str) and text for text in stops):
         raise PydanticCustomError("stop_type", "stop must be a non-empty string or a list of them")
@@ -69,7 +70,7 @@ def _as_stops(stop: Any) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _as_bias(bias: Any) -> Any:
+def as_bias(bias: Any) -> Any:
     """Return a bias by token; on the wire, tokens are the names of a JSON object's fields, so they are strings."""
     if not isinstance(bias, dict):
         return bias
@@ -80,26 +81,31 @@ def _as_bias(bias: Any) -> Any:
     return {token: float(value) for token, value in tokens.items()}
 
 
-def _within_limits(metadata: dict[str, str] | None) -> dict[str, str] | None:
-    """Source: OpenAI's API reference, metadata: 16 pairs, keys of 64 characters, values of 512."""
+def within_limits(metadata: dict[str, str] | None) -> dict[str, str] | None:
+    """Return metadata that is small enough.
+
+    Source: OpenAI's API reference, metadata: 16 pairs, keys of 64 characters, values of 512.
+    """
     pairs = (metadata or {}).items()
     if len(pairs) > 16 or any(len(key) > 64 or len(value) > 512 for key, value in pairs):
         raise PydanticCustomError("metadata", "at most 16 pairs of 64 and 512 characters are taken")
     return metadata
 
 
-class _Asked(BaseModel):
+class Wire(BaseModel):
+    """Base of what clients send: unknown fields and loose types are refused."""
+
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
-class AskedFunctionCall(_Asked):
+class AskedFunctionCall(Wire):
     """Name and arguments of a call, the arguments as JSON text."""
 
     name: str
     arguments: str
 
 
-class AskedCall(_Asked):
+class AskedCall(Wire):
     """A tool call that an earlier answer made."""
 
     id: str
@@ -107,7 +113,7 @@ class AskedCall(_Asked):
     function: AskedFunctionCall
 
 
-class AskedFunction(_Asked):
+class AskedFunction(Wire):
     """A function that the model may ask to have called."""
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -125,27 +131,27 @@ class AskedFunction(_Asked):
         )
 
 
-class AskedTool(_Asked):
+class AskedTool(Wire):
     """A tool; functions are the only kind."""
 
     type: Literal["function"]
     function: AskedFunction
 
 
-class AskedName(_Asked):
+class AskedName(Wire):
     """The name of a function."""
 
     name: str
 
 
-class AskedChoice(_Asked):
+class AskedChoice(Wire):
     """A tool that must be called."""
 
     type: Literal["function"]
     function: AskedName
 
 
-class AskedSchema(_Asked):
+class AskedSchema(Wire):
     """A JSON schema that the answer must follow."""
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -154,14 +160,14 @@ class AskedSchema(_Asked):
     strict: bool | None = None
 
 
-class AskedFormat(_Asked):
+class AskedFormat(Wire):
     """What the answer must be: text, a JSON object, or JSON that follows a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: AskedSchema | None = None
 
 
-class AskedMessage(_Asked):
+class AskedMessage(Wire):
     """One message. Fields that the official client sends back with an answer are taken when they are empty."""
 
     role: Annotated[str, Only(*ROLES)]
@@ -187,14 +193,14 @@ class AskedMessage(_Asked):
         )
 
 
-class StreamOptions(_Asked):
+class StreamOptions(Wire):
     """How a stream is told."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
-class Asked(_Asked):
+class Asked(Wire):
     """The body of ``POST /v1/chat/completions``; null is the same as left out."""
 
     model: str
@@ -206,20 +212,20 @@ class Asked(_Asked):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Annotated[tuple[str, ...], BeforeValidator(_as_stops)] = ()
+    stop: Annotated[tuple[str, ...], BeforeValidator(as_stops)] = ()
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
     n: Annotated[int, Field(ge=1, le=MAX_ANSWERS)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: Annotated[dict[int, float] | None, BeforeValidator(_as_bias)] = None
+    logit_bias: Annotated[dict[int, float] | None, BeforeValidator(as_bias)] = None
     response_format: AskedFormat | None = None
     tools: list[AskedTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | AskedChoice | None = None
     parallel_tool_calls: bool | None = None
     store: bool | None = None
-    metadata: Annotated[dict[str, str] | None, AfterValidator(_within_limits)] = None
+    metadata: Annotated[dict[str, str] | None, AfterValidator(within_limits)] = None
 
     # Would change the answer: taken only when they ask for what happens anyway.
     functions: Annotated[Any, Only([])] = None

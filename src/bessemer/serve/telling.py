@@ -20,18 +20,20 @@ if TYPE_CHECKING:
 
 DONE = b"data: [DONE]\n\n"
 
-_LOWEST_LOGPROB = -9999.0
+LOWEST_LOGPROB = -9999.0
 """What the wire says for a probability of zero, whose logarithm JSON cannot hold."""
 
 _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 """Allowed in JSON, but many clients' line readers split an event there."""
 
 
-class _Told(BaseModel):
+class Told(BaseModel):
+    """Base of what clients are told."""
+
     model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
 
-class TopLogprob(_Told):
+class TopLogprob(Told):
     """A token that might have stood here."""
 
     token: str
@@ -45,14 +47,14 @@ class Logprob(TopLogprob):
     top_logprobs: list[TopLogprob]
 
 
-class Logprobs(_Told):
+class Logprobs(Told):
     """The log-probabilities of a piece."""
 
     content: list[Logprob]
     refusal: None = None
 
 
-class Energy(_Told):
+class Energy(Told):
     """What an answer took; `class` says how it is known, `low` and `high` bound it."""
 
     joules: float
@@ -63,7 +65,7 @@ class Energy(_Told):
     source: str
 
 
-class Cost(_Told):
+class Cost(Told):
     """What an answer is charged: whole millionths of a currency unit."""
 
     micros: int
@@ -71,13 +73,13 @@ class Cost(_Told):
     price_version: str
 
 
-class PromptDetails(_Told):
+class PromptDetails(Told):
     """Of the prompt's tokens, how many came from a cache."""
 
     cached_tokens: int
 
 
-class ToldUsage(_Told):
+class ToldUsage(Told):
     """Tokens, energy and cost of an answer, from its entry in the ledger."""
 
     prompt_tokens: int
@@ -125,14 +127,14 @@ class ToldUsage(_Told):
         )
 
 
-class ToldFunction(_Told):
+class ToldFunction(Told):
     """What is called; in a stream, a piece of it."""
 
     name: str | None = None
     arguments: str
 
 
-class ToldCall(_Told):
+class ToldCall(Told):
     """A tool call; `index` is its number in the answer, told in streams."""
 
     index: int | None = None
@@ -141,7 +143,7 @@ class ToldCall(_Told):
     function: ToldFunction
 
 
-class ToldMessage(_Told):
+class ToldMessage(Told):
     """The answer."""
 
     role: Literal["assistant"] = "assistant"
@@ -154,13 +156,13 @@ class ToldMessage(_Told):
         """The wire leaves `tool_calls` out where there are none."""
         told: dict[str, Any] = write(self)
         if self.tool_calls is None:
-            del told["tool_calls"]
+            told.pop("tool_calls", None)
         else:
             told["tool_calls"] = [call.model_dump(exclude_none=True) for call in self.tool_calls]
         return told
 
 
-class Choice(_Told):
+class Choice(Told):
     """One of the answers."""
 
     index: int = 0
@@ -169,7 +171,7 @@ class Choice(_Told):
     finish_reason: str
 
 
-class ChatCompletion(_Told):
+class ChatCompletion(Told):
     """A whole answer."""
 
     id: str
@@ -181,7 +183,7 @@ class ChatCompletion(_Told):
     system_fingerprint: None = None
 
 
-class ChunkChoice(_Told):
+class ChunkChoice(Told):
     """A piece of an answer; `delta` has `role` in the first, `content` or calls after it, nothing in the last."""
 
     index: int = 0
@@ -190,7 +192,7 @@ class ChunkChoice(_Told):
     finish_reason: str | None = None
 
 
-class Chunk(_Told):
+class Chunk(Told):
     """One event of a stream; `usage` is told in the last one, if it was asked for."""
 
     id: str
@@ -202,7 +204,7 @@ class Chunk(_Told):
     system_fingerprint: None = None
 
 
-class Model(_Told):
+class Model(Told):
     """A model that is served; `capabilities` is our own field: what its engine can do."""
 
     id: str
@@ -212,7 +214,7 @@ class Model(_Told):
     capabilities: list[str] = []
 
 
-class ModelList(_Told):
+class ModelList(Told):
     """All models that are served."""
 
     object: Literal["list"] = "list"
@@ -234,7 +236,7 @@ def logprobs_of(tokens: Iterable[TokenLogprob]) -> Logprobs:
         content=[
             Logprob(
                 token=t.token,
-                logprob=max(t.logprob, _LOWEST_LOGPROB),
+                logprob=max(t.logprob, LOWEST_LOGPROB),
                 bytes=list(t.token.encode("utf-8", "replace")),
                 top_logprobs=[_top(token, value) for token, value in t.top],
             )
@@ -244,7 +246,7 @@ def logprobs_of(tokens: Iterable[TokenLogprob]) -> Logprobs:
 
 
 def _top(token: str, logprob: float) -> TopLogprob:
-    return TopLogprob(token=token, logprob=max(logprob, _LOWEST_LOGPROB), bytes=list(token.encode("utf-8", "replace")))
+    return TopLogprob(token=token, logprob=max(logprob, LOWEST_LOGPROB), bytes=list(token.encode("utf-8", "replace")))
 
 
 class Teller:

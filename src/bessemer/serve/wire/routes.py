@@ -10,8 +10,17 @@ from starlette.routing import Route
 from bessemer.serve.chat import chat_reader
 from bessemer.serve.parts import GatewayParts
 from bessemer.serve.serving import Endpoint, Floor
+from bessemer.serve.wire.completions import read_text
+from bessemer.serve.wire.embeddings import read_vectors
+from bessemer.serve.wire.stored import StoredDesk
 
 
 def wire_routes(floor: Floor, parts: GatewayParts) -> list[Route]:
     """Return the paths of the endpoints that ask a model, and of what is stored of their answers."""
-    return [Route("/v1/chat/completions", Endpoint(floor, chat_reader(parts.answers)), methods=["POST"])]
+    readers = {
+        "/v1/chat/completions": chat_reader(parts.answers),
+        "/v1/completions": read_text,
+        "/v1/embeddings": read_vectors,
+    }
+    asking = [Route(path, Endpoint(floor, read), methods=["POST"]) for path, read in readers.items()]
+    return asking + (StoredDesk(floor, parts.answers).routes() if parts.answers else [])
