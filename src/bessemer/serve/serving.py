@@ -224,12 +224,13 @@ class Endpoint:
     async def _stream(self, making: _Making, pieces: AsyncIterator[tuple[int, Piece]], send: Send) -> None:
         teller, begun = making.order.teller, False
         async for index, piece in pieces:
-            body = teller.piece(index, piece) if isinstance(piece, Delta) else b""
+            body = b"" if begun else teller.first()
+            body += teller.piece(index, piece) if isinstance(piece, Delta) else b""
             if teller.keeps or not isinstance(piece, Delta):
                 making.answers[index].pieces.append(piece)
             if not begun:  # headers wait for the engine, so that what it refuses still gets its HTTP status
                 await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
-                begun, body = True, teller.first() + body
+                begun = True
             if body:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
         entry = await self._booked(making)
