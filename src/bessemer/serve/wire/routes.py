@@ -12,6 +12,7 @@ from bessemer.serve.parts import GatewayParts
 from bessemer.serve.serving import Endpoint, Floor
 from bessemer.serve.wire.completions import read_text
 from bessemer.serve.wire.embeddings import read_vectors
+from bessemer.serve.wire.messages import AnthropicDoor, read_anthropic
 from bessemer.serve.wire.responses import ResponseDesk, response_reader
 from bessemer.serve.wire.stored import StoredDesk
 
@@ -25,6 +26,7 @@ def wire_routes(floor: Floor, parts: GatewayParts) -> list[Route]:
         "/v1/responses": response_reader(parts.answers),
     }
     asking = [Route(path, Endpoint(floor, read), methods=["POST"]) for path, read in readers.items()]
+    asking.append(Route("/v1/messages", AnthropicDoor(Endpoint(floor, read_anthropic)), methods=["POST"]))
     if parts.answers is None:
         return asking
     return asking + StoredDesk(floor, parts.answers).routes() + ResponseDesk(floor, parts.answers).routes()
