@@ -39,6 +39,12 @@ from bessemer.infer.messages import Ask, Cancel, Ready, Step, Stop
 STOP_SECONDS = 10.0
 """How long a worker may take to end: the longest step, and some."""
 
+CAN = frozenset(
+    {"chat", "stream", "stop", "seed", "logprobs", "penalties", "json_object", "json_schema", "tools", "batch"}
+    | {"prompt", "tokens"}
+)
+"""Capabilities of every engine; those without prefix caching can ``score``, too."""
+
 Reply = Delta | ScoreResult | BessemerError
 
 
@@ -70,19 +76,7 @@ class OpenVinoEngine:
 
     def __init__(self, config: OpenVinoConfig, clock: Callable[[], float] = time.perf_counter) -> None:
         self.name = config.name
-        can = {
-            "chat",
-            "stream",
-            "stop",
-            "seed",
-            "logprobs",
-            "penalties",
-            "json_object",
-            "json_schema",
-            "tools",
-            "batch",
-        }
-        self.capabilities = frozenset(can if config.prefix_caching else can | {"score"})
+        self.capabilities = CAN if config.prefix_caching else CAN | {"score"}
         self._clock = clock
         self._ids = itertools.count(1)
         self._calls: dict[int, _Call] = {}
