@@ -81,7 +81,7 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
   The openvino engine knows the token itself and no alternatives: what lm-eval calls `is_greedy` is then always true,
   and only likelihoods, accuracies and perplexities from there mean something.
 - `embeddings` need an engine that makes vectors. The openvino engine makes none and says so. The echo engine's are
-  hashed words: for tests, of no use for search by meaning.
+  hashed words: for tests, of no use for search by meaning. The upstream engine forwards, one text at a time.
 - `store` keeps an answer for its project until it is deleted, or pushed out by newer ones (10,000 of each kind); it is
   false unless asked for, in `responses`, too (OpenAI's is true there). What is stored is read, listed and deleted
   under `/v1/chat/completions` and `/v1/responses`; its `usage` has tokens, but no energy.

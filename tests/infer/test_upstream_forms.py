@@ -7,12 +7,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from bessemer.core.nouns import ChatRequest, JsonFormat, Message, Sampling, Tool, ToolCall
+from bessemer.core.errors import BackendError, NotFound
+from bessemer.core.nouns import ChatRequest, JsonFormat, Message, Sampling, Tool, ToolCall, Usage
+from bessemer.core.raw import EmbedRequest
 from bessemer.infer import UpstreamConfig, open_engine
 
 CALL = {"index": 0, "id": "call_7", "type": "function", "function": {"name": "look", "arguments": '{"a"'}}
@@ -60,3 +63,33 @@ async def test_forms_are_forwarded(serve_app: Callable[[Any], AbstractContextMan
     assert (body["frequency_penalty"], body["presence_penalty"], body["logit_bias"]) == (0.5, -0.5, {"3": 2.0})
     assert body["messages"][1]["tool_calls"][0]["function"] == {"name": "look", "arguments": "{}"}
     assert body["messages"][2] == {"role": "tool", "content": "seen", "tool_call_id": "call_1"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        ({"data": [{"embedding": [3.0, 4.0]}], "usage": {"prompt_tokens": 2}}, 200),
+        ({"data": [{"embedding": [3.0, 4.0]}]}, 200),
+        ({"data": []}, 200),
+        ({"error": {"message": "no such model"}}, 404),
+    ],
+)
+async def test_vectors_are_forwarded(serve_app: Callable[[Any], AbstractContextManager[str]], answer, status) -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def embeddings(request: Request) -> JSONResponse:
+        asked.append(await request.json())
+        return JSONResponse(answer, status)
+
+    with serve_app(Starlette(routes=[Route("/v1/embeddings", embeddings, methods=["POST"])])) as url:
+        engine = open_engine(UpstreamConfig(base_url=f"{url}/v1", model="m"))
+        try:
+            found = await engine.respond(EmbedRequest(text="hi", dimensions=2))
+        except (BackendError, NotFound) as error:
+            assert isinstance(error, NotFound) == (status == 404)
+            assert "usage" not in answer
+        else:
+            assert (found.vector, found.usage) == ((0.6, 0.8), Usage(input_tokens=2))
+            assert engine.counters.total == found.usage
+        await engine.close()
+    assert asked == [{"model": "m", "input": "hi", "encoding_format": "float", "dimensions": 2}]

@@ -10,15 +10,16 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, overload
 
 import httpx2
 
 from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, ConfigError, NotFound, Unsupported
 from bessemer.core.nouns import ChatRequest, Completion, Delta, FinishReason, TokenLogprob, Usage
+from bessemer.core.raw import EmbedRequest, EmbedResult
 from bessemer.infer.config import UpstreamConfig
 from bessemer.infer.engines import Counters, complete
-from bessemer.infer.upstream_forms import calls_of, forms_of, message_of
+from bessemer.infer.upstream_forms import calls_of, embedding_of, forms_of, message_of, vector_of
 
 REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -44,7 +45,7 @@ class UpstreamEngine:
     name = "upstream"
     capabilities = frozenset(
         {"chat", "stream", "stop", "seed", "logprobs", "top_logprobs", "penalties", "logit_bias", "batch"}
-        | {"json_object", "json_schema", "tools"}
+        | {"json_object", "json_schema", "tools", "embed", "tokens"}
     )
 
     def __init__(self, config: UpstreamConfig, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -62,8 +63,14 @@ class UpstreamEngine:
             trust_env=False,
         )
 
-    async def respond(self, request: ChatRequest, /) -> Completion:
-        """Return the whole answer; see `stream` for what it raises."""
+    @overload
+    async def respond(self, request: ChatRequest, /) -> Completion: ...
+    @overload
+    async def respond(self, request: EmbedRequest, /) -> EmbedResult: ...
+    async def respond(self, request: ChatRequest | EmbedRequest, /) -> Completion | EmbedResult:
+        """Return the whole answer, or the vector of a text; see `stream` for what it raises."""
+        if isinstance(request, EmbedRequest):
+            return await self._embed(request)
         return await complete(self.stream(request), self._clock)
 
     async def stream(self, request: ChatRequest, /) -> AsyncGenerator[Delta, None]:
@@ -119,13 +126,33 @@ class UpstreamEngine:
         finally:
             self._open.discard(response)
 
-    def _refuse(self, request: ChatRequest) -> None:
+    async def _embed(self, request: EmbedRequest) -> EmbedResult:
+        """Return the vector of a text, brought to length 1."""
+        self._refuse(request)
+        try:
+            response = await self._client.post("embeddings", json=embedding_of(request, self._config.model))
+        except httpx2.HTTPError as error:
+            raise BackendError(
+                f"{self._config.base_url} cannot be reached: {error}", hint="Check base_url and the server."
+            ) from error
+        if response.is_error:
+            raise _refused(response, response.text)
+        found = vector_of(response.text)
+        self.counters = self.counters.plus(requests=1, total=found.usage)
+        return found
+
+    def _refuse(self, request: ChatRequest | EmbedRequest) -> None:
         if self._closed:
             raise Unsupported("the engine is closed", hint="Open another one.")
+        if isinstance(request, EmbedRequest):
+            return self._refuse_size(len(request.text.encode()))
         if not isinstance(request, ChatRequest):
             raise Unsupported("an upstream engine cannot score", hint="Use the openvino engine.")
         calls = (call.arguments for message in request.messages for call in message.tool_calls)
-        size = sum(len(text.encode()) for text in (*(message.content for message in request.messages), *calls))
+        texts = (*(message.content for message in request.messages), *calls)
+        return self._refuse_size(sum(len(text.encode()) for text in texts))
+
+    def _refuse_size(self, size: int) -> None:
         if size > self._config.max_prompt_bytes:
             raise BudgetExceeded(
                 f"the prompt has {size} bytes, the limit is {self._config.max_prompt_bytes}",

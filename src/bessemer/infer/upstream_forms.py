@@ -5,9 +5,13 @@ Owns those words. Knows no connection. Source: the published OpenAPI description
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
-from bessemer.core.nouns import ChatRequest, Message, Tool, ToolCallPiece
+from bessemer.core.errors import BackendError
+from bessemer.core.nouns import ChatRequest, Message, Tool, ToolCallPiece, Usage
+from bessemer.core.raw import EmbedRequest, EmbedResult
 
 
 def message_of(message: Message) -> dict[str, Any]:
@@ -58,6 +62,30 @@ def calls_of(delta: dict[str, Any]) -> tuple[ToolCallPiece, ...]:
             )
         )
     return tuple(pieces)
+
+
+def embedding_of(request: EmbedRequest, model: str) -> dict[str, Any]:
+    """Return the body that asks for a vector."""
+    told: dict[str, Any] = {"model": model, "input": request.text or list(request.tokens), "encoding_format": "float"}
+    return told if request.dimensions is None else {**told, "dimensions": request.dimensions}
+
+
+def vector_of(body: str) -> EmbedResult:
+    """Return the vector in an answer, brought to length 1, with the tokens that the server counted.
+
+    Raises:
+        BackendError: there is none, or no count.
+    """
+    try:
+        found = json.loads(body)
+        raw = [float(value) for value in found["data"][0]["embedding"]]
+        usage = Usage(input_tokens=found["usage"]["prompt_tokens"])
+        norm = math.hypot(*raw)
+        return EmbedResult(vector=tuple(value / norm for value in raw), usage=usage)
+    except (ValueError, LookupError, TypeError, ZeroDivisionError) as error:
+        raise BackendError(
+            "the upstream server sent no vector with its usage", hint="Choose another server."
+        ) from error
 
 
 def _function(tool: Tool) -> dict[str, Any]:
