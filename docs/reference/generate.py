@@ -14,12 +14,20 @@ import typing
 from pathlib import Path
 
 import typer.main
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from pydantic_core import PydanticUndefined
 
 from bessemer.cli.app import app
 from bessemer.core import errors
+from bessemer.infer.echo import EchoEngine
+from bessemer.infer.openvino import CAN
+from bessemer.infer.upstream import UpstreamEngine
 from bessemer.products.factory import FactoryConfig
+from bessemer.serve.asking import Asked
+from bessemer.serve.wire.completions import AskedText
+from bessemer.serve.wire.embeddings import AskedVectors
+from bessemer.serve.wire.messages_asking import AskedMessages
+from bessemer.serve.wire.responses_asking import AskedResponse
 
 HERE = Path(__file__).parent
 MADE = "<!-- made by generate.py: change the code, not this page -->\n\n"
@@ -32,6 +40,7 @@ def pages() -> dict[str, str]:
         "factory.md": MADE + _factory(),
         "cli.md": MADE + _cli(),
         "errors.md": MADE + _errors(),
+        "wire.md": MADE + _wire(),
     }
 
 
@@ -40,9 +49,85 @@ def _index() -> str:
         "# Reference\n\n"
         "- [factory.yaml](factory.md): every key with its type, default and meaning\n"
         "- [the command line](cli.md): every verb and option\n"
-        "- [errors](errors.md): what is raised, and who must act\n\n"
+        "- [errors](errors.md): what is raised, and who must act\n"
+        "- [the wire](wire.md): the gateway's endpoints, and which fields they take, refuse and ignore\n\n"
         "The same as JSON Schema: `bessemer schema`. The public names of each room are its package's `__all__`.\n"
     )
+
+
+WIRE: dict[str, type[BaseModel]] = {
+    "POST /v1/chat/completions": Asked,
+    "POST /v1/completions": AskedText,
+    "POST /v1/embeddings": AskedVectors,
+    "POST /v1/responses": AskedResponse,
+    "POST /v1/messages": AskedMessages,
+}
+WIRE_TEXT = """# The wire
+
+OpenAI's endpoints, and Anthropic's messages, over one engine call: each request is one entry in the ledger, whatever
+it asks for. Other fields than these are refused by name, so that a misspelt one is noticed. What a model's engine
+cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what each can:
+
+| capability | fields | echo | openvino | upstream |
+|---|---|---|---|---|
+{capabilities}
+
+- `n` answers, or several prompts, are read by the engine one by one, so the prompt's tokens are counted for each. With
+  a `seed`, the answers after the first have the numbers after it.
+- `tools` with the openvino engine: the model is told of them in its prompt and held by a grammar to calls or an
+  answer, so a stream shows nothing before its end; schemas with `$ref` are refused. Whether a small model calls the
+  right tool is up to the model.
+- `completions` with `echo` and `logprobs` says how likely each token of the prompt is (`max_tokens` 0: only that).
+  The openvino engine knows the token itself and no alternatives: what lm-eval calls `is_greedy` is then always true,
+  and only likelihoods, accuracies and perplexities from there mean something.
+- `embeddings` need an engine that makes vectors. The openvino engine makes none and says so. The echo engine's are
+  hashed words: for tests, of no use for search by meaning. The upstream engine forwards, one text at a time.
+- `store` keeps an answer for its project until it is deleted, or pushed out by newer ones (10,000 of each kind); it is
+  false unless asked for, in `responses`, too (OpenAI's is true there). What is stored is read, listed and deleted
+  under `/v1/chat/completions` and `/v1/responses`; its `usage` has tokens, but no energy.
+- `messages` takes keys as `x-api-key`, too, and tells errors in Anthropic's form. Its `stop_reason` is `end_turn` also
+  where a stop sequence was met.
+- An error within a stream is an event: `data: {{"error": …}}`.
+
+{tables}"""
+
+
+def _wire() -> str:
+    rows = [
+        ("logprobs", "`logprobs`"),
+        ("top_logprobs", "`top_logprobs` over 0"),
+        ("stop", "`stop`, `stop_sequences`"),
+        ("seed", "`seed`"),
+        ("penalties", "`frequency_penalty`, `presence_penalty`"),
+        ("logit_bias", "`logit_bias`"),
+        ("json_object", "`response_format`, `text.format`"),
+        ("json_schema", "`response_format`, `text.format`"),
+        ("tools", "`tools`, `tool_choice`, messages with calls"),
+        ("prompt", "`POST /v1/completions`"),
+        ("score", "`echo` with `logprobs`"),
+        ("embed", "`POST /v1/embeddings`"),
+        ("tokens", "`prompt` and `input` as tokens"),
+    ]
+    engines = (EchoEngine.capabilities, CAN | {"score"}, UpstreamEngine.capabilities)
+    marks = [[name, fields, *("yes" if name in each else "" for each in engines)] for name, fields in rows]
+    capabilities = "\n".join("| " + " | ".join(row) + " |" for row in marks)
+    tables = "\n".join(f"## {path}\n\n{_fields(model)}" for path, model in WIRE.items())
+    return WIRE_TEXT.format(capabilities=capabilities, tables=tables)
+
+
+def _fields(model: type[BaseModel]) -> str:
+    """Return which fields of a body are taken, refused and ignored."""
+    kinds: dict[str, list[str]] = {"taken": [], "refused": [], "ignored": []}
+    for name, field in model.model_fields.items():
+        validated = any(isinstance(each, AfterValidator) for each in field.metadata)
+        kind = "taken" if field.annotation is not typing.Any else "refused" if validated else "ignored"
+        kinds[kind].append(f"`{field.alias or name}`")
+    said = {
+        "taken": "Taken",
+        "refused": "Refused, unless they ask for what happens anyway",
+        "ignored": "Ignored, as they change no answer",
+    }
+    return "".join(f"- {said[kind]}: {', '.join(names)}\n" for kind, names in kinds.items() if names)
 
 
 def _factory() -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from bessemer.core.errors import Unsupported
 from bessemer.core.nouns import ChatRequest, Message, ScoreRequest
+from bessemer.core.raw import PromptRequest
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.products.llm.grounded import GroundedEngine
 
@@ -51,9 +51,12 @@ async def test_a_passage_is_cut_to_its_room() -> None:
     assert len(answer.text.partition("\n\nQuestion")[0]) <= 12
 
 
-async def test_scoring_is_refused() -> None:
-    with pytest.raises(Unsupported, match="questions only"):
-        await grounded().respond(ScoreRequest(text="x"))
+async def test_what_is_raw_goes_to_the_engine_as_it_is() -> None:
+    raw = PromptRequest(text="What does json.dumps do?")
+    assert (await grounded().respond(raw)).text == raw.text
+    assert "".join([piece.text async for piece in grounded().stream(raw)]) == raw.text
+    scored = await grounded().respond(ScoreRequest(text="json.dumps is"))
+    assert scored.scored_tokens == 1
 
 
 class Seen:

@@ -129,7 +129,7 @@ def test_what_changes_no_answer_is_taken(running) -> None:
         n=1,
         user="somebody",
         metadata={"a": "b"},
-        store=True,
+        store=False,
         tools=[],
         response_format={"type": "text"},
         frequency_penalty=0,

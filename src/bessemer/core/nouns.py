@@ -5,10 +5,11 @@ Owns the words (one per idea, the field's own). Knows no file, no network, no cl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bessemer.core.units import Money
 
@@ -105,15 +106,53 @@ class Usage(Noun):
         return self.input_tokens + self.output_tokens
 
 
+class ToolCall(Noun):
+    """A model's wish to have a tool called; `arguments` is JSON as the model wrote it, which may be wrong."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class Message(Noun):
-    """One message of a conversation."""
+    """One message of a conversation.
+
+    Attributes:
+        role: who says it.
+        content: text; empty where an assistant only calls tools.
+        tool_calls: of an assistant.
+        tool_call_id: which call a tool's message answers.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+class Tool(Noun):
+    """A function that a model may ask to have called; `parameters` is a JSON schema of an object.
+
+    With `strict`, the arguments must follow the schema; else they should.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    strict: bool = False
+
+
+class JsonFormat(Noun):
+    """The answer must be JSON: a value that follows `json_schema`, or any object if that is None."""
+
+    json_schema: dict[str, Any] | None = None
 
 
 class Sampling(Noun):
-    """How the next token is chosen. `temperature` 0 is greedy; `top_logprobs` None means no log-probabilities."""
+    """How the next token is chosen. `temperature` 0 is greedy; `top_logprobs` None means no log-probabilities.
+
+    `logit_bias` adds to the logits of tokens, by their number in the model's vocabulary.
+    """
 
     max_output_tokens: Annotated[int, Field(ge=1)] = 256
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
@@ -121,13 +160,35 @@ class Sampling(Noun):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
 
 class ChatRequest(Noun):
-    """A conversation to be continued."""
+    """A conversation to be continued.
+
+    Attributes:
+        messages: what was said.
+        sampling: how the answer is chosen.
+        tools: which the model may ask to have called.
+        tool_choice: the model decides (``auto``), calls none, must call one, or must call the named one
+            (``function:NAME``).
+        parallel_tool_calls: whether one answer may call several.
+        json_format: the answer must be JSON; None leaves it free.
+    """
 
     messages: Annotated[tuple[Message, ...], Field(min_length=1)]
     sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: Annotated[str, Field(pattern=r"^(auto|none|required|function:.+)$")] = "auto"
+    parallel_tool_calls: bool = True
+    json_format: JsonFormat | None = None
+
+    def callable_tools(self) -> tuple[Tool, ...]:
+        """Return the tools that the answer may call: none, the named one, or all."""
+        kind, _, name = self.tool_choice.partition(":")
+        return () if kind == "none" else tuple(t for t in self.tools if not name or t.name == name)
 
 
 class TokenLogprob(Noun):
@@ -138,7 +199,16 @@ class TokenLogprob(Noun):
     top: tuple[tuple[str, float], ...] = ()
 
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
+
+
+class ToolCallPiece(Noun):
+    """A piece of the call of that number in the answer; `id` and `name` are in its first piece only."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 class Delta(Noun):
@@ -148,6 +218,18 @@ class Delta(Noun):
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCallPiece, ...] = ()
+
+
+def joined_calls(pieces: Iterable[Delta]) -> tuple[ToolCall, ...]:
+    """Return the tool calls that the pieces of an answer make together."""
+    calls: dict[int, ToolCall] = {}
+    for piece in (call for delta in pieces for call in delta.tool_calls):
+        call = calls.get(piece.index) or ToolCall(id="", name="", arguments="")
+        calls[piece.index] = ToolCall(
+            id=call.id or piece.id, name=call.name or piece.name, arguments=call.arguments + piece.arguments
+        )
+    return tuple(calls[number] for number in sorted(calls))
 
 
 class Completion(Noun):
@@ -157,25 +239,39 @@ class Completion(Noun):
     finish_reason: FinishReason
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
     time_to_first_token_seconds: float | None = None
     seconds: float | None = None
 
 
-class ScoreRequest(Noun):
-    """A text whose likelihood is wanted; for engines with the capability ``score``. Raw text, no chat template."""
+class RawText(Noun):
+    """A text as it is, without chat template: exactly one of `text` and `tokens` (numbers in the vocabulary)."""
 
-    text: Annotated[str, Field(min_length=1)]
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if bool(self.text) == bool(self.tokens):
+            raise ValueError("give a text or tokens, one of them")
+        return self
+
+
+class ScoreRequest(RawText):
+    """A text whose likelihood is wanted; for engines with the capability ``score``."""
 
 
 class ScoreResult(Noun):
     """Sum of natural-log probabilities of all tokens after the first, and how many those are.
 
-    `scored_bytes` are the UTF-8 bytes of those tokens, None where the engine does not know.
+    `scored_bytes` are the UTF-8 bytes of those tokens, None where the engine does not know. `tokens` are all tokens in
+    order, empty where the engine does not say; the first has no likelihood, and 0 in its place.
     """
 
     logprob_sum: float
     scored_tokens: int
     scored_bytes: int | None = None
+    tokens: tuple[TokenLogprob, ...] = ()
     usage: Usage = Usage()
 
 

@@ -26,8 +26,10 @@ class Engine(Protocol[Req_contra, Res_co, Piece_co]):
     Calls may overlap: an engine batches or queues them itself. Closing the iterator of `stream` cancels the
     request in the engine.
 
-    Capabilities: ``chat``, ``stream``, ``stop``, ``seed``, ``logprobs``, ``score`` (takes a ScoreRequest),
-    ``batch`` (overlapping calls share the device).
+    Capabilities: ``chat``, ``stream``, ``stop``, ``seed``, ``logprobs``, ``top_logprobs`` (alternatives to each
+    token), ``penalties``, ``logit_bias``, ``json_object``, ``json_schema``, ``tools``, ``prompt`` (takes a
+    PromptRequest), ``score`` (takes a ScoreRequest), ``embed`` (takes an EmbedRequest), ``tokens`` (those three as
+    tokens, too), ``batch`` (overlapping calls share the device).
     """
 
     name: str

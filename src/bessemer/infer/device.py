@@ -11,11 +11,24 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, Unsupported
-from bessemer.core.nouns import ChatRequest, Delta, FinishReason, ScoreRequest, ScoreResult, TokenLogprob, Usage
+from bessemer.core.nouns import (
+    ChatRequest,
+    Delta,
+    FinishReason,
+    Sampling,
+    ScoreRequest,
+    ScoreResult,
+    TokenLogprob,
+    Usage,
+)
+from bessemer.core.raw import PromptRequest
+from bessemer.infer import calling
 from bessemer.infer.config import OpenVinoConfig
 from bessemer.infer.messages import Ready
-from bessemer.infer.runtime import genai
+from bessemer.infer.runtime import genai, openvino
 from bessemer.infer.text import ByteDetokeniser, Detokeniser, StopFilter, WindowDetokeniser
 
 PAGE_TOKENS = 32
@@ -61,45 +74,79 @@ class Device:
         """Advance the batch by one step."""
         self._pipeline.step()
 
-    def begin(self, id: int, request: ChatRequest | ScoreRequest) -> Job:
+    def begin(self, id: int, request: ChatRequest | PromptRequest | ScoreRequest) -> Job:
         """Put a request into the batch and return what watches it.
 
         Raises:
             BudgetExceeded: it does not fit the context.
-            Unsupported: alternatives to each token are asked for.
+            Unsupported: alternatives to each token or a bias are asked for, or a JSON schema is beyond its grammar.
         """
         if isinstance(request, ScoreRequest):
             return self._begin_score(id, request)
         sampling = request.sampling
+        if sampling.logit_bias:
+            raise Unsupported("this engine has no logit_bias", hint="Leave it out.")
         if sampling.top_logprobs:
             raise Unsupported(
                 "this engine gives the log-probability of the chosen token only", hint="Set top_logprobs to 0."
             )
-        history = [{"role": m.role, "content": m.content} for m in request.messages]
-        text = self._tokenizer.apply_chat_template(history, add_generation_prompt=True)
-        prompt, length = self._encode(text, reserve=1)
+        schema = None
+        if isinstance(request, PromptRequest):
+            prompt, length = self._read(request, reserve=1)
+        else:
+            history = [{"role": m.role, "content": m.content} for m in calling.spoken(request)]
+            text = self._tokenizer.apply_chat_template(history, add_generation_prompt=True)
+            prompt, length = self._encode(text, reserve=1)
+            schema = calling.schema_of(request)
+        settings = self._settings(sampling, length)
+        if schema is not None:
+            settings.structured_output_config = genai.StructuredOutputConfig(json_schema=json.dumps(schema))
+        handle = self._pipeline.add_request(id, prompt, settings)
+        wanted = sampling.top_logprobs is not None
+        if isinstance(request, PromptRequest):
+            return RawJob(handle, length, sampling.stop, self._vocabulary, wanted)
+        job = CallingJob if request.callable_tools() else ChatJob
+        return job(handle, length, sampling.stop, self._vocabulary, wanted)
+
+    def _settings(self, sampling: Sampling, length: int) -> Any:
+        """Return the pipeline's words for how the next token is chosen, after a prompt of that many tokens."""
         settings = genai.GenerationConfig()
         settings.max_new_tokens = min(sampling.max_output_tokens, self.ready.context_tokens - length)
         settings.stop_token_ids = self._stop_ids
+        settings.frequency_penalty = sampling.frequency_penalty
+        settings.presence_penalty = sampling.presence_penalty
         if sampling.temperature > 0:
             settings.do_sample = True
             settings.temperature = sampling.temperature
             settings.top_p = sampling.top_p
             settings.rng_seed = self._seeds.getrandbits(31) if sampling.seed is None else sampling.seed % 2**31
-        wanted = sampling.top_logprobs is not None
-        settings.logprobs = int(wanted)
-        handle = self._pipeline.add_request(id, prompt, settings)
-        return ChatJob(handle, length, sampling.stop, self._vocabulary, wanted)
+        settings.logprobs = int(sampling.top_logprobs is not None)
+        return settings
 
     def _begin_score(self, id: int, request: ScoreRequest) -> ScoreJob:
-        prompt, length = self._encode(request.text, reserve=0)
+        prompt, _ = self._read(request, reserve=0)
         settings = genai.GenerationConfig()
         settings.echo = True
         settings.logprobs = 1
         settings.max_new_tokens = 0
-        unscored = self._vocabulary.size(int(prompt.data[0][0]))
-        scored_bytes = len(request.text.encode()) - unscored
-        return ScoreJob(self._pipeline.add_request(id, prompt, settings), length, scored_bytes)
+        ids: list[int] = [int(token) for token in prompt.data[0]]
+        names = self._vocabulary.names(ids)
+        text = request.text or "".join(names)
+        scored_bytes = len(text.encode()) - self._vocabulary.size(ids[0])
+        return ScoreJob(self._pipeline.add_request(id, prompt, settings), names, scored_bytes)
+
+    def _read(self, request: PromptRequest | ScoreRequest, reserve: int) -> tuple[Any, int]:
+        """Return the tokens of a raw request and their number."""
+        if not request.tokens:
+            return self._encode(request.text, reserve)
+        if len(request.tokens) + reserve > self.ready.context_tokens:
+            raise too_long(f"{len(request.tokens)} tokens", self.ready.context_tokens)
+        if max(request.tokens) > self._vocabulary.last:
+            raise Unsupported(
+                f"the model has no token {max(request.tokens)}: its last is {self._vocabulary.last}",
+                hint="Use this model's own tokenizer.",
+            )
+        return openvino.Tensor(np.array([request.tokens], dtype=np.int64)), len(request.tokens)
 
     def _encode(self, text: str, reserve: int) -> tuple[Any, int]:
         """Return the tokens of a text and their number; `reserve` of the context must stay free."""
@@ -174,12 +221,15 @@ class ChatJob:
         shown = ""
         for token, logprob in zip(output.generated_ids, output.generated_log_probs, strict=True):
             self.usage = self.usage.model_copy(update={"output_tokens": self.usage.output_tokens + 1})
-            if self._logprobs is not None and (name := self._vocabulary.bytes(token)):
+            if self._logprobs is not None and (name := self._name(token)):
                 self._logprobs.append(TokenLogprob(token=name.decode("utf-8", "replace"), logprob=logprob))
             shown += self._stop.push(self._text.push(token))
         if output.finish_reason == genai.GenerationFinishReason.LENGTH:
             self._reason = "length"
         return shown
+
+    def _name(self, token: int) -> bytes:
+        return self._vocabulary.bytes(token)
 
     def _last(self, text: str, reason: FinishReason) -> Delta:
         self.finished = True
@@ -192,6 +242,27 @@ class ChatJob:
         return Delta(text=text, finish_reason=reason, usage=self.usage, logprobs=logprobs)
 
 
+class RawJob(ChatJob):
+    """One continuation of a raw text; its log-probabilities have the special tokens, too."""
+
+    def _name(self, token: int) -> bytes:
+        return self._vocabulary.raw(token)
+
+
+class CallingJob(ChatJob):
+    """One answer that may call tools: nothing is shown before it is whole, because it is JSON until then."""
+
+    _held = ""
+
+    def _delta(self, text: str, reason: FinishReason | None = None) -> Delta:
+        self._held += text
+        if reason is None:
+            return super()._delta("")
+        said = calling.parsed(self._held) if reason == "stop" else calling.Said(text=self._held)
+        whole = super()._delta(said.text, "tool_calls" if said.calls else reason)
+        return whole.model_copy(update={"tool_calls": said.calls})
+
+
 class ScoreJob:
     """One text being scored.
 
@@ -200,9 +271,10 @@ class ScoreJob:
         finished: whether its result was returned.
     """
 
-    def __init__(self, handle: Any, tokens: int, scored_bytes: int) -> None:
+    def __init__(self, handle: Any, names: list[str], scored_bytes: int) -> None:
         self._handle = handle
-        self._tokens = tokens
+        self._names = names
+        tokens = self._tokens = len(names)
         self._scored_bytes = scored_bytes
         self._logprobs: list[float] = []
         self.usage = Usage(input_tokens=tokens)
@@ -223,6 +295,10 @@ class ScoreJob:
             logprob_sum=sum(self._logprobs[1:]),
             scored_tokens=self._tokens - 1,
             scored_bytes=self._scored_bytes,
+            tokens=tuple(
+                TokenLogprob(token=name, logprob=value if number else 0.0)
+                for number, (name, value) in enumerate(zip(self._names, self._logprobs, strict=True))
+            ),
             usage=self.usage,
         )
 
@@ -244,6 +320,7 @@ class _Vocabulary:
         self._raw: dict[int, bytes] = {id: text for text, id in tokenizer.get_vocab().items()}
         self._known: dict[int, bytes] = {}
         self.longest = max(map(len, self._raw.values()))
+        self.last = max(self._raw)
         # A byte-level vocabulary spells a text exactly; others (SentencePiece) mark spaces and need the real decoder.
         ids = tokenizer.encode(PROBE, add_special_tokens=False).input_ids.data[0].tolist()
         self._byte_level = b"".join(self._raw[id] for id in ids) == PROBE.encode()
@@ -253,12 +330,23 @@ class _Vocabulary:
             return ByteDetokeniser(self.bytes)
         return WindowDetokeniser(self._tokenizer.decode)
 
+    def raw(self, token: int) -> bytes:
+        """Return a token's bytes, of a special token its name."""
+        return self._raw[token]
+
     def bytes(self, token: int) -> bytes:
         """Return a token's bytes; none for a special token."""
         if token not in self._known:
             special = not self._tokenizer.decode([token])
             self._known[token] = b"" if special else self._raw[token]
         return self._known[token]
+
+    def names(self, tokens: list[int]) -> list[str]:
+        """Return the text that each token adds, which is all of the text together."""
+        text = self.detokeniser()
+        names = [text.push(token) for token in tokens]
+        names[-1] += text.finish()
+        return names
 
     def size(self, token: int) -> int:
         """Return the UTF-8 bytes of text that a token stands for at the beginning of a text."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bessemer.core.nouns import ChatRequest, Completion, Delta, Usage
+from bessemer.core.nouns import ChatRequest, Completion, Delta, Usage, joined_calls
 from bessemer.core.registry import Registry
 
 engines = Registry(
@@ -108,17 +108,21 @@ async def complete(pieces: AsyncIterator[Delta], clock: Callable[[], float]) -> 
     first: float | None = None
     texts: list[str] = []
     logprobs: list[Any] = []
+    calls: list[Delta] = []
     last = Delta()
     async for last in pieces:
         if first is None:
             first = clock() - started
         texts.append(last.text)
         logprobs += last.logprobs
+        if last.tool_calls:
+            calls.append(last)
     return Completion(
         text="".join(texts),
         finish_reason=last.finish_reason or "error",
         usage=last.usage or Usage(),
         logprobs=tuple(logprobs),
+        tool_calls=joined_calls(calls),
         time_to_first_token_seconds=first,
         seconds=clock() - started,
     )

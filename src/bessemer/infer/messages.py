@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bessemer.core.errors import BessemerError
 from bessemer.core.nouns import ChatRequest, Delta, ScoreRequest, ScoreResult, Usage
+from bessemer.core.raw import PromptRequest
 from bessemer.infer.engines import Counters
 
 
@@ -17,7 +18,7 @@ class Ask:
     """To the worker: begin a request. `id` names it from now on."""
 
     id: int
-    request: ChatRequest | ScoreRequest
+    request: ChatRequest | PromptRequest | ScoreRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,19 @@ from bessemer.core.errors import (
     Unsupported,
 )
 from bessemer.core.nouns import ChatRequest, Completion, Delta, ScoreRequest, ScoreResult, Usage
+from bessemer.core.raw import PromptRequest
 from bessemer.infer.config import OpenVinoConfig
 from bessemer.infer.engines import NOTHING, Counters, add, complete, minus
 from bessemer.infer.messages import Ask, Cancel, Ready, Step, Stop
 
 STOP_SECONDS = 10.0
 """How long a worker may take to end: the longest step, and some."""
+
+CAN = frozenset(
+    {"chat", "stream", "stop", "seed", "logprobs", "penalties", "json_object", "json_schema", "tools", "batch"}
+    | {"prompt", "tokens"}
+)
+"""Capabilities of every engine; those without prefix caching can ``score``, too."""
 
 Reply = Delta | ScoreResult | BessemerError
 
@@ -69,8 +76,7 @@ class OpenVinoEngine:
 
     def __init__(self, config: OpenVinoConfig, clock: Callable[[], float] = time.perf_counter) -> None:
         self.name = config.name
-        can = {"chat", "stream", "stop", "seed", "logprobs", "batch"}
-        self.capabilities = frozenset(can if config.prefix_caching else can | {"score"})
+        self.capabilities = CAN if config.prefix_caching else CAN | {"score"}
         self._clock = clock
         self._ids = itertools.count(1)
         self._calls: dict[int, _Call] = {}
@@ -89,10 +95,10 @@ class OpenVinoEngine:
             return self._counters.plus(undelivered=self._undelivered)
 
     @overload
-    async def respond(self, request: ChatRequest, /) -> Completion: ...
+    async def respond(self, request: ChatRequest | PromptRequest, /) -> Completion: ...
     @overload
     async def respond(self, request: ScoreRequest, /) -> ScoreResult: ...
-    async def respond(self, request: ChatRequest | ScoreRequest, /) -> Completion | ScoreResult:
+    async def respond(self, request: ChatRequest | PromptRequest | ScoreRequest, /) -> Completion | ScoreResult:
         """Return the whole answer, or the likelihood of a text.
 
         Raises:
@@ -100,8 +106,12 @@ class OpenVinoEngine:
             Unsupported: the engine is closed, or alternatives to each token are asked for.
             BackendError: the worker failed, or the KV cache is full now (then with `retry_after_seconds`).
         """
-        if isinstance(request, ChatRequest):
+        if isinstance(request, ChatRequest | PromptRequest):
             return await complete(self.stream(request), self._clock)
+        if not isinstance(request, ScoreRequest):
+            raise Unsupported(
+                "this engine makes no vectors", hint="Serve an embedding model behind an upstream engine."
+            )
         if "score" not in self.capabilities:
             raise Unsupported("an engine with prefix caching cannot score", hint="Open one with prefix_caching off.")
         async with contextlib.aclosing(self._ask(request)) as replies:
@@ -110,7 +120,7 @@ class OpenVinoEngine:
                     return reply
         raise Cancelled("the engine was closed while it scored", hint="Open another one.")
 
-    async def stream(self, request: ChatRequest, /) -> AsyncGenerator[Delta, None]:
+    async def stream(self, request: ChatRequest | PromptRequest, /) -> AsyncGenerator[Delta, None]:
         """Yield the answer in pieces, each with the usage so far; see `respond` for what it raises."""
         async with contextlib.aclosing(self._ask(request)) as replies:
             async for reply in replies:
@@ -126,7 +136,9 @@ class OpenVinoEngine:
             self._worker.send(Cancel(id))
         await asyncio.to_thread(self._worker.stop)
 
-    async def _ask(self, request: ChatRequest | ScoreRequest) -> AsyncGenerator[Delta | ScoreResult, None]:
+    async def _ask(
+        self, request: ChatRequest | PromptRequest | ScoreRequest
+    ) -> AsyncGenerator[Delta | ScoreResult, None]:
         """Yield the worker's replies to a request; when closed early, cancel it."""
         self._refuse_long(request)
         id, call = next(self._ids), _Call(asyncio.get_running_loop())
@@ -151,7 +163,7 @@ class OpenVinoEngine:
             if not call.worker_ended:
                 self._worker.send(Cancel(id))
 
-    def _refuse_long(self, request: ChatRequest | ScoreRequest) -> None:
+    def _refuse_long(self, request: ChatRequest | PromptRequest | ScoreRequest) -> None:
         """Raise if a prompt cannot fit, by its size alone: tokenising megabytes only to refuse them takes long."""
         texts = [m.content for m in request.messages] if isinstance(request, ChatRequest) else [request.text]
         size = sum(len(text) for text in texts)  # in characters: never more than in bytes

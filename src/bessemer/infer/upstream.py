@@ -10,18 +10,26 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, overload
 
 import httpx2
 
 from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, ConfigError, NotFound, Unsupported
 from bessemer.core.forwarding import Forward
 from bessemer.core.nouns import ChatRequest, Completion, Delta, FinishReason, TokenLogprob, Usage
+from bessemer.core.raw import EmbedRequest, EmbedResult
 from bessemer.infer.config import UpstreamConfig
 from bessemer.infer.engines import Counters, complete
+from bessemer.infer.upstream_forms import calls_of, embedding_of, forms_of, message_of, vector_of
 
-REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "cancelled": "cancelled", "error": "error"}
-"""Finish reasons of the wire; others (``content_filter``, ``tool_calls``) end an answer as ``stop``."""
+REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "cancelled": "cancelled",
+    "error": "error",
+}
+"""Finish reasons of the wire; others (``content_filter``) end an answer as ``stop``."""
 
 _TOO_LONG = ("context_length", "context length", "maximum context", "exceed_context_size")
 """How servers say that a prompt is too long: OpenAI and vLLM, SGLang, vLLM, llama.cpp."""
@@ -30,13 +38,16 @@ _DAY_SECONDS = 86_400.0
 
 
 class UpstreamEngine:
-    """Asks another server. Whether it honours `seed` is the server's word.
+    """Asks another server. Whether it honours `seed`, tools and formats is the server's word: all is forwarded.
 
     Counters are what the server reported; of a cancelled answer it reports nothing.
     """
 
     name = "upstream"
-    capabilities = frozenset({"chat", "stream", "stop", "seed", "logprobs", "batch"})
+    capabilities = frozenset(
+        {"chat", "stream", "stop", "seed", "logprobs", "top_logprobs", "penalties", "logit_bias", "batch"}
+        | {"json_object", "json_schema", "tools", "embed", "tokens"}
+    )
 
     def __init__(self, config: UpstreamConfig, clock: Callable[[], float] = time.perf_counter) -> None:
         self._config = config
@@ -67,8 +78,14 @@ class UpstreamEngine:
             config.limit_field,
         )
 
-    async def respond(self, request: ChatRequest, /) -> Completion:
-        """Return the whole answer; see `stream` for what it raises."""
+    @overload
+    async def respond(self, request: ChatRequest, /) -> Completion: ...
+    @overload
+    async def respond(self, request: EmbedRequest, /) -> EmbedResult: ...
+    async def respond(self, request: ChatRequest | EmbedRequest, /) -> Completion | EmbedResult:
+        """Return the whole answer, or the vector of a text; see `stream` for what it raises."""
+        if isinstance(request, EmbedRequest):
+            return await self._embed(request)
         return await complete(self.stream(request), self._clock)
 
     async def stream(self, request: ChatRequest, /) -> AsyncGenerator[Delta, None]:
@@ -91,7 +108,7 @@ class UpstreamEngine:
                     usage = _usage(chunk) or usage
                     for choice in chunk.get("choices") or ():
                         reason = _reason(choice) or reason
-                        if (piece := _delta(choice)).text or piece.logprobs:
+                        if (piece := _delta(choice)).text or piece.logprobs or piece.tool_calls:
                             yield piece
         except httpx2.TimeoutException as error:
             raise BackendError(
@@ -124,12 +141,33 @@ class UpstreamEngine:
         finally:
             self._open.discard(response)
 
-    def _refuse(self, request: ChatRequest) -> None:
+    async def _embed(self, request: EmbedRequest) -> EmbedResult:
+        """Return the vector of a text, brought to length 1."""
+        self._refuse(request)
+        try:
+            response = await self._client.post("embeddings", json=embedding_of(request, self._config.model))
+        except httpx2.HTTPError as error:
+            raise BackendError(
+                f"{self._config.base_url} cannot be reached: {error}", hint="Check base_url and the server."
+            ) from error
+        if response.is_error:
+            raise _refused(response, response.text)
+        found = vector_of(response.text)
+        self.counters = self.counters.plus(requests=1, total=found.usage)
+        return found
+
+    def _refuse(self, request: ChatRequest | EmbedRequest) -> None:
         if self._closed:
             raise Unsupported("the engine is closed", hint="Open another one.")
+        if isinstance(request, EmbedRequest):
+            return self._refuse_size(len(request.text.encode()))
         if not isinstance(request, ChatRequest):
             raise Unsupported("an upstream engine cannot score", hint="Use the openvino engine.")
-        size = sum(len(message.content.encode()) for message in request.messages)
+        calls = (call.arguments for message in request.messages for call in message.tool_calls)
+        texts = (*(message.content for message in request.messages), *calls)
+        return self._refuse_size(sum(len(text.encode()) for text in texts))
+
+    def _refuse_size(self, size: int) -> None:
         if size > self._config.max_prompt_bytes:
             raise BudgetExceeded(
                 f"the prompt has {size} bytes, the limit is {self._config.max_prompt_bytes}",
@@ -140,7 +178,7 @@ class UpstreamEngine:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._config.model,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "messages": [message_of(m) for m in request.messages],
             self._config.limit_field: sampling.max_output_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -153,7 +191,13 @@ class UpstreamEngine:
             body["stop"] = list(sampling.stop)
         if sampling.top_logprobs is not None:
             body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
-        return body
+        if sampling.frequency_penalty:
+            body["frequency_penalty"] = sampling.frequency_penalty
+        if sampling.presence_penalty:
+            body["presence_penalty"] = sampling.presence_penalty
+        if sampling.logit_bias:
+            body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+        return body | forms_of(request)
 
     def _last(self, reason: FinishReason | None, usage: Usage | None) -> Delta:
         """Return the last piece and count the request, or raise if the server left something out."""
@@ -203,7 +247,8 @@ def _delta(choice: dict[str, Any]) -> Delta:
         )
         for entry in entries
     )
-    return Delta(text=(choice.get("delta") or {}).get("content") or "", logprobs=logprobs)
+    delta = choice.get("delta") or {}
+    return Delta(text=delta.get("content") or "", logprobs=logprobs, tool_calls=calls_of(delta))
 
 
 def _reason(choice: dict[str, Any]) -> FinishReason | None:

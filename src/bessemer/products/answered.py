@@ -12,7 +12,7 @@ from pathlib import Path
 from bessemer.core.errors import NotFound
 from bessemer.meter import open_ledger
 from bessemer.products.home import Home
-from bessemer.serve import FeedbackStore, GatewayParts, WebhookStore, open_traces
+from bessemer.serve import AnswerStore, FeedbackStore, GatewayParts, WebhookStore, open_traces
 
 
 class Answered:
@@ -61,6 +61,7 @@ def gateway_parts(home: Home, name: str, clock: Callable[[], float], traced: str
     answered = Answered(home.books)
     stack.callback(answered.close)
     feedback, webhooks = FeedbackStore(home.feedback, answered.project_of, clock), WebhookStore(home.webhooks, clock)
-    stack.callback(feedback.close)
-    stack.callback(webhooks.close)
-    return GatewayParts(name, clock, watchers, feedback, webhooks)
+    answers = AnswerStore(home.answers)
+    for each in (feedback, webhooks, answers):
+        stack.callback(each.close)
+    return GatewayParts(name, clock, watchers, feedback, webhooks, answers=answers)

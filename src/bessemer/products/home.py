@@ -114,6 +114,11 @@ class Home:
         return self.path / "workers"
 
     @property
+    def answers(self) -> Path:
+        """Answers whose clients asked to have them stored."""
+        return self.path / "answers.sqlite"
+
+    @property
     def machine(self) -> Path:
         """This machine as it was measured: a site's declaration."""
         return self.path / "machine.toml"

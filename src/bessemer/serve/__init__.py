@@ -17,9 +17,11 @@ from bessemer.serve.keys import Key, KeyRefusal, KeyStore
 from bessemer.serve.parts import GatewayParts
 from bessemer.serve.sockets import check_port
 from bessemer.serve.webhooks import WebhookStore
+from bessemer.serve.wire.store import AnswerStore
 
 __all__ = [
     "Accounts",
+    "AnswerStore",
     "Budget",
     "FeedbackStore",
     "Gate",

@@ -21,7 +21,6 @@ from bessemer.core.forwarding import Batching, Forwarding
 from bessemer.core.protocols import Meter
 from bessemer.serve.accounts.wire import AdminDesk
 from bessemer.serve.booking import Bookkeeper
-from bessemer.serve.chat import ChatEndpoint, ChatEngine
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate, authenticate_admin
 from bessemer.serve.envelope import Envelope
@@ -34,10 +33,12 @@ from bessemer.serve.metrics import Metrics
 from bessemer.serve.observing import Watcher
 from bessemer.serve.parts import GatewayParts
 from bessemer.serve.refusals import STOPPING, Refusal, Refused, unknown_model
+from bessemer.serve.serving import ChatEngine, Floor
 from bessemer.serve.telling import Model, ModelList
 from bessemer.serve.traffic import Traffic
 from bessemer.serve.webhook_sender import Sender
 from bessemer.serve.webhooks_wire import WebhookDesk
+from bessemer.serve.wire.routes import wire_routes
 
 _MAX_THREADS = 32
 
@@ -108,9 +109,8 @@ def build_app(
     metrics = Metrics(tuple(engines))
     watchers = (metrics, *parts.watchers)
     bookkeeper = Bookkeeper(meter, threads, watchers)
-    chat = ChatEndpoint(config, engines, keys, bookkeeper, traffic, parts.clock, parts.gate)
-    started = int(parts.clock())
-    desk = _Desk(parts.name, {model: Model(id=model, created=started) for model in engines}, keys, traffic, metrics)
+    floor = Floor(config, engines, keys, bookkeeper, traffic, parts.clock, parts.gate)
+    desk = _Desk(parts.name, _models(engines, int(parts.clock())), keys, traffic, metrics)
     sender = Sender(parts.webhooks, config.private_webhooks, parts.clock) if parts.webhooks else None
 
     @asynccontextmanager
@@ -128,7 +128,7 @@ def build_app(
     app = Starlette(
         routes=[
             *desk.routes(config.open_metrics),
-            Route("/v1/chat/completions", chat, methods=["POST"]),
+            *wire_routes(floor, parts),
             *_optional(config, keys, parts, sender, tuple(engines)),
         ],
         middleware=[Middleware(Envelope)],
@@ -165,6 +165,13 @@ def _short_way(
     if not forwards or not isinstance(meter, Batching):
         return None
     return Short(config, forwards, admission, meter.batch, traffic, threads, watchers)
+
+
+def _models(engines: Mapping[str, ChatEngine], started: int) -> dict[str, Model]:
+    return {
+        name: Model(id=name, created=started, capabilities=sorted(engine.capabilities))
+        for name, engine in engines.items()
+    }
 
 
 def _json(body: str) -> Response:

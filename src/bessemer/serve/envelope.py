@@ -66,12 +66,14 @@ class Envelope:
             await self._app(scope, receive, enveloped)
         except Exception as error:
             refusal = explained(error, request_id)
+            body = scope["state"].get("write_refusal", Refusal.body)(refusal)  # some wires have a form of their own
             if not sent:
-                await respond(enveloped, refusal.body(), refusal.status, refusal.headers)
+                await respond(enveloped, body, refusal.status, refusal.headers)
             elif (b"content-type", EVENT_STREAM) in sent[0]["headers"]:
                 with suppress(TimeoutError):  # a client that stopped reading will not read this either
                     async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                        await send({"type": "http.response.body", "body": event(refusal.body().decode())})
+                        words = scope["state"].get("error_event", b"") + event(body.decode())
+                        await send({"type": "http.response.body", "body": words})
 
 
 def explained(error: Exception, request_id: str) -> Refusal:

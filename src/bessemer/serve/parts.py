@@ -14,6 +14,7 @@ from bessemer.serve.accounts.office import Accounts
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.observing import Watcher
 from bessemer.serve.webhooks import WebhookStore
+from bessemer.serve.wire.store import AnswerStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class GatewayParts:
         feedback: keeps what users say of answers.
         webhooks: keeps who is to be told of what.
         accounts: is what administrators' keys administer under ``/v1/organization``.
+        answers: keeps answers whose clients ask for it (`store`).
         gate: keeps requests within their limits and budgets; without it there are none.
     """
 
@@ -37,3 +39,4 @@ class GatewayParts:
     webhooks: WebhookStore | None = None
     accounts: Accounts | None = None
     gate: Gate | None = None
+    answers: AnswerStore | None = None

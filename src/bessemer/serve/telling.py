@@ -9,26 +9,31 @@ Owns the answer's schema and the event stream's framing. Source: the published O
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from bessemer.core.nouns import Boundary, Delta, EnergyClass, Entry, TokenLogprob
+from bessemer.core.nouns import Boundary, Delta, EnergyClass, Entry, TokenLogprob, ToolCallPiece, Usage
+
+if TYPE_CHECKING:
+    from bessemer.serve.serving import Answer
 
 DONE = b"data: [DONE]\n\n"
 
-_LOWEST_LOGPROB = -9999.0
+LOWEST_LOGPROB = -9999.0
 """What the wire says for a probability of zero, whose logarithm JSON cannot hold."""
 
 _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 """Allowed in JSON, but many clients' line readers split an event there."""
 
 
-class _Told(BaseModel):
+class Told(BaseModel):
+    """Base of what clients are told."""
+
     model_config = ConfigDict(frozen=True, serialize_by_alias=True)
 
 
-class TopLogprob(_Told):
+class TopLogprob(Told):
     """A token that might have stood here."""
 
     token: str
@@ -42,14 +47,14 @@ class Logprob(TopLogprob):
     top_logprobs: list[TopLogprob]
 
 
-class Logprobs(_Told):
+class Logprobs(Told):
     """The log-probabilities of a piece."""
 
     content: list[Logprob]
     refusal: None = None
 
 
-class Energy(_Told):
+class Energy(Told):
     """What an answer took; `class` says how it is known, `low` and `high` bound it."""
 
     joules: float
@@ -60,7 +65,7 @@ class Energy(_Told):
     source: str
 
 
-class Cost(_Told):
+class Cost(Told):
     """What an answer is charged: whole millionths of a currency unit."""
 
     micros: int
@@ -68,55 +73,97 @@ class Cost(_Told):
     price_version: str
 
 
-class PromptDetails(_Told):
+class PromptDetails(Told):
     """Of the prompt's tokens, how many came from a cache."""
 
     cached_tokens: int
 
 
-class ToldUsage(_Told):
+class ToldUsage(Told):
     """Tokens, energy and cost of an answer, from its entry in the ledger."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
-    energy: Energy
+    energy: Energy | None = None
     cost: Cost | None = None
 
     @classmethod
     def of(cls, entry: Entry) -> ToldUsage:
         """Return the wire's words for an entry."""
-        usage, found, charge = entry.usage, entry.measurement, entry.charge
+        found, charge = entry.measurement, entry.charge
+        energy = Energy(
+            joules=found.joules,
+            joules_low=found.joules_low,
+            joules_high=found.joules_high,
+            energy_class=found.energy_class,
+            boundary=found.boundary,
+            source=found.source,
+        )
+        cost = Cost(micros=charge.micros, currency=charge.currency, price_version=entry.price_version)
+        update = {"energy": energy, "cost": cost if charge.micros else None}
+        return cls._of(entry.usage).model_copy(update=update)
+
+    @classmethod
+    def of_tokens(cls, answers: Iterable[Answer]) -> ToldUsage:
+        """Return the wire's words for answers that are not booked yet: tokens only."""
+        total = Usage()
+        for answer in answers:
+            total = Usage(
+                input_tokens=total.input_tokens + answer.usage.input_tokens,
+                output_tokens=total.output_tokens + answer.usage.output_tokens,
+                cached_tokens=total.cached_tokens + answer.usage.cached_tokens,
+            )
+        return cls._of(total)
+
+    @classmethod
+    def _of(cls, usage: Usage) -> ToldUsage:
         return cls(
             prompt_tokens=usage.input_tokens,
             completion_tokens=usage.output_tokens,
             total_tokens=usage.total_tokens,
             prompt_tokens_details=PromptDetails(cached_tokens=usage.cached_tokens),
-            energy=Energy(
-                joules=found.joules,
-                joules_low=found.joules_low,
-                joules_high=found.joules_high,
-                energy_class=found.energy_class,
-                boundary=found.boundary,
-                source=found.source,
-            ),
-            cost=Cost(micros=charge.micros, currency=charge.currency, price_version=entry.price_version)
-            if charge.micros
-            else None,
         )
 
 
-class ToldMessage(_Told):
+class ToldFunction(Told):
+    """What is called; in a stream, a piece of it."""
+
+    name: str | None = None
+    arguments: str
+
+
+class ToldCall(Told):
+    """A tool call; `index` is its number in the answer, told in streams."""
+
+    index: int | None = None
+    id: str | None = None
+    type: Literal["function"] | None = "function"
+    function: ToldFunction
+
+
+class ToldMessage(Told):
     """The answer."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[ToldCall] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_calls(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The wire leaves `tool_calls` out where there are none."""
+        told: dict[str, Any] = write(self)
+        if self.tool_calls is None:
+            told.pop("tool_calls", None)
+        else:
+            told["tool_calls"] = [call.model_dump(exclude_none=True) for call in self.tool_calls]
+        return told
 
 
-class Choice(_Told):
-    """The one answer that is given."""
+class Choice(Told):
+    """One of the answers."""
 
     index: int = 0
     message: ToldMessage
@@ -124,7 +171,7 @@ class Choice(_Told):
     finish_reason: str
 
 
-class ChatCompletion(_Told):
+class ChatCompletion(Told):
     """A whole answer."""
 
     id: str
@@ -136,16 +183,16 @@ class ChatCompletion(_Told):
     system_fingerprint: None = None
 
 
-class ChunkChoice(_Told):
-    """A piece of the one answer; `delta` has `role` in the first, `content` in those after it, nothing in the last."""
+class ChunkChoice(Told):
+    """A piece of an answer; `delta` has `role` in the first, `content` or calls after it, nothing in the last."""
 
     index: int = 0
-    delta: dict[Literal["role", "content"], str]
+    delta: dict[Literal["role", "content", "tool_calls"], Any]
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
 
 
-class Chunk(_Told):
+class Chunk(Told):
     """One event of a stream; `usage` is told in the last one, if it was asked for."""
 
     id: str
@@ -157,16 +204,17 @@ class Chunk(_Told):
     system_fingerprint: None = None
 
 
-class Model(_Told):
-    """A model that is served."""
+class Model(Told):
+    """A model that is served; `capabilities` is our own field: what its engine can do."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "bessemer"
+    capabilities: list[str] = []
 
 
-class ModelList(_Told):
+class ModelList(Told):
     """All models that are served."""
 
     object: Literal["list"] = "list"
@@ -188,7 +236,7 @@ def logprobs_of(tokens: Iterable[TokenLogprob]) -> Logprobs:
         content=[
             Logprob(
                 token=t.token,
-                logprob=max(t.logprob, _LOWEST_LOGPROB),
+                logprob=max(t.logprob, LOWEST_LOGPROB),
                 bytes=list(t.token.encode("utf-8", "replace")),
                 top_logprobs=[_top(token, value) for token, value in t.top],
             )
@@ -198,11 +246,11 @@ def logprobs_of(tokens: Iterable[TokenLogprob]) -> Logprobs:
 
 
 def _top(token: str, logprob: float) -> TopLogprob:
-    return TopLogprob(token=token, logprob=max(logprob, _LOWEST_LOGPROB), bytes=list(token.encode("utf-8", "replace")))
+    return TopLogprob(token=token, logprob=max(logprob, LOWEST_LOGPROB), bytes=list(token.encode("utf-8", "replace")))
 
 
 class Teller:
-    """Writes the answer to one request.
+    """Writes the answers to one request.
 
     Args:
         id: of the answer, ``chatcmpl-…``.
@@ -212,41 +260,80 @@ class Teller:
         with_logprobs: log-probabilities were asked for.
     """
 
+    keeps = False
+
     def __init__(self, id: str, created: int, model: str, with_usage: bool, with_logprobs: bool) -> None:
-        self._id, self._created, self._model = id, created, model
+        self.id, self.created, self._model = id, created, model
         self._with_usage, self._with_logprobs = with_usage, with_logprobs
+        self._begun: set[int] = set()
 
     def first(self) -> bytes:
-        """Return the event that begins a stream."""
-        return self._chunk([ChunkChoice(delta={"role": "assistant", "content": ""})])
+        """Return nothing: each answer begins with its own first piece."""
+        return b""
 
-    def piece(self, piece: Delta) -> bytes:
-        """Return the event for a piece, or nothing for one that adds nothing."""
-        if not piece.text and not piece.logprobs:
-            return b""
+    def piece(self, index: int, piece: Delta) -> bytes:
+        """Return the events for a piece, or nothing for one that adds nothing."""
+        begin = b""
+        if index not in self._begun:
+            self._begun.add(index)
+            begin = self._chunk([ChunkChoice(index=index, delta={"role": "assistant", "content": ""})])
+        if not piece.text and not piece.logprobs and not piece.tool_calls:
+            return begin
         logprobs = logprobs_of(piece.logprobs) if self._with_logprobs else None
-        return self._chunk([ChunkChoice(delta={"content": piece.text}, logprobs=logprobs)])
+        delta: dict[Literal["role", "content", "tool_calls"], Any] = {}
+        if piece.text or not piece.tool_calls:
+            delta["content"] = piece.text
+        if piece.tool_calls:
+            delta["tool_calls"] = [_call_piece(call) for call in piece.tool_calls]
+        return begin + self._chunk([ChunkChoice(index=index, delta=delta, logprobs=logprobs)])
 
-    def last(self, finish_reason: str, entry: Entry) -> bytes:
+    def last(self, answers: list[Answer], entry: Entry) -> bytes:
         """Return the events that end a stream."""
-        end = self._chunk([ChunkChoice(delta={}, finish_reason=finish_reason)])
+        ends = (
+            self._chunk([ChunkChoice(index=index, delta={}, finish_reason=answer.finish_reason)])
+            for index, answer in enumerate(answers)
+        )
         usage = self._chunk([], ToldUsage.of(entry)) if self._with_usage else b""
-        return end + usage + DONE
+        return b"".join(ends) + usage + DONE
 
-    def whole(self, pieces: list[Delta], finish_reason: str, entry: Entry) -> bytes:
-        """Return a whole answer as JSON."""
-        tokens = [token for piece in pieces for token in piece.logprobs]
-        choice = Choice(
-            message=ToldMessage(content="".join(piece.text for piece in pieces)),
+    def whole(self, answers: list[Answer], entry: Entry) -> bytes:
+        """Return the whole answers as JSON."""
+        return self.completion(answers, ToldUsage.of(entry)).model_dump_json().encode()
+
+    async def keep(self, answers: list[Answer]) -> None:
+        """Store nothing."""
+
+    def completion(self, answers: list[Answer], usage: ToldUsage) -> ChatCompletion:
+        """Return the whole answers."""
+        return ChatCompletion(
+            id=self.id,
+            created=self.created,
+            model=self._model,
+            choices=[self._choice(index, answer) for index, answer in enumerate(answers)],
+            usage=usage,
+        )
+
+    def _choice(self, index: int, answer: Answer) -> Choice:
+        calls = [
+            ToldCall(id=call.id, function=ToldFunction(name=call.name, arguments=call.arguments))
+            for call in answer.tool_calls
+        ]
+        tokens = [token for piece in answer.deltas for token in piece.logprobs]
+        text = answer.text
+        return Choice(
+            index=index,
+            message=ToldMessage(content=text if text or not calls else None, tool_calls=calls or None),
             logprobs=logprobs_of(tokens) if self._with_logprobs else None,
-            finish_reason=finish_reason,
+            finish_reason=answer.finish_reason,
         )
-        answer = ChatCompletion(
-            id=self._id, created=self._created, model=self._model, choices=[choice], usage=ToldUsage.of(entry)
-        )
-        return answer.model_dump_json().encode()
 
     def _chunk(self, choices: list[ChunkChoice], usage: ToldUsage | None = None) -> bytes:
-        chunk = Chunk(id=self._id, created=self._created, model=self._model, choices=choices, usage=usage)
+        chunk = Chunk(id=self.id, created=self.created, model=self._model, choices=choices, usage=usage)
         # The wire has "usage": null in every other chunk when it was asked for, and no such field otherwise.
         return event(chunk.model_dump_json(exclude=None if self._with_usage else {"usage"}))
+
+
+def _call_piece(call: ToolCallPiece) -> dict[str, Any]:
+    function = ToldFunction(name=call.name or None, arguments=call.arguments)
+    told = ToldCall(index=call.index, id=call.id or None, type="function" if call.id else None, function=function)
+    return told.model_dump(exclude_none=True)

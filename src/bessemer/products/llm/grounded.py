@@ -10,8 +10,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
-from bessemer.core.errors import Unsupported
-from bessemer.core.nouns import ChatRequest, Completion, Delta, Message, ScoreRequest
+from bessemer.core.nouns import ChatRequest, Completion, Delta, Message
 from bessemer.core.protocols import Engine
 from bessemer.train.prompt import join_context, prompt_messages
 
@@ -32,19 +31,13 @@ class GroundedEngine:
 
     def __init__(self, engine: ChatEngine, search: Search, max_characters: int) -> None:
         self.name = engine.name
-        self.capabilities = engine.capabilities - {"score"}
+        self.capabilities = engine.capabilities
         self._engine = engine
         self._search = search
         self._max_characters = max_characters
 
-    async def respond(self, request: ChatRequest | ScoreRequest) -> Completion:
-        """Return the answer to the grounded conversation.
-
-        Raises:
-            Unsupported: a score is asked for; ask the engine itself.
-        """
-        if isinstance(request, ScoreRequest):
-            raise Unsupported("a grounded model answers questions only", hint="Score with the engine itself.")
+    async def respond(self, request: ChatRequest) -> Completion:
+        """Return the answer to the grounded conversation; what is raw goes to the engine as it is."""
         return await self._engine.respond(await self._grounded(request))
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
@@ -59,6 +52,8 @@ class GroundedEngine:
         await self._engine.close()
 
     async def _grounded(self, request: ChatRequest) -> ChatRequest:
+        if not isinstance(request, ChatRequest):  # a raw text has no question to be grounded
+            return request
         *before, last = request.messages
         if last.role != "user":
             return request

@@ -60,6 +60,7 @@ class _Request(msgspec.Struct):
     n: int | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    store: bool | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -93,7 +94,7 @@ def read_asked(body: bytes) -> Asked | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     choices = 1 if read.n is None else read.n
-    if not 1 <= choices <= MAX_CHOICES:
+    if not 1 <= choices <= MAX_CHOICES or read.store:  # what is to be kept must be read
         return None
     limit, old, named = read.max_completion_tokens, read.max_tokens, LIMITS[0]
     if old is not None:

@@ -1,0 +1,337 @@
+"""The order of things in every endpoint that asks a model: let in, read, ask, tell, book once, send the last byte.
+
+The last byte of an answer leaves after its entry is on disk. Each piece is sent before the next one is taken from the
+engine, so a slow client holds back its own answer and nothing piles up here. One request may ask the engine for
+several answers (`n`, a list of prompts): they run beside each other and are booked together, once.
+
+Owns the order. The words of each endpoint, the meter, the limits and the errors have their own modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+from starlette.types import Receive, Scope, Send
+
+from bessemer.core.errors import BackendError
+from bessemer.core.nouns import (
+    ChatRequest,
+    Completion,
+    Delta,
+    Entry,
+    ScoreRequest,
+    ScoreResult,
+    Subject,
+    ToolCall,
+    ToolCallPiece,
+    Usage,
+    joined_calls,
+)
+from bessemer.core.protocols import Engine
+from bessemer.core.raw import EmbedRequest, EmbedResult, PromptRequest
+from bessemer.serve.accounts.gate import Gate, let_in
+from bessemer.serve.booking import Bookkeeper, Span
+from bessemer.serve.config import GatewayConfig
+from bessemer.serve.door import authenticate, read_body
+from bessemer.serve.envelope import EVENT_STREAM, respond
+from bessemer.serve.keys import Key, KeyStore
+from bessemer.serve.merging import beside_each_other
+from bessemer.serve.refusals import STOPPING, Refused, unknown_model
+from bessemer.serve.traffic import Traffic
+
+ChatEngine = Engine[ChatRequest, Completion, Delta]
+Wanted: TypeAlias = ChatRequest | PromptRequest | ScoreRequest | EmbedRequest
+Piece: TypeAlias = Delta | ScoreResult | EmbedResult
+
+_WELL = ("stop", "length", "tool_calls")
+_STREAM_HEADERS = [
+    (b"content-type", EVENT_STREAM),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # asks proxies not to collect the events
+]
+
+
+@dataclass(slots=True)
+class Answer:
+    """One of the answers to a request.
+
+    Attributes:
+        pieces: in their order; those of a stream are kept only where somebody needs them.
+        finish_reason: how it ended, empty until then.
+        usage: what it took so far.
+    """
+
+    pieces: list[Piece] = field(default_factory=list)
+    finish_reason: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def deltas(self) -> list[Delta]:
+        """The pieces of a text."""
+        return [piece for piece in self.pieces if isinstance(piece, Delta)]
+
+    @property
+    def text(self) -> str:
+        """What was said."""
+        return "".join(piece.text for piece in self.deltas)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that were asked for."""
+        return joined_calls(self.deltas)
+
+
+class Teller(Protocol):
+    """Writes what is told to one client, in the words of one endpoint.
+
+    Attributes:
+        keeps: whether the answer is stored, for which the pieces of a stream must be kept.
+    """
+
+    keeps: bool
+
+    def first(self) -> bytes:
+        """Return the events that begin a stream."""
+        ...
+
+    def piece(self, index: int, piece: Delta) -> bytes:
+        """Return the events for a piece of the answer of that number; may be none."""
+        ...
+
+    def last(self, answers: list[Answer], entry: Entry) -> bytes:
+        """Return the events that end a stream."""
+        ...
+
+    def whole(self, answers: list[Answer], entry: Entry) -> bytes:
+        """Return the answers as JSON."""
+        ...
+
+    async def keep(self, answers: list[Answer]) -> None:
+        """Store the answers; called before they are booked, if `keeps`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and what there is to be asked.
+
+    Attributes:
+        key: of the request; its project is the only one whose things may be shown.
+        request_id: ``req_…``; the ids of answers have its unique part.
+        created: Unix seconds.
+        config: the limits.
+        engines: by the names of the models.
+    """
+
+    key: Key
+    request_id: str
+    created: int
+    config: GatewayConfig
+    engines: Mapping[str, ChatEngine]
+
+    def engine(self, model: str) -> ChatEngine:
+        """Return the engine of a model.
+
+        Raises:
+            Refused: there is none.
+        """
+        if (engine := self.engines.get(model)) is None:
+            raise Refused(unknown_model(model))
+        return engine
+
+    def id(self, prefix: str) -> str:
+        """Return the id of the answer, such as ``chatcmpl-…``."""
+        return self.request_id.replace("req_", prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a client wants: of which model, which answers, told how."""
+
+    model: str
+    engine: ChatEngine
+    wanted: tuple[Wanted, ...]
+    teller: Teller
+    stream: bool
+
+    @property
+    def input_bytes(self) -> int:
+        """What bounds the input tokens of all answers: each reads all of its words, also those that were stored."""
+        return sum(len(each.model_dump_json().encode()) for each in self.wanted)
+
+    @property
+    def output_tokens(self) -> int:
+        """What bounds the output tokens of all answers."""
+        asked = (each for each in self.wanted if isinstance(each, ChatRequest | PromptRequest))
+        return sum(each.sampling.max_output_tokens for each in asked)
+
+
+Read = Callable[[bytes, Caller], Any]
+"""Reads a body: an asynchronous function that returns an Order, or raises Refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What the endpoints share.
+
+    Attributes:
+        config: the limits.
+        engines: by the model names that clients use.
+        keys: who may come in.
+        bookkeeper: meters each answer.
+        traffic: counts and ends requests.
+        clock: gives Unix seconds.
+        gate: keeps requests within their limits and budgets; None has none.
+    """
+
+    config: GatewayConfig
+    engines: Mapping[str, ChatEngine]
+    keys: KeyStore
+    bookkeeper: Bookkeeper
+    traffic: Traffic
+    clock: Callable[[], float]
+    gate: Gate | None = None
+
+
+class Endpoint:
+    """ASGI application of one endpoint that asks a model.
+
+    Args:
+        floor: what all endpoints share.
+        read: reads a body into an order.
+    """
+
+    def __init__(self, floor: Floor, read: Read) -> None:
+        self._floor = floor
+        self._read = read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            Refused: it gets no answer, or no whole one.
+        """
+        floor, config = self._floor, self._floor.config
+        key = authenticate(floor.keys, scope)
+        request_id: str = scope["state"]["request_id"]
+        with floor.traffic.visit() as visit:
+            body = await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds)
+            order: Order = await self._read(body, Caller(key, request_id, int(floor.clock()), config, floor.engines))
+            subject = Subject(kind="request", id=request_id, project=key.project, key_id=key.id, model=order.model)
+            held = let_in(floor.gate, key, subject, max(len(body), order.input_bytes), order.output_tokens)
+            with visit.watched(receive, config.request_timeout_seconds):
+                stopped = partial(visit.status, streamed=order.stream)
+                async with held, floor.bookkeeper.span(subject, stopped) as span:
+                    held.seen, scope["state"]["headers"] = span.watch.seen, held.headers
+                    making = _Making(order, span)
+                    async with aclosing(making.pieces()) as pieces:
+                        await (self._stream if order.stream else self._whole)(making, pieces, send)
+
+    async def _whole(self, making: _Making, pieces: AsyncIterator[tuple[int, Piece]], send: Send) -> None:
+        async for index, piece in pieces:
+            making.answers[index].pieces.append(piece)
+        entry = await self._booked(making)
+        await respond(send, making.order.teller.whole(making.answers, entry))
+
+    async def _stream(self, making: _Making, pieces: AsyncIterator[tuple[int, Piece]], send: Send) -> None:
+        teller, begun = making.order.teller, False
+        async for index, piece in pieces:
+            body = b"" if begun else teller.first()
+            body += teller.piece(index, piece) if isinstance(piece, Delta) else b""
+            if teller.keeps or not isinstance(piece, Delta):
+                making.answers[index].pieces.append(piece)
+            if not begun:  # headers wait for the engine, so that what it refuses still gets its HTTP status
+                await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+                begun = True
+            if body:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        entry = await self._booked(making)
+        await send({"type": "http.response.body", "body": teller.last(making.answers, entry)})
+
+    async def _booked(self, making: _Making) -> Entry:
+        """Return the entry of answers that all ended well; they are stored by then, if they are to be."""
+        for answer in making.answers:
+            self._check(answer.finish_reason)
+        making.span.watch.seen.finish_reason = making.answers[0].finish_reason
+        if making.order.teller.keeps:
+            await making.order.teller.keep(making.answers)
+        return await making.span.book("ok")
+
+    def _check(self, finish_reason: str) -> None:
+        if not finish_reason:
+            raise BackendError("the engine ended an answer without its finish reason and usage")
+        if finish_reason == "cancelled" and self._floor.traffic.stopping:
+            raise Refused(STOPPING)
+        if finish_reason not in _WELL:
+            raise BackendError(f"the engine ended an answer as {finish_reason}")
+
+
+class _Making:
+    """The answers to one order while they are made; what they take is told to the span at once."""
+
+    def __init__(self, order: Order, span: Span) -> None:
+        self.order = order
+        self.span = span
+        self.answers = [Answer() for _ in order.wanted]
+
+    async def pieces(self) -> AsyncGenerator[tuple[int, Piece], None]:
+        """Yield the pieces of all answers, each with its answer's number; closing this cancels them in the engine."""
+        async with aclosing(beside_each_other([self._one(n) for n in range(len(self.answers))])) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _one(self, index: int) -> AsyncGenerator[tuple[int, Piece], None]:
+        async with aclosing(_pieces(self.order.engine, self.order.wanted[index])) as pieces:
+            async for piece in pieces:
+                self._take(self.answers[index], piece)
+                yield index, piece
+
+    def _take(self, answer: Answer, piece: Piece) -> None:
+        self.span.watch.piece()
+        if piece.usage:
+            was, now, total = answer.usage, piece.usage, self.span.usage
+            answer.usage = now
+            self.span.usage = Usage(
+                input_tokens=total.input_tokens + now.input_tokens - was.input_tokens,
+                output_tokens=total.output_tokens + now.output_tokens - was.output_tokens,
+                cached_tokens=total.cached_tokens + now.cached_tokens - was.cached_tokens,
+            )
+        if not isinstance(piece, Delta):
+            answer.finish_reason = "stop"
+        elif piece.finish_reason and piece.usage:
+            answer.finish_reason = piece.finish_reason
+
+
+async def _pieces(engine: Any, wanted: Wanted) -> AsyncGenerator[Piece, None]:
+    """Yield an answer in pieces; closing this cancels it in the engine."""
+    if isinstance(wanted, ScoreRequest | EmbedRequest):
+        yield await engine.respond(wanted)
+        return
+    if "stream" not in engine.capabilities:
+        yield _as_delta(await engine.respond(wanted))
+        return
+    stream = engine.stream(wanted)
+    try:
+        async for piece in stream:
+            yield piece
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+def _as_delta(whole: Completion) -> Delta:
+    calls = (
+        ToolCallPiece(index=number, id=call.id, name=call.name, arguments=call.arguments)
+        for number, call in enumerate(whole.tool_calls)
+    )
+    return Delta(
+        text=whole.text,
+        finish_reason=whole.finish_reason,
+        usage=whole.usage,
+        logprobs=whole.logprobs,
+        tool_calls=tuple(calls),
+    )

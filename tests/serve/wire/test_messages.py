@@ -1,0 +1,104 @@
+"""Anthropic's own client gets answers, tools, streams and errors from ``/v1/messages``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.serve.conftest import PlayedEngine
+
+anthropic = pytest.importorskip("anthropic")
+
+HELLO = [{"role": "user", "content": "one two three"}]
+TOOL = {
+    "name": "look",
+    "description": "Looks.",
+    "input_schema": {"type": "object", "properties": {"where": {"type": "string"}}, "required": ["where"]},
+}
+
+
+@pytest.fixture
+def claude(wire):
+    with anthropic.Anthropic(base_url=wire.running.url, api_key=wire.secrets["shop"], max_retries=0) as client:
+        yield client.messages
+
+
+def test_a_whole_answer(claude, wire) -> None:
+    answer = claude.create(model="played", max_tokens=50, messages=HELLO, system="be kind")
+    assert (answer.type, answer.role, answer.content[0].text) == ("message", "assistant", "one two three")
+    assert answer.id.startswith("msg_")
+    assert answer.stop_reason == "end_turn"
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (5, 3)
+    assert answer.usage.energy["joules"] == 1.5
+    assert wire.booked() == [("shop", "ok", 5, 3)]
+    assert claude.create(model="played", max_tokens=1, messages=HELLO).stop_reason == "max_tokens"
+
+
+def test_a_streamed_answer(claude, wire) -> None:
+    with claude.stream(model="played", max_tokens=50, messages=HELLO) as stream:
+        assert "".join(stream.text_stream) == "one two three"
+        final = stream.get_final_message()
+    assert (final.content[0].text, final.stop_reason, final.usage.output_tokens) == ("one two three", "end_turn", 3)
+    assert wire.booked() == [("shop", "ok", 3, 3)]
+    kinds = [event.type for event in claude.create(model="played", max_tokens=9, messages=HELLO, stream=True)]
+    assert kinds[:2] == ["message_start", "content_block_start"]
+    assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_is_called_and_answered(claude, stream) -> None:
+    asked = {"model": "played", "max_tokens": 50, "tools": [TOOL]}
+    ask = [{"role": "user", "content": "please look"}]
+    if stream:
+        with claude.stream(**asked, messages=ask) as events:
+            answer = events.get_final_message()
+    else:
+        answer = claude.create(**asked, messages=ask)
+    (call,) = answer.content
+    assert (answer.stop_reason, call.type, call.name, call.input) == (
+        "tool_use",
+        "tool_use",
+        "look",
+        {"where": "please look"},
+    )
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": [{"type": "text", "text": "nothing there"}]}
+    turns = [*ask, {"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+    assert claude.create(**asked, messages=turns).content[0].text == "nothing there"
+
+
+def test_errors_are_told_in_its_form(wire, claude) -> None:
+    with pytest.raises(anthropic.NotFoundError, match="does not exist"):
+        claude.create(model="gone", max_tokens=5, messages=HELLO)
+    with pytest.raises(anthropic.BadRequestError, match="max_tokens"):
+        claude.create(model="played", max_tokens=5000, messages=HELLO)
+    with pytest.raises(anthropic.BadRequestError, match="top_k"):
+        claude.create(model="played", max_tokens=5, messages=HELLO, extra_body={"top_k": 3})
+    with (
+        anthropic.Anthropic(base_url=wire.running.url, api_key="bk-wrong", max_retries=0) as stranger,
+        pytest.raises(anthropic.AuthenticationError) as caught,
+    ):
+        stranger.messages.create(model="played", max_tokens=5, messages=HELLO)
+    assert caught.value.response.json()["error"]["type"] == "authentication_error"
+    assert wire.booked() == []
+
+
+def test_an_error_within_a_stream_reaches_the_client(start) -> None:
+    running = start(PlayedEngine())
+    running.engine.fail_at = 1
+    with (
+        anthropic.Anthropic(base_url=running.url, api_key=running.secret, max_retries=0) as client,
+        pytest.raises(anthropic.APIStatusError, match="failed"),
+        client.messages.stream(model="played", max_tokens=5, messages=HELLO) as stream,
+    ):
+        list(stream)
+    assert [entry.status for entry in running.meter.entries()] == ["error"]
+
+
+def test_stop_sequences_and_limits_reach_the_engine(start) -> None:
+    running = start(PlayedEngine())
+    body = {"model": "played", "max_tokens": 7, "messages": HELLO, "stop_sequences": ["END"], "temperature": 0.5}
+    status, answer, _ = running.ask(json.dumps(body), "/v1/messages")
+    assert (status, answer["content"][0]["text"]) == (200, "one two three")
+    sampling = running.engine.requests[0].sampling
+    assert (sampling.max_output_tokens, sampling.stop, sampling.temperature) == (7, ("END",), 0.5)

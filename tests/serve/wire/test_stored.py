@@ -1,0 +1,82 @@
+"""Stored chat completions through the official client: only with consent, only for their project, bounded, erasable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openai
+import pytest
+
+from bessemer.serve.wire.store import AnswerStore, Stored, Wanted
+
+
+def ask(client, text: str = "hello there", **more):
+    messages = [{"role": "user", "content": text}]
+    return client.chat.completions.create(model="played", messages=messages, **{"store": True} | more)
+
+
+def stored_ids(client, **more) -> list[str]:
+    return [item.id for item in client.chat.completions.list(**more)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_is_kept_read_described_and_deleted(client, wire, stream) -> None:
+    made = ask(client, metadata={"case": "7"}, stream=stream)
+    id = next(iter(made)).id if stream else made.id
+    read = client.chat.completions.retrieve(id)
+    assert (read.id, read.choices[0].message.content, read.metadata) == (id, "hello there", {"case": "7"})
+    assert read.usage.total_tokens == 4
+    (said,) = client.chat.completions.messages.list(id)
+    assert (said.role, said.content) == ("user", "hello there")
+    assert client.chat.completions.update(id, metadata={"case": "8"}).metadata == {"case": "8"}
+    assert stored_ids(client, metadata={"case": "8"}) == [id]
+    assert stored_ids(client, metadata={"case": "7"}) == []
+    assert client.chat.completions.delete(id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.retrieve(id)
+    assert wire.booked() == [("shop", "ok", 2, 2)]  # reading costs nothing
+
+
+def test_nothing_is_kept_without_consent(client) -> None:
+    for more in ({"store": False}, {"store": None}):
+        answer = ask(client, **more)
+        with pytest.raises(openai.NotFoundError):
+            client.chat.completions.retrieve(answer.id)
+
+
+def test_a_project_never_sees_another_s_answers(wire) -> None:
+    id = ask(wire.shop).id
+    stranger = wire.docs.chat.completions
+    for reach in (
+        lambda: stranger.retrieve(id),
+        lambda: stranger.update(id, metadata={"mine": "now"}),
+        lambda: stranger.delete(id),
+        lambda: stranger.messages.list(id),
+        lambda: stranger.list(after=id),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            reach()
+    assert id not in stored_ids(wire.docs)
+    assert wire.shop.chat.completions.retrieve(id).metadata == {}
+
+
+def test_pages_and_bound(client) -> None:
+    """The fixture keeps five for each project."""
+    made = [ask(client, f"number {n}").id for n in range(7)]
+    assert stored_ids(client) == made[2:]
+    assert stored_ids(client, limit=2) == made[2:]  # the client turns the pages itself
+    assert stored_ids(client, order="desc") == made[:1:-1]
+    assert stored_ids(client, model="other") == []
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.list(limit=1000)
+
+
+def test_what_is_deleted_leaves_no_bytes(tmp_path: Path) -> None:
+    store, words = AnswerStore(tmp_path / "a.sqlite"), "words-that-must-not-stay"
+    kept = Stored(id="x", kind="response", model="m", created=1, body={"text": words}, said=[])
+    store.add("shop", kept)
+    assert store.page("shop", "response", Wanted()) == ([kept], False)
+    assert any(words.encode() in path.read_bytes() for path in tmp_path.iterdir())
+    store.delete("shop", "response", "x")
+    assert not any(words.encode() in path.read_bytes() for path in tmp_path.iterdir())
+    store.close()
