@@ -161,7 +161,7 @@ class Order:
     @property
     def input_bytes(self) -> int:
         """What bounds the input tokens of all answers: each reads all of its words, also those that were stored."""
-        return sum(len(each.model_dump_json().encode()) for each in self.wanted)
+        return sum(len(each.model_dump_json(exclude_defaults=True).encode()) for each in self.wanted)
 
     @property
     def output_tokens(self) -> int:
@@ -222,7 +222,7 @@ class Endpoint:
             body = await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds)
             order: Order = await self._read(body, Caller(key, request_id, int(floor.clock()), config, floor.engines))
             subject = Subject(kind="request", id=request_id, project=key.project, key_id=key.id, model=order.model)
-            held = let_in(floor.gate, key, subject, max(len(body), order.input_bytes), order.output_tokens)
+            held = let_in(floor.gate, key, subject, order.input_bytes, order.output_tokens)
             with visit.watched(receive, config.request_timeout_seconds):
                 stopped = partial(visit.status, streamed=order.stream)
                 async with held, floor.bookkeeper.span(subject, stopped) as span:
