@@ -99,3 +99,9 @@ def test_a_stream_that_breaks_off() -> None:
     assert b"error" not in failed.feed(STREAM[:200] + b'\n\ndata: {"error":{"message":"x"}}\n\n')
     failed.close()
     assert failed.failed
+
+
+def test_what_is_to_be_stored_is_left_to_the_application() -> None:
+    body = {"model": "ours", "messages": [{"role": "user", "content": "hi"}]}
+    assert read_asked(json.dumps(body | {"store": False}).encode()) is not None
+    assert read_asked(json.dumps(body | {"store": True}).encode()) is None
