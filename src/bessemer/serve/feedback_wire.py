@@ -60,7 +60,7 @@ class FeedbackDesk:
         """Return a page, the newest first."""
         key, given = authenticate(self._keys, request.scope), request.query_params
         limit = given.get("limit", "20")
-        if not limit.isdecimal() or not 1 <= int(limit) <= _MOST:
+        if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= _MOST:
             raise Refused(invalid("limit", f"'limit' is a number from 1 to {_MOST}."))
         wanted = given.get("target", ""), given.get("after", ""), int(limit)
         try:

@@ -110,7 +110,7 @@ class WebhookDesk:
         """Return a page, the newest first."""
         project, given = self._project(request), request.query_params
         limit = given.get("limit", "20")
-        if not limit.isdecimal() or not 1 <= int(limit) <= _MOST:
+        if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= _MOST:
             raise Refused(invalid("limit", f"'limit' is a number from 1 to {_MOST}."))
         data, more = await _found(lambda: self._store.page(project, given.get("after", ""), int(limit)))
         ends = {"first_id": data[0].id, "last_id": data[-1].id} if data else {"first_id": None, "last_id": None}

@@ -117,7 +117,7 @@ async def asked(ask: Any, *what: Any) -> Any:
 def page_of(request: Request) -> tuple[int, bool]:
     """Return how many are wanted, and whether the newest come first."""
     limit, order = request.query_params.get("limit", "20"), request.query_params.get("order", "asc")
-    if not limit.isdecimal() or not 1 <= int(limit) <= _MOST:
+    if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= _MOST:
         raise Refused(invalid("limit", f"'limit' is a number from 1 to {_MOST}."))
     if order not in ("asc", "desc"):
         raise Refused(invalid("order", "'order' is asc or desc."))
