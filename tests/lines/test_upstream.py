@@ -43,7 +43,7 @@ def server(
     keys = KeyStore(home / "keys.sqlite")
     _, secret = keys.create("server")
     with open_meter(MeterConfig(sensors="model"), home / "books") as meter:
-        app = create_app(GatewayConfig(), {"qwen3-8b": open_engine(EchoConfig())}, keys, meter)
+        app = create_app(GatewayConfig(), {"qwen3-8b": open_engine(EchoConfig(token_seconds=0.03))}, keys, meter)
         with serve_app(app) as url:
             yield url, secret, home / "books"
     keys.close()
