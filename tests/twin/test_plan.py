@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bessemer.cli.app import app
 from bessemer.core.errors import ConfigError, NotFound, Unsupported
 from bessemer.twin.answer import with_part
 from bessemer.twin.changes import of_site
@@ -170,3 +173,49 @@ def test_a_power_cap_slows_computing_and_hardly_the_reading_of_memory(small: Sit
     assert before * capped_ratio(capped) < after <= before
     with pytest.raises(ConfigError, match="no more than an idle"):
         plan(with_part(small, "power", cap_watts=10.0), work, TODAY)
+
+
+@pytest.mark.parametrize(("model", "precision", "tokens", "nodes"), [("DeepSeek-V3", "fp8", 32_000, 2)])
+def test_a_replica_is_no_larger_than_the_site(small: Site, model: str, precision: str, tokens: int, nodes: int) -> None:
+    site = small.model_copy(update={"nodes": (small.nodes[0].model_copy(update={"count": nodes}),)})
+    work = Serving(model=model, precision=precision, input_tokens=tokens, output_tokens=2000)
+    assert plan(site, work, TODAY).answer["accelerators_per_replica"].mid <= 8 * nodes
+
+
+def test_kinds_of_accelerators_are_not_mixed() -> None:
+    region = load_site("azure-region")
+    first = next(nodes for nodes in region.nodes if nodes.device.name.startswith("H100"))
+    there = first.count * first.accelerators
+    assert there < region.accelerators
+    with pytest.raises(Unsupported, match=f"{there:,} H100"):
+        plan(region, Training(model="Llama-3.1-8B", accelerators=there + 8, batch_sequences=65536), TODAY)
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [("power", "ups_efficiency = 0"), ("power", "supply_efficiency = 0.0"), ("operations", "straggler_ratio = 1.0")],
+)
+def test_what_no_site_has_is_refused(part: str, line: str, tmp_path: Path) -> None:
+    file = tmp_path / "odd.toml"
+    file.write_text(f'name = "odd"\n[{part}]\n{line}\n', "utf-8")
+    with pytest.raises(ConfigError, match=line.split(" ", maxsplit=1)[0]):
+        load_site(str(file))
+
+
+def test_a_site_that_is_no_text_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="no UTF-8"):
+        load_site(str(tmp_path / "odd.toml"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan", "--site", "dgx-h100", "--model", "Llama-3.1-8B", "--tokens", "inf"],
+        ["simulate", "--site", "dgx-h100", "--seed", "-1"],
+        ["simulate", "--site", "dgx-h100", "--days", "1e9"],
+    ],
+)
+def test_numbers_without_an_end_are_refused(words: list[str]) -> None:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2 and "Traceback" not in done.output

@@ -38,7 +38,7 @@ def compare(
     ],
     factory: Annotated[Path | None, typer.Option(help="A factory.yaml; each piece of its `work` is compared.")] = None,
     model: Annotated[str | None, typer.Option(help="A model of the catalogue, to serve or to train.")] = None,
-    tokens: Annotated[float, typer.Option(min=0, help="Train that model on so many; 0: serve it.")] = 0,
+    tokens: Annotated[float, typer.Option(min=0, max=1e18, help="Train that model on so many; 0: serve it.")] = 0,
     years: Annotated[int, typer.Option(min=0, help="Compared over; 0: the site's life.")] = 0,
     csv: Annotated[Path | None, typer.Option(help="Also write the first comparison, one row a way.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")] = False,

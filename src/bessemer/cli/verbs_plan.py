@@ -67,7 +67,7 @@ def plan(
     site: SiteName = "here",
     factory: Annotated[Path | None, typer.Option(help="A factory.yaml; its `work` is planned.")] = None,
     model: Annotated[str | None, typer.Option(help="Train this model of the catalogue instead.")] = None,
-    tokens: Annotated[float, typer.Option(min=1, help="How much that model is trained on.")] = 1e9,
+    tokens: Annotated[float, typer.Option(min=1, max=1e18, help="How much that model is trained on.")] = 1e9,
     sweep: Annotated[list[str] | None, typer.Option(metavar="NAME=V1,V2", help=SWEEP)] = None,
     files: Annotated[
         list[Path] | None, typer.Option("--html", "--csv", help="Also write a .html page, a .csv.")
@@ -102,8 +102,8 @@ def plan(
 
 def simulate(
     site: SiteName,
-    days: Annotated[float, typer.Option(min=0.05, help="How long.")] = 90,
-    seed: Annotated[int, typer.Option(help="Of all draws; the same seed gives the same months.")] = 0,
+    days: Annotated[float, typer.Option(min=0.05, max=3660, help="How long.")] = 90,
+    seed: Annotated[int, typer.Option(min=0, help="Of all draws; the same seed gives the same months.")] = 0,
     scenario: Annotated[Path | None, typer.Option(help="A TOML file: policy, load, cuts, windows.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write the time lines, one row an hour.")] = None,
     html: Annotated[Path | None, typer.Option(help="Also write the months as a page.")] = None,

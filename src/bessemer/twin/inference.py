@@ -85,10 +85,11 @@ def replica(
     return _answer(_replica(shape, work, device, accelerators, links), work, concurrency)
 
 
-def best(shape: Shape, work: Serving, device: Accelerator, links: LinkRates) -> Decode:
+def best(shape: Shape, work: Serving, device: Accelerator, links: LinkRates, most: float = math.inf) -> Decode:
     """Return the replica with the most output for each accelerator that keeps what users accept.
 
-    Searches the number of accelerators, tensor- against data-parallel attention, and the requests in flight.
+    Searches the number of accelerators, tensor- against data-parallel attention, and the requests in flight. Of
+    replicas that keep it, those of at most `most` accelerators come first, what prefills for them included.
 
     Raises:
         Unsupported: the model does not fit, or the times cannot be kept: says the least that can.
@@ -111,6 +112,7 @@ def best(shape: Shape, work: Serving, device: Accelerator, links: LinkRates) -> 
         kept &= (seconds <= limit) if limit else True
     if not kept.any():
         raise _impossible(work, grid, token, first)
+    kept = kept & (total <= most) if (kept & (total <= most)).any() else kept
     chosen = grid[int(np.argmax(np.where(kept, output / total, 0)))]
     return _answer(chosen, work, chosen.sequences)
 

@@ -95,11 +95,12 @@ def _notes(terms: Terms) -> dict[str, str]:
 def _place(site: Site, work: Serving) -> _Service:
     nodes = main_nodes(site)
     device, links = power.capped_device(site), network.links(site, nodes)
-    found = inference.best(shape(work.model), work, device, links)
+    there = nodes.count * nodes.accelerators  # of its kind: a replica does not mix them
+    found = inference.best(shape(work.model), work, device, links, there)
     each = found.accelerators + found.prefill_accelerators
-    most = int(site.accelerators // each)
+    most = int(there // each)
     if most < 1:
-        told = f"one replica of {work.model} takes {each:.0f} accelerators; '{site.name}' has {site.accelerators}"
+        told = f"one replica of {work.model} takes {each:.0f} accelerators; '{site.name}' has {there} {device.name}"
         raise Unsupported(told, hint=f"Name a site with {each:.0f}, or a narrower precision.")
     if not work.requests_per_second:
         return _Service(site, work, device, found, most, site.money.utilisation_ratio)

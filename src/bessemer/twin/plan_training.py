@@ -63,9 +63,9 @@ def _place(site: Site, job: Training) -> _Job:
     nodes = main_nodes(site)
     net, device, links = shape(job.model), power.capped_device(site), network.links(site, nodes)
     count = _asked(job) or _all(site)
-    if count > site.accelerators:
-        told = f"the job wants {count:,} accelerators; '{site.name}' has {site.accelerators:,}"
-        raise Unsupported(told, hint=f"Ask for at most {site.accelerators:,}, or name a larger site.")
+    if count > _all(site):
+        told = f"the job wants {count:,} accelerators; '{site.name}' has {_all(site):,} {device.name}"
+        raise Unsupported(told, hint=f"Ask for at most {_all(site):,}, or name a larger site.")
     if job.layout is not None:
         cut, step = job.layout, training.step(net, job, job.layout, device, links)
         if step.memory_bytes > device.memory_bytes:

@@ -84,6 +84,8 @@ def load_scenario(path: Path) -> Scenario:
         raise NotFound(f"there is no file {path}", hint="Name a TOML file with [policy], [[cuts]] or [[windows]].")
     try:
         return Scenario.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 text", hint="Save it as UTF-8.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is no TOML: {error}", hint="Mend that line.") from error
     except ValidationError as error:

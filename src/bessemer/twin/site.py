@@ -20,6 +20,8 @@ from bessemer.twin.catalogue import unknown
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Efficiency = Annotated[float, Field(ge=0.5, le=1)]
+"""What comes out over what goes in; below a half nothing is built."""
 
 
 class Nodes(Config):
@@ -88,10 +90,10 @@ class Power(Config):
     """From the grid to the rack. Efficiencies are shares of what goes in; `envelope_watts` is what the grid gives."""
 
     envelope_watts: Annotated[float, Field(ge=0)] = 0.0
-    ups_efficiency: Share = 0.96
-    transformer_efficiency: Share = 0.985
-    distribution_efficiency: Share = 0.985
-    supply_efficiency: Share = 0.94
+    ups_efficiency: Efficiency = 0.96
+    transformer_efficiency: Efficiency = 0.985
+    distribution_efficiency: Efficiency = 0.985
+    supply_efficiency: Efficiency = 0.94
     diversity: Annotated[float, Field(gt=0, le=1)] = 0.9
     cap_watts: Annotated[float, Field(ge=0)] = 0.0
     battery_joules: Annotated[float, Field(ge=0)] = 0.0
@@ -136,7 +138,7 @@ class Operations(Config):
     restart_seconds: Annotated[float, Field(ge=0)] = 600.0
     repair_seconds: Annotated[float, Field(ge=0)] = 2 * 86400.0
     spare_ratio: Share = 0.02
-    straggler_ratio: Share = 0.02
+    straggler_ratio: Annotated[float, Field(ge=0, le=0.9)] = 0.02
     maintenance_ratio: Share = 0.01
     background_checkpoints: bool = True
 
@@ -211,7 +213,10 @@ def load_site(name: str) -> Site:
     if path.suffix == ".toml":
         if not path.is_file():
             raise unknown("site", name, reference_sites())
-        return parse_site(path.read_text("utf-8"), str(path))
+        try:
+            return parse_site(path.read_text("utf-8"), str(path))
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is no UTF-8 text", hint="Save it as UTF-8.") from error
     if name not in reference_sites():
         raise unknown("site", name, reference_sites())
     return parse_site((files("bessemer.twin") / "catalogue" / "sites" / f"{name}.toml").read_text("utf-8"), name)

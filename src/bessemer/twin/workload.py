@@ -61,7 +61,7 @@ class Training(Config):
     kind: Literal["training"] = "training"
     method: Literal["pretrain", "finetune", "lora", "rl", "embed"] = "pretrain"
     model: str = "Llama-3.1-8B"
-    tokens: Annotated[float, Field(gt=0)] = 1e9
+    tokens: Annotated[float, Field(gt=0, le=1e18)] = 1e9
     sequence_tokens: Annotated[int, Field(ge=1)] = 4096
     batch_sequences: Annotated[int, Field(ge=1)] = 512
     precision: Literal["fp32", "bf16", "fp8", "fp4"] = "bf16"
