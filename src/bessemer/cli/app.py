@@ -27,6 +27,7 @@ from bessemer.cli import (
     verbs_plan,
     verbs_prices,
     verbs_projects,
+    verbs_sites,
 )
 from bessemer.cli.output import emit, err, fail, out, write_json
 from bessemer.cli.progress import shown
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 verbs_look.add_to(app)
 verbs_lake.add_to(app)
+verbs_sites.add_to(app)
 verbs_plan.add_to(app)
 verbs_assess.add_to(app)
 verbs_compare.add_to(app)

@@ -1,4 +1,4 @@
-"""The verbs of the planner: sites, plan, simulate, reconcile.
+"""The verbs of the planner: plan, simulate, reconcile.
 
 Owns how a plan looks on a terminal. Every figure comes from the planner and is modelled; `reconcile` shows measured
 ones beside it.
@@ -39,28 +39,8 @@ TOLD = ("accepted_outputs_per_joule", "revenue_usd_per_megawatt_year", "store_fu
 
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
-    for verb in (sites, plan, simulate, reconcile):
+    for verb in (plan, simulate, reconcile):
         app.command()(verb)
-
-
-def sites(as_json: Json = False) -> None:
-    """List the reference sites of the catalogue."""
-    from bessemer.products.figures import said
-    from bessemer.products.planning import site_totals
-    from bessemer.twin.site import load_site, reference_sites
-
-    found = [load_site(name) for name in reference_sites()]
-
-    values = [{**site.model_dump(mode="json"), "totals": site_totals(site)} for site in found]
-
-    def draw() -> RenderableType:
-        table = Table("site", "accelerators", "USD, modelled", "what it is", box=SIMPLE_HEAD, pad_edge=False)
-        for site, told in zip(found, values, strict=True):
-            usd = told["totals"]["capital_usd"]["mid"]
-            table.add_row(site.name, f"{site.accelerators:,}", said(usd), escape(site.description))
-        return table
-
-    emit(values, as_json, draw)
 
 
 def plan(

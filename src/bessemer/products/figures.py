@@ -58,6 +58,11 @@ SCALES = {
     "days": ((1.0, "days"), (1 / 24, "h"), (1 / 1440, "min"), (1 / 86400, "s")),
     "kWh": ((1e6, "GWh"), (1e3, "MWh"), (1.0, "kWh"), (1e-3, "Wh")),
     "kg CO2e": ((1e6, "kt CO2e"), (1e3, "t CO2e"), (1.0, "kg CO2e"), (1e-3, "g CO2e")),
+    "t CO2e": ((1e3, "kt CO2e"), (1.0, "t CO2e"), (1e-3, "kg CO2e"), (1e-6, "g CO2e")),
+    "MW": ((1e3, "GW"), (1.0, "MW"), (1e-3, "kW"), (1e-6, "W")),
+    "exaFLOP/s": ((1.0, "exaFLOP/s"), (1e-3, "petaFLOP/s"), (1e-6, "teraFLOP/s")),
+    "PB": ((1e3, "EB"), (1.0, "PB"), (1e-3, "TB")),
+    "USD": ((1e9, "billion USD"), (1e6, "million USD"), (1.0, "USD")),
 }
 """Unit -> how much of it each of its other units is, largest first."""
 
@@ -100,13 +105,20 @@ def reading(name: str, given: Interval) -> tuple[str, str, str]:
     >>> reading("days", Interval(0.5, 0.4, 0.6)), reading("energy_kwh", Interval(2.5e6, 2e6, 4e6))
     (('12', 'h', '9.6 – 14.4'), ('2.5', 'GWh', '2 – 4'))
     """
-    known = words(name)[1]
-    for size, other in SCALES.get(known, ()):
-        if abs(given.mid) >= size or other == SCALES[known][-1][1]:
-            given, known = given.scaled(1 / size), other
-            break
-    middle, around = figure(name, given)
+    size, known = scale(name, given.mid)
+    middle, around = figure(name, given.scaled(1 / size))
     return middle, known, around
+
+
+def scale(name: str, value: float) -> tuple[float, str]:
+    """Return how much of a figure's unit the unit is in which a value is neither tiny nor huge, and that unit.
+
+    >>> scale("megawatts", 0.0084), scale("pue", 1.1)
+    ((0.001, 'kW'), (1.0, ''))
+    """
+    known = words(name)[1]
+    sizes = SCALES.get(known, ((1.0, known),))
+    return next((each for each in sizes if abs(value) >= each[0] * (1 - 1e-9)), sizes[-1])
 
 
 def bounds(given: Interval) -> str:

@@ -1,0 +1,36 @@
+"""`bessemer sites` shows a site's totals beside what was published of it, on 80 columns."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from bessemer.cli.app import app
+from bessemer.twin.site import reference_sites
+
+
+def call(*words: str) -> str:
+    done = CliRunner().invoke(app, ["sites", *words], env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("name", reference_sites())
+def test_a_site_fits_and_cuts_nothing_off(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("bessemer.cli.output.out.width", 80, raising=False)
+    said = call(name)
+    assert max(len(line) for line in said.splitlines()) <= 80
+    assert "…" not in said
+
+
+def test_what_was_published_stands_beside_what_is_modelled() -> None:
+    said = call("superpod-h100-127")
+    (leaf,) = [line.split() for line in said.splitlines() if "leaf switches" in line]
+    assert leaf == ["leaf", "switches", "32", "32", "(+0%)"]
+    assert "RA-11333" in said
+    totals = json.loads(call("superpod-h100-127", "--json"))["totals"]
+    assert (totals["leaf_switches"]["mid"], totals["leaf_switches"]["published"]) == (32, 32)
+    assert totals["pue"]["published"] is None
+    assert "nothing was published of it" in call("laptop")
