@@ -6,9 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from bessemer.meter import Journal
+from bessemer.meter.journal import segments
 
 GOOD = "name: mine\nsize: tiny\nsources:\n  - {kind: folder, path: docs}\n"
 
@@ -127,6 +131,18 @@ def test_names_with_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
     assert "[/x] list[int]" in made.stdout
     listed = call(tmp_path, "keys", "list", COLUMNS="200")
     assert "[/x] list[int]" in listed.stdout
+
+
+def test_damaged_books_show_before_the_work(folder: Path) -> None:
+    (folder / "docs").mkdir()
+    (folder / "docs" / "one.md").write_text("# One\n\nA document that says enough to be read by anybody at all.\n")
+    journal = folder / "state" / "books" / "journal"
+    with closing(Journal(journal)) as books:
+        books.append({"n": 1234})
+    (segment,) = segments(journal)
+    segment.write_bytes(segment.read_bytes().replace(b"1234", b"1235"))
+    refused(call(folder, "run", "factory.yaml"), "damaged")
+    assert not (folder / "state" / "flow.sqlite").exists()
 
 
 def test_a_damaged_ledger_is_one_clear_error(tmp_path: Path) -> None:

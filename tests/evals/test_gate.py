@@ -113,7 +113,18 @@ def test_a_sample_without_a_value_from_one_model_is_left_out_and_counted(report)
     after = after.model_copy(update={"scores": (broken, *after.scores[1:])})
     found = outcome(BetterThan(metric="token_f1"), report(LOW), after)
     assert found.before == pytest.approx(sum(LOW[1:]) / 9)
-    assert found.sentence.endswith("(1 samples left out: not scored for both)")
+    assert found.sentence.endswith("(1 samples left out: no score to compare)")
+
+
+def test_what_the_base_failed_at_is_no_merit_of_the_model(report) -> None:
+    before, after = report(HIGH), report(HIGH)
+    lost = [s.model_copy(update={"values": {"token_f1": 0.0}, "error": "lost"}) for s in before.scores[:6]]
+    harmed = before.model_copy(update={"scores": (*lost, *before.scores[6:])})
+    found = outcome(BetterThan(metric="token_f1"), harmed, after)
+    assert not found.passed
+    assert found.before == found.after
+    assert "6 samples left out" in found.sentence
+    assert not outcome(NoWorse(metric="token_f1"), before, harmed).passed, "what the model failed at counts"
 
 
 def test_an_unknown_metric_names_the_known(report) -> None:

@@ -91,6 +91,16 @@ def test_other_tables_by_column_and_those_without_it(tmp_path: Path) -> None:
     assert files_with(tmp_path, CANARY) == []
 
 
+def test_by_any_value_of_a_list(tmp_path: Path) -> None:
+    lake = open_lake(str(tmp_path))
+    rows = [{"document_ids": ["a", CANARY], "n": 1}, {"document_ids": ["b", "it's"], "n": 2}]
+    lake.put("examples", [*rows, {"document_ids": ["b"], "n": 3}], tag="kept")
+    (done,) = lake.erase([CANARY, "it's"], column="document_ids")
+    assert (done.rows, done.lost_tags) == (2, ())
+    assert lake.get("examples", version="kept") == [{"document_ids": ["b"], "n": 3}]
+    assert files_with(tmp_path, CANARY) == []
+
+
 def test_a_column_that_is_gone_in_the_latest_version(tmp_path: Path) -> None:
     lake = open_lake(str(tmp_path))
     lake.put("t", [{"id": CANARY}])

@@ -18,6 +18,11 @@ def test_a_deployment_replaces_the_earlier_one(tmp_path: Path) -> None:
     assert [d.run for d in home.deployments()] == ["two"]
 
 
+def test_a_home_is_its_owners_alone(tmp_path: Path) -> None:
+    Home(tmp_path / "below" / "state")
+    assert (tmp_path / "below" / "state").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_gateway_whose_process_ended_is_not_running(tmp_path: Path) -> None:
     home = Home(tmp_path)
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)

@@ -114,7 +114,9 @@ def receipt(*, deployed: bool = True) -> Receipt:
         ),
         verdict=Verdict(passed=deployed, outcomes=(outcome,)),
         answers=(
-            Answer(document_id="d", question="What does <b> do?", reference="Bold & strong", before="?", after="Bold"),
+            Answer(
+                document_ids=("d",), question="What does <b> do?", reference="Bold & strong", before="?", after="Bold"
+            ),
         ),
         speed=SpeedPart(
             engine="openvino",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from bessemer.core.digest import digest
 from bessemer.core.nouns import Document
 from bessemer.lake import open_lake
+from bessemer.lake.tables import LanceLake
 from bessemer.products.home import Deployment
 from bessemer.products.llm.config import RetrievalConfig
 from bessemer.products.llm.serving import open_search
@@ -46,6 +49,17 @@ def test_words_find_what_no_name_says(tmp_path: Path) -> None:
 def test_a_dropped_document_is_never_read(tmp_path: Path) -> None:
     search = open_search(*deployed(tmp_path), RetrievalConfig(passages=4))
     assert not any(text.startswith("zlib.gone") for text in search("What is zlib.gone?"))
+
+
+def test_many_names_are_one_search_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = LanceLake.get_documents
+    reads = []
+    monkeypatch.setattr(LanceLake, "get_documents", lambda *a, **k: reads.append(k["where"]) or read(*a, **k))
+    search = open_search(*deployed(tmp_path), RetrievalConfig(passages=2))
+    found = search("Is zlib.crc32 or json.dumps like " + " ".join(f"a.b{n}" for n in range(500)))
+    assert [text.partition("(")[0] for text in found] == ["zlib.crc32", "json.dumps"]
+    (where,) = reads
+    assert where.count("a.b") == 6
 
 
 def test_a_quote_in_a_question_is_no_syntax(tmp_path: Path) -> None:

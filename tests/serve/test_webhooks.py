@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -233,6 +234,32 @@ def test_what_arrives_later_is_told_once(store: WebhookStore, now: SimpleNamespa
     assert sender.send_due() == 0
     assert len(receiver.taken) == 2
     sender.close()
+
+
+def test_a_receiver_that_drips_holds_up_nobody(
+    store: WebhookStore, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bessemer.serve.webhook_sender.TIMEOUT_SECONDS", 0.5)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as slow, ThreadPoolExecutor(1) as pool:
+
+        def drip() -> None:
+            connection, _ = slow.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nx-slow: ")
+                while not over.wait(0.1):
+                    connection.sendall(b"x")
+
+        dripping = pool.submit(drip)
+        store.create("p", "slow", f"http://127.0.0.1:{slow.getsockname()[1]}/", [EVENT])
+        store.create("p", "quick", receiver.url, [EVENT])
+        store.emit("p", EVENT, {"id": "fb_1"})
+        sender = Sender(store, private=True)
+        assert sender.send_due() == 1
+        over.set()
+        dripping.result(10)
+        sender.close()
+    assert len(receiver.taken) == 1
 
 
 def test_an_event_outlives_its_gateway_and_two_of_them_do_not_tell_it_at_once(

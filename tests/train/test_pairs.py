@@ -55,6 +55,15 @@ def test_every_answer_follows_from_a_bounded_context(documents: list[Document]) 
             assert plain(example.answer) in plain(example.context)
 
 
+def test_an_example_names_every_document_that_it_quotes(documents: list[Document]) -> None:
+    made = list(build_examples(documents, PairsConfig(train_questions=500, crowded_ratio=1.0)))
+    for example in made:
+        shown = f"{example.context}\n{example.answer}"
+        quoted = {d.id for d in documents if d.meta["summary"] in shown or f"{d.meta['name']}," in f"{example.answer},"}
+        assert quoted - set(example.document_ids) <= {f"id-{example.answer}"}, "a module's name says where it is from"
+    assert {"related", "find", "summary"} <= {e.rule for e in made if len(e.document_ids) > 1}
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 1000),

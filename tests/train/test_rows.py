@@ -15,7 +15,14 @@ from bessemer.train.rows import Row, make_rows, padded, plan_batches
 
 def an_example(question: str, answer: str, context: str = "", name: str = "1") -> Example:
     return Example(
-        id=name, document_id="d", group="g", rule="r", context=context, question=question, answer=answer, split="train"
+        id=name,
+        document_ids=("d",),
+        group="g",
+        rule="r",
+        context=context,
+        question=question,
+        answer=answer,
+        split="train",
     )
 
 

@@ -125,7 +125,7 @@ def _stages(receipt: Receipt) -> RenderableType:
     for line in receipt.stages:
         spent = "[dim]cached[/]" if line.cached else show_seconds(line.wall_seconds)
         figures = _figures(line.bill) if line.bill else ("–",) * 5
-        table.add_row(line.step, spent, *figures[: len(names)])
+        table.add_row(line.told, spent, *figures[: len(names)])
     if not bills:
         return Group(table, Text(receipt.unmetered, style="dim"))
     first = bills[0]

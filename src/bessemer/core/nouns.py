@@ -53,7 +53,7 @@ class Example(Noun):
 
     Attributes:
         id: stable digest.
-        document_id: the document that it was made from.
+        document_ids: the documents that it says something of; the first is the one that it is about.
         group: that document's group.
         rule: what made it, such as ``signature``, ``summary`` or ``passage``.
         context: text that the model may read before it answers, or empty.
@@ -63,7 +63,7 @@ class Example(Noun):
     """
 
     id: str
-    document_id: str
+    document_ids: Annotated[tuple[str, ...], Field(min_length=1)]
     group: str
     rule: str
     context: str = ""

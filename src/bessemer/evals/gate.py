@@ -138,7 +138,7 @@ def _find(name: str, reports: Sequence[Report]) -> tuple[Report, Metric]:
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """One metric of both models, sample by sample; `unscored` samples have no value from one of them."""
+    """One metric of both models, sample by sample; `unscored` samples have no value to compare."""
 
     before: Column
     after: Column
@@ -155,7 +155,8 @@ def _paired(metric: Metric, before: Report, after: Report) -> _Pairs:
             f"the two reports of '{after.task}' are on different samples, {which}",
             hint="Ask both models the same task.",
         )
-    both = [key for key in sorted(new) if old[key].weight and new[key].weight]
+    # Where the base failed nothing can be compared; where the model failed it scored what a failure scores.
+    both = [key for key in sorted(new) if old[key].weight and new[key].weight and not old[key].error]
     return _Pairs(
         before=_column(metric.name, [old[key] for key in both]),
         after=_column(metric.name, [new[key] for key in both]),
@@ -237,5 +238,5 @@ def _caveats(pairs: _Pairs) -> str:
     if 1 < groups < FEW_GROUPS:
         said.append(f"only {groups} groups: the interval is rough")
     if pairs.unscored:
-        said.append(f"{pairs.unscored} samples left out: not scored for both")
+        said.append(f"{pairs.unscored} samples left out: no score to compare")
     return f" ({'; '.join(said)})" if said else ""

@@ -37,7 +37,8 @@ async def run_task(
 ) -> Report:
     """Return what an engine achieves at a task, decoding greedily.
 
-    A sample on which the engine fails scores 0 on every metric, and its score keeps the reason.
+    A sample on which the engine fails scores 0 on every metric, and its score keeps the reason; the gate leaves out
+    those on which the base failed.
 
     Args:
         engine: answers chat requests.

@@ -145,8 +145,10 @@ def _written(dataset: Any) -> int:
 
 def _condition(dataset: Any, column: str, ids: Sequence[str]) -> str:
     quoted = ", ".join("'" + str(value).replace("'", "''") + "'" for value in ids)
-    known = column in dataset.schema.names
-    text = not known or pa.types.is_string(dataset.schema.field(column).type)
+    kind = dataset.schema.field(column).type if column in dataset.schema.names else pa.string()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"array_has_any(`{column}`, make_array({quoted}))"
+    text = pa.types.is_string(kind)
     return f"`{column}` IN ({quoted})" if text else f"CAST(`{column}` AS STRING) IN ({quoted})"
 
 

@@ -239,7 +239,8 @@ class LanceLake:
 
         Args:
             ids: values of the column.
-            column: compared with `ids`; for tables made from documents perhaps ``document_id``.
+            column: compared with `ids`, or with each of its values where it holds lists; for tables made from
+                documents perhaps ``document_ids``.
 
         Raises:
             Conflict: a writer does not finish.

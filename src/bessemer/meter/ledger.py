@@ -236,7 +236,11 @@ class Ledger:
 def open_ledger(folder: Path) -> Ledger:
     """Return the ledger of a meter's folder, filled with what is in the journal now."""
     ledger = Ledger(folder / "ledger.sqlite", folder / "journal")
-    ledger.sync()
+    try:
+        ledger.sync()
+    except BaseException:
+        ledger.close()
+        raise
     return ledger
 
 

@@ -59,7 +59,7 @@ def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
     home.erase(whole)  # first, so that a run in the meantime does not read them again
     rows: dict[str, int] = {}
     for url, lake in lakes.items():
-        done = [*lake.erase(whole), *lake.erase(whole, "document_id")]
+        done = [*lake.erase(whole), *lake.erase(whole, "document_ids")]
         versions = {found.table: found.version for found in done}
         for deployment in home.deployments():
             if (deployment.lake or home.lake_url) == url and deployment.table in versions:
@@ -84,7 +84,7 @@ def compact_lake(home: Home) -> dict[str, str]:
 def _erase_from_receipts(home: Home, ids: Set[str]) -> None:
     for path in home.receipts():
         receipt = load_receipt(path)
-        kept = tuple(answer for answer in receipt.answers if answer.document_id not in ids)
+        kept = tuple(answer for answer in receipt.answers if ids.isdisjoint(answer.document_ids))
         if kept != receipt.answers:
             written_at = path.stat().st_mtime_ns
             write_receipt(path.parent, receipt.model_copy(update={"answers": kept}))

@@ -137,6 +137,7 @@ class Factory:
             config.name, config.sources, config.curate, config.product, self.base, self.lake_url, self.home.erased()
         )
         self.home.use_lake(config.name, self.lake_url)  # a lake that opens
+        open_ledger(self.home.books).close()  # books that can be read: what is damaged in them shows before the work
         meter = self.open_meter()
         began = self._clock()
         try:

@@ -50,7 +50,7 @@ class Gateway(Noun):
 
 
 class Home:
-    """The state folder.
+    """The state folder; made for its owner alone.
 
     Args:
         path: usually ``.bessemer`` in the working folder.
@@ -66,7 +66,7 @@ class Home:
         self.database_url = database_url or f"sqlite:///{self.path / 'flow.sqlite'}"
         try:
             if make or self.path.exists():
-                self.path.mkdir(parents=True, exist_ok=True)
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"the state folder {self.path} cannot be made: {error.strerror}",

@@ -58,9 +58,9 @@ class MetricLine(Noun):
 
 
 class Answer(Noun):
-    """One held-out question with both models' answers, for a person to judge; with its document, it can be erased."""
+    """One held-out question with both models' answers, for a person to judge; with any of its documents, it goes."""
 
-    document_id: str
+    document_ids: tuple[str, ...]
     question: str
     reference: str
     before: str
@@ -95,12 +95,24 @@ class Bill(Noun):
 
 
 class StageLine(Noun):
-    """One step of the run. A cached one shows what it took when it was made; it took nothing now."""
+    """One step of the run. A cached one shows what it took when it was made; it took nothing now.
+
+    Attributes:
+        wall_seconds: of the attempt that made it.
+        bill: of that attempt, and of those of the same run that failed, were stopped or were killed before it.
+        lost_attempts: how many those were.
+    """
 
     step: str
     cached: bool
     wall_seconds: float
     bill: Bill | None
+    lost_attempts: int = 0
+
+    @property
+    def told(self) -> str:
+        """The step, and whether its bill holds lost attempts."""
+        return f"{self.step} (+{self.lost_attempts} lost)" if self.lost_attempts else self.step
 
 
 class ServingPart(Noun):

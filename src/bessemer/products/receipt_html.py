@@ -154,7 +154,7 @@ def _per_1000(serving: ServingPart) -> str:
 def _stages(receipt: Receipt) -> str:
     rows = []
     for line in receipt.stages:
-        shown = f"{line.step} (cached)" if line.cached else line.step
+        shown = f"{line.told} (cached)" if line.cached else line.told
         bill = line.bill
         figures = (
             (

@@ -5,12 +5,13 @@ Owns the sending and the guard on addresses. What is to be sent, and when again,
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import httpx2
@@ -21,8 +22,9 @@ from bessemer.serve.webhooks import Delivery, WebhookStore, signed
 logger = logging.getLogger("bessemer.serve")
 
 TIMEOUT_SECONDS = 15.0
-LEASE_SECONDS = 60.0
-"""Longer than one delivery may take, so that two processes do not send it at once."""
+"""For one delivery from its connection to its status, however slowly the receiver talks."""
+LEASE_SECONDS = 120.0
+"""Longer than one delivery may take, a slow name server included, so that two processes do not send it at once."""
 
 
 def check_url(url: str, private: bool) -> None:
@@ -70,7 +72,6 @@ class Sender:
         pause_seconds: float = 1.0,
     ) -> None:
         self._store, self._private, self._clock, self._pause = store, private, clock, pause_seconds
-        self._client = httpx2.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
 
@@ -86,17 +87,13 @@ class Sender:
             OSError: nobody answered.
         """
         check_url(delivery.url, self._private)  # again: what a name points to changes
-        headers = signed(delivery, self._clock())
-        try:
-            with self._client.stream("POST", delivery.url, content=delivery.body.encode(), headers=headers) as answer:
-                return answer.status_code
-        except httpx2.HTTPError as error:
-            raise ConnectionError(f"{type(error).__name__}") from error
+        return asyncio.run(_post(delivery.url, delivery.body.encode(), signed(delivery, self._clock())))
 
     def send_due(self) -> int:
         """Send what is due now; return how many arrived."""
         arrived = 0
-        for delivery in self._store.claim(LEASE_SECONDS):
+        while not self._ended.is_set() and (due := self._store.claim(LEASE_SECONDS)):
+            (delivery,) = due
             try:
                 status = self.send(delivery)
             except (OSError, BessemerError) as error:
@@ -111,7 +108,6 @@ class Sender:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(TIMEOUT_SECONDS + 5)
-        self._client.close()
 
     def _run(self) -> None:
         while not self._ended.wait(self._pause):
@@ -119,3 +115,20 @@ class Sender:
                 self.send_due()
             except BessemerError as error:
                 logger.warning("webhooks wait: %s", type(error).__name__)
+
+
+async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+    """Return the status of an answer, of which nothing else is read.
+
+    Raises:
+        OSError: there was none in time.
+    """
+    try:
+        async with (
+            asyncio.timeout(TIMEOUT_SECONDS),
+            httpx2.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client,
+            client.stream("POST", url, content=body, headers=headers) as answer,
+        ):
+            return answer.status_code
+    except httpx2.HTTPError as error:
+        raise ConnectionError(f"{type(error).__name__}") from error

@@ -215,8 +215,8 @@ class WebhookStore:
                     )
         return event
 
-    def claim(self, lease_seconds: float, most: int = 16) -> list[Delivery]:
-        """Return deliveries that are due; no other process gets them within the lease."""
+    def claim(self, lease_seconds: float, most: int = 1) -> list[Delivery]:
+        """Return what is due first; no other process gets it within the lease."""
         now = self._clock()
         with self._database.writing() as database:
             rows = _all(

@@ -174,9 +174,10 @@ def _questions(
         if draft is None or (draft.question, draft.answer) in seen:
             continue
         seen.add((draft.question, draft.answer))
-        if context := _context(draft, beside[section.neighbourhood], _chance(config, "context", section), config):
+        shown, context = _context(draft, beside[section.neighbourhood], _chance(config, "context", section), config)
+        if context:
             closed = split == "train" and _chance(config, f"closed/{rule}", section).random() < config.closed_book_ratio
-            yield _example(section, rule, split, draft.answer, draft.question, "" if closed else context)
+            yield _example((section, *shown), rule, split, draft.answer, draft.question, "" if closed else context)
 
 
 def _chance(config: PairsConfig, what: str, section: Section) -> random.Random:
@@ -184,8 +185,13 @@ def _chance(config: PairsConfig, what: str, section: Section) -> random.Random:
     return random.Random(f"{config.seed}/{what}/{section.id}")
 
 
-def _context(draft: Draft, beside: Sequence[Section], chance: random.Random, config: PairsConfig) -> str:
-    """Return a context that holds the draft's evidence, crowded with neighbours if chance wants it; or nothing."""
+def _context(
+    draft: Draft, beside: Sequence[Section], chance: random.Random, config: PairsConfig
+) -> tuple[Sequence[Section], str]:
+    """Return a context that holds the draft's evidence, crowded with neighbours if chance wants it; or nothing.
+
+    With it come the sections that it, or the draft's answer, was made from.
+    """
     choices = [draft.sections]
     if len(draft.sections) == 1 and len(beside) > 1 and chance.random() < config.crowded_ratio:
         more = [other for other in chance.sample(beside, min(len(beside), 3)) if other is not draft.sections[0]][:2]
@@ -193,15 +199,15 @@ def _context(draft: Draft, beside: Sequence[Section], chance: random.Random, con
     for sections in choices:
         context = join_context([section.shown for section in sections], config.context_characters)
         if plain(draft.evidence) in plain(context):
-            return context
-    return ""
+            return (*draft.sections, *sections), context
+    return (), ""
 
 
 def _passages(split: Split, sections: Sequence[Section], config: PairsConfig) -> Iterator[Example]:
     for section in _mixed(sections, f"{config.seed}/{PASSAGE}"):
         text = excerpt(section.text, config.passage_characters)
         if len(text) >= MIN_PASSAGE_CHARACTERS:
-            yield _example(section, PASSAGE, split, text)
+            yield _example((section,), PASSAGE, split, text)
 
 
 def _mixed(sections: Sequence[Section], salt: str, weights: Mapping[str, int] | None = None) -> list[Section]:
@@ -224,10 +230,14 @@ def _mixed(sections: Sequence[Section], salt: str, weights: Mapping[str, int] | 
     return [section for _, _, section in sorted(ranked, key=lambda item: item[:2])]
 
 
-def _example(section: Section, rule: str, split: Split, answer: str, question: str = "", context: str = "") -> Example:
+def _example(
+    sections: Sequence[Section], rule: str, split: Split, answer: str, question: str = "", context: str = ""
+) -> Example:
+    """Return an example about the first of the sections; erasing any of their documents erases it."""
+    section = sections[0]
     return Example(
         id=digest((section.id, rule, question, context, answer)),
-        document_id=section.document.id,
+        document_ids=tuple(dict.fromkeys(other.document.id for other in sections)),
         group=section.group,
         rule=rule,
         context=context,

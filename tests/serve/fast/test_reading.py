@@ -90,6 +90,13 @@ def test_a_stream_cut_anywhere_is_read_the_same(cuts) -> None:
     assert (tail.usage, tail.whole, tail.reason, tail.failed) == ((7, 2, 0), True, "length", False)
 
 
+def test_a_text_that_looks_like_the_end_streams_on() -> None:
+    tail = Tail(False)
+    piece = b'data: {"choices":[{"delta":{"content":"ends with data: [DONE]"}}]}\n\n'
+    assert tail.feed(piece) + tail.feed(piece) == piece * 2
+    assert tail.events == 2
+
+
 def test_a_stream_that_breaks_off() -> None:
     tail = Tail(False)
     tail.feed(STREAM[:-250])

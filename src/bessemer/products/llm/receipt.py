@@ -6,7 +6,8 @@ Owns which figure stands where. Computes sums and shares, measures nothing.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Finished:
         artifacts: what each step published.
         steps: the event that ended each step.
         needs: for each step, the steps that it reads from.
-        entries: the ledger's entries of steps, of any run.
+        entries: the ledger's entries of steps, of any run, newest first.
         lake: where the models' answers are.
     """
 
@@ -57,7 +58,7 @@ class Finished:
     artifacts: Mapping[str, Artifact]
     steps: Mapping[str, StepFinished]
     needs: Mapping[str, tuple[str, ...]]
-    entries: Iterable[Entry]
+    entries: Sequence[Entry]
     lake: str
 
 
@@ -67,7 +68,6 @@ def fill_receipt(done: Finished, product: LlmConfig, prices: PriceBook) -> Recei
     verdict = Verdict.model_validate_json((Path(made["gate"].path) / "verdict.json").read_text(encoding="utf-8"))
     before, after = read_reports(made["evaluate_base"].path), read_reports(made["evaluate"].path)
     stages = _stages(done)
-    bills = {line.step: line.bill for line in stages if line.bill}
     return Receipt(
         factory=done.factory,
         run=done.run,
@@ -82,9 +82,9 @@ def fill_receipt(done: Finished, product: LlmConfig, prices: PriceBook) -> Recei
         answers=_answers(made, done.lake),
         speed=_speed(made),
         stages=stages,
-        total=added(list(bills.values())),
+        total=added([line.bill for line in stages if line.bill]),
         prices=prices.told,
-        serving=_serving(made["speed"], bills.get("speed"), prices, done),
+        serving=_serving(made["speed"], prices, done),
         lineage=_lineage(done),
     )
 
@@ -149,7 +149,7 @@ def _answers(made: Mapping[str, Artifact], lake: str) -> tuple[Answer, ...]:
     before, after = (_shown(made[step], lake) for step in ("evaluate_base", "evaluate"))
     return tuple(
         Answer(
-            document_id=row["document_id"],
+            document_ids=row["document_ids"],
             question=row["question"],
             reference=row["reference"],
             before=before[name]["answer"],
@@ -189,25 +189,40 @@ def _speed(made: Mapping[str, Artifact]) -> SpeedPart:
 
 
 def _stages(done: Finished) -> tuple[StageLine, ...]:
-    """Return a line for each step; the bill is the entry of the attempt that made it, found by its key."""
-    by_key = {entry.subject.id.split("/")[0]: entry for entry in done.entries if entry.status == "ok"}
+    """Return a line for each step; the bill is of the newest attempt that made it and of those lost before it."""
+    lost: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in done.entries:
+        if entry.status != "ok":
+            lost[entry.subject.run, entry.subject.name].append(entry)
     lines = []
     for name, event in done.steps.items():
-        entry = by_key.get(event.key)
-        bill = _bill(entry) if entry else None
-        lines.append(StageLine(step=name, cached=event.cached, wall_seconds=event.wall_seconds, bill=bill))
+        made = _made(event.key, done)
+        others = lost[made.subject.run if made else done.run, name]
+        bill = added([_bill(entry) for entry in (*([made] if made else []), *others)])
+        line = StageLine(
+            step=name, cached=event.cached, wall_seconds=event.wall_seconds, bill=bill, lost_attempts=len(others)
+        )
+        lines.append(line)
     return tuple(lines)
+
+
+def _made(key: str, done: Finished) -> Entry | None:
+    """Return what the newest attempt took that published a key; None if it was not metered."""
+    found = (entry for entry in done.entries if entry.status == "ok" and entry.subject.id.split("/")[0] == key)
+    return next(found, None)
 
 
 def _bill(entry: Entry) -> Bill:
     return Bill(measurement=entry.measurement, carbon=entry.carbon, energy_cost=entry.energy_cost)
 
 
-def _serving(speed: Artifact, bill: Bill | None, prices: PriceBook, done: Finished) -> ServingPart | None:
+def _serving(speed: Artifact, prices: PriceBook, done: Finished) -> ServingPart | None:
     """Return what 1,000 generated tokens take: the step's bill, by the share of its processor time in answering."""
-    if bill is None:
-        return None
     taken, step = speed.meta["taken"], done.steps["speed"]
+    entry = _made(step.key, done)
+    if entry is None:
+        return None
+    bill = _bill(entry)
     share = min(1.0, taken["cpu_seconds"] / step.cpu_seconds) if step.cpu_seconds else 1.0
     factor = share * 1000 / taken["output_tokens"]
     measured, carbon = bill.measurement, bill.carbon

@@ -15,6 +15,9 @@ from bessemer.products.llm.config import LlmConfig, RetrievalConfig
 from bessemer.products.llm.grounded import ChatEngine, GroundedEngine, Search, named_in
 from bessemer.train.prompt import titled
 
+_MAX_NAMES = 8
+"""How many names of a question are looked up: a table is read for them."""
+
 
 def open_deployed(deployment: Deployment, product: LlmConfig, lake_url: str) -> ChatEngine:
     """Return the engine that clients talk to: the model that the line made.
@@ -63,11 +66,12 @@ def open_search(lake_url: str, deployment: Deployment, config: RetrievalConfig) 
 
     def find(question: str, version: int | None) -> Sequence[str]:
         found: dict[str, str] = {}
-        for name in named_in(question):
-            quoted = name.replace("'", "''")
-            where = f"title = '{quoted}' AND dropped = ''"
+        if names := named_in(question)[:_MAX_NAMES]:
+            quoted = ", ".join(f"'{name}'" for name in names)  # letters, digits, dots and underscores
+            where = f"title IN ({quoted}) AND dropped = ''"
             named = lake.get_documents(deployment.table, version=version, where=where)
-            found |= {document.id: titled(document.title, document.text) for document in named}
+            ordered = sorted(named, key=lambda document: names.index(document.title))
+            found = {document.id: titled(document.title, document.text) for document in ordered}
         if len(found) < config.passages:
             hits = lake.search_documents(deployment.table, question, config.passages, version=version)
             found = {**found, **{hit.id: titled(hit.title, hit.text) for hit in hits}}

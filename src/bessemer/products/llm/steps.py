@@ -324,7 +324,7 @@ def _answer_rows(questions: Sequence[Example], report: Report) -> Iterator[Meta]
     """Yield a row for each question; answers may quote documents, so they are kept where documents can be erased."""
     outputs = {score.sample_id: score.output for score in report.scores}
     for e in questions:
-        row = {"id": e.id, "document_id": e.document_id, "rule": e.rule, "question": e.question}
+        row = {"id": e.id, "document_ids": e.document_ids, "rule": e.rule, "question": e.question}
         yield {**row, "reference": e.answer, "answer": outputs[e.id]}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -212,8 +213,8 @@ class Gate:
             return False
         try:
             return self.recover() > 0
-        except BessemerError as error:  # whoever is refused is told so all the same
-            logger.error("reservations of dead processes could not be settled: %s", error.code)
+        except (BessemerError, OSError, sqlite3.Error) as error:  # whoever is refused is told so all the same
+            logger.error("reservations of dead processes could not be settled: %s", type(error).__name__)
             return False
 
     def _admit(self, need: _Need) -> Headers:

@@ -257,10 +257,12 @@ class Pool:
                             lambda: Upstream(self), self._host, self._port, ssl=self._ssl
                         )
                     break
-                except OSError:  # also a timeout; nothing was sent
+                except Exception:  # a timeout, a certificate, a name that is none: nothing was sent
                     continue
         finally:
             self._connecting -= 1
+            if self._waiting:
+                self.loop.call_soon(self._serve_waiting)
         if upstream is None or upstream.transport is None:
             self._asking.pop(taker, None)
             taker.lost("it cannot be reached")

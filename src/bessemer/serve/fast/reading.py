@@ -118,9 +118,9 @@ def to_send(asked: Asked, forward: Forward, output_tokens: int) -> bytes:
 
 
 _RUNNING = b'"finish_reason":null'
-_END = re.compile(rb'"finish_reason":\s*"|data:\s*\[DONE\]|data:\s*\{"error":')
+_END = re.compile(rb'(?m)"finish_reason":\s*"|^data:\s*\[DONE\]|^data:\s*\{"error":')
 _NO_CHOICES = re.compile(rb'"choices":\s*\[\s*\]')
-_DONE = re.compile(rb'data:\s*\[DONE\]|data:\s*\{"error":')
+_DONE = re.compile(rb'(?m)^data:\s*\[DONE\]|^data:\s*\{"error":')
 
 
 class Tail:
@@ -167,10 +167,10 @@ class Tail:
     def _split(self, data: bytes) -> bytes:
         found = (_DONE if self._several else _END).search(data)
         if not found:
-            self.events += data.count(_RUNNING) or data.count(b"data:")
+            self.events += data.count(_RUNNING) or _lines(data)
             return data
         cut = data.rfind(b"\n", 0, found.start() + 1) + 1
-        self.events += data.count(b"data:", 0, cut)
+        self.events += _lines(data[:cut])
         self._held = data[cut:]
         return data[:cut]
 
@@ -196,6 +196,11 @@ class Tail:
             elif usage:
                 events.append(b"usage" + value)
         return events
+
+
+def _lines(data: bytes) -> int:
+    """Return how many lines of data stand in whole lines."""
+    return data.startswith(b"data:") + data.count(b"\ndata:")
 
 
 def read_answer(body: bytes) -> tuple[Usage | None, str]:
