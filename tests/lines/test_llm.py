@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -157,6 +158,15 @@ def test_training_that_is_killed_goes_on_and_gives_the_same_weights(line: Line, 
     assert "train" in ran(peaceful)
     assert weights(killed, peaceful) == resumed_weights
     assert bill_of(peaceful, "train") == made_with(line, peaceful, "train"), "the newest of two with one key"
+
+
+def test_a_lake_that_was_deleted_by_hand_is_filled_again(line: Line, ran: Ran) -> None:
+    shutil.rmtree(line.home / "lake")
+    again = line.run()
+    assert ran(again) == {"ingest", "curate", "pairs", "evaluate_base", "evaluate", "gate"}, (
+        "the models are still there"
+    )
+    assert again.answers
 
 
 def bill_of(receipt: Receipt, step: str) -> float:

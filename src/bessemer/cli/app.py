@@ -139,9 +139,9 @@ def chat(
     if as_json and message is None:
         raise ConfigError("with --json, chat answers one message", hint='Give it with -m "…".')
     if message is None:
-        converse(environment.home(), environment.api_key(), (url, model))
+        converse(environment.home(make=False), environment.api_key(), (url, model))
     else:
-        ask_once(environment.home(), environment.api_key(), (url, model), message, as_json=as_json)
+        ask_once(environment.home(make=False), environment.api_key(), (url, model), message, as_json=as_json)
 
 
 @app.command()

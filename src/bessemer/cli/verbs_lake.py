@@ -33,7 +33,7 @@ def documents(
     as_json: Json = False,
 ) -> None:
     """List the documents that a factory read, and why some were dropped."""
-    total, found = list_documents(environment.home(), name, dropped=dropped, reason=reason, limit=limit)
+    total, found = list_documents(environment.home(make=False), name, dropped=dropped, reason=reason, limit=limit)
     emit({"total": total, "documents": found}, as_json, lambda: _documents(total, found))
 
 
@@ -42,7 +42,7 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """Erase documents and what was made from them from every table; older versions of those tables go too."""
-    found = erase_documents(environment.home(), ids)
+    found = erase_documents(environment.home(make=False), ids)
     emit(
         found,
         as_json,
@@ -55,7 +55,7 @@ def erase(
 
 def compact(as_json: Json = False) -> None:
     """Gather the lake's small files into large ones; contents and versions stay."""
-    found = compact_lake(environment.home())
+    found = compact_lake(environment.home(make=False))
     emit(
         found,
         as_json,

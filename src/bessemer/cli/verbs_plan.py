@@ -62,7 +62,7 @@ def plan(
     from bessemer.twin.sweep import as_csv
     from bessemer.twin.workload import Training
 
-    home, (config, base) = environment.home(), load_factory(factory)
+    home, (config, base) = environment.home(make=False), load_factory(factory)
     work = [Training(model=model, tokens=tokens)] if model else work_of(config)
     asked = (find_site(home, site), work, datetime.now(UTC).date(), terms_of(config, base, home))
     swept = sweep_all(asked[0], work, sweep or [], *asked[2:]) if sweep or files else []
@@ -96,7 +96,7 @@ def simulate(
     from bessemer.twin.scenario import Scenario, load_scenario
     from bessemer.twin.simulate import as_csv
 
-    place, asked = find_site(environment.home(), site), load_scenario(scenario) if scenario else Scenario()
+    place, asked = find_site(environment.home(make=False), site), load_scenario(scenario) if scenario else Scenario()
     found = play(place, days, seed, asked)
     if csv:
         csv.write_text(as_csv(found), "utf-8")
@@ -112,7 +112,7 @@ def reconcile(
     """Show what was predicted of a run, what happened, and how far off the planner is here."""
     from bessemer.products import reconciliation
 
-    found = reconciliation.reconcile(environment.home(), run)
+    found = reconciliation.reconcile(environment.home(make=False), run)
     emit(found, as_json, lambda: _reconciliation(found))
 
 

@@ -27,9 +27,9 @@ def curate(documents: Iterable[Document], config: CurateConfig = CurateConfig())
         if not why and "duplicate" not in config.off:
             key = text_digest(document.text)
             if key in seen:
-                why = reason("duplicate", f"same text as '{seen[key]}'")
+                why = reason("duplicate", f"same text as {seen[key]}")
             else:
-                seen[key] = document.title
+                seen[key] = document.id[:12]  # no word of it: it may be erased, and this document not
         yield document.model_copy(update={"dropped": why}) if why != document.dropped else document
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,16 @@ class Place:
                 names = LanceFileSession(self.root, self.options()).list_with_delimiter().common_prefixes
         bare = (name.rstrip("/").rpartition("/")[2] for name in names)
         return sorted(name.removesuffix(_SUFFIX) for name in bare if name.endswith(_SUFFIX))
+
+    def identity(self) -> str:
+        """Return what tells this lake from one that stood here before; in an object store nothing does."""
+        if self.local is None:
+            return ""
+        path = self.local / ".locks" / "identity"
+        with self.writing("identity"):
+            if not path.exists() or not path.read_text():
+                path.write_text(uuid.uuid4().hex)
+            return path.read_text()
 
     @contextmanager
     def writing(self, table: str, wait_seconds: float = _WAIT_SECONDS) -> Iterator[None]:

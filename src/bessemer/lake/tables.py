@@ -171,6 +171,11 @@ class LanceLake:
         with translated(f"open the table '{table}'"):
             return count_erasures(open_dataset(self._place, table))
 
+    def identity(self) -> str:
+        """Return what tells this lake from one that stood at its URL before it; empty in an object store."""
+        with translated("open the lake"):
+            return self._place.identity()
+
     def tag(self, table: str, tag: str, /, *, version: int | str | None = None) -> int:
         """Name a version and return its number; the same name for the same version is fine.
 

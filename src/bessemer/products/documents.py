@@ -55,6 +55,7 @@ def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
     lakes = {url: open_lake(url) for url in home.lakes()}
     tables = [(lake, table) for lake in lakes.values() for table in lake.list() if table.endswith(".documents")]
     known = {document.id for lake, table in tables for document in lake.get_documents(table)}
+    known |= set(home.erased())  # an erasure that was killed is finished by the same words
     whole = [_resolved(start, known) for start in ids]
     home.erase(whole)  # first, so that a run in the meantime does not read them again
     rows: dict[str, int] = {}

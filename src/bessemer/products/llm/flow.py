@@ -14,14 +14,17 @@ from bessemer.flow import Flow, Step
 from bessemer.lake import CurateConfig, SourceConfig, fingerprint, open_lake
 from bessemer.models.base import resolve_base
 from bessemer.products.llm import steps
-from bessemer.products.llm.config import LlmConfig
+from bessemer.products.llm.config import QUESTION_SCORERS, LlmConfig
 
 _CODE = {
     "lake": ("bessemer.lake",),
     "pairs": tuple(f"bessemer.train.{name}" for name in ("pairs", "drafts", "prompt", "python_rules", "text_rules")),
     "models": ("bessemer.models",),
-    "train": ("bessemer.train",),
-    "compile": tuple(f"bessemer.infer.{name}" for name in ("compile", "config", "llama", "network", "runtime")),
+    "train": ("bessemer.train", "bessemer.models"),
+    "compile": (
+        *(f"bessemer.infer.{name}" for name in ("compile", "config", "llama", "network", "runtime")),
+        "bessemer.models",
+    ),
     "evals": ("bessemer.evals", "bessemer.infer", "bessemer.train.prompt"),
     "infer": ("bessemer.infer",),
 }
@@ -53,7 +56,8 @@ def build_flow(
     raw = {f"source {index}": fingerprint(source, base) for index, source in enumerate(sources)}
     lake = open_lake(lake_url)
     # What a step wrote is in this lake alone, and an erasure ends the versions of a table, also those without the row.
-    tables = {part: {"table": f"{lake_url} {lake.erasures(f'{name}.{part}')}"} for part in _TABLES}
+    place = f"{lake_url} {lake.identity()}"
+    tables = {part: {"table": f"{place} {lake.erasures(f'{name}.{part}')}"} for part in _TABLES}
     weights = resolve_base(product.base, base).fingerprint  # other weights under the same name are another base
     read = steps.IngestConfig(name=name, sources=sources, erased=erased)
     chosen = steps.CurateStepConfig(name=name, curate=curate)
@@ -66,11 +70,11 @@ def build_flow(
             _step("pairs", paired, ("curate",), "pairs", "make_pairs", inputs=tables["examples"]),
             _step("base", steps.BaseConfig(base=product.base), (), "models", inputs={"weights": weights}),
             _compile("compile_base", product, "base"),
-            _evaluate("evaluate_base", f"{name}.answers_base", product, "compile_base"),
+            _evaluate("evaluate_base", (f"{name}.answers_base", place), product, "compile_base"),
             _step("train", steps.TrainConfig(train=product.train), ("base", "pairs"), "train"),
             _step("merge", None, ("base", "train"), "train"),
             _compile("compile", product, "merge"),
-            _evaluate("evaluate", f"{name}.answers", product, "compile"),
+            _evaluate("evaluate", (f"{name}.answers", place), product, "compile"),
             _step("gate", steps.GateStepConfig(gate=product.gate), ("evaluate_base", "evaluate"), "evals"),
             _step("speed", steps.SpeedStepConfig(speed=product.speed), ("compile",), "infer"),
         ),
@@ -95,6 +99,7 @@ def _compile(name: str, product: LlmConfig, source: str) -> Step:
     return _step(name, config, (source,), "compile", "compile_weights")
 
 
-def _evaluate(name: str, table: str, product: LlmConfig, source: str) -> Step:
-    config = steps.EvaluateConfig(evaluation=product.evaluation, source=source, table=table)
-    return _step(name, config, (config.source, "pairs"), "evals", "evaluate")
+def _evaluate(name: str, answers: tuple[str, str], product: LlmConfig, source: str) -> Step:
+    table, place = answers
+    config = steps.EvaluateConfig(evaluation=product.evaluation, source=source, table=table, scorers=QUESTION_SCORERS)
+    return _step(name, config, (config.source, "pairs"), "evals", "evaluate", inputs={"lake": place})

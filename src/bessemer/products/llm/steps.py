@@ -22,7 +22,7 @@ from bessemer.evals import GateConfig, Report, Sample, Task, decide
 from bessemer.flow import StepContext
 from bessemer.infer import CompileConfig, OpenVinoConfig, SpeedConfig, open_engine
 from bessemer.lake import CurateConfig, SourceConfig, curate, open_lake, read_source, readiness
-from bessemer.products.llm.config import QUESTION_SCORERS, EvaluationConfig
+from bessemer.products.llm.config import EvaluationConfig
 from bessemer.train import LoraTrainer, TrainReport
 from bessemer.train.config import SftConfig
 from bessemer.train.pairs import PASSAGE, PairsConfig
@@ -164,11 +164,12 @@ def compile_weights(ctx: StepContext, config: CompileStepConfig) -> Meta:
 
 
 class EvaluateConfig(Config):
-    """How much held-out data a compiled model is asked, which step compiled it, and the table for its answers."""
+    """How much held-out data a compiled model is asked, which step compiled it, who scores its answers, their table."""
 
     evaluation: EvaluationConfig
     source: str
     table: str
+    scorers: tuple[str, ...]
 
 
 def evaluate(ctx: StepContext, config: EvaluateConfig) -> Meta:
@@ -177,7 +178,7 @@ def evaluate(ctx: StepContext, config: EvaluateConfig) -> Meta:
 
     heldout = [e for e in _examples(ctx) if e.split == "heldout"]
     questions = [e for e in heldout if e.question]
-    task = _task(questions, config.evaluation)
+    task = _task(questions, config)
     texts = [(e.id, e.answer) for e in heldout if e.rule == PASSAGE]
     total = len(questions) + len(texts)
 
@@ -306,7 +307,7 @@ def _examples(ctx: StepContext) -> list[Example]:
     return [Example.model_validate(row) for row in lake.get(table, version=tag)]
 
 
-def _task(questions: Sequence[Example], config: EvaluationConfig) -> Task:
+def _task(questions: Sequence[Example], config: EvaluateConfig) -> Task:
     return Task(
         name="questions",
         samples=tuple(
@@ -315,8 +316,8 @@ def _task(questions: Sequence[Example], config: EvaluationConfig) -> Task:
             )
             for e in questions
         ),
-        scorers=QUESTION_SCORERS,
-        max_output_tokens=config.max_output_tokens,
+        scorers=config.scorers,
+        max_output_tokens=config.evaluation.max_output_tokens,
     )
 
 

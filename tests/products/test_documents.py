@@ -1,0 +1,58 @@
+"""Documents of a home: an erasure that was killed is finished by the same words, and looking leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.digest import digest
+from bessemer.core.errors import NotFound
+from bessemer.core.nouns import Document
+from bessemer.lake import open_lake
+from bessemer.products import documents
+from bessemer.products.home import Home
+
+
+def filled(folder: Path) -> tuple[Home, str]:
+    home = Home(folder / "state")
+    made = [Document(id=digest(n), source="s", title=n, text=f"the text of {n}", group="g") for n in ("one", "two")]
+    lake = open_lake(home.lake_url)
+    lake.put_documents("m.documents", made)
+    lake.put("m.examples", [{"id": "e", "document_ids": [made[1].id, made[0].id]}, {"id": "f", "document_ids": ["x"]}])
+    return home, made[0].id
+
+
+def test_a_document_goes_from_every_table_that_quotes_it(tmp_path: Path) -> None:
+    home, name = filled(tmp_path)
+    assert documents.erase_documents(home, [name[:8]]) == {"m.documents": 1, "m.examples": 1}
+    assert [row["id"] for row in open_lake(home.lake_url).get("m.examples")] == ["f"]
+
+
+def test_an_erasure_that_was_killed_is_finished_by_the_same_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, name = filled(tmp_path)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(documents, "_erase_from_receipts", killed)
+        documents.erase_documents(home, [name[:8]])
+    reached: list[object] = []
+    monkeypatch.setattr(documents, "_erase_from_receipts", lambda home, ids: reached.append(ids))
+    assert documents.erase_documents(home, [name[:8]]) == {}
+    assert reached == [{name}]
+    with pytest.raises(NotFound, match="no document's id begins with '00000000'"):
+        documents.erase_documents(home, ["00000000"])
+
+
+def test_looking_for_documents_makes_no_home(tmp_path: Path) -> None:
+    home = Home(tmp_path / "none", make=False)
+    with pytest.raises(NotFound):
+        documents.list_documents(home, None, dropped=False, reason=None, limit=1)
+    with pytest.raises(NotFound):
+        documents.erase_documents(home, ["3f9c"])
+    assert documents.compact_lake(home) == {}
+    assert list(tmp_path.iterdir()) == []
