@@ -12,7 +12,15 @@ from pathlib import Path
 from bessemer.core.errors import NotFound
 from bessemer.meter import open_ledger
 from bessemer.products.home import Home
-from bessemer.serve import AnswerStore, FeedbackStore, GatewayParts, WebhookStore, open_traces
+from bessemer.serve import (
+    AnswerStore,
+    FeedbackStore,
+    GatewayParts,
+    JobsConfig,
+    WebhookStore,
+    open_traces,
+    open_work,
+)
 
 
 class Answered:
@@ -41,7 +49,9 @@ class Answered:
         self._ledger.close()
 
 
-def gateway_parts(home: Home, name: str, clock: Callable[[], float], traced: str, stack: ExitStack) -> GatewayParts:
+def gateway_parts(
+    home: Home, name: str, clock: Callable[[], float], traced: str, jobs: JobsConfig, stack: ExitStack
+) -> GatewayParts:
     """Return the parts of a home's gateway; they are closed with the stack.
 
     Args:
@@ -49,6 +59,7 @@ def gateway_parts(home: Home, name: str, clock: Callable[[], float], traced: str
         name: of the factory.
         clock: gives Unix seconds.
         traced: what the service is called in OpenTelemetry's spans; empty sends none.
+        jobs: how much clients may leave to be done.
         stack: closes them.
 
     Raises:
@@ -62,6 +73,7 @@ def gateway_parts(home: Home, name: str, clock: Callable[[], float], traced: str
     stack.callback(answered.close)
     feedback, webhooks = FeedbackStore(home.feedback, answered.project_of, clock), WebhookStore(home.webhooks, clock)
     answers = AnswerStore(home.answers)
-    for each in (feedback, webhooks, answers):
+    work = open_work(home.work, jobs, clock)
+    for each in (feedback, webhooks, answers, work):
         stack.callback(each.close)
-    return GatewayParts(name, clock, watchers, feedback, webhooks, answers=answers)
+    return GatewayParts(name, clock, watchers, feedback, webhooks, answers=answers, work=work)

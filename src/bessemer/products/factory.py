@@ -31,7 +31,7 @@ from bessemer.products.llm.config import SIZES, LlmConfig, ServerConfig
 from bessemer.products.llm.grounded import ChatEngine
 from bessemer.products.metered import MeteredSink
 from bessemer.products.receipt import Receipt
-from bessemer.serve import GatewayConfig
+from bessemer.serve import GatewayConfig, JobsConfig
 from bessemer.twin.terms import Expected
 from bessemer.twin.workload import Workload
 
@@ -50,6 +50,7 @@ class FactoryConfig(Config):
         lake_url: where the tables of documents are: a path, or an object store's URL such as ``s3://bucket/folder``;
             empty keeps them in the home.
         gateway: how it is served.
+        jobs: what clients may leave to be done: files, fine-tuning jobs, batches.
         meter: where and at what price energy is used.
         work: what the planner is asked about, besides; what the product itself asks for if nothing is named.
         expected: what the planner takes for granted of the product until runs say otherwise.
@@ -62,6 +63,7 @@ class FactoryConfig(Config):
     product: LlmConfig = LlmConfig()
     lake_url: str = ""
     gateway: GatewayConfig = GatewayConfig()
+    jobs: JobsConfig = JobsConfig()
     meter: MeterConfig = MeterConfig()
     work: tuple[Workload, ...] = ()
     expected: Expected = Expected()
@@ -222,7 +224,7 @@ class Factory:
         from bessemer.serve import create_app, open_accounts, run_gateway
 
         with ExitStack() as stack:
-            parts = gateway_parts(self.home, self.config.name, self._clock, traced, stack)
+            parts = gateway_parts(self.home, self.config.name, self._clock, traced, self.config.jobs, stack)
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
             stack.callback(lambda: asyncio.run(_close(engines)))

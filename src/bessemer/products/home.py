@@ -119,6 +119,11 @@ class Home:
         return self.path / "answers.sqlite"
 
     @property
+    def work(self) -> Path:
+        """What clients left to be done: files, jobs, batches."""
+        return self.path / "work"
+
+    @property
     def machine(self) -> Path:
         """This machine as it was measured: a site's declaration."""
         return self.path / "machine.toml"

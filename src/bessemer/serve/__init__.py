@@ -18,6 +18,8 @@ from bessemer.serve.parts import GatewayParts
 from bessemer.serve.sockets import check_port
 from bessemer.serve.webhooks import WebhookStore
 from bessemer.serve.wire.store import AnswerStore
+from bessemer.serve.work.config import JobsConfig
+from bessemer.serve.work.office import Work, open_work
 
 __all__ = [
     "Accounts",
@@ -27,6 +29,7 @@ __all__ = [
     "Gate",
     "GatewayConfig",
     "GatewayParts",
+    "JobsConfig",
     "Key",
     "KeyRefusal",
     "KeyStore",
@@ -36,10 +39,12 @@ __all__ = [
     "ServiceAccount",
     "Spending",
     "WebhookStore",
+    "Work",
     "Worker",
     "check_port",
     "create_app",
     "open_accounts",
     "open_traces",
+    "open_work",
     "run_gateway",
 ]

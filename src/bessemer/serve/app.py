@@ -39,6 +39,7 @@ from bessemer.serve.traffic import Traffic
 from bessemer.serve.webhook_sender import Sender
 from bessemer.serve.webhooks_wire import WebhookDesk
 from bessemer.serve.wire.routes import wire_routes
+from bessemer.serve.work.routes import work_routes
 
 _MAX_THREADS = 32
 
@@ -149,6 +150,8 @@ def _optional(
         routes += FeedbackDesk(config, keys, parts.feedback, parts.webhooks).routes()
     if parts.webhooks and sender:
         routes += WebhookDesk(config, keys, parts.webhooks, sender).routes()
+    if parts.work:
+        routes += work_routes(config, keys, parts.work)
     return routes
 
 

@@ -15,6 +15,7 @@ from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.observing import Watcher
 from bessemer.serve.webhooks import WebhookStore
 from bessemer.serve.wire.store import AnswerStore
+from bessemer.serve.work.office import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class GatewayParts:
         webhooks: keeps who is to be told of what.
         accounts: is what administrators' keys administer under ``/v1/organization``.
         answers: keeps answers whose clients ask for it (`store`).
+        work: keeps what clients leave to be done: files, jobs, batches.
         gate: keeps requests within their limits and budgets; without it there are none.
     """
 
@@ -40,3 +42,4 @@ class GatewayParts:
     accounts: Accounts | None = None
     gate: Gate | None = None
     answers: AnswerStore | None = None
+    work: Work | None = None

@@ -1,0 +1,54 @@
+"""What a gateway keeps of what clients leave to be done, opened together over one folder.
+
+Owns which files there are. Each store has its own module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bessemer.core.errors import ConfigError
+from bessemer.serve.work.config import JobsConfig
+from bessemer.serve.work.files import FileStore
+from bessemer.serve.work.records import Records
+from bessemer.serve.work.uploads import UploadStore
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Files and uploads of all projects of a home."""
+
+    config: JobsConfig
+    records: Records
+    files: FileStore
+    uploads: UploadStore
+
+    def close(self) -> None:
+        """Close the database."""
+        self.records.close()
+
+
+def open_work(folder: Path, config: JobsConfig, clock: Callable[[], float] = time.time) -> Work:
+    """Return what clients left in a folder, which is made if it is missing, for its owner only.
+
+    Args:
+        folder: of everything.
+        config: how much there may be.
+        clock: gives Unix seconds.
+
+    Raises:
+        ConfigError: the folder cannot be made or read.
+        IntegrityError: the database in it is none.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}", hint="Check its permissions.") from error
+    records = Records(folder / "work.sqlite")
+    files = FileStore(folder, records, config, clock)
+    files.remove_strays()
+    return Work(config, records, files, UploadStore(files, clock))

@@ -1,0 +1,210 @@
+"""Uploads: a large file in parts, put together when all are there; what is not finished in an hour is forgotten.
+
+Owns uploads and their parts. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from bessemer.core.errors import ConfigError, Conflict
+from bessemer.serve.work.files import File, FileStore
+from bessemer.serve.work.records import Record, new_id
+
+EXPIRES_SECONDS = 3600
+"""Source: the published OpenAPI description of OpenAI's API, uploads."""
+KIND, PART = "upload", "upload part"
+_PIECE_BYTES = 1 << 20
+
+
+class Upload(Record):
+    """An upload as the wire tells it; times are Unix seconds."""
+
+    object: Literal["upload"] = "upload"
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    mime_type: str
+    status: Literal["pending", "completed", "cancelled", "expired"] = "pending"
+    file: File | None = None
+    file_expires_after_seconds: int | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Return what the wire tells."""
+        return self.model_dump(mode="json", exclude={"file_expires_after_seconds", "mime_type"})
+
+
+class Part(Record):
+    """A part as the wire tells it."""
+
+    object: Literal["upload.part"] = "upload.part"
+    created_at: int
+    upload_id: str
+    bytes: int
+
+
+class UploadStore:
+    """Uploads of all projects; their finished files are the file store's.
+
+    Args:
+        files: takes the parts, and the file in the end.
+        clock: gives Unix seconds.
+    """
+
+    def __init__(self, files: FileStore, clock: Callable[[], float] = time.time) -> None:
+        self.files, self._records, self._clock = files, files.records, clock
+        self.now = clock
+
+    def create(self, project: str, asked: Upload) -> Upload:
+        """Begin an upload.
+
+        Raises:
+            ConfigError: the file would be larger than allowed.
+            BudgetExceeded: the project would have more bytes than allowed.
+        """
+        most = self.files.config.max_file_bytes
+        if asked.bytes > most:
+            raise ConfigError(f"the file would be larger than {most} bytes", hint="Send it as several files.")
+        self.sweep()
+        with self._records.writing() as connection:
+            self.files.check_room(self._records.held_bytes(connection, project) + asked.bytes)
+            # What is announced counts at once, so that many uploads together cannot pass the bound.
+            self._records.add(connection, KIND, project, asked, tag="pending")
+        return asked
+
+    def add_part(self, project: str, id: str, source: Path) -> Part:
+        """Keep a part of an upload.
+
+        Raises:
+            NotFound: the project has no such upload.
+            Conflict: the upload takes no more.
+            ConfigError: the parts are more than was announced.
+        """
+        self._open(project, id)
+        part = Part(id=new_id("part_"), created_at=int(self._clock()), upload_id=id, bytes=source.stat().st_size)
+        self.files.place(source, part.id)
+        try:
+            with self._records.writing() as connection:
+                upload = self._records.find(connection, KIND, project, id, Upload)
+                _check_pending(upload)
+                row = connection.execute(
+                    "SELECT sum(json_extract(body, '$.bytes')) FROM records WHERE kind = ? AND parent = ?", (PART, id)
+                ).fetchone()
+                if (row[0] or 0) + part.bytes > 2 * upload.bytes:  # a part may be sent again, with another id
+                    raise ConfigError(
+                        f"the parts are more than twice the {upload.bytes} bytes that were announced",
+                        hint="Begin an upload of the right size.",
+                    )
+                self._records.add(connection, PART, project, part, parent=id)
+                connection.execute("UPDATE records SET bytes = 0 WHERE id = ?", (part.id,))  # counted as announced
+        except BaseException:
+            self.files.path(part.id).unlink(missing_ok=True)
+            raise
+        return part
+
+    def complete(self, project: str, id: str, part_ids: Sequence[str], md5: str = "") -> Upload:
+        """Put parts together in this order, and return the upload with its file.
+
+        Args:
+            project: whose upload it is.
+            id: of the upload.
+            part_ids: which parts, in their order.
+            md5: of the whole, hexadecimal; empty checks nothing.
+
+        Raises:
+            NotFound: the project has no such upload, or it has no such part.
+            Conflict: the upload is over.
+            ConfigError: size or checksum are not what was announced, or the content does not fit the purpose.
+            BudgetExceeded: the project would have more bytes than allowed.
+        """
+        upload = self._open(project, id)
+        parts = [self._records.get(PART, project, part, Part) for part in part_ids]
+        if wrong := [part.id for part in parts if part.upload_id != id]:
+            raise ConfigError(f"the part {wrong[0]} is of another upload", hint="Name parts of this one.")
+        if sum(part.bytes for part in parts) != upload.bytes:
+            raise ConfigError(
+                f"the parts have {sum(part.bytes for part in parts)} bytes and {upload.bytes} were announced",
+                hint="Name all parts, each once.",
+            )
+        check = hashlib.md5(usedforsecurity=False)
+        with self.files.receiving() as (path, out):
+            for part in parts:
+                with self.files.path(part.id).open("rb") as source:
+                    while piece := source.read(_PIECE_BYTES):
+                        check.update(piece)
+                        out.write(piece)
+            out.flush()
+            if md5 and not hmac.compare_digest(check.hexdigest().encode(), md5.lower().encode()):
+                raise ConfigError("the checksum md5 is not that of the parts", hint="Send the parts again.")
+            self._end(project, id, "completed")  # first: of two that complete at once, one makes the file
+            try:
+                file = self.files.add(project, path, upload.filename, upload.purpose, upload.file_expires_after_seconds)
+            except BaseException:
+                self._reopen(project, upload)
+                raise
+        self._forget_parts([part.id for part in parts] + self._parts(id))
+        return self._records.change(
+            KIND, project, id, Upload, lambda was: (was.model_copy(update={"file": file}), "completed")
+        )
+
+    def cancel(self, project: str, id: str) -> Upload:
+        """End an upload and forget its parts.
+
+        Raises:
+            NotFound: the project has no such upload.
+            Conflict: it is over.
+        """
+        upload = self._end(project, id, "cancelled")
+        self._forget_parts(self._parts(id))
+        return upload
+
+    def sweep(self) -> None:
+        """End uploads whose hour is over, and forget their parts."""
+        now = self._clock()
+        for project, upload in self._records.tagged(KIND, ("pending",), Upload):
+            if upload.expires_at <= now:
+                self._end(project, upload.id, "expired")
+                self._forget_parts(self._parts(upload.id))
+
+    def _open(self, project: str, id: str) -> Upload:
+        self.sweep()
+        upload = self._records.get(KIND, project, id, Upload)
+        _check_pending(upload)
+        return upload
+
+    def _end(self, project: str, id: str, status: Literal["completed", "cancelled", "expired"]) -> Upload:
+        with self._records.writing() as connection:
+            upload = self._records.find(connection, KIND, project, id, Upload)
+            _check_pending(upload)
+            upload = upload.model_copy(update={"status": status})
+            self._records.put(connection, upload, status)
+            connection.execute("UPDATE records SET bytes = 0 WHERE id = ?", (id,))
+        return upload
+
+    def _reopen(self, project: str, upload: Upload) -> None:
+        with self._records.writing() as connection:
+            self._records.put(connection, upload, "pending")
+            connection.execute("UPDATE records SET bytes = ? WHERE id = ?", (upload.bytes, upload.id))
+
+    def _parts(self, id: str) -> list[str]:
+        with self._records.reading() as connection:
+            return [part for (part,) in connection.execute("SELECT id FROM records WHERE parent = ?", (id,))]
+
+    def _forget_parts(self, ids: Sequence[str]) -> None:
+        with self._records.writing() as connection:
+            for id in ids:
+                self._records.drop(connection, id)
+        for id in ids:
+            self.files.path(id).unlink(missing_ok=True)
+
+
+def _check_pending(upload: Upload) -> None:
+    if upload.status != "pending":
+        raise Conflict(f"the upload is {upload.status}", hint="Begin another one.")

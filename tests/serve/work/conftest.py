@@ -1,0 +1,52 @@
+"""A gateway over the reference engine that takes files, jobs and batches, for two projects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from bessemer.infer import EchoConfig, open_engine
+from bessemer.serve import GatewayParts, JobsConfig, Work, open_work
+from tests.serve.conftest import Running, start_in
+
+SMALL = JobsConfig(max_file_bytes=1_000_000, max_project_bytes=3_000_000)
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Office:
+    """What a test talks to: official clients of two projects, the stores, and their clock."""
+
+    running: Running
+    work: Work
+    folder: Path
+    clock: Clock
+    shop: OpenAI
+    docs: OpenAI
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    with ExitStack() as stack:
+        clock = Clock()
+        work = open_work(tmp_path / "work", SMALL, clock)
+        stack.callback(work.close)
+        engine = open_engine(EchoConfig())
+        engine.go_on = type("Never", (), {"set": lambda self: None})()  # what the harness does at the end
+        running = start_in(tmp_path, stack, engine, GatewayParts(work=work))
+        shop, docs = (running.client(running.keys.create(project)[1]) for project in ("shop", "docs"))
+        yield Office(running, work, tmp_path / "work", clock, shop, docs)
