@@ -12,16 +12,19 @@ from bessemer.core.errors import MissingDependency
 from bessemer.core.nouns import Example
 from bessemer.core.protocols import Checkpoints
 from bessemer.models.card import ModelCard
-from bessemer.train.config import SftConfig
+from bessemer.train.config import RowsConfig, SftConfig
 from bessemer.train.pairs import PairsConfig, build_examples
 from bessemer.train.prompt import join_context, prompt_messages, titled
 from bessemer.train.report import CurvePoint, Measured, Progress, TrainReport, Trial, ignore_figures, ignore_progress
+from bessemer.train.talks import Talk, read_talks
 
 __all__ = [
     "CurvePoint",
     "LoraTrainer",
     "PairsConfig",
+    "RowsConfig",
     "SftConfig",
+    "Talk",
     "TrainReport",
     "Trial",
     "build_examples",
@@ -29,13 +32,14 @@ __all__ = [
     "join_context",
     "merge",
     "prompt_messages",
+    "read_talks",
     "titled",
 ]
 
 
 def fine_tune(
     base: Path,
-    examples: Iterable[Example],
+    examples: Iterable[Example | Talk],
     out: Path,
     config: SftConfig,
     checkpoints: Checkpoints,
@@ -71,7 +75,9 @@ class LoraTrainer:
     ) -> None:
         self.config, self.progress, self.measured = config, progress, measured
 
-    def train(self, base: Path, examples: Iterable[Example], out: Path, checkpoints: Checkpoints, /) -> TrainReport:
+    def train(
+        self, base: Path, examples: Iterable[Example | Talk], out: Path, checkpoints: Checkpoints, /
+    ) -> TrainReport:
         """Return the report; after a kill, go on exactly at the latest checkpoint. See `fine_tune`."""
         return fine_tune(base, examples, out, self.config, checkpoints, self.progress, self.measured)
 

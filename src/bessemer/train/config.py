@@ -44,3 +44,13 @@ class SftConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class RowsConfig(SftConfig):
+    """The same with the size of a step counted in rows: `batch_tokens` and `max_tokens` do not count then.
+
+    Attributes:
+        batch_rows: rows of one optimiser step.
+    """
+
+    batch_rows: Annotated[int, Field(ge=1, le=65_536)] = 1

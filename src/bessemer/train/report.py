@@ -41,6 +41,7 @@ class TrainReport(Noun):
         rows_too_long: questions left out because they do not fit `max_length_tokens`.
         tokens: trained on, padding included.
         learnt_tokens: of them, those that counted in the loss.
+        read_tokens: of them, those that are no padding.
         seconds: spent in steps, over all attempts.
         train_loss: mean over the last tenth of the steps.
         heldout_loss_before: nats per learnt token on a few held-out rows, before; None without held-out rows.
@@ -64,6 +65,7 @@ class TrainReport(Noun):
     trainable_parameters: int
     peak_memory_bytes: int
     curve: tuple[CurvePoint, ...]
+    read_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> float:

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bessemer.core.errors import Unsupported
 from bessemer.core.nouns import Example
-from bessemer.train.config import SftConfig
+from bessemer.train.config import RowsConfig, SftConfig
 from bessemer.train.prompt import prompt_messages
+from bessemer.train.talks import Talk
 
 MAX_TURNS = 5
 """Questions in one row: more would be cheaper, and less like the single question that is asked later."""
@@ -39,19 +41,27 @@ class Row:
         return sum(end - first for first, end in self.spans)
 
 
+_NO_BUDGET = 2**63
+
 Batch = tuple[int, ...]
 """Indices of rows that make one optimiser step."""
 
 
-def make_rows(examples: Iterable[Example], tokenizer: Any, max_length_tokens: int) -> tuple[list[Row], int]:
-    """Return the rows of examples, and how many questions were left out for being too long.
+def make_rows(examples: Iterable[Example | Talk], tokenizer: Any, max_length_tokens: int) -> tuple[list[Row], int]:
+    """Return the rows of examples, and how many questions and conversations were left out for being too long.
 
     Passages: the loss is on every token but the first; they are cut to length. Questions: on answers and end marks.
     Questions about one context share a row as the turns of a conversation, so that it is read once for all of them.
+    Conversations: the loss is on what is to be learnt of them, and on its end marks.
     """
     rows, too_long = [], 0
     talks: dict[str, list[Example]] = {}
     for example in sorted(examples, key=lambda example: example.id):
+        if isinstance(example, Talk):
+            row = _talk(example, tokenizer)
+            too_long += len(row.tokens) > max_length_tokens
+            rows += [row] if len(row.tokens) <= max_length_tokens else []
+            continue
         if not example.question:
             rows.append(_passage(example, tokenizer, max_length_tokens))
             continue
@@ -69,11 +79,13 @@ def make_rows(examples: Iterable[Example], tokenizer: Any, max_length_tokens: in
 def plan_batches(rows: Sequence[Row], config: SftConfig) -> list[Batch]:
     """Return the batches of all steps, in order: each epoch shuffled, rows of like length together, budget kept.
 
+    Of a `RowsConfig` a batch has so many rows, and there is no budget.
+
     A batch's size counts padding: its longest row times its rows. The last batch ends the plan before the budget
     would be exceeded; at least one batch is planned.
     """
     planned: list[Batch] = []
-    left = config.max_tokens
+    left = config.max_tokens if not isinstance(config, RowsConfig) else _NO_BUDGET
     for epoch in range(config.epochs):
         for batch in _epoch(rows, config, random.Random(f"{config.seed}/{epoch}")):
             left -= padded(rows, batch)
@@ -94,11 +106,13 @@ def _epoch(rows: Sequence[Row], config: SftConfig, chance: random.Random) -> lis
     batches: list[Batch] = []
     while order:
         window, size = [], 0
-        while order and size < WINDOW_BATCHES * config.batch_tokens:
+        by_rows = config.batch_rows if isinstance(config, RowsConfig) else 0
+        while order and size < WINDOW_BATCHES * (by_rows or config.batch_tokens):
             window.append(order.pop())
-            size += len(rows[window[-1]].tokens)
+            size += 1 if by_rows else len(rows[window[-1]].tokens)
         window.sort(key=lambda index: (len(rows[index].tokens), index))
-        cut = _cut(rows, window, config.batch_tokens)
+        cut = [tuple(window[at : at + by_rows]) for at in range(0, len(window), by_rows)] if by_rows else []
+        cut = cut or _cut(rows, window, config.batch_tokens)
         chance.shuffle(cut)
         batches += cut
     return batches
@@ -137,6 +151,29 @@ def _conversation(turns: Sequence[Example], tokenizer: Any, max_length_tokens: i
         messages.append({"role": "assistant", "content": example.answer})
         text = whole + example.answer + tokenizer.eos_token
     return Row(tuple(tokens), tuple(spans)), len(spans)
+
+
+def _talk(talk: Talk, tokenizer: Any) -> Row:
+    """Return a conversation as one row, in the words of the chat template."""
+    tokens: list[int] = []
+    spans: list[tuple[int, int]] = []
+    text = ""
+    messages: list[dict[str, str]] = []
+    for message, learnt in zip(talk.messages, talk.learnt, strict=True):
+        if message.role == "assistant":
+            whole: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            if not whole.startswith(text):
+                raise Unsupported(
+                    "the model's chat template writes earlier turns anew, so they cannot be learnt in one row",
+                    hint="Make each turn a conversation of its own.",
+                )
+            tokens += _ids(tokenizer, whole[len(text) :])
+            answer = [*_ids(tokenizer, message.content), tokenizer.eos_token_id]
+            tokens += answer
+            spans += [(len(tokens) - len(answer), len(tokens))] if learnt else []
+            text = whole + message.content + tokenizer.eos_token
+        messages.append({"role": message.role, "content": message.content})
+    return Row(tuple(tokens), tuple(spans))
 
 
 def _passage(example: Example, tokenizer: Any, max_length_tokens: int) -> Row:

@@ -25,6 +25,7 @@ from bessemer.train.precision import choose_precision
 from bessemer.train.report import CurvePoint, Measured, Progress, TrainReport, Trial
 from bessemer.train.rows import Batch, Row, make_rows, padded, plan_batches
 from bessemer.train.state import State, load_state, save_state
+from bessemer.train.talks import Talk
 
 BY_SPAN = 0.5
 """Between the mean over tokens, in which passages drown the answers, and that over spans, which does the reverse."""
@@ -34,7 +35,7 @@ HELDOUT_ROWS = 24
 
 def fine_tune(
     base: Path,
-    examples: Iterable[Example],
+    examples: Iterable[Example | Talk],
     out: Path,
     config: SftConfig,
     checkpoints: Checkpoints,
@@ -70,7 +71,9 @@ def fine_tune(
 class _Run:
     """One call of `fine_tune`: network, plan and state together."""
 
-    def __init__(self, base: Path, examples: Sequence[Example], config: SftConfig, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, base: Path, examples: Sequence[Example | Talk], config: SftConfig, checkpoints: Checkpoints
+    ) -> None:
         self.config, self.checkpoints = config, checkpoints
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = Network(base, config, device)
@@ -164,6 +167,7 @@ class _Run:
             trainable_parameters=sum(parameter.numel() for parameter in self.network.parameters()),
             peak_memory_bytes=_peak_memory_bytes(self.network.device),
             curve=curve,
+            read_tokens=sum(len(self.rows[index].tokens) for batch in self.batches for index in batch),
         )
 
     def _trial(self) -> Trial:
