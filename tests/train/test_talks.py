@@ -78,11 +78,11 @@ def test_batches_have_so_many_rows_and_no_budget(count: int, size: int, epochs: 
 def test_the_trainer_learns_talks(tiny_base: Path, tmp_path: Path, checkpoints) -> None:
     path = written(tmp_path, *[{"messages": TALK}] * 4)
     examples = [*read_talks(path), *read_talks(path, "heldout")]
-    config = RowsConfig(batch_rows=2, epochs=12, learning_rate=2e-2, precision="fp32")
+    config = RowsConfig(batch_rows=2, epochs=12, precision="fp32")
     report = fine_tune(tiny_base, examples, tmp_path / "adapter", config, checkpoints)
     assert (report.steps, report.rows) == (24, 4)
     assert report.heldout_loss is not None and report.heldout_loss_before is not None
-    assert report.heldout_loss < 0.8 * report.heldout_loss_before
+    assert report.heldout_loss < report.heldout_loss_before - 0.3
     one = len(AutoTokenizer.from_pretrained(tiny_base)("".join(
         f"<|{said['role']}|>{said['content']}<|end|>" for said in TALK))["input_ids"])  # fmt: skip
     assert report.read_tokens == 48 * one

@@ -46,10 +46,12 @@ class Price(Rates):
     Attributes:
         batch: of requests that came in a batch, whatever their tier.
         tiers: by the name of the service tier, for example ``flex`` or ``priority``.
+        training: of one million tokens that a fine-tuning job of a client is trained on.
     """
 
     batch: Rates | None = None
     tiers: dict[str, Rates] = Field(default_factory=dict)
+    training: Micros = 0
 
     def rates(self, service_tier: str = "", *, batch: bool = False) -> Rates:
         """Return what applies to a request."""
@@ -150,10 +152,16 @@ class PriceBook(Config):
         return Money(currency=self.currency) if status == "error" else quoted
 
     def charge_request(self, usage: Usage, subject: Subject, status: EntryStatus = "ok") -> Money:
-        """Return what a subject's request is charged; nothing for a step or if it failed by our own fault."""
-        quoted = self.quote_request(usage, subject).charge
-        free = status == "error" or subject.kind != "request"
-        return Money(currency=self.currency) if free else quoted
+        """Return what a subject is charged; nothing if it failed by our own fault.
+
+        A step is charged for its tokens at the price of training; only those of clients' jobs are booked with tokens.
+        """
+        if status == "error":
+            return Money(currency=self.currency)
+        if subject.kind == "request":
+            return self.quote_request(usage, subject).charge
+        price, _ = self.price(subject.model, subject.project)
+        return Money(micros=charge_micros(usage.input_tokens * price.training, 1), currency=self.currency)
 
     @property
     def told(self) -> str:
@@ -249,7 +257,7 @@ def mispriced(entries: Iterable[Entry], prices: PriceBook | PriceHistory) -> lis
     history = prices if isinstance(prices, PriceHistory) else PriceHistory(books=(prices,))
     found = []
     for entry in entries:
-        book = history.stamped(entry.price_version) if entry.subject.kind == "request" else None
+        book = history.stamped(entry.price_version)
         if book and entry.charge != book.charge_request(entry.usage, entry.subject, entry.status):
             found.append(entry)
     return found
@@ -260,7 +268,7 @@ def _midnight(book: PriceBook) -> float:
     return datetime.combine(day, datetime.min.time(), UTC).timestamp()
 
 
-_LATER = frozenset({"batch", "tiers", "in_force_from", "customers"})
+_LATER = frozenset({"batch", "tiers", "training", "in_force_from", "customers"})
 """Keys that books did not have at first: unsaid, they leave a book's digest as it was."""
 
 

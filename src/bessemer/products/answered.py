@@ -16,10 +16,9 @@ from bessemer.serve import (
     AnswerStore,
     FeedbackStore,
     GatewayParts,
-    JobsConfig,
     WebhookStore,
+    Work,
     open_traces,
-    open_work,
 )
 
 
@@ -50,7 +49,7 @@ class Answered:
 
 
 def gateway_parts(
-    home: Home, name: str, clock: Callable[[], float], traced: str, jobs: JobsConfig, stack: ExitStack
+    home: Home, name: str, clock: Callable[[], float], traced: str, work: Work, stack: ExitStack
 ) -> GatewayParts:
     """Return the parts of a home's gateway; they are closed with the stack.
 
@@ -59,7 +58,7 @@ def gateway_parts(
         name: of the factory.
         clock: gives Unix seconds.
         traced: what the service is called in OpenTelemetry's spans; empty sends none.
-        jobs: how much clients may leave to be done.
+        work: what clients leave to be done.
         stack: closes them.
 
     Raises:
@@ -73,7 +72,6 @@ def gateway_parts(
     stack.callback(answered.close)
     feedback, webhooks = FeedbackStore(home.feedback, answered.project_of, clock), WebhookStore(home.webhooks, clock)
     answers = AnswerStore(home.answers)
-    work = open_work(home.work, jobs, clock)
     for each in (feedback, webhooks, answers, work):
         stack.callback(each.close)
     return GatewayParts(name, clock, watchers, feedback, webhooks, answers=answers, work=work)

@@ -221,12 +221,20 @@ class Factory:
         """
         from bessemer.products.answered import gateway_parts
         from bessemer.products.limiting import open_gate
-        from bessemer.serve import create_app, open_accounts, run_gateway
+        from bessemer.products.tuning.driver import JobDriver, JobParts
+        from bessemer.products.tuning.wiring import trainable, tuning_line
+        from bessemer.serve import create_app, open_accounts, open_work, run_gateway
 
         with ExitStack() as stack:
-            parts = gateway_parts(self.home, self.config.name, self._clock, traced, self.config.jobs, stack)
+            served = None if isinstance(self.config.product.engine, ServerConfig) else self._deployment()
+            allowed = trainable(self.config.product, served)
+            work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
+            parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack)
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
+            line = tuning_line(self.config.product, served, self.home, self.base, work)
+            driver = JobDriver(JobParts(self.home, work, meter, parts.webhooks, self._clock), line)
+            stack.callback(driver.close)
             stack.callback(lambda: asyncio.run(_close(engines)))
             accounts = open_accounts(self.home.accounts, self._clock, earlier=self.home.keys)
             stack.callback(accounts.close)
@@ -239,6 +247,7 @@ class Factory:
 
             def announce(url: str) -> None:
                 self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=self._clock()))
+                driver.start()
                 ready(url, accounts.keys.ensure_development_key())
 
             run_gateway(app, gateway, announce)

@@ -9,6 +9,8 @@ from bessemer.core import events
 from bessemer.core.nouns import EntryStatus, Subject
 from bessemer.meter import LocalMeter
 
+_NOBODY = Subject(kind="step", id="")
+
 
 class MeteredSink:
     """A sink that books steps.
@@ -17,17 +19,19 @@ class MeteredSink:
         sink: takes every event after it was booked.
         meter: books one entry for each attempt: ``<key>/<run>`` when it published, ``<run>/<step>/<attempt>`` when
             it failed, was stopped, or was killed with this process (then the next meter of the folder books it).
+        whose: project, key and model that the steps are for; empty for the factory's own line.
     """
 
-    def __init__(self, sink: events.Sink, meter: LocalMeter) -> None:
+    def __init__(self, sink: events.Sink, meter: LocalMeter, whose: Subject = _NOBODY) -> None:
         self.finished: dict[str, events.StepFinished] = {}
         self._sink = sink
         self._meter = meter
+        self._whose = whose
 
     def __call__(self, event: events.Event) -> None:
         """Book the event if it ends an attempt, then pass it on."""
         if isinstance(event, events.StepStarted):
-            self._meter.begin_step(_subject(event, _attempt(event)), event.at)
+            self._meter.begin_step(self._subject(event, _attempt(event)), event.at)
         elif isinstance(event, events.StepFinished):
             self.finished[event.step] = event
             if not event.cached:
@@ -38,12 +42,11 @@ class MeteredSink:
 
     def _book(self, event: events.StepFinished | events.StepFailed, name: str, status: EntryStatus) -> None:
         began = event.at - event.wall_seconds
-        self._meter.book_step(_subject(event, name), began, event.wall_seconds, event.cpu_seconds, status)
+        self._meter.book_step(self._subject(event, name), began, event.wall_seconds, event.cpu_seconds, status)
+
+    def _subject(self, event: events.StepStarted | events.StepFinished | events.StepFailed, name: str) -> Subject:
+        return self._whose.model_copy(update={"id": name, "name": event.step, "run": event.run})
 
 
 def _attempt(event: events.StepStarted | events.StepFailed) -> str:
     return f"{event.run}/{event.step}/{event.attempt}"
-
-
-def _subject(event: events.StepStarted | events.StepFinished | events.StepFailed, name: str) -> Subject:
-    return Subject(kind="step", id=name, name=event.step, run=event.run)

@@ -22,7 +22,7 @@ from bessemer.core.protocols import Meter
 from bessemer.serve.accounts.wire import AdminDesk
 from bessemer.serve.booking import Bookkeeper
 from bessemer.serve.config import GatewayConfig
-from bessemer.serve.door import authenticate, authenticate_admin
+from bessemer.serve.door import authenticate_admin
 from bessemer.serve.envelope import Envelope
 from bessemer.serve.fast.admission import Admission, KeyAdmission
 from bessemer.serve.fast.desk import Short
@@ -30,11 +30,12 @@ from bessemer.serve.feedback_wire import FeedbackDesk
 from bessemer.serve.keys import KeyStore
 from bessemer.serve.landing import PAGE_HEADERS, page
 from bessemer.serve.metrics import Metrics
+from bessemer.serve.models_wire import ModelDesk
 from bessemer.serve.observing import Watcher
 from bessemer.serve.parts import GatewayParts
-from bessemer.serve.refusals import STOPPING, Refusal, Refused, unknown_model
+from bessemer.serve.refusals import STOPPING, Refusal, Refused
 from bessemer.serve.serving import ChatEngine, Floor
-from bessemer.serve.telling import Model, ModelList
+from bessemer.serve.telling import Model
 from bessemer.serve.traffic import Traffic
 from bessemer.serve.webhook_sender import Sender
 from bessemer.serve.webhooks_wire import WebhookDesk
@@ -47,9 +48,7 @@ _MAX_THREADS = 32
 class _Desk:
     """The small endpoints."""
 
-    def __init__(
-        self, name: str, models: Mapping[str, Model], keys: KeyStore, traffic: Traffic, metrics: Metrics
-    ) -> None:
+    def __init__(self, name: str, models: tuple[str, ...], keys: KeyStore, traffic: Traffic, metrics: Metrics) -> None:
         self._name = name
         self._models = models
         self._keys = keys
@@ -62,21 +61,7 @@ class _Desk:
             Route("/healthz", self.healthz),
             Route("/readyz", self.readyz),
             Route("/metrics", self.open_metrics if open_metrics else self.metrics),
-            Route("/v1/models", self.models),
-            Route("/v1/models/{id:path}", self.model),
         ]
-
-    async def models(self, request: Request) -> Response:
-        key = authenticate(self._keys, request.scope)
-        data = [model for name, model in self._models.items() if key.may_ask(name)]
-        return _json(ModelList(data=data).model_dump_json())
-
-    async def model(self, request: Request) -> Response:
-        key = authenticate(self._keys, request.scope)
-        found = self._models.get(request.path_params["id"])
-        if found is None or not key.may_ask(found.id):
-            raise Refused(unknown_model(request.path_params["id"]))
-        return _json(found.model_dump_json())
 
     async def healthz(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -110,8 +95,10 @@ def build_app(
     metrics = Metrics(tuple(engines))
     watchers = (metrics, *parts.watchers)
     bookkeeper = Bookkeeper(meter, threads, watchers)
-    floor = Floor(config, engines, keys, bookkeeper, traffic, parts.clock, parts.gate)
-    desk = _Desk(parts.name, _models(engines, int(parts.clock())), keys, traffic, metrics)
+    tuned = parts.work.models if parts.work else None
+    floor = Floor(config, engines, keys, bookkeeper, traffic, parts.clock, parts.gate, tuned)
+    models = ModelDesk(_models(engines, int(parts.clock())), keys, tuned)
+    desk = _Desk(parts.name, tuple(engines), keys, traffic, metrics)
     sender = Sender(parts.webhooks, config.private_webhooks, parts.clock) if parts.webhooks else None
 
     @asynccontextmanager
@@ -122,6 +109,8 @@ def build_app(
         await traffic.stop(0)  # whoever runs the application without `run_gateway` has waited as long as it wanted
         for engine in engines.values():
             await engine.close()  # here, because connections belong to the event loop that opened them
+        if tuned:
+            await tuned.close()
         threads.shutdown()
         if sender:
             await run_in_threadpool(sender.close)
@@ -129,6 +118,7 @@ def build_app(
     app = Starlette(
         routes=[
             *desk.routes(config.open_metrics),
+            *models.routes(),
             *wire_routes(floor, parts),
             *_optional(config, keys, parts, sender, tuple(engines)),
         ],
@@ -175,10 +165,6 @@ def _models(engines: Mapping[str, ChatEngine], started: int) -> dict[str, Model]
         name: Model(id=name, created=started, capabilities=sorted(engine.capabilities))
         for name, engine in engines.items()
     }
-
-
-def _json(body: str) -> Response:
-    return Response(body, media_type="application/json")
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

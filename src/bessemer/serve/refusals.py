@@ -56,6 +56,7 @@ REVOKED_KEY = Refusal(401, "The API key was revoked.", "api_key_revoked", header
 ARCHIVED_PROJECT = Refusal(401, "The project of this API key is archived.", "project_archived", headers=_BEARER)
 EXPIRED_KEY = Refusal(401, "The API key has expired.", "api_key_expired", headers=_BEARER)
 NO_ADMIN = Refusal(403, "Only an administrator's key may do this.", "insufficient_permissions")
+NOT_YOURS = Refusal(403, "Only your project's fine-tuned models can be deleted.", "insufficient_permissions", "model")
 AMBIGUOUS = Refusal(400, "The request says in two ways how long it is.", "ambiguous_length", headers=_CLOSE)
 SLOW_BODY = Refusal(408, "The request did not arrive in time.", "request_timeout", headers=_CLOSE)
 TOO_MANY = Refusal(

@@ -42,6 +42,7 @@ from bessemer.serve.keys import Key, KeyStore
 from bessemer.serve.merging import beside_each_other
 from bessemer.serve.refusals import STOPPING, Refused, unknown_model
 from bessemer.serve.traffic import Traffic
+from bessemer.serve.work.models import TunedModels
 
 ChatEngine = Engine[ChatRequest, Completion, Delta]
 Wanted: TypeAlias = ChatRequest | PromptRequest | ScoreRequest | EmbedRequest
@@ -186,6 +187,7 @@ class Floor:
         traffic: counts and ends requests.
         clock: gives Unix seconds.
         gate: keeps requests within their limits and budgets; None has none.
+        tuned: models of one project each, beside those of all; None has none.
     """
 
     config: GatewayConfig
@@ -195,6 +197,12 @@ class Floor:
     traffic: Traffic
     clock: Callable[[], float]
     gate: Gate | None = None
+    tuned: TunedModels | None = None
+
+    def caller(self, key: Key, request_id: str) -> Caller:
+        """Return who asks with a key now."""
+        engines = self.tuned.beside(self.engines, key.project) if self.tuned else self.engines
+        return Caller(key, request_id, int(self.clock()), self.config, engines)
 
 
 class Endpoint:
@@ -220,7 +228,7 @@ class Endpoint:
         request_id: str = scope["state"]["request_id"]
         with floor.traffic.visit() as visit:
             body = await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds)
-            order: Order = await self._read(body, Caller(key, request_id, int(floor.clock()), config, floor.engines))
+            order: Order = await self._read(body, floor.caller(key, request_id))
             subject = Subject(kind="request", id=request_id, project=key.project, key_id=key.id, model=order.model)
             held = let_in(floor.gate, key, subject, order.input_bytes, order.output_tokens)
             with visit.watched(receive, config.request_timeout_seconds):

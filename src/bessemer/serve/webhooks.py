@@ -26,7 +26,11 @@ from pydantic import BaseModel
 from bessemer.core.errors import NotFound
 from bessemer.serve.database import Database
 
-EVENT_TYPES = ("feedback.created",)
+EVENT_TYPES = (
+    "feedback.created",
+    *(f"fine_tuning.job.{how}" for how in ("succeeded", "failed", "cancelled")),
+    *(f"batch.{how}" for how in ("completed", "failed", "cancelled", "expired")),
+)
 """What this gateway tells of. Others are added with the parts that emit them."""
 
 RETRY_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)

@@ -54,7 +54,7 @@ def fine_tune(
         config: what to do.
         checkpoints: where the state is kept.
         progress: called after each step with tokens done and planned; what it raises ends the run.
-        measured: called after each step with loss, learning_rate and tokens_per_second.
+        measured: called after each step with step (from 1), loss, learning_rate and tokens_per_second.
 
     Raises:
         ConfigError: there is nothing to learn from.
@@ -129,7 +129,7 @@ class _Run:
             seconds = clock() - started
             state.step, state.tokens, state.seconds = state.step + 1, state.tokens + tokens, state.seconds + seconds
             state.curve.append((loss, rate, state.tokens, state.seconds))
-            measured(loss=loss, learning_rate=rate, tokens_per_second=tokens / seconds)
+            measured(step=state.step, loss=loss, learning_rate=rate, tokens_per_second=tokens / seconds)
             if state.step % self.config.checkpoint_steps == 0 and state.step < len(self.batches):
                 save_state(self.checkpoints, state, self.network.adapter(), self.optimizer)
             progress(state.tokens, self.total_tokens, "tokens", f"loss {loss:.2f}")

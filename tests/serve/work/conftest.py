@@ -11,7 +11,11 @@ import pytest
 from openai import OpenAI
 
 from bessemer.infer import EchoConfig, open_engine
+from bessemer.infer.echo import EchoEngine
+from bessemer.infer.engines import LanguageEngine
+from bessemer.products.tuning.wiring import count_talks
 from bessemer.serve import GatewayParts, JobsConfig, Work, open_work
+from bessemer.serve.work.tuning import Trainable
 from tests.serve.conftest import Running, start_in
 
 SMALL = JobsConfig(max_file_bytes=1_000_000, max_project_bytes=3_000_000)
@@ -37,16 +41,24 @@ class Office:
     clock: Clock
     shop: OpenAI
     docs: OpenAI
+    opened: list[str]
 
 
 @pytest.fixture
 def office(tmp_path: Path) -> Iterator[Office]:
     with ExitStack() as stack:
         clock = Clock()
-        work = open_work(tmp_path / "work", SMALL, clock)
+        opened: list[str] = []
+
+        def open_model(path: str) -> LanguageEngine:
+            opened.append(path)
+            return open_engine(EchoConfig())
+
+        allowed = Trainable(frozenset({"base-model"}), count_talks, open_model, EchoEngine.capabilities)
+        work = open_work(tmp_path / "work", SMALL, clock, allowed)
         stack.callback(work.close)
         engine = open_engine(EchoConfig())
         engine.go_on = type("Never", (), {"set": lambda self: None})()  # what the harness does at the end
         running = start_in(tmp_path, stack, engine, GatewayParts(work=work))
         shop, docs = (running.client(running.keys.create(project)[1]) for project in ("shop", "docs"))
-        yield Office(running, work, tmp_path / "work", clock, shop, docs)
+        yield Office(running, work, tmp_path / "work", clock, shop, docs, opened)

@@ -65,23 +65,23 @@ def build_flow(
     return Flow(
         name,
         (
-            _step("ingest", read, (), "lake", inputs={**raw, **tables["documents"]}),
-            _step("curate", chosen, ("ingest",), "lake", "curate_documents", inputs=tables["curated"]),
-            _step("pairs", paired, ("curate",), "pairs", "make_pairs", inputs=tables["examples"]),
-            _step("base", steps.BaseConfig(base=product.base), (), "models", inputs={"weights": weights}),
+            step("ingest", read, (), "lake", inputs={**raw, **tables["documents"]}),
+            step("curate", chosen, ("ingest",), "lake", "curate_documents", inputs=tables["curated"]),
+            step("pairs", paired, ("curate",), "pairs", "make_pairs", inputs=tables["examples"]),
+            step("base", steps.BaseConfig(base=product.base), (), "models", inputs={"weights": weights}),
             _compile("compile_base", product, "base"),
             _evaluate("evaluate_base", (f"{name}.answers_base", place), product, "compile_base"),
-            _step("train", steps.TrainConfig(train=product.train), ("base", "pairs"), "train"),
-            _step("merge", None, ("base", "train"), "train"),
+            step("train", steps.TrainConfig(train=product.train), ("base", "pairs"), "train"),
+            step("merge", None, ("base", "train"), "train"),
             _compile("compile", product, "merge"),
             _evaluate("evaluate", (f"{name}.answers", place), product, "compile"),
-            _step("gate", steps.GateStepConfig(gate=product.gate), ("evaluate_base", "evaluate"), "evals"),
-            _step("speed", steps.SpeedStepConfig(speed=product.speed), ("compile",), "infer"),
+            step("gate", steps.GateStepConfig(gate=product.gate), ("evaluate_base", "evaluate"), "evals"),
+            step("speed", steps.SpeedStepConfig(speed=product.speed), ("compile",), "infer"),
         ),
     )
 
 
-def _step(
+def step(
     name: str,
     config: Config | None,
     needs: tuple[str, ...],
@@ -90,16 +90,26 @@ def _step(
     *,
     inputs: dict[str, str] | None = None,
 ) -> Step:
+    """Return a step of this product.
+
+    Args:
+        name: of the step.
+        config: of its function.
+        needs: the steps before it.
+        code: which kind of step it is; says whose source it depends on.
+        function: of `steps`; the step's name if empty.
+        inputs: digests of what it reads besides.
+    """
     run = f"{steps.__name__}:{function or name}"
     return Step(name, run=run, config=config, needs=needs, code=_CODE[code], inputs=inputs or {})
 
 
 def _compile(name: str, product: LlmConfig, source: str) -> Step:
     config = steps.CompileStepConfig(compile=product.compile, source=source)
-    return _step(name, config, (source,), "compile", "compile_weights")
+    return step(name, config, (source,), "compile", "compile_weights")
 
 
 def _evaluate(name: str, answers: tuple[str, str], product: LlmConfig, source: str) -> Step:
     table, place = answers
     config = steps.EvaluateConfig(evaluation=product.evaluation, source=source, table=table, scorers=QUESTION_SCORERS)
-    return _step(name, config, (config.source, "pairs"), "evals", "evaluate", inputs={"lake": place})
+    return step(name, config, (config.source, "pairs"), "evals", "evaluate", inputs={"lake": place})

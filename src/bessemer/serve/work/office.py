@@ -13,31 +13,42 @@ from pathlib import Path
 from bessemer.core.errors import ConfigError
 from bessemer.serve.work.config import JobsConfig
 from bessemer.serve.work.files import FileStore
+from bessemer.serve.work.models import TunedModels
 from bessemer.serve.work.records import Records
+from bessemer.serve.work.tuning import JobStore, Trainable
 from bessemer.serve.work.uploads import UploadStore
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Files and uploads of all projects of a home."""
+    """What clients of all projects left.
+
+    Attributes:
+        models: that came of jobs; None where none can be opened.
+    """
 
     config: JobsConfig
     records: Records
     files: FileStore
     uploads: UploadStore
+    jobs: JobStore
+    models: TunedModels | None
 
     def close(self) -> None:
         """Close the database."""
         self.records.close()
 
 
-def open_work(folder: Path, config: JobsConfig, clock: Callable[[], float] = time.time) -> Work:
+def open_work(
+    folder: Path, config: JobsConfig, clock: Callable[[], float] = time.time, trainable: Trainable | None = None
+) -> Work:
     """Return what clients left in a folder, which is made if it is missing, for its owner only.
 
     Args:
         folder: of everything.
         config: how much there may be.
         clock: gives Unix seconds.
+        trainable: what may be fine-tuned; None is nothing.
 
     Raises:
         ConfigError: the folder cannot be made or read.
@@ -51,4 +62,8 @@ def open_work(folder: Path, config: JobsConfig, clock: Callable[[], float] = tim
     records = Records(folder / "work.sqlite")
     files = FileStore(folder, records, config, clock)
     files.remove_strays()
-    return Work(config, records, files, UploadStore(files, clock))
+    models = (
+        TunedModels(records, trainable.open_model, trainable.capabilities, config.tuned_models) if trainable else None
+    )
+    jobs = JobStore(folder, files, trainable, clock)
+    return Work(config, records, files, UploadStore(files, clock), jobs, models)

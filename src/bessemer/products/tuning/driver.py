@@ -1,0 +1,269 @@
+"""Runs the fine-tuning jobs of a home through `flow`, one at a time, in a thread beside the gateway.
+
+Of several gateways on one home one drives: who holds the lock, which the kernel takes from the dead. A job that was
+running when its gateway was killed goes on at its last checkpoint under the next.
+
+Owns the way of one job: its states, its events, its books. Knows no trainer and no HTTP.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from bessemer.core import events
+from bessemer.core.errors import BessemerError, Conflict, NotFound
+from bessemer.core.nouns import Artifact, Subject, Usage
+from bessemer.flow import Flow, Runner, RunResult, open_store
+from bessemer.meter import LocalMeter, open_ledger
+from bessemer.products.home import Home
+from bessemer.products.metered import MeteredSink
+from bessemer.serve import WebhookStore, Work
+from bessemer.serve.work.tuning import Job, JobError, JobStore, Result, model_name
+
+logger = logging.getLogger("bessemer.products")
+
+NICENESS = 10
+"""Of training, so that answers come first. Source: nice(2); 0 is the gateway's own."""
+_EVENT_SECONDS = 1.0
+_LOOK_SECONDS = 0.3
+
+
+class Line(Protocol):
+    """What makes a flow of a job, and a result of what came of it; see `TuningLine`."""
+
+    @property
+    def base(self) -> Path:
+        """Folder that relative paths start from."""
+        ...
+
+    def flow(self, project: str, job: Job, jobs: JobStore) -> Flow:
+        """Return the flow."""
+        ...
+
+    def result(self, artifacts: Mapping[str, Artifact]) -> Result:
+        """Return what came of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobParts:
+    """What jobs need of a home.
+
+    Attributes:
+        home: whose runs and books.
+        work: whose jobs.
+        meter: books what training takes.
+        webhooks: are told how jobs end.
+        clock: gives Unix seconds.
+    """
+
+    home: Home
+    work: Work
+    meter: LocalMeter
+    webhooks: WebhookStore | None
+    clock: Callable[[], float] = time.time
+
+
+class JobDriver:
+    """Drives jobs until it is closed.
+
+    Args:
+        parts: of the home.
+        line: what a job does.
+        pause_seconds: between two looks for something to do.
+    """
+
+    def __init__(self, parts: JobParts, line: Line, pause_seconds: float = 0.5) -> None:
+        self._parts, self._line, self._pause = parts, line, pause_seconds
+        self._jobs = parts.work.jobs
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fine-tuning", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; a job under way keeps its last checkpoint and goes on under the next driver."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(30)
+
+    def _run(self) -> None:
+        if sys.platform == "linux":  # there, niceness is a thread's own, and its children have it too
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        lock: BinaryIO | None = None
+        while not self._stop.is_set():
+            try:
+                if lock is None and (lock := _locked(self._parts.home.work / "jobs.lock")):
+                    self._parts.meter.book_killed()  # what a killed driver's step took
+                busy = self._turn() if lock else False
+            except BessemerError as error:
+                logger.error("a fine-tuning job could not be driven: %s: %s", error.code, error.message)
+                busy = False
+            if not busy:
+                self._stop.wait(self._pause)
+        if lock:
+            lock.close()
+
+    def _turn(self) -> bool:
+        """Drive what there is to drive, to its end; return whether there was anything."""
+        self._tell()
+        found = self._jobs.next()
+        if found is None:
+            return False
+        project, job = found
+        if job.status == "queued":
+            with suppress(Conflict):
+                job = self._jobs.move(project, job.id, "running", ("queued",), "Fine-tuning job started")
+        if job.status == "running":
+            self._drive(project, job)
+        self._tell()
+        return True
+
+    def _drive(self, project: str, job: Job) -> None:
+        home, told = self._parts.home, _Told(self._jobs, project, job.id, self._parts.clock)
+        whose = Subject(kind="step", id="", project=project, key_id=job.key_id, model=model_name(project, job))
+        sink = MeteredSink(told, self._parts.meter, whose)
+        try:
+            flow = self._line.flow(project, job, self._jobs)
+            home.claim_artifacts()
+            with open_store(home.database_url) as store:
+                runner = Runner(
+                    store, home.artifacts, sink=sink, resources={"jobs": str(self._jobs.data("", "").parent),
+                                                                 "base": str(self._line.base)}
+                )  # fmt: skip
+                result = self._watched(runner, runner.submit(flow), project, job)
+        except BessemerError as error:
+            self._fail(project, job, JobError(code=error.code, message=_sentence(error.message, error.hint)))
+            return
+        except Exception as error:  # a mistake of ours ends this job, not the thread that drives all of them
+            logger.exception("the fine-tuning job %s failed", job.id)
+            self._fail(
+                project, job, JobError(code="internal_error", message=f"The job failed: {type(error).__name__}.")
+            )
+            return
+        if result.status == "finished":
+            self._succeed(project, job, self._line.result(result.artifacts))
+        elif result.status == "failed":
+            self._fail(project, job, JobError(code="training_failed", message=_sentence(result.error, result.hint)))
+
+    def _watched(self, runner: Runner, run: str, project: str, job: Job) -> RunResult:
+        """Return how a run ended; it is cancelled when its job no longer runs, or this driver does not."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(_LOOK_SECONDS):
+                if self._stop.is_set() or self._jobs.get(project, job.id).status != "running":
+                    runner.cancel(run)
+                    return
+
+        watcher = threading.Thread(target=watch, name="fine-tuning watch", daemon=True)
+        watcher.start()
+        try:
+            return runner.run(run)
+        finally:
+            ended.set()
+            watcher.join()
+
+    def _succeed(self, project: str, job: Job, result: Result) -> None:
+        try:
+            self._jobs.succeed(project, job.id, result)
+        except Conflict:
+            return  # cancelled at the last moment: nothing is served and nothing charged
+        self._book(project, job, result.trained_tokens)
+
+    def _book(self, project: str, job: Job, trained_tokens: int) -> None:
+        """Book the tokens that were trained on, once; time and energy are booked with the steps."""
+        with closing(open_ledger(self._parts.home.books)) as ledger:
+            ledger.sync()
+            with suppress(NotFound):
+                ledger.entry(f"step:{job.id}")
+                return
+        subject = Subject(
+            kind="step", id=job.id, name="fine_tuning", project=project, key_id=job.key_id,
+            model=model_name(project, job),
+        )  # fmt: skip
+        meter = self._parts.meter
+        meter.stop(meter.start(subject), Usage(input_tokens=trained_tokens))
+
+    def _fail(self, project: str, job: Job, error: JobError) -> None:
+        with suppress(Conflict):
+            self._jobs.fail(project, job.id, error)
+
+    def _tell(self) -> None:
+        for project, job in self._jobs.untold():
+            if job.status == "succeeded" and job.trained_tokens is not None:
+                self._book(project, job, job.trained_tokens)  # a driver may have been killed before it did
+            if self._parts.webhooks:
+                self._parts.webhooks.emit(project, f"fine_tuning.job.{job.status}", {"id": job.id})
+            self._jobs.told(job)
+
+
+class _Told:
+    """Takes a run's events into the job's own: metrics of each step, and when the job is likely to end."""
+
+    def __init__(self, jobs: JobStore, project: str, job: str, clock: Callable[[], float]) -> None:
+        self._jobs, self._project, self._job, self._clock = jobs, project, job, clock
+        self._done = self._total = 0.0
+        self._began: tuple[float, float] | None = None
+        self._estimated_at = float("-inf")
+
+    def __call__(self, event: events.Event) -> None:
+        if isinstance(event, events.StepStarted) and event.step == "train":
+            self._began = None
+        elif isinstance(event, events.Progress) and event.step == "train":
+            self._progress(event)
+        elif isinstance(event, events.Measured) and event.step == "train":
+            self._measured(event)
+        elif isinstance(event, events.StepFinished) and event.step == "train":
+            left_out = event.meta.get("rows_too_long", 0)
+            if left_out:
+                message = f"{left_out} examples are longer than the trainer takes and were left out"
+                self._jobs.report(self._project, self._job, message, level="warn")
+
+    def _progress(self, event: events.Progress) -> None:
+        self._done, self._total = event.done, event.total
+        if self._began is None:
+            self._began = (event.at, event.done)
+            if event.note == "resumed":
+                message = f"The job goes on at {event.done:.0f} of {event.total:.0f} tokens"
+                self._jobs.report(self._project, self._job, message)
+            return
+        at, done = self._began
+        if event.done > done and event.at - self._estimated_at >= _EVENT_SECONDS:
+            # By what training really took so far; merging and compiling, some seconds, are not in it.
+            left = (event.total - event.done) * (event.at - at) / (event.done - done)
+            self._jobs.estimate(self._project, self._job, self._clock() + left)
+            self._estimated_at = event.at
+
+    def _measured(self, event: events.Measured) -> None:
+        loss, step = event.figures["loss"], int(event.figures["step"])
+        data = {**event.figures, "step": step, "train_loss": loss}
+        self._jobs.report(self._project, self._job, f"Step {step}: training loss={loss:.2f}", data)
+
+
+def _locked(path: Path) -> BinaryIO | None:
+    """Return a file that nobody else holds, or None; it is let go of when it is closed or the process dies."""
+    file = path.open("ab")
+    path.chmod(0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def _sentence(message: str, hint: str) -> str:
+    return f"{message}. {hint}".strip() if hint else message

@@ -1,0 +1,127 @@
+"""A fine-tuning job as a flow: base, train, merge, compile; and what came of it.
+
+Owns the shape of that line and what a job's hyperparameters mean to the trainer. Knows neither HTTP nor the runner's
+inside.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bessemer.core.digest import digest_bytes
+from bessemer.core.nouns import Artifact
+from bessemer.flow import Flow, Step
+from bessemer.infer import CompileConfig
+from bessemer.models.base import resolve_base
+from bessemer.products.llm import flow as llm
+from bessemer.products.llm import steps
+from bessemer.products.tuning.steps import TuneConfig
+from bessemer.serve.work.tuning import Job, JobStore, Result
+from bessemer.train.config import RowsConfig
+
+QUEUE = "fine_tuning"
+"""The limit that training runs under: one job at a time, over all gateways on the database."""
+
+MAX_LENGTH_TOKENS = 2048
+"""Longer conversations are left out, and the job's events say how many."""
+
+CHECKPOINT_STEPS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TuningLine:
+    """What makes a flow of a job.
+
+    Attributes:
+        base: folder that relative paths of base models start from.
+        sources: from a model's name to the base that `import_base` reads: a name, or a folder's path.
+        compile: the weights that are served.
+    """
+
+    base: Path
+    sources: Callable[[str, str], str]
+    compile: CompileConfig
+
+    def flow(self, project: str, job: Job, jobs: JobStore) -> Flow:
+        """Return the flow of a job; what one project's job made is never another's.
+
+        Raises:
+            NotFound: the model that it starts from is gone.
+        """
+        name = self.sources(project, job.model)
+        weights = resolve_base(name, self.base).fingerprint
+        chosen = job.hyperparameters
+        train = RowsConfig(
+            batch_rows=int(chosen.batch_size),
+            epochs=int(chosen.n_epochs),
+            learning_rate=min(1.0, RowsConfig().learning_rate * float(chosen.learning_rate_multiplier)),
+            max_length_tokens=MAX_LENGTH_TOKENS,
+            checkpoint_steps=CHECKPOINT_STEPS,
+            seed=job.seed,
+        )
+        given = {what: jobs.data(job.id, what) for what in ("training", "validation")}
+        there = {what: path for what, path in given.items() if path.exists()}
+        config = TuneConfig(train=train, **{what: path.name for what, path in there.items()})
+        inputs = {what: digest_bytes(path.read_bytes()) for what, path in there.items()} | {"project": project}
+        return Flow(
+            f"tune-{job.id}",
+            (
+                llm.step("base", steps.BaseConfig(base=name), (), "models", inputs={"weights": weights}),
+                Step(
+                    "train",
+                    run=f"{tune_module}:tune",
+                    config=config,
+                    needs=("base",),
+                    inputs=inputs,
+                    code=("bessemer.train",),
+                    queue=QUEUE,
+                ),
+                llm.step("merge", None, ("base", "train"), "train"),
+                llm.step(
+                    "compile",
+                    steps.CompileStepConfig(compile=self.compile, source="merge"),
+                    ("merge",),
+                    "compile",
+                    "compile_weights",
+                ),
+            ),
+        )
+
+    def result(self, artifacts: Mapping[str, Artifact]) -> Result:
+        """Return what came of a flow that finished."""
+        report: dict[str, Any] = artifacts["train"].meta
+        metrics = {"step": float(report["steps"]), "train_loss": report["train_loss"]}
+        if report["heldout_loss"] is not None:
+            metrics["full_valid_loss"] = report["heldout_loss"]
+        return Result(
+            path=str(Path(artifacts["compile"].path) / "engine"),
+            source=str(Path(artifacts["merge"].path) / "model"),
+            trained_tokens=report["read_tokens"],
+            step_number=report["steps"],
+            metrics=metrics,
+            curve=curve_csv(report["curve"], report["heldout_loss"]),
+        )
+
+
+tune_module = TuneConfig.__module__
+
+
+def curve_csv(curve: list[dict[str, Any]], valid_loss: float | None) -> bytes:
+    """Return the steps of a training run as CSV; the loss on the validation file stands at the last step.
+
+    >>> curve_csv([{"step": 1, "loss": 2.0, "learning_rate": 0.1, "tokens": 9, "seconds": 1.5}], 1.75).decode()
+    'step,train_loss,valid_loss,learning_rate,tokens,seconds\\n1,2.0,1.75,0.1,9,1.5\\n'
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("step", "train_loss", "valid_loss", "learning_rate", "tokens", "seconds"))
+    for point in curve:
+        last = point["step"] == len(curve) and valid_loss is not None
+        figures = (point["learning_rate"], point["tokens"], point["seconds"])
+        writer.writerow((point["step"], point["loss"], valid_loss if last else "", *figures))
+    return out.getvalue().encode()

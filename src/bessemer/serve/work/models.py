@@ -1,0 +1,178 @@
+"""Fine-tuned models: of their project only, served from the moment they are there, opened when they are first asked.
+
+Owns which models there are and which of them are in memory. Knows no way to open one: that is handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from bessemer.core.errors import NotFound
+from bessemer.core.nouns import ChatRequest, Completion, Delta
+from bessemer.core.protocols import Engine
+from bessemer.serve.work.records import Record, Records, Wanted
+
+ChatEngine = Engine[ChatRequest, Completion, Delta]
+KIND = "model"
+_STALE_SECONDS = 1.0
+"""How long after another process deleted a model it may still answer here."""
+
+
+class TunedModel(Record):
+    """A model that came of a job.
+
+    Attributes:
+        id: what clients call it, ``ft:…``.
+        base: the model that the job started from.
+        path: of the folder that is served.
+        source: of the folder that another job may start from.
+        job: whose it is.
+        created_at: Unix seconds.
+    """
+
+    base: str
+    path: str
+    source: str
+    job: str
+    created_at: int
+
+
+class TunedModels:
+    """The fine-tuned models of all projects.
+
+    Args:
+        records: where it is written down which there are.
+        open_model: opens the engine of a folder; may take seconds.
+        capabilities: of such engines.
+        most: are in memory at the same time; one that nobody asks makes room.
+    """
+
+    def __init__(
+        self, records: Records, open_model: Callable[[str], ChatEngine], capabilities: frozenset[str], most: int
+    ) -> None:
+        self._records, self._open, self._most = records, open_model, most
+        self.capabilities = capabilities
+        self._engines: dict[str, _Lazy] = {}
+        self._seen: dict[tuple[str, str], float] = {}
+        self._opening = asyncio.Lock()
+
+    def list(self, project: str) -> tuple[TunedModel, ...]:
+        """Return a project's models, the oldest first."""
+        return self._records.page(KIND, project, TunedModel, Wanted(limit=10_000, newest_first=False)).items
+
+    def get(self, project: str, name: str) -> TunedModel:
+        """Return one model.
+
+        Raises:
+            NotFound: the project has none of that name.
+        """
+        return self._records.get(KIND, project, name, TunedModel)
+
+    def delete(self, project: str, name: str) -> None:
+        """Forget a model; requests under way end as ever.
+
+        Raises:
+            NotFound: the project has none of that name.
+        """
+        with self._records.writing() as connection:
+            self._records.find(connection, KIND, project, name, TunedModel)
+            self._records.drop(connection, name)
+        self._seen.pop((project, name), None)
+
+    def beside(self, engines: Mapping[str, ChatEngine], project: str) -> Mapping[str, ChatEngine]:
+        """Return the engines that a project may ask: those of all, and its own."""
+        return _Beside(engines, self, project)
+
+    def engine(self, project: str, name: str) -> ChatEngine | None:
+        """Return the engine of a project's model, which opens when it is asked, or None if there is no such model."""
+        if not name.startswith("ft:"):
+            return None
+        now = time.monotonic()
+        if now - self._seen.get((project, name), float("-inf")) > _STALE_SECONDS:
+            try:
+                model = self.get(project, name)
+            except NotFound:
+                return None
+            self._seen[project, name] = now
+            self._engines.setdefault(name, _Lazy(self, model.path))
+        return self._engines[name]
+
+    @asynccontextmanager
+    async def using(self, lazy: _Lazy) -> AsyncIterator[ChatEngine]:
+        """Give an open engine, which stays open within the block."""
+        lazy.users += 1
+        try:
+            if lazy.engine is None:
+                async with self._opening:
+                    if lazy.engine is None:
+                        await self._make_room()
+                        lazy.engine = await asyncio.to_thread(self._open, lazy.path)
+            yield lazy.engine
+        finally:
+            lazy.users -= 1
+            lazy.asked_at = time.monotonic()
+
+    async def close(self) -> None:
+        """Close all engines."""
+        for lazy in self._engines.values():
+            if lazy.engine is not None:
+                engine, lazy.engine = lazy.engine, None
+                await engine.close()
+
+    async def _make_room(self) -> None:
+        open_ones = [lazy for lazy in self._engines.values() if lazy.engine is not None]
+        idle = sorted((lazy for lazy in open_ones if not lazy.users), key=lambda lazy: lazy.asked_at)
+        for lazy in idle[: max(0, len(open_ones) + 1 - self._most)]:
+            engine, lazy.engine = lazy.engine, None
+            if engine is not None:
+                await engine.close()
+
+
+class _Lazy:
+    """The engine of a model, opened when it is asked."""
+
+    name = "tuned"
+
+    def __init__(self, models: TunedModels, path: str) -> None:
+        self.path, self._models = path, models
+        self.capabilities = models.capabilities
+        self.engine: ChatEngine | None = None
+        self.users, self.asked_at = 0, 0.0
+
+    async def respond(self, request: Any, /) -> Any:
+        """Return the whole answer."""
+        async with self._models.using(self) as engine:
+            return await engine.respond(request)
+
+    async def stream(self, request: Any, /) -> AsyncIterator[Delta]:
+        """Yield the answer in pieces."""
+        async with self._models.using(self) as engine, aclosing(engine.stream(request)) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                yield piece
+
+    async def close(self) -> None:
+        """Do nothing: `TunedModels` closes what is open."""
+
+
+class _Beside(Mapping[str, ChatEngine]):
+    """The engines of all, and those of one project's own models."""
+
+    def __init__(self, engines: Mapping[str, ChatEngine], tuned: TunedModels, project: str) -> None:
+        self._engines, self._tuned, self._project = engines, tuned, project
+
+    def __getitem__(self, name: str) -> ChatEngine:
+        found = self._engines.get(name) or self._tuned.engine(self._project, name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._engines
+        yield from (model.id for model in self._tuned.list(self._project))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

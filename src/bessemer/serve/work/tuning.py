@@ -1,0 +1,379 @@
+"""Fine-tuning jobs: what was asked, how far it is, what came of it. Whoever trains drives them through this store.
+
+    queued -> running -> succeeded | failed          cancelled and paused from either; resume makes a paused one queued
+
+Owns jobs, their events and the states they go through. Knows no trainer and no HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from bessemer.core.errors import ConfigError, Conflict, NotFound, Unsupported
+from bessemer.serve.accounts.pages import Page
+from bessemer.serve.work.files import FileStore
+from bessemer.serve.work.models import ChatEngine, TunedModel
+from bessemer.serve.work.records import Record, Wanted, new_id
+
+KIND, EVENT, CHECKPOINT = "fine-tuning job", "job event", "job checkpoint"
+Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
+ENDED = ("succeeded", "failed", "cancelled")
+_UNTOLD = "ended"
+"""Tag of jobs that are over and of which nobody was told yet."""
+
+_AUTO_STEPS = 100
+_MAX_AUTO_EPOCHS = 10
+_MAX_AUTO_BATCH = 32
+
+
+class Hyperparameters(BaseModel):
+    """How a job trains; ``auto`` is resolved before the job is kept."""
+
+    n_epochs: int | Literal["auto"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    learning_rate_multiplier: float | Literal["auto"] = "auto"
+
+    def resolved(self, examples: int) -> Hyperparameters:
+        """Return them with numbers for ``auto``.
+
+        The batch is a 64th of the examples, from 1 to 32; the epochs are as many as make about 100 steps, from 1 to 10;
+        the multiplier is 1. These are rules of this house.
+
+        >>> Hyperparameters(batch_size=2).resolved(100)
+        Hyperparameters(n_epochs=2, batch_size=2, learning_rate_multiplier=1.0)
+        """
+        size = min(_MAX_AUTO_BATCH, max(1, examples // 64)) if self.batch_size == "auto" else self.batch_size
+        steps = max(1, -(-examples // size))
+        epochs = min(_MAX_AUTO_EPOCHS, -(-_AUTO_STEPS // steps)) if self.n_epochs == "auto" else self.n_epochs
+        rate = 1.0 if self.learning_rate_multiplier == "auto" else self.learning_rate_multiplier
+        return Hyperparameters(n_epochs=epochs, batch_size=size, learning_rate_multiplier=rate)
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class Job(Record):
+    """A job as it is kept; the last fields are not the wire's. Times are Unix seconds."""
+
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    error: JobError | None = None
+    estimated_finish: int | None = None
+    fine_tuned_model: str | None = None
+    finished_at: int | None = None
+    hyperparameters: Hyperparameters
+    integrations: tuple[()] = ()
+    metadata: dict[str, str] | None = None
+    model: str
+    organization_id: str = "organization"
+    result_files: tuple[str, ...] = ()
+    seed: int
+    status: Status = "queued"
+    trained_tokens: int | None = None
+    training_file: str
+    validation_file: str | None = None
+    suffix: str = ""
+    key_id: str = ""
+
+    def told(self) -> dict[str, Any]:
+        """Return what the wire tells."""
+        said = self.model_dump(mode="json", exclude={"suffix", "key_id"})
+        method = {"type": "supervised", "supervised": {"hyperparameters": said["hyperparameters"]}}
+        return said | {"method": method, "user_provided_suffix": self.suffix or None}
+
+
+class JobEvent(Record):
+    """What happened in a job."""
+
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"] = "info"
+    message: str
+    type: Literal["message", "metrics"] = "message"
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Checkpoint(Record):
+    """A model that came of a job after so many steps."""
+
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    metrics: dict[str, float]
+    step_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trainable:
+    """What jobs may start from, what says whether a file can be learnt from, and how what comes of jobs is opened.
+
+    Attributes:
+        bases: names of the models; with none, no job is taken.
+        check: returns how many examples a file has; raises ConfigError, naming the line, if it is no such file.
+        open_model: opens the engine of a fine-tuned model's folder; may take seconds.
+        capabilities: of such engines.
+    """
+
+    bases: frozenset[str]
+    check: Callable[[Path], int]
+    open_model: Callable[[str], ChatEngine]
+    capabilities: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a job's training.
+
+    Attributes:
+        path: of the engine's folder; it is served from there.
+        source: of the model's folder, from which another job may start.
+        trained_tokens: without padding.
+        step_number: steps that were taken.
+        metrics: of the last one.
+        curve: CSV of all steps.
+    """
+
+    path: str
+    source: str
+    trained_tokens: int
+    step_number: int
+    metrics: Mapping[str, float]
+    curve: bytes
+
+
+class JobStore:
+    """Jobs of all projects; for several threads and processes at once.
+
+    Args:
+        folder: keeps what jobs were given, even when the files are deleted.
+        files: whence they are given it.
+        trainable: what may be trained; None refuses every job.
+        clock: gives Unix seconds.
+    """
+
+    def __init__(
+        self, folder: Path, files: FileStore, trainable: Trainable | None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._folder, self._files, self.records, self.now = folder / "jobs", files, files.records, clock
+        self.trainable = trainable
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder.chmod(0o700)
+
+    def data(self, job: str, what: str) -> Path:
+        """Return where the ``training`` or ``validation`` data of a job are."""
+        return self._folder / f"{job}.{what}.jsonl"
+
+    def create(self, project: str, asked: Job) -> Job:
+        """Keep a job, with its files checked and its hyperparameters resolved.
+
+        Raises:
+            NotFound: the project has no such model or file.
+            ConfigError: a file cannot be learnt from; the message names the line.
+            Unsupported: nothing can be trained here.
+        """
+        trainable = self.trainable
+        if trainable is None or not trainable.bases or not self._files.config.fine_tuning:
+            raise Unsupported(
+                "this gateway trains nothing", hint="It needs a base model of its own, and `jobs: {fine_tuning: true}`."
+            )
+        if asked.model not in trainable.bases:
+            try:
+                self.records.get("model", project, asked.model, TunedModel)
+            except NotFound:
+                known = ", ".join(sorted(trainable.bases))
+                raise NotFound(f"no model '{asked.model[:64]}' can be fine-tuned here", hint=f"Try: {known}.") from None
+        given = {"training": asked.training_file, "validation": asked.validation_file}
+        counts = {}
+        for what, id in given.items():
+            if id is not None:
+                counts[what] = self._check(trainable, project, id, what)
+        job = asked.model_copy(update={"hyperparameters": asked.hyperparameters.resolved(counts["training"])})
+        most = self._files.config.max_epochs
+        if int(job.hyperparameters.n_epochs) > most:
+            raise ConfigError(f"n_epochs is more than {most}", hint="Ask for fewer.")
+        try:
+            for what, id in given.items():
+                if id is not None:  # a link of its own: deleting the file takes nothing from the job
+                    self.data(job.id, what).hardlink_to(self._files.path(id))
+            with self.records.writing() as connection:
+                self.records.add(connection, KIND, project, job, tag=job.status)
+                self._event(connection, project, job.id, f"Created fine-tuning job: {job.id}")
+                self._event(connection, project, job.id, f"{counts['training']} examples were read; the job is queued")
+        except BaseException:
+            self.forget_data(job.id)
+            raise
+        return job
+
+    def get(self, project: str, id: str) -> Job:
+        """Return a job.
+
+        Raises:
+            NotFound: the project has none of that id.
+        """
+        return self.records.get(KIND, project, id, Job)
+
+    def page(self, project: str, wanted: Wanted) -> Page[Job]:
+        """Return a page of a project's jobs.
+
+        Raises:
+            NotFound: `wanted.after` is no job of this project.
+        """
+        return self.records.page(KIND, project, Job, wanted)
+
+    def events(self, project: str, id: str, wanted: Wanted) -> Page[JobEvent]:
+        """Return a page of a job's events, or raise as `get`."""
+        self.get(project, id)
+        return self.records.page(EVENT, project, JobEvent, wanted)
+
+    def checkpoints(self, project: str, id: str, wanted: Wanted) -> Page[Checkpoint]:
+        """Return a page of a job's checkpoints, or raise as `get`."""
+        self.get(project, id)
+        return self.records.page(CHECKPOINT, project, Checkpoint, wanted)
+
+    def move(self, project: str, id: str, to: Status, begun_from: tuple[Status, ...], said: str) -> Job:
+        """Change a job's state and return it; nothing but its state decides which of two that do so at once wins.
+
+        Raises:
+            NotFound: the project has no such job.
+            Conflict: it is in none of the states that this begins from.
+        """
+        with self.records.writing() as connection:
+            job = self.records.find(connection, KIND, project, id, Job)
+            if job.status not in begun_from:
+                raise Conflict(f"the job is {job.status}", hint=f"Only a job that is {' or '.join(begun_from)} can be.")
+            now = int(self.now())
+            update: dict[str, Any] = {"status": to, "estimated_finish": None}
+            job = job.model_copy(update=update | ({"finished_at": now} if to in ENDED else {}))
+            self.records.put(connection, job, _UNTOLD if to in ENDED else to)
+            self._event(connection, project, id, said)
+        return job
+
+    # --- for whoever trains -------------------------------------------------------------------------------------------
+
+    def next(self) -> tuple[str, Job] | None:
+        """Return the oldest job that runs or waits, with its project."""
+        found = self.records.tagged(KIND, ("running",), Job) or self.records.tagged(KIND, ("queued",), Job)
+        return found[0] if found else None
+
+    def report(
+        self, project: str, id: str, message: str, data: dict[str, Any] | None = None, level: str = "info"
+    ) -> None:
+        """Note an event of a job; with data it is one of metrics."""
+        with self.records.writing() as connection:
+            self._event(connection, project, id, message, data, level)
+
+    def estimate(self, project: str, id: str, finish: float) -> None:
+        """Say when a running job is likely to end, in Unix seconds."""
+
+        def to(job: Job) -> tuple[Job, str]:
+            tag = _UNTOLD if job.status in ENDED else job.status
+            running = job.status == "running"
+            return job.model_copy(update={"estimated_finish": round(finish)} if running else {}), tag
+
+        self.records.change(KIND, project, id, Job, to)
+
+    def succeed(self, project: str, id: str, result: Result) -> Job:
+        """End a running job well: its model is there and its curve is a file, at the same moment.
+
+        Raises:
+            Conflict: the job was cancelled or paused meanwhile.
+        """
+        now = int(self.now())
+        with self._files.receiving() as (path, out):
+            out.write(result.curve)
+            out.flush()
+            curve = self._files.add(project, path, "step_metrics.csv", "fine-tune-results")
+        try:
+            with self.records.writing() as connection:
+                job = self.records.find(connection, KIND, project, id, Job)
+                if job.status != "running":
+                    raise Conflict(f"the job is {job.status}", hint="Nothing is lost: its training is kept.")
+                model = TunedModel(
+                    id=model_name(project, job), base=job.model, path=result.path, source=result.source,
+                    job=id, created_at=now,
+                )  # fmt: skip
+                update = {
+                    "status": "succeeded", "finished_at": now, "estimated_finish": None, "result_files": (curve.id,),
+                    "fine_tuned_model": model.id, "trained_tokens": result.trained_tokens,
+                }  # fmt: skip
+                job = job.model_copy(update=update)
+                self.records.add(connection, "model", project, model)
+                self.records.put(connection, job, _UNTOLD)
+                checkpoint = Checkpoint(
+                    id=new_id("ftckpt_"), created_at=now, fine_tuned_model_checkpoint=model.id, fine_tuning_job_id=id,
+                    metrics=dict(result.metrics), step_number=result.step_number,
+                )  # fmt: skip
+                self.records.add(connection, CHECKPOINT, project, checkpoint, parent=id)
+                self._event(connection, project, id, f"New fine-tuned model created: {model.id}")
+                self._event(connection, project, id, "The job has successfully completed")
+        except BaseException:
+            self._files.delete(project, curve.id)
+            raise
+        self.forget_data(id)
+        return job
+
+    def fail(self, project: str, id: str, error: JobError) -> Job:
+        """End a running job that could not be done.
+
+        Raises:
+            Conflict: the job was cancelled or paused meanwhile.
+        """
+        job = self.move(project, id, "failed", ("running",), f"The job failed: {error.message}")
+        job = job.model_copy(update={"error": error})
+        with self.records.writing() as connection:
+            self.records.put(connection, job, _UNTOLD)
+        self.forget_data(id)
+        return job
+
+    def untold(self) -> list[tuple[str, Job]]:
+        """Return the jobs that are over and of which nobody was told yet, with their projects."""
+        return self.records.tagged(KIND, (_UNTOLD,), Job)
+
+    def told(self, job: Job) -> None:
+        """Note that those who want to know were told how a job ended."""
+        with self.records.writing() as connection:
+            self.records.put(connection, job, job.status)
+
+    def forget_data(self, id: str) -> None:
+        """Let go of what a job was given."""
+        for what in ("training", "validation"):
+            self.data(id, what).unlink(missing_ok=True)
+
+    def _check(self, trainable: Trainable, project: str, id: str, what: str) -> int:
+        file = self._files.get(project, id)
+        if file.purpose != "fine-tune":
+            raise ConfigError(f"the purpose of the {what} file is {file.purpose}", hint="Send it with 'fine-tune'.")
+        try:
+            return trainable.check(self._files.path(id))
+        except ConfigError as error:
+            raise ConfigError(f"{what} file: {error.message}", hint=error.hint) from error
+
+    def _event(
+        self, connection: Any, project: str, id: str, message: str, data: dict[str, Any] | None = None,
+        level: Any = "info",
+    ) -> None:  # fmt: skip
+        event = JobEvent(
+            id=new_id("ftevent-"), created_at=int(self.now()), level=level, message=message,
+            type="metrics" if data else "message", data=data or {},
+        )  # fmt: skip
+        self.records.add(connection, EVENT, project, event, parent=id)
+
+
+def model_name(project: str, job: Job) -> str:
+    """Return ``ft:BASE:PROJECT:SUFFIX:ID``; of a model that was fine-tuned before, the base is its own."""
+    base = job.model.split(":")[1] if job.model.startswith("ft:") else job.model
+    told = re.sub(r"[^\w.-]+", "-", project, flags=re.ASCII)
+    return f"ft:{base}:{told}:{job.suffix}:{job.id.removeprefix('ftjob-')}"

@@ -1,0 +1,97 @@
+"""A home whose jobs are driven by steps that stand in for training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.nouns import Artifact
+from bessemer.flow import Flow, Step
+from bessemer.infer import EchoConfig, open_engine
+from bessemer.infer.echo import EchoEngine
+from bessemer.meter import LocalMeter, MeterConfig, open_meter
+from bessemer.products.home import Home
+from bessemer.products.tuning.driver import JobDriver, JobParts
+from bessemer.products.tuning.wiring import count_talks
+from bessemer.serve import JobsConfig, WebhookStore, Work, open_work
+from bessemer.serve.work.tuning import Hyperparameters, Job, JobStore, Result, Trainable
+
+from .stand_in import StandInConfig
+
+TALK = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+LINES = (json.dumps(TALK) + "\n").encode() * 4
+PRICES = """
+version = "t-1"
+currency = "EUR"
+[default]
+input = 1
+output = 1
+training = 2_000_000
+"""
+
+
+@dataclass
+class StandInLine:
+    """A line of one step."""
+
+    base: Path
+    config: StandInConfig
+
+    def flow(self, project: str, job: Job, jobs: JobStore) -> Flow:
+        run = f"{StandInConfig.__module__}:train"
+        inputs = {"training": jobs.data(job.id, "training").read_text(), "project": project, "job": job.id}
+        return Flow(f"tune-{job.id}", (Step("train", run=run, config=self.config, inputs=inputs),))
+
+    def result(self, artifacts: Mapping[str, Artifact]) -> Result:
+        made = artifacts["train"]
+        steps = made.meta["steps"]
+        return Result(f"{made.path}/engine", made.path, made.meta["tokens"], steps, {"step": steps}, b"step\n")
+
+
+class Shop:
+    """A home with its stores, and drivers that come and go."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        (folder / "prices.toml").write_text(PRICES)
+        self.home = Home(folder / "home")
+        allowed = Trainable(
+            frozenset({"base-model"}), count_talks, lambda path: open_engine(EchoConfig()), EchoEngine.capabilities
+        )
+        self.work: Work = open_work(self.home.work, JobsConfig(), trainable=allowed)
+        self.webhooks = WebhookStore(self.home.webhooks)
+        config = MeterConfig(price_book=str(folder / "prices.toml"))
+        self.meter: LocalMeter = stack.enter_context(open_meter(config, self.home.books))
+        self.drivers: list[JobDriver] = []
+        stack.callback(self.work.close)
+        stack.callback(self.webhooks.close)
+        stack.callback(lambda: [driver.close() for driver in self.drivers])
+
+    def drive(self, config: StandInConfig) -> JobDriver:
+        parts = JobParts(self.home, self.work, self.meter, self.webhooks)
+        driver = JobDriver(parts, StandInLine(self.home.path, config), pause_seconds=0.05)
+        self.drivers.append(driver)
+        driver.start()
+        return driver
+
+    def job(self, project: str = "shop", suffix: str = "") -> str:
+        files = self.work.files
+        with files.receiving() as (path, out):
+            out.write(LINES)
+            out.flush()
+            file = files.add(project, path, "talks.jsonl", "fine-tune")
+        job = Job(
+            id=f"ftjob-{len(self.work.records.ids('fine-tuning job'))}", created_at=0, model="base-model", seed=0,
+            training_file=file.id, hyperparameters=Hyperparameters(), suffix=suffix, key_id="key",
+        )  # fmt: skip
+        return self.work.jobs.create(project, job).id
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with ExitStack() as stack:
+        yield Shop(tmp_path, stack)

@@ -1,0 +1,209 @@
+"""The endpoints of fine-tuning jobs, by the official client; a test plays whoever trains."""
+
+from __future__ import annotations
+
+import json
+
+import openai
+import pytest
+from openai.types.fine_tuning import FineTuningJob
+
+from bessemer.serve.work.tuning import JobError, Result
+
+from .conftest import Office
+
+TALK = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+LINES = (json.dumps(TALK) + "\n").encode() * 10
+RESULT = Result("engine-folder", "model-folder", 120, 7, {"step": 7.0, "train_loss": 0.5}, b"step,train_loss\n7,0.5\n")
+
+
+def a_file(client: openai.OpenAI, lines: bytes = LINES) -> str:
+    return client.files.create(file=("talks.jsonl", lines), purpose="fine-tune").id
+
+
+def a_job(client: openai.OpenAI, **more) -> FineTuningJob:
+    return client.fine_tuning.jobs.create(model="base-model", training_file=a_file(client), **more)
+
+
+def trained(office: Office, id: str, project: str = "shop") -> None:
+    office.work.jobs.move(project, id, "running", ("queued",), "started")
+    office.work.jobs.succeed(project, id, RESULT)
+
+
+def test_a_job_is_kept_as_the_wire_has_it(office: Office) -> None:
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": "auto"}}}
+    job = a_job(office.shop, method=method, suffix="tea", seed=3, metadata={"why": "tea"})
+    assert (job.status, job.model, job.seed, job.metadata) == ("queued", "base-model", 3, {"why": "tea"})
+    assert job.hyperparameters.model_dump() == {"n_epochs": 2, "batch_size": 1, "learning_rate_multiplier": 1.0}
+    assert job.method is not None and job.method.type == "supervised"
+    assert (job.fine_tuned_model, job.finished_at, job.error, job.result_files) == (None, None, None, [])
+    assert office.shop.fine_tuning.jobs.retrieve(job.id) == job
+    assert [each.id for each in office.shop.fine_tuning.jobs.list()] == [job.id]
+    assert [each.message for each in office.shop.fine_tuning.jobs.list_events(job.id)][-1].endswith(job.id)
+
+
+def test_the_model_is_served_the_moment_the_job_succeeds(office: Office) -> None:
+    job = a_job(office.shop, suffix="tea")
+    trained(office, job.id)
+    done = office.shop.fine_tuning.jobs.retrieve(job.id)
+    name = f"ft:base-model:shop:tea:{job.id.removeprefix('ftjob-')}"
+    assert (done.status, done.fine_tuned_model, done.trained_tokens) == ("succeeded", name, 120)
+    assert done.finished_at == int(office.clock.now)
+    assert office.shop.files.content(done.result_files[0]).read() == RESULT.curve
+    (checkpoint,) = office.shop.fine_tuning.jobs.checkpoints.list(job.id).data
+    assert (checkpoint.step_number, checkpoint.fine_tuned_model_checkpoint) == (7, name)
+    assert checkpoint.metrics.train_loss == 0.5
+    assert [model.id for model in office.shop.models.list()] == ["played", name]
+    assert office.shop.models.retrieve(name).id == name
+    ask = [{"role": "user", "content": "one two"}]
+    answer = office.shop.chat.completions.create(model=name, messages=ask)
+    assert answer.choices[0].message.content == "one two"
+    streamed = office.shop.chat.completions.create(model=name, messages=ask, stream=True)
+    assert "".join(piece.choices[0].delta.content or "" for piece in streamed) == "one two"
+    assert {entry.subject.model for entry in office.running.meter.entries()} == {name}
+    assert office.opened == ["engine-folder"], "it is opened once"
+
+
+def test_a_tuned_model_can_be_tuned_again_and_deleted(office: Office) -> None:
+    job = a_job(office.shop)
+    trained(office, job.id)
+    name = office.shop.fine_tuning.jobs.retrieve(job.id).fine_tuned_model
+    assert name is not None
+    again = office.shop.fine_tuning.jobs.create(model=name, training_file=a_file(office.shop), suffix="more")
+    trained(office, again.id)
+    second = office.shop.fine_tuning.jobs.retrieve(again.id).fine_tuned_model
+    assert second == f"ft:base-model:shop:more:{again.id.removeprefix('ftjob-')}"
+    assert office.shop.models.delete(name).deleted
+    with pytest.raises(openai.NotFoundError):
+        office.shop.chat.completions.create(model=name, messages=[{"role": "user", "content": "x"}])
+    with pytest.raises(openai.PermissionDeniedError):
+        office.shop.models.delete("played")
+
+
+def test_engines_make_room_for_each_other(office: Office) -> None:
+    names = []
+    for _ in range(3):
+        job = a_job(office.shop)
+        trained(office, job.id)
+        names.append(office.shop.fine_tuning.jobs.retrieve(job.id).fine_tuned_model)
+    for name in [*names, names[2], names[0]]:
+        office.shop.chat.completions.create(model=name, messages=[{"role": "user", "content": "x"}])
+    assert len(office.opened) == 4, "two are kept open: the first made room and was opened again"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}, "still to come"),
+        ({"method": {"type": "reinforcement"}}, "still to come"),
+        ({"hyperparameters": {"n_epochs": 0}}, "n_epochs"),
+        ({"hyperparameters": {"n_epochs": 999}}, "N_epochs is more than 50"),
+        ({"hyperparameters": {"batch_size": "big"}}, "batch_size"),
+        ({"hyperparameters": {"learning_rate_multiplier": -1}}, "learning_rate_multiplier"),
+        ({"suffix": "a:b"}, "suffix"),
+        ({"integrations": [{"type": "wandb", "wandb": {"project": "x"}}]}, "Integrations"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(office: Office, more: dict, said: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=said):
+        a_job(office.shop, **more)
+    assert not office.shop.fine_tuning.jobs.list().data
+    assert not list((office.folder / "jobs").iterdir())
+
+
+def test_files_and_models_that_do_not_fit_are_refused(office: Office) -> None:
+    jobs, right = office.shop.fine_tuning.jobs, a_file(office.shop)
+    wrong = a_file(office.shop, LINES + b'{"messages": []}\n')
+    with pytest.raises(openai.BadRequestError, match="Training file: line 11"):
+        jobs.create(model="base-model", training_file=wrong)
+    with pytest.raises(openai.BadRequestError, match="Validation file: line 11"):
+        jobs.create(model="base-model", training_file=right, validation_file=wrong)
+    other = office.shop.files.create(file=("x", LINES), purpose="user_data").id
+    with pytest.raises(openai.BadRequestError, match="purpose"):
+        jobs.create(model="base-model", training_file=other)
+    with pytest.raises(openai.NotFoundError, match="base-model"):
+        jobs.create(model="gpt", training_file=right)
+    with pytest.raises(openai.NotFoundError):
+        jobs.create(model="base-model", training_file="file-none")
+    assert not list((office.folder / "jobs").iterdir())
+
+
+def test_the_states_of_a_job(office: Office) -> None:
+    jobs, store = office.shop.fine_tuning.jobs, office.work.jobs
+    job = a_job(office.shop)
+    assert jobs.pause(job.id).status == "paused"
+    assert store.next() is None
+    with pytest.raises(openai.ConflictError):
+        jobs.pause(job.id)
+    assert jobs.resume(job.id).status == "queued"
+    assert store.next() is not None
+    store.move("shop", job.id, "running", ("queued",), "started")
+    store.estimate("shop", job.id, office.clock.now + 60.4)
+    assert jobs.retrieve(job.id).estimated_finish == int(office.clock.now + 60)
+    assert jobs.cancel(job.id).status == "cancelled"
+    assert jobs.retrieve(job.id).estimated_finish is None
+    for late in (jobs.cancel, jobs.pause, jobs.resume):
+        with pytest.raises(openai.ConflictError):
+            late(job.id)
+    assert not list((office.folder / "jobs").iterdir()), "what it was given is let go of"
+    failing = a_job(office.shop)
+    store.move("shop", failing.id, "running", ("queued",), "started")
+    store.fail("shop", failing.id, JobError(code="training_failed", message="The loss is not a number."))
+    failed = jobs.retrieve(failing.id)
+    assert failed.status == "failed"
+    assert failed.error is not None and failed.error.message == "The loss is not a number."
+    assert [(p, j.status) for p, j in store.untold()] == [("shop", "cancelled"), ("shop", "failed")]
+    for _, each in store.untold():
+        store.told(each)
+    assert not store.untold()
+
+
+def test_a_job_keeps_its_file_when_it_is_deleted(office: Office) -> None:
+    job = a_job(office.shop)
+    office.shop.files.delete(job.training_file)
+    assert office.work.jobs.data(job.id, "training").read_bytes() == LINES
+
+
+def test_a_project_never_sees_anothers_jobs_and_models(office: Office) -> None:
+    job = a_job(office.shop)
+    trained(office, job.id)
+    name = office.shop.fine_tuning.jobs.retrieve(job.id).fine_tuned_model
+    assert name is not None
+    running = a_job(office.shop)
+    docs, jobs = office.docs, office.docs.fine_tuning.jobs
+    mine = a_job(docs)
+    ask = [{"role": "user", "content": "x"}]
+    assert [each.id for each in jobs.list()] == [mine.id]
+    assert [each.id for each in docs.models.list()] == ["played"]
+    for steal in (
+        lambda: jobs.retrieve(job.id),
+        lambda: jobs.cancel(running.id),
+        lambda: jobs.pause(running.id),
+        lambda: jobs.resume(running.id),
+        lambda: jobs.list_events(job.id),
+        lambda: jobs.checkpoints.list(job.id),
+        lambda: jobs.list(after=job.id),
+        lambda: jobs.list_events(mine.id, after=office.shop.fine_tuning.jobs.list_events(job.id).data[0].id),
+        lambda: jobs.create(model="base-model", training_file=job.training_file),
+        lambda: jobs.create(model="base-model", training_file=mine.training_file, validation_file=job.training_file),
+        lambda: jobs.create(model=name, training_file=mine.training_file),
+        lambda: docs.models.retrieve(name),
+        lambda: docs.models.delete(name),
+        lambda: docs.chat.completions.create(model=name, messages=ask),
+        lambda: docs.completions.create(model=name, prompt="x"),
+        lambda: docs.embeddings.create(model=name, input="x"),
+        lambda: docs.responses.create(model=name, input="x"),
+        lambda: docs.files.content(office.shop.fine_tuning.jobs.retrieve(job.id).result_files[0]),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            steal()
+    assert office.shop.fine_tuning.jobs.retrieve(running.id).status == "queued"
+
+
+def test_without_a_key_no_job(office: Office) -> None:
+    base = "/v1/fine_tuning/jobs"
+    paths = [("POST", base), ("GET", base), ("GET", f"{base}/x"), ("DELETE", "/v1/models/x")]
+    paths += [("POST", f"{base}/x/{verb}") for verb in ("cancel", "pause", "resume")]
+    paths += [("GET", f"{base}/x/{what}") for what in ("events", "checkpoints")]
+    for method, path in paths:
+        assert office.running.ask(b"{}", path, method, Authorization="Bearer wrong")[0] == 401
