@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bessemer.core.errors import NotFound
+from bessemer.core.nouns import Entry
 from bessemer.meter import open_ledger
 from bessemer.products.home import Home
 from bessemer.serve import (
@@ -37,9 +38,14 @@ class Answered:
         _, mark, unique = answer.partition("-")
         if not mark:
             return None
+        entry = self.booked(f"req_{unique}")
+        return entry.subject.project if entry else None
+
+    def booked(self, request: str) -> Entry | None:
+        """Return the entry of a request, by its id such as ``req_…``; None if it was never booked."""
         self._ledger.sync()
         try:
-            return self._ledger.entry(f"request:req_{unique}").subject.project
+            return self._ledger.entry(f"request:{request}")
         except NotFound:
             return None
 
@@ -74,4 +80,4 @@ def gateway_parts(
     answers = AnswerStore(home.answers)
     for each in (feedback, webhooks, answers, work):
         stack.callback(each.close)
-    return GatewayParts(name, clock, watchers, feedback, webhooks, answers=answers, work=work)
+    return GatewayParts(name, clock, watchers, feedback, webhooks, answers=answers, work=work, booked=answered.booked)

@@ -40,7 +40,8 @@ from bessemer.serve.traffic import Traffic
 from bessemer.serve.webhook_sender import Sender
 from bessemer.serve.webhooks_wire import WebhookDesk
 from bessemer.serve.wire.routes import wire_routes
-from bessemer.serve.work.routes import work_routes
+from bessemer.serve.work.answering import BatchRunner
+from bessemer.serve.work.routes import open_runner, work_routes
 
 _MAX_THREADS = 32
 
@@ -99,13 +100,18 @@ def build_app(
     floor = Floor(config, engines, keys, bookkeeper, traffic, parts.clock, parts.gate, tuned)
     models = ModelDesk(_models(engines, int(parts.clock())), keys, tuned)
     desk = _Desk(parts.name, tuple(engines), keys, traffic, metrics)
+    runner = open_runner(floor, parts)
     sender = Sender(parts.webhooks, config.private_webhooks, parts.clock) if parts.webhooks else None
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         if sender:
             sender.start()
+        if runner:
+            runner.start()
         yield
+        if runner:
+            await runner.stop()
         await traffic.stop(0)  # whoever runs the application without `run_gateway` has waited as long as it wanted
         for engine in engines.values():
             await engine.close()  # here, because connections belong to the event loop that opened them
@@ -120,7 +126,7 @@ def build_app(
             *desk.routes(config.open_metrics),
             *models.routes(),
             *wire_routes(floor, parts),
-            *_optional(config, keys, parts, sender, tuple(engines)),
+            *_optional(config, keys, parts, (sender, runner), tuple(engines)),
         ],
         middleware=[Middleware(Envelope)],
         exception_handlers={HTTPException: _refuse},
@@ -133,15 +139,20 @@ def build_app(
 
 
 def _optional(
-    config: GatewayConfig, keys: KeyStore, parts: GatewayParts, sender: Sender | None, models: tuple[str, ...]
+    config: GatewayConfig,
+    keys: KeyStore,
+    parts: GatewayParts,
+    workers: tuple[Sender | None, BatchRunner | None],
+    models: tuple[str, ...],
 ) -> list[Route]:
+    sender, runner = workers
     routes = AdminDesk(config, parts.accounts, models).routes() if parts.accounts else []
     if parts.feedback:
         routes += FeedbackDesk(config, keys, parts.feedback, parts.webhooks).routes()
     if parts.webhooks and sender:
         routes += WebhookDesk(config, keys, parts.webhooks, sender).routes()
     if parts.work:
-        routes += work_routes(config, keys, parts.work)
+        routes += work_routes(config, keys, parts.work, runner)
     return routes
 
 

@@ -45,8 +45,13 @@ def authenticate(keys: KeyStore, scope: Scope) -> Key:
         raise Refused(NO_KEY)
     found = keys.verify(secret.strip())
     if isinstance(found, KeyRefusal):
-        raise Refused(_REASONS[found])
+        raise Refused(refusal_of(found))
     return found
+
+
+def refusal_of(reason: KeyRefusal) -> Refusal:
+    """Return what is told to whoever has such a key."""
+    return _REASONS[reason]
 
 
 def authenticate_admin(keys: KeyStore, scope: Scope) -> Key:

@@ -125,6 +125,20 @@ class KeyStore:
         right = hmac.compare_digest(_digest(secret), known[0] if known else _NOBODY)
         if not known or not right:
             return KeyRefusal.UNKNOWN
+        return self._standing(known)
+
+    def standing(self, key_id: str) -> Key | KeyRefusal:
+        """Return the key of an id, or why it would be refused now, for work that goes on after its request.
+
+        Raises:
+            NotFound: no key has that id.
+        """
+        known = self._look_up(key_id, {})
+        if known is None:
+            raise NotFound(f"no key has the id '{key_id}'", hint="`bessemer keys list` shows the ids.")
+        return self._standing(known)
+
+    def _standing(self, known: tuple[bytes, Key, bool]) -> Key | KeyRefusal:
         _, key, archived = known
         if key.revoked_at is not None:
             return KeyRefusal.REVOKED

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bessemer.core.nouns import Entry
 from bessemer.serve.accounts.gate import Gate
 from bessemer.serve.accounts.office import Accounts
 from bessemer.serve.feedback import FeedbackStore
@@ -31,6 +32,7 @@ class GatewayParts:
         accounts: is what administrators' keys administer under ``/v1/organization``.
         answers: keeps answers whose clients ask for it (`store`).
         work: keeps what clients leave to be done: files, jobs, batches.
+        booked: says what was booked of a request, by its id; batches need it.
         gate: keeps requests within their limits and budgets; without it there are none.
     """
 
@@ -43,3 +45,4 @@ class GatewayParts:
     gate: Gate | None = None
     answers: AnswerStore | None = None
     work: Work | None = None
+    booked: Callable[[str], Entry | None] | None = None

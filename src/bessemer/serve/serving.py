@@ -9,7 +9,7 @@ Owns the order. The words of each endpoint, the meter, the limits and the errors
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -235,17 +235,17 @@ class Endpoint:
                 stopped = partial(visit.status, streamed=order.stream)
                 async with held, floor.bookkeeper.span(subject, stopped) as span:
                     held.seen, scope["state"]["headers"] = span.watch.seen, held.headers
-                    making = _Making(order, span)
+                    making = Making(order, span)
                     async with aclosing(making.pieces()) as pieces:
                         await (self._stream if order.stream else self._whole)(making, pieces, send)
 
-    async def _whole(self, making: _Making, pieces: AsyncIterator[tuple[int, Piece]], send: Send) -> None:
+    async def _whole(self, making: Making, pieces: AsyncIterator[tuple[int, Piece]], send: Send) -> None:
         async for index, piece in pieces:
             making.answers[index].pieces.append(piece)
-        entry = await self._booked(making)
+        entry = await making.book(self._floor.traffic.stopping)
         await respond(send, making.order.teller.whole(making.answers, entry))
 
-    async def _stream(self, making: _Making, pieces: AsyncIterator[tuple[int, Piece]], send: Send) -> None:
+    async def _stream(self, making: Making, pieces: AsyncIterator[tuple[int, Piece]], send: Send) -> None:
         teller, begun = making.order.teller, False
         async for index, piece in pieces:
             body = b"" if begun else teller.first()
@@ -257,28 +257,11 @@ class Endpoint:
                 begun = True
             if body:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
-        entry = await self._booked(making)
+        entry = await making.book(self._floor.traffic.stopping)
         await send({"type": "http.response.body", "body": teller.last(making.answers, entry)})
 
-    async def _booked(self, making: _Making) -> Entry:
-        """Return the entry of answers that all ended well; they are stored by then, if they are to be."""
-        for answer in making.answers:
-            self._check(answer.finish_reason)
-        making.span.watch.seen.finish_reason = making.answers[0].finish_reason
-        if making.order.teller.keeps:
-            await making.order.teller.keep(making.answers)
-        return await making.span.book("ok")
 
-    def _check(self, finish_reason: str) -> None:
-        if not finish_reason:
-            raise BackendError("the engine ended an answer without its finish reason and usage")
-        if finish_reason == "cancelled" and self._floor.traffic.stopping:
-            raise Refused(STOPPING)
-        if finish_reason not in _WELL:
-            raise BackendError(f"the engine ended an answer as {finish_reason}")
-
-
-class _Making:
+class Making:
     """The answers to one order while they are made; what they take is told to the span at once."""
 
     def __init__(self, order: Order, span: Span) -> None:
@@ -291,6 +274,32 @@ class _Making:
         async with aclosing(beside_each_other([self._one(n) for n in range(len(self.answers))])) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def collect(self) -> None:
+        """Take all pieces of all answers."""
+        async with aclosing(self.pieces()) as pieces:
+            async for index, piece in pieces:
+                self.answers[index].pieces.append(piece)
+
+    async def book(self, stopping: bool, before: Callable[[], Awaitable[None]] | None = None) -> Entry:
+        """Return the entry of answers that all ended well; they are stored by then, if they are to be.
+
+        Args:
+            stopping: whether the gateway is, which ends answers before their end.
+            before: is done between storing and booking.
+
+        Raises:
+            BackendError: an answer did not end well, or the disk refused its entry.
+            Refused: the gateway is stopping.
+        """
+        for answer in self.answers:
+            _check(answer.finish_reason, stopping)
+        self.span.watch.seen.finish_reason = self.answers[0].finish_reason
+        if self.order.teller.keeps:
+            await self.order.teller.keep(self.answers)
+        if before:
+            await before()
+        return await self.span.book("ok")
 
     async def _one(self, index: int) -> AsyncGenerator[tuple[int, Piece], None]:
         async with aclosing(_pieces(self.order.engine, self.order.wanted[index])) as pieces:
@@ -312,6 +321,15 @@ class _Making:
             answer.finish_reason = "stop"
         elif piece.finish_reason and piece.usage:
             answer.finish_reason = piece.finish_reason
+
+
+def _check(finish_reason: str, stopping: bool) -> None:
+    if not finish_reason:
+        raise BackendError("the engine ended an answer without its finish reason and usage")
+    if finish_reason == "cancelled" and stopping:
+        raise Refused(STOPPING)
+    if finish_reason not in _WELL:
+        raise BackendError(f"the engine ended an answer as {finish_reason}")
 
 
 async def _pieces(engine: Any, wanted: Wanted) -> AsyncGenerator[Piece, None]:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
+from bessemer.core.nouns import Entry
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.infer.echo import EchoEngine
 from bessemer.infer.engines import LanguageEngine
 from bessemer.products.tuning.wiring import count_talks
-from bessemer.serve import GatewayParts, JobsConfig, Work, open_work
+from bessemer.serve import AnswerStore, GatewayParts, JobsConfig, WebhookStore, Work, open_work
 from bessemer.serve.work.tuning import Trainable
 from tests.serve.conftest import Running, start_in
 
-SMALL = JobsConfig(max_file_bytes=1_000_000, max_project_bytes=3_000_000)
+SMALL = JobsConfig(max_file_bytes=1_000_000, max_project_bytes=3_000_000, max_batch_requests=100)
 
 
 class Clock:
@@ -42,6 +43,21 @@ class Office:
     shop: OpenAI
     docs: OpenAI
     opened: list[str]
+    webhooks: WebhookStore
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Have a request under way within a block."""
+        traffic = self.running.server.app.state.traffic
+        visit = traffic.enter(lambda: None)
+        try:
+            yield
+        finally:
+            traffic.leave(visit)
+
+    def slow(self) -> None:
+        """Let the engine pause before each word."""
+        self.running.engine._config = EchoConfig(token_seconds=0.02)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -59,6 +75,17 @@ def office(tmp_path: Path) -> Iterator[Office]:
         stack.callback(work.close)
         engine = open_engine(EchoConfig())
         engine.go_on = type("Never", (), {"set": lambda self: None})()  # what the harness does at the end
-        running = start_in(tmp_path, stack, engine, GatewayParts(work=work))
+        webhooks = WebhookStore(tmp_path / "webhooks.sqlite")
+        stack.callback(webhooks.close)
+
+        def booked(request: str) -> Entry | None:
+            text = (tmp_path / "entries.jsonl").read_text() if (tmp_path / "entries.jsonl").exists() else ""
+            entries = [Entry.model_validate_json(line) for line in text.splitlines()]
+            return next((entry for entry in entries if entry.subject.id == request), None)
+
+        answers = AnswerStore(tmp_path / "answers.sqlite")
+        stack.callback(answers.close)
+        parts = GatewayParts(work=work, booked=booked, webhooks=webhooks, clock=clock, answers=answers)
+        running = start_in(tmp_path, stack, engine, parts)
         shop, docs = (running.client(running.keys.create(project)[1]) for project in ("shop", "docs"))
-        yield Office(running, work, tmp_path / "work", clock, shop, docs, opened)
+        yield Office(running, work, tmp_path / "work", clock, shop, docs, opened, webhooks)

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from bessemer.serve.chat import chat_reader
 from bessemer.serve.parts import GatewayParts
-from bessemer.serve.serving import Endpoint, Floor
+from bessemer.serve.serving import Endpoint, Floor, Read
 from bessemer.serve.wire.completions import read_text
 from bessemer.serve.wire.embeddings import read_vectors
 from bessemer.serve.wire.messages import AnthropicDoor, read_anthropic
@@ -17,14 +17,19 @@ from bessemer.serve.wire.responses import ResponseDesk, response_reader
 from bessemer.serve.wire.stored import StoredDesk
 
 
-def wire_routes(floor: Floor, parts: GatewayParts) -> list[Route]:
-    """Return the paths of the endpoints that ask a model, and of what is stored of their answers."""
-    readers = {
+def wire_readers(parts: GatewayParts) -> dict[str, Read]:
+    """Return what reads the bodies of the endpoints that ask a model, by path."""
+    return {
         "/v1/chat/completions": chat_reader(parts.answers),
         "/v1/completions": read_text,
         "/v1/embeddings": read_vectors,
         "/v1/responses": response_reader(parts.answers),
     }
+
+
+def wire_routes(floor: Floor, parts: GatewayParts) -> list[Route]:
+    """Return the paths of the endpoints that ask a model, and of what is stored of their answers."""
+    readers = wire_readers(parts)
     asking = [Route(path, Endpoint(floor, read), methods=["POST"]) for path, read in readers.items()]
     asking.append(Route("/v1/messages", AnthropicDoor(Endpoint(floor, read_anthropic)), methods=["POST"]))
     if parts.answers is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +31,12 @@ _STATUS: dict[type[BessemerError], tuple[int, str]] = {
     BudgetExceeded: (413, "storage_exceeded"),
     Unsupported: (400, "unsupported_value"),
 }
+
+
+class Body(BaseModel):
+    """Base of what clients send: unknown fields are refused, and what was sent is not repeated in errors."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from bessemer.serve.refusals import Refusal, Refused, invalid, unsupported
-from bessemer.serve.work.desk import Desk, asked, limit_of, listed, newest_first, told
+from bessemer.serve.work.desk import Body, Desk, asked, limit_of, listed, newest_first, told
 from bessemer.serve.work.files import PURPOSES, FileStore
 from bessemer.serve.work.multipart import Form, read_form
 from bessemer.serve.work.records import Wanted, new_id
@@ -30,18 +30,14 @@ MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS = 3600, 2_592_000
 """Source: the published OpenAPI description of OpenAI's API, expires_after of files."""
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-class ExpiresAfter(_Body):
+class ExpiresAfter(Body):
     """When the file is forgotten, counted from when it was made."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=MIN_EXPIRY_SECONDS, le=MAX_EXPIRY_SECONDS)]
 
 
-class AskedUpload(_Body):
+class AskedUpload(Body):
     """A new upload."""
 
     bytes: Annotated[int, Field(ge=1)]
@@ -51,7 +47,7 @@ class AskedUpload(_Body):
     expires_after: ExpiresAfter | None = None
 
 
-class Completed(_Body):
+class Completed(Body):
     """Which parts an upload is made of."""
 
     part_ids: Annotated[list[str], Field(min_length=1, max_length=100_000)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bessemer.core.errors import ConfigError
+from bessemer.serve.work.batches import BatchStore
 from bessemer.serve.work.config import JobsConfig
 from bessemer.serve.work.files import FileStore
 from bessemer.serve.work.models import TunedModels
@@ -32,6 +33,7 @@ class Work:
     files: FileStore
     uploads: UploadStore
     jobs: JobStore
+    batches: BatchStore
     models: TunedModels | None
 
     def close(self) -> None:
@@ -66,4 +68,4 @@ def open_work(
         TunedModels(records, trainable.open_model, trainable.capabilities, config.tuned_models) if trainable else None
     )
     jobs = JobStore(folder, files, trainable, clock)
-    return Work(config, records, files, UploadStore(files, clock), jobs, models)
+    return Work(config, records, files, UploadStore(files, clock), jobs, BatchStore(folder, files, clock), models)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from bessemer.serve.asking import within_limits
 from bessemer.serve.refusals import Refused, closed_model, invalid, unsupported
-from bessemer.serve.work.desk import Desk, asked, limit_of, listed, told
+from bessemer.serve.work.desk import Body, Desk, asked, limit_of, listed, told
 from bessemer.serve.work.records import Wanted, new_id
 from bessemer.serve.work.tuning import Hyperparameters, Job, JobStore
 
@@ -23,11 +23,7 @@ _TRAINERS_TO_COME = ("dpo", "reinforcement")
 Auto = Literal["auto"]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class AskedHyperparameters(_Body):
+class AskedHyperparameters(Body):
     """How to train; what is left out is ``auto``."""
 
     n_epochs: Annotated[int, Field(ge=1, le=1000)] | Auto = "auto"
@@ -35,13 +31,13 @@ class AskedHyperparameters(_Body):
     learning_rate_multiplier: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | Auto = "auto"
 
 
-class Supervised(_Body):
+class Supervised(Body):
     """What there is to say about the method ``supervised``."""
 
     hyperparameters: AskedHyperparameters | None = None
 
 
-class Method(_Body):
+class Method(Body):
     """By which method; the others have their own fields, which are not read."""
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
@@ -50,7 +46,7 @@ class Method(_Body):
     supervised: Supervised | None = None
 
 
-class AskedJob(_Body):
+class AskedJob(Body):
     """A new job."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)]

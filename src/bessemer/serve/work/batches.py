@@ -1,0 +1,400 @@
+"""Batches: what was asked, how far each line is, and the files that come of it.
+
+    validating -> in_progress -> finalizing -> completed        failed from validating; expired, and cancelled by way of
+                                                                cancelling, with what was answered by then
+
+A line is waiting, staged (its answer is kept, its entry is being booked) or done. Of a staged line the books decide: if
+its request was booked, the staged answer is the answer; if not, the line is asked again under another request id. So
+each line is answered and billed once, whenever a process dies.
+
+Owns batches and their lines. Knows no engine, no books and no HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from bessemer.core.errors import ConfigError, Conflict
+from bessemer.serve.accounts.pages import Page
+from bessemer.serve.work.files import KIND as FILE
+from bessemer.serve.work.files import File, FileStore, read_line
+from bessemer.serve.work.records import Record, Wanted, as_json, new_id
+
+KIND = "batch"
+WINDOW_SECONDS = 24 * 3600
+ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
+ENDED = ("completed", "failed", "expired", "cancelled")
+OPEN = ("validating", "in_progress", "finalizing", "cancelling")
+_UNTOLD = "ended"
+_MOST_ERRORS = 50
+Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
+
+
+class LineError(BaseModel):
+    """What is wrong with a line of the input."""
+
+    code: str
+    line: int | None = None
+    message: str
+    param: str | None = None
+
+
+class Errors(BaseModel):
+    """Why a batch failed."""
+
+    object: Literal["list"] = "list"
+    data: list[LineError]
+
+
+class Counts(BaseModel):
+    """How many lines there are, and how they ended."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+class Batch(Record):
+    """A batch as the wire tells it, and whose key it is; times are Unix seconds."""
+
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    errors: Errors | None = None
+    input_file_id: str
+    completion_window: str = "24h"
+    status: Status = "validating"
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    created_at: int
+    in_progress_at: int | None = None
+    expires_at: int
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+    request_counts: Counts = Counts()
+    metadata: dict[str, str] | None = None
+    key_id: str = ""
+    output_expires_after_seconds: int | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Return what the wire tells."""
+        return self.model_dump(mode="json", exclude={"key_id", "output_expires_after_seconds"})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line that waits, or whose answer was staged.
+
+    Attributes:
+        number: from 1.
+        body: the request, JSON.
+        request: id of the attempt's request, made of batch, line and attempt.
+        staged: what was kept of an answer before it was booked; empty if there is none.
+    """
+
+    batch: str
+    number: int
+    custom_id: str
+    body: bytes
+    request: str
+    staged: str = ""
+
+
+class BatchStore:
+    """Batches of all projects; for several threads and processes at once.
+
+    Args:
+        folder: keeps what batches were given, even when the files are deleted.
+        files: whence they are given it, and where their results go.
+        clock: gives Unix seconds.
+    """
+
+    def __init__(self, folder: Path, files: FileStore, clock: Callable[[], float] = time.time) -> None:
+        self._folder, self._files, self.records, self.now = folder / "batches", files, files.records, clock
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder.chmod(0o700)
+
+    def create(self, project: str, batch: Batch) -> Batch:
+        """Keep a batch; its lines are looked at later.
+
+        Raises:
+            NotFound: the project has no such file.
+            ConfigError: the file is not for a batch.
+        """
+        file = self._files.get(project, batch.input_file_id)
+        if file.purpose != "batch":
+            raise ConfigError(f"the purpose of the file is {file.purpose}", hint="Send it with the purpose 'batch'.")
+        self._input(batch.id).hardlink_to(self._files.path(file.id))
+        with self.records.writing() as connection:
+            self.records.add(connection, KIND, project, batch, tag=batch.status)
+        return batch
+
+    def get(self, project: str, id: str) -> Batch:
+        """Return a batch with its counts as they are now.
+
+        Raises:
+            NotFound: the project has none of that id.
+        """
+        return self._counted(self.records.get(KIND, project, id, Batch))
+
+    def page(self, project: str, wanted: Wanted) -> Page[Batch]:
+        """Return a page of a project's batches.
+
+        Raises:
+            NotFound: `wanted.after` is no batch of this project.
+        """
+        page = self.records.page(KIND, project, Batch, wanted)
+        return Page(tuple(self._counted(batch) for batch in page.items), page.has_more)
+
+    def cancel(self, project: str, id: str) -> Batch:
+        """Let no more lines of a batch begin.
+
+        Raises:
+            NotFound: the project has no such batch.
+            Conflict: it is over.
+        """
+
+        def to(batch: Batch) -> tuple[Batch, str]:
+            if batch.status not in ("validating", "in_progress", "cancelling"):
+                raise Conflict(f"the batch is {batch.status}", hint="Only one that is not over can be cancelled.")
+            update = {"status": "cancelling", "cancelling_at": batch.cancelling_at or int(self.now())}
+            return batch.model_copy(update=update), "cancelling"
+
+        return self._counted(self.records.change(KIND, project, id, Batch, to))
+
+    # --- for whoever answers ------------------------------------------------------------------------------------------
+
+    def open(self) -> list[tuple[str, Batch]]:
+        """Return the batches that are not over, the oldest first, with their projects."""
+        return self.records.tagged(KIND, OPEN, Batch)
+
+    def begin(self, project: str, batch: Batch, most: int) -> Batch:
+        """Look at a batch's lines: it is in progress then, or failed with what is wrong.
+
+        Args:
+            project: whose it is.
+            batch: that is validating.
+            most: lines that a batch may have.
+        """
+        lines, errors = _look(self._input(batch.id), batch.endpoint, most)
+        now = int(self.now())
+        with self.records.writing() as connection:
+            found = self.records.find(connection, KIND, project, batch.id, Batch)
+            if found.status != "validating":
+                return found
+            if errors:
+                update: dict[str, Any] = {"status": "failed", "failed_at": now, "errors": Errors(data=errors)}
+            else:
+                update = {"status": "in_progress", "in_progress_at": now, "request_counts": Counts(total=len(lines))}
+                connection.executemany(
+                    "INSERT INTO lines (batch, number, custom_id, start, bytes) VALUES (?, ?, ?, ?, ?)",
+                    [(batch.id, *line) for line in lines],
+                )
+            found = found.model_copy(update=update)
+            self.records.put(connection, found, _UNTOLD if errors else found.status)
+        if errors:
+            self._forget(batch.id)
+        return found
+
+    def waiting(self, batch: str, most: int, besides: set[int]) -> list[Line]:
+        """Return the next lines that wait or are staged, other than those of some numbers."""
+        with self.records.reading() as connection:
+            rows = connection.execute(
+                "SELECT number, custom_id, start, bytes, attempt, staged FROM lines WHERE batch = ?"
+                " AND state IN ('waiting', 'staged') ORDER BY number LIMIT ?",
+                (batch, most + len(besides)),
+            ).fetchall()
+        found: list[Line] = []
+        with self._input(batch).open("rb") as file:
+            for number, custom_id, start, size, attempt, staged in rows:
+                if number in besides or len(found) >= most:
+                    continue
+                file.seek(start)
+                said: Any = json.loads(file.read(size))
+                body = as_json(said["body"]).encode()
+                request = request_id(batch, number, attempt)
+                found.append(Line(batch, number, custom_id, body, request, staged or ""))
+        return found
+
+    def stage(self, line: Line, staged: str) -> None:
+        """Keep an answer before it is booked."""
+        self._set(line, "state = 'staged', staged = ?", staged)
+
+    def attempt(self, line: Line) -> Line:
+        """Return a line with the id of a new request, which no attempt had before; what was staged is dropped."""
+        self._set(line, "state = 'waiting', staged = NULL, attempt = attempt + 1")
+        with self.records.reading() as connection:
+            row = connection.execute(
+                "SELECT attempt FROM lines WHERE batch = ? AND number = ?", (line.batch, line.number)
+            ).fetchone()
+        return replace(line, request=request_id(line.batch, line.number, row[0]), staged="")
+
+    def done(self, line: Line, response: dict[str, Any]) -> None:
+        """Keep the response to a line for good: its status, request id and body."""
+        self._set(line, "state = 'done', staged = NULL, result = ?", as_json(response))
+
+    def finish(self, project: str, id: str) -> Batch:
+        """End a batch: what was answered becomes its files, at the same moment.
+
+        What was not answered is in the file of errors, if time ran out or the batch was cancelled.
+        """
+        batch = self.records.get(KIND, project, id, Batch)
+        if batch.status in ENDED:
+            return batch
+        why = "batch_cancelled" if batch.status == "cancelling" else "batch_expired"
+        told = "This line was not answered before the batch was " + ("cancelled." if "canc" in why else "due.")
+        counts, now = self._counted(batch).request_counts, int(self.now())
+        over = counts.completed + counts.failed == counts.total and batch.status != "cancelling"
+        status: Status = "completed" if over else "cancelled" if batch.status == "cancelling" else "expired"
+        update: dict[str, Any] = {"status": status, f"{status}_at": now, "request_counts": counts}
+        update["finalizing_at"] = now if over else batch.finalizing_at
+        with self._files.receiving() as (out_path, out), self._files.receiving() as (error_path, errors):
+            for line in self._results(id, why, told):
+                failed = line["error"] is not None or line["response"]["status_code"] != 200
+                (errors if failed else out).write(as_json(line).encode() + b"\n")
+            named = {"output": (out_path, out), "error": (error_path, errors)}
+            made: list[File] = []
+            for what, (path, file) in named.items():
+                file.flush()
+                if path.stat().st_size:
+                    made.append(self._made(batch, what, path.stat().st_size, now))
+                    self._files.place(path, made[-1].id)
+                    update[f"{what}_file_id"] = made[-1].id
+            with self.records.writing() as connection:
+                batch = self.records.find(connection, KIND, project, id, Batch)
+                if batch.status in ENDED:
+                    return batch
+                for each in made:
+                    self.records.add(connection, FILE, project, each, tag=each.purpose)
+                batch = batch.model_copy(update=update)
+                self.records.put(connection, batch, _UNTOLD)
+                connection.execute("DELETE FROM lines WHERE batch = ?", (id,))
+        self._forget(id)
+        return batch
+
+    def untold(self) -> list[tuple[str, Batch]]:
+        """Return the batches that are over and of which nobody was told yet, with their projects."""
+        return self.records.tagged(KIND, (_UNTOLD,), Batch)
+
+    def told(self, batch: Batch) -> None:
+        """Note that those who want to know were told how a batch ended."""
+        with self.records.writing() as connection:
+            self.records.put(connection, batch, batch.status)
+
+    def _made(self, batch: Batch, what: str, size: int, now: int) -> File:
+        seconds = batch.output_expires_after_seconds
+        return File(
+            id=new_id("file-"), bytes=size, created_at=now, expires_at=now + seconds if seconds else None,
+            filename=f"{batch.id}_{what}.jsonl", purpose="batch_output",
+        )  # fmt: skip
+
+    def _results(self, id: str, why: str, told: str) -> Iterator[dict[str, Any]]:
+        after = 0
+        while True:
+            with self.records.reading() as connection:
+                rows = connection.execute(
+                    "SELECT number, custom_id, result FROM lines WHERE batch = ? AND number > ?"
+                    " ORDER BY number LIMIT 500",
+                    (id, after),
+                ).fetchall()
+            if not rows:
+                return
+            for number, custom_id, result in rows:
+                after = number
+                response = json.loads(result) if result else None
+                error = None if result else {"code": why, "message": told}
+                line_id = f"batch_req_{request_id(id, number, 0)[4:28]}"
+                yield {"id": line_id, "custom_id": custom_id, "response": response, "error": error}
+
+    def _set(self, line: Line, what: str, *values: str) -> None:
+        with self.records.writing() as connection:
+            connection.execute(
+                f"UPDATE lines SET {what} WHERE batch = ? AND number = ? AND state != 'done'",
+                (*values, line.batch, line.number),
+            )
+
+    def _counted(self, batch: Batch) -> Batch:
+        if batch.status in ENDED or not batch.request_counts.total:
+            return batch
+        with self.records.reading() as connection:
+            row = connection.execute(
+                "SELECT count(*), sum(json_extract(result, '$.status_code') = 200) FROM lines"
+                " WHERE batch = ? AND state = 'done'",
+                (batch.id,),
+            ).fetchone()
+        done, well = row[0], row[1] or 0
+        counts = Counts(total=batch.request_counts.total, completed=well, failed=done - well)
+        return batch.model_copy(update={"request_counts": counts})
+
+    def _input(self, id: str) -> Path:
+        return self._folder / f"{id}.jsonl"
+
+    def _forget(self, id: str) -> None:
+        self._input(id).unlink(missing_ok=True)
+
+
+def request_id(batch: str, number: int, attempt: int) -> str:
+    """Return the id of an attempt's request: always the same, so that the books know it after a restart."""
+    return "req_" + hashlib.sha256(f"{batch}/{number}/{attempt}".encode()).hexdigest()[:32]
+
+
+def _look(path: Path, endpoint: str, most: int) -> tuple[list[tuple[int, str, int, int]], list[LineError]]:
+    """Return number, custom_id, place and size of each line, and what is wrong with the first ones that are wrong."""
+    lines: list[tuple[int, str, int, int]] = []
+    errors: list[LineError] = []
+    seen: set[str] = set()
+    start = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            size, at = len(line), start
+            start += size
+            if not line.strip():
+                continue
+            if len(lines) >= most:
+                message = f"A batch has at most {most} lines."
+                return lines, [LineError(code="too_many_tasks", line=number, message=message)]
+            found, error = _checked(line, number, endpoint, seen)
+            if error:
+                errors.append(error)
+            if len(errors) >= _MOST_ERRORS:
+                break
+            seen.add(found)
+            lines.append((number, found, at, size))
+    if not lines and not errors:
+        errors.append(LineError(code="empty_file", message="The file has no line."))
+    return lines, errors
+
+
+def _checked(line: bytes, number: int, endpoint: str, seen: set[str]) -> tuple[str, LineError | None]:
+    """Return a line's custom_id, and what is wrong with it."""
+    try:
+        said = read_line(line, number)
+    except ConfigError as error:
+        return "", LineError(code="invalid_json_line", line=number, message=f"{error.message}.")
+    if not isinstance(said, dict):
+        return "", LineError(code="invalid_json_line", line=number, message="The line is no JSON object.")
+    id, body = said.get("custom_id"), said.get("body")
+    named = isinstance(id, str) and 0 < len(id) <= 512
+    rules = (
+        (named, "missing_required_parameter", "custom_id must be a text of 1 to 512 characters.", "custom_id"),
+        (id not in seen if named else True, "duplicate_custom_id", "Another line has this custom_id.", "custom_id"),
+        (said.get("method") == "POST", "invalid_method", "method must be POST.", "method"),
+        (said.get("url") == endpoint, "mismatched_endpoint", f"url must be the batch's, {endpoint}.", "url"),
+        (isinstance(body, dict), "missing_required_parameter", "body must be a JSON object.", "body"),
+        (not (isinstance(body, dict) and body.get("stream")), "invalid_request", "No line is streamed.", "body.stream"),
+    )
+    for right, code, message, param in rules:
+        if not right:
+            return "", LineError(code=code, line=number, message=message, param=param)
+    return str(id), None
