@@ -72,7 +72,7 @@ def test_a_longer_life_spreads_hardware_thinner_and_leaves_the_building(pod: Sit
 
 
 def test_a_whole_site_s_job_carries_the_whole_hour(pod: Site) -> None:
-    found = plan(pod, Training(model="Llama-3.1-8B", tokens=1e12), TODAY)
+    found = plan(pod, Training(model="Llama-3.1-8B", tokens=1e12, accelerators=pod.accelerators), TODAY)
     hours = found.answer["days"].mid * 24
     assert found.answer["embodied_kgco2e"].mid == pytest.approx(kgco2e_per_hour(pod).mid * hours)
     half = plan(pod, Training(model="Llama-3.1-8B", tokens=1e12, accelerators=pod.accelerators // 2), TODAY)

@@ -57,13 +57,32 @@ def test_changes_are_cheaper_and_sorted(small: Site) -> None:
 
 
 def test_what_cannot_fit_says_the_least_that_does(small: Site) -> None:
-    with pytest.raises(Unsupported) as caught:
-        plan(small, Training(model="Llama-3.1-405B"), TODAY)
-    assert any(character.isdigit() for character in caught.value.hint)
     with pytest.raises(Unsupported, match="needs"):
         plan(small, Training(model="Llama-3.1-70B", layout=Layout(data=8, sharded="none")), TODAY)
     with pytest.raises(Unsupported, match="wants 64"):
         plan(small, Training(accelerators=64), TODAY)
+
+
+def servers(count: int) -> Site:
+    pod = load_site("superpod-h100-127")
+    return pod.model_copy(update={"nodes": (pod.nodes[0].model_copy(update={"count": count}),)})
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "batch"),
+    [("Llama-3.1-405B", "pretrain", 512), ("Llama-3.1-70B", "pretrain", 48), ("Mixtral-8x22B", "finetune", 512)],
+)
+def test_the_least_servers_do_and_one_fewer_does_not(model: str, method: str, batch: int) -> None:
+    work = Training(model=model, method=method, batch_sequences=batch, tokens=1e9)  # type: ignore[arg-type]
+    with pytest.raises(Unsupported) as caught:
+        plan(servers(1), work, TODAY)
+    least = int(caught.value.hint.split("change: ")[1].split(" ")[0].replace(",", ""))
+    assert least > 8
+    needed = -(-least // 8)
+    assert plan(servers(needed), work.model_copy(update={"accelerators": least}), TODAY).answer["days"].mid > 0
+    assert plan(servers(needed), work, TODAY).layout is not None
+    with pytest.raises(Unsupported, match="does not fit"):
+        plan(servers(needed - 1), work, TODAY)
 
 
 def test_unknown_parts_name_the_nearest(small: Site) -> None:
@@ -114,17 +133,43 @@ def test_every_reference_site_can_be_planned(name: str) -> None:
     assert found.answer["cost_usd"].mid > 0
 
 
-def test_a_batch_that_cannot_be_cut_over_a_whole_site_takes_most_of_it_and_says_so() -> None:
-    campus = load_site("campus-1gw")
-    work = Training(model="Llama-3.1-405B", tokens=1e12, batch_sequences=512)
-    found = plan(campus, work, TODAY)
+def test_a_job_takes_the_number_of_accelerators_that_is_fastest_and_says_what_idles() -> None:
+    pod = load_site("superpod-h100-127")
+    work = Training(model="Llama-3.1-405B", tokens=1e11)
+    found = plan(pod, work, TODAY)
     assert found.layout is not None
-    assert 0.99 * campus.accelerators < found.layout.accelerators < campus.accelerators
-    assert f"{found.layout.accelerators:,}" in found.warnings[0]
-    named = work.model_copy(update={"accelerators": found.layout.accelerators})
-    assert plan(campus, named, TODAY).warnings == found.warnings[1:]
-    with pytest.raises(Unsupported, match="cannot be cut"):
-        plan(campus, work.model_copy(update={"accelerators": campus.accelerators}), TODAY)
+    taken = found.layout.accelerators
+    assert 0.9 * pod.accelerators < taken < pod.accelerators
+    assert f"{taken:,} of the site's 1,016" in found.warnings[0] and f"{1016 - taken:,} stay idle" in found.warnings[0]
+    whole = plan(pod, work.model_copy(update={"accelerators": 1016}), TODAY)
+    assert found.answer["days"].mid < whole.answer["days"].mid / 2
+    assert "less time for a step than 1,016" in whole.warnings[0]
+    named = plan(pod, work.model_copy(update={"accelerators": taken}), TODAY)
+    assert named.answer == found.answer and named.warnings == found.warnings[1:]
+    with pytest.raises(Unsupported, match="does not fit on 1,015") as caught:
+        plan(pod, work.model_copy(update={"accelerators": 1015}), TODAY)
+    fewer = int(caught.value.hint.split("change: ")[1].split(" ")[0].replace(",", ""))
+    assert plan(pod, work.model_copy(update={"accelerators": fewer}), TODAY).answer["days"].mid > 0
+
+
+def test_a_batch_that_cannot_be_cut_over_all_that_a_job_names_is_refused_with_what_can() -> None:
+    campus = load_site("campus-1gw")
+    work = Training(model="Llama-3.1-405B", tokens=1e12, batch_sequences=512, accelerators=campus.accelerators)
+    with pytest.raises(Unsupported, match="cannot be cut") as caught:
+        plan(campus, work, TODAY)
+    fewer = int(caught.value.hint.split(", or ")[1].split(" ")[0].replace(",", ""))
+    assert plan(campus, work.model_copy(update={"accelerators": fewer}), TODAY, tries=False).layout is not None
+
+
+def test_a_batch_with_few_micro_batches_for_its_pipeline_warns() -> None:
+    pod = load_site("superpod-h100-127")
+    cut = Layout(tensor=8, pipeline=14, data=9, micro_batch=1)
+    few, many = (
+        plan(pod, Training(model="Llama-3.1-405B", tokens=1e11, batch_sequences=n, layout=cut), TODAY, tries=False)
+        for n in (90, 9000)
+    )
+    assert any("10 micro-batches" in warning for warning in few.warnings)
+    assert not any("micro-batches" in warning for warning in many.warnings)
 
 
 def test_the_same_question_has_the_same_answer(small: Site) -> None:

@@ -163,13 +163,33 @@ def test_the_best_layouts_come_first_fit_and_use_all() -> None:
     assert all(each.step.memory_bytes <= H100.memory_bytes for each in found)
 
 
-def test_what_cannot_fit_says_the_least_change() -> None:
+@pytest.mark.parametrize("name", ["Llama-3.1-70B", "Llama-3.1-405B", "DeepSeek-V3", "Llama-3.1-8B"])
+def test_what_cannot_fit_says_the_least_change(name: str) -> None:
+    network, job = shape(name), JOB.model_copy(update={"model": name})
     with pytest.raises(Unsupported) as refused:
-        layout.search(LLAMA, JOB, H100, 4, LINKS)
-    assert "accelerators" in refused.value.hint
-    more = int(refused.value.hint.split("change: ")[1].split(" ")[0])
-    assert layout.search(LLAMA, JOB, H100, more, LINKS)
-    assert layout.least_memory_bytes(LLAMA, JOB, H100, more, LINKS) <= H100.memory_bytes
+        layout.search(network, job, H100, 1, LINKS)
+    hint = refused.value.hint.split("change: ")[1]
+    more, gigabytes = int(hint.split(" ")[0].replace(",", "")), float(hint.split(" or ")[1].split(" ")[0])
+    assert layout.search(network, job, H100, more, LINKS)
+    for fewer in range(max(1, more - 16), more):
+        with pytest.raises(Unsupported):
+            layout.search(network, job, H100, fewer, LINKS)
+    larger = replace(H100, memory_bytes=gigabytes * 1e9)
+    assert layout.search(network, job, larger, 1, LINKS)
+
+
+def test_the_fastest_number_of_accelerators_is_no_slower_than_any() -> None:
+    job = JOB.model_copy(update={"batch_sequences": 96})
+    best = layout.fastest(LLAMA, job, H100, 130, LINKS)
+    times = [each.step.seconds for each in best]
+    assert times == sorted(times)
+    assert len({each.layout.accelerators for each in best}) == len(best)
+    for count in range(64, 131):
+        try:
+            one = layout.search(LLAMA, job, H100, count, LINKS)[0]
+        except Unsupported:
+            continue
+        assert times[0] <= one.step.seconds
 
 
 def test_a_batch_smaller_than_the_machine_is_refused() -> None:

@@ -1,6 +1,6 @@
 """The best ways to cut a training job over accelerators: every sensible layout, timed at once.
 
-Owns what is tried and what fits. Knows no equation.
+Owns what is tried, what fits, and how few accelerators do. Knows no equation.
 """
 
 from __future__ import annotations
@@ -65,34 +65,85 @@ def search(
     cuts = candidates(shape, job, accelerators, links)
     if cuts is None:
         batch = job.batch_sequences
+        fewer = _counts(candidates(shape, job, accelerators, links, exact=False)).max()
         raise Unsupported(
-            f"a batch of {batch} sequences cannot be cut over {accelerators} accelerators",
-            hint="Use a larger batch, or a number of accelerators with more divisors.",
+            f"a batch of {batch:,} sequences cannot be cut over {accelerators:,} accelerators",
+            hint=f"Use a larger batch, or {int(fewer):,} accelerators.",
         )
     steps = training.steps(shape, job, cuts, device, links, stack)
-    seconds = np.broadcast_to(np.asarray(steps.parts.seconds, dtype=float), np.shape(cuts.tensor))
-    fits = np.asarray(steps.memory_bytes) <= device.memory_bytes
-    if not fits.any():
-        raise _unfit(shape, job, device, accelerators, links)
-    order = np.argsort(np.where(fits, seconds, np.inf), kind="stable")[: min(BEST, int(fits.sum()))]
-    return [_found(shape, job, cuts, steps, device, int(index)) for index in order]
+    order = _fitting(cuts, steps, device)
+    if not len(order):
+        raise _unfit(shape, job, device, accelerators, links, stack)
+    return [_found(shape, job, cuts, steps, device, int(index)) for index in order[:BEST]]
 
 
-def least_memory_bytes(shape: Shape, job: Training, device: Accelerator, accelerators: int, links: LinkRates) -> float:
-    """Return what one accelerator must hold at least, over all layouts; infinite if the batch cannot be cut so."""
-    cuts = candidates(shape, job, accelerators, links)
+def fastest(
+    shape: Shape, job: Training, device: Accelerator, most: int, links: LinkRates, stack: str = training.USUAL
+) -> list[Found]:
+    """Return the fastest layout of each number of accelerators up to a limit, best first, ten at most.
+
+    All accelerators are not always fastest: 1,016 have few divisors, 1,008 many.
+
+    Args:
+        shape: the network.
+        job: what is trained; its own `layout` is not read.
+        device: the accelerator.
+        most: how many there are.
+        links: what joins them.
+        stack: software, a name in ``catalogue/training_stacks.csv``.
+
+    Raises:
+        Unsupported: nothing fits; the hint says the least change that does.
+    """
+    cuts = candidates(shape, job, most, links, exact=False)
     if cuts is None:
-        return float("inf")
-    return float(np.min(training.steps(shape, job, cuts, device, links).memory_bytes))
+        raise _unfit(shape, job, device, most, links, stack)
+    steps = training.steps(shape, job, cuts, device, links, stack)
+    order = _fitting(cuts, steps, device)
+    if not len(order):
+        raise _unfit(shape, job, device, most, links, stack)
+    _, first = np.unique(_counts(cuts)[order], return_index=True)
+    return [_found(shape, job, cuts, steps, device, int(index)) for index in order[np.sort(first)[:BEST]]]
 
 
-def candidates(shape: Shape, job: Training, accelerators: int, links: LinkRates) -> Cut | None:
+def least_memory_bytes(shape: Shape, job: Training, most: int, links: LinkRates, stack: str = training.USUAL) -> float:
+    """Return what one accelerator must hold at least, over all layouts of so many accelerators or fewer."""
+    cuts = candidates(shape, job, most, links, exact=False)
+    return float(np.min(training.held_bytes(shape, job, cuts, stack))) if cuts else float("inf")
+
+
+def least_accelerators(
+    shape: Shape, job: Training, device: Accelerator, links: LinkRates, stack: str = training.USUAL
+) -> int | None:
+    """Return the fewest accelerators on which a job fits in memory; None if a million are too few."""
+    low, high = 0, 1
+    while least_memory_bytes(shape, job, high, links, stack) > device.memory_bytes:
+        low, high = high, high * 2
+        if high > MOST:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if least_memory_bytes(shape, job, middle, links, stack) > device.memory_bytes:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def candidates(shape: Shape, job: Training, accelerators: int, links: LinkRates, *, exact: bool = True) -> Cut | None:
     """Return every sensible layout as arrays, None if there is none.
 
     Tensor parallelism divides the heads and stays in a scale-up domain, unless the job says otherwise; stages get
     nearly equal shares of the layers; virtual stages need a pipeline; weights are sharded only without one.
+
+    Args:
+        shape: the network.
+        job: what is trained.
+        accelerators: how many.
+        links: what joins them.
+        exact: whether all are used; else as many as hold whole replicas, and fewer where the batch favours it.
     """
-    rows = list(_meshes(shape, job, accelerators, links))
+    rows = list(_meshes(shape, job, accelerators, links, exact))
     if not rows:
         return None
     mesh = np.array(rows, dtype=float)
@@ -118,25 +169,35 @@ def candidates(shape: Shape, job: Training, accelerators: int, links: LinkRates)
     )
 
 
-def most(shape: Shape, job: Training, limit: int, links: LinkRates) -> int:
-    """Return the largest number of accelerators, at most the limit, over which the job's batch can be cut."""
-    groups = [tensor * pipeline * context for tensor, pipeline, context in _groups(shape, job, links)]
-    return max(group * min(limit // group, job.batch_sequences) for group in groups)
-
-
 def _powers(limit: int) -> list[int]:
     return [2**power for power in range(limit.bit_length()) if 2**power <= limit]
 
 
-def _meshes(shape: Shape, job: Training, accelerators: int, links: LinkRates) -> Iterator[tuple[int, ...]]:
+def _meshes(shape: Shape, job: Training, accelerators: int, links: LinkRates, exact: bool) -> Iterator[tuple[int, ...]]:
     """Yield tensor, pipeline, data, context, expert, virtual and micro-batch of every sensible layout."""
     for tensor, pipeline, context in _groups(shape, job, links):
         data, rest = divmod(accelerators, tensor * pipeline * context)
-        if rest or data > job.batch_sequences:
-            continue
-        for expert in _experts(shape, data * tensor * context):
-            for virtual, micro in _chunks(shape, job, pipeline, data):
-                yield tensor, pipeline, data, context, expert, virtual, micro
+        if exact:
+            ways = {data} if not rest and data <= job.batch_sequences else set()
+        else:
+            ways = _replicas(job.batch_sequences, data)
+        for data in sorted(ways):
+            for expert in _experts(shape, data * tensor * context):
+                for virtual, micro in _chunks(shape, job, pipeline, data):
+                    yield tensor, pipeline, data, context, expert, virtual, micro
+
+
+def _replicas(batch: int, limit: int) -> set[int]:
+    """Return the numbers of replicas worth trying: all, the fewest with as many rows each, those that divide the batch.
+
+    >>> sorted(_replicas(512, 63)), sorted(_replicas(48, 1000)), _replicas(8, 0)
+    ([32, 57, 63], [48], set())
+    """
+    top = min(limit, batch)
+    if top < 1:
+        return set()
+    even = next(ways for ways in range(top, 0, -1) if batch % ways == 0)
+    return {top, -(-batch // -(-batch // top)), even}
 
 
 def _groups(shape: Shape, job: Training, links: LinkRates) -> Iterator[tuple[int, int, int]]:
@@ -166,6 +227,20 @@ def _chunks(shape: Shape, job: Training, pipeline: int, data: int) -> Iterator[t
                 yield virtual, micro
 
 
+def _counts(cuts: Cut | None) -> NDArray[np.float64]:
+    """Return the accelerators of each layout; one, of one accelerator, where there is none."""
+    one = np.ones(1)
+    return one if cuts is None else np.asarray(cuts.tensor * cuts.pipeline * cuts.data * cuts.context, dtype=float)
+
+
+def _fitting(cuts: Cut, steps: Steps, device: Accelerator) -> NDArray[np.intp]:
+    """Return the layouts that fit, fastest first and of equals those with the fewest accelerators."""
+    counts = _counts(cuts)
+    seconds = np.broadcast_to(np.asarray(steps.parts.seconds, dtype=float), counts.shape)
+    fits = np.asarray(steps.memory_bytes) <= device.memory_bytes
+    return np.lexsort((counts, np.where(fits, seconds, np.inf)))[: int(fits.sum())]
+
+
 def _at(columns: Cut | Parts, index: int) -> dict[str, float]:
     values = {field.name: np.asarray(getattr(columns, field.name), dtype=float) for field in fields(columns)}
     return {name: float(value if value.ndim == 0 else value[index]) for name, value in values.items()}
@@ -189,16 +264,24 @@ def _found(shape: Shape, job: Training, cuts: Cut, steps: Steps, device: Acceler
     return Found(layout, training.finished(shape, job, one, device, layout.accelerators))
 
 
-def _unfit(shape: Shape, job: Training, device: Accelerator, accelerators: int, links: LinkRates) -> Unsupported:
+def _unfit(
+    shape: Shape, job: Training, device: Accelerator, accelerators: int, links: LinkRates, stack: str
+) -> Unsupported:
     """Return the refusal of a job that is too large, with the least change that makes it fit."""
-    least = least_memory_bytes(shape, job, device, accelerators, links)
+    fewer = candidates(shape, job, accelerators, links, exact=False)
+    cuts = candidates(shape, job, accelerators, links) or fewer
+    if fewer is None or cuts is None:
+        told = f"{shape.name} cut {job.tensor_parallel} ways by tensors takes more than {accelerators:,} accelerators"
+        return Unsupported(told, hint="Ask for more accelerators, or leave tensor_parallel out.")
+    least = np.ceil(np.min(training.held_bytes(shape, job, cuts, stack)) / 1e9)
     said = (
-        f"{shape.name} does not fit on {accelerators} {device.name}: at least {least / 1e9:.0f} GB each, "
+        f"{shape.name} does not fit on {accelerators:,} {device.name}: at least {least:.0f} GB each, "
         f"they have {device.memory_bytes / 1e9:.0f} GB"
     )
-    more = accelerators * 2
-    while more <= MOST:
-        if least_memory_bytes(shape, job, device, more, links) <= device.memory_bytes:
-            return Unsupported(said, hint=f"The least change: {more} accelerators, or {least / 1e9:.0f} GB on each.")
-        more *= 2
-    return Unsupported(said, hint=f"The least change: accelerators with {least / 1e9:.0f} GB.")
+    count = least_accelerators(shape, job, device, links, stack)
+    if count is None:
+        return Unsupported(said, hint=f"The least change: accelerators with {least:.0f} GB.")
+    if count <= accelerators:
+        fits = np.asarray(training.held_bytes(shape, job, fewer, stack)) <= device.memory_bytes
+        count = int(_counts(fewer)[fits].max())
+    return Unsupported(said, hint=f"The least change: {count:,} accelerators, or {least:.0f} GB on each.")

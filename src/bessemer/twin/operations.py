@@ -25,6 +25,8 @@ from bessemer.twin.interval import Interval
 from bessemer.twin.site import Operations, Site
 
 DAY_SECONDS = 86400.0
+LEAST_SHORTAGE = 1e-12
+"""Share of the time that counts as none."""
 
 
 def young_seconds(write_seconds: float, mttf_seconds: float) -> float:
@@ -173,6 +175,8 @@ def shortage_ratio(in_repair: float, spares: int) -> float:
     blocked = 1.0
     for servers in range(1, spares + 2):
         blocked = in_repair * blocked / (servers + in_repair * blocked)
+        if blocked < LEAST_SHORTAGE:
+            return 0.0
     return blocked
 
 

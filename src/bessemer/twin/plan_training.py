@@ -16,7 +16,7 @@ from bessemer.twin.accelerators import Accelerator
 from bessemer.twin.answer import Plan, around, main_nodes, rents, with_part
 from bessemer.twin.embodied import kgco2e_per_hour
 from bessemer.twin.interval import Interval
-from bessemer.twin.operations import goodput
+from bessemer.twin.operations import Goodput, goodput
 from bessemer.twin.shape import Shape, shape
 from bessemer.twin.site import Site
 from bessemer.twin.training import StepTime
@@ -27,6 +27,9 @@ DAY_SECONDS = 86400.0
 STATE_BYTES_PER_PARAMETER = 14.0
 """Of a checkpoint: weights in bf16, and master weights and two moments in fp32. Source: Rajbhandari et al. 2020,
 arXiv:1910.02054, section 3.1, without gradients."""
+
+WORTH_TELLING, WAITING = 0.95, 0.2
+"""Time over that of today from which fewer accelerators are told; share of a step in the pipeline's bubble likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,9 @@ def plan_training(site: Site, work: Training, today: date, *, tries: bool = True
     shares = _shares(placed, inputs["effective_ratio"].mid)
     swings = tuple(tornado(_outcome(placed, "cost_usd"), inputs))
     now = answer["cost_usd"].mid, answer["days"].mid
-    cheaper = changes.cheapest(_variants(site, work, placed.device), _cost, now) if tries else ()
+    cheaper = changes.cheapest(_variants(placed), _cost, now) if tries else ()
     warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if rents(site) else ()
-    if not _asked(work) and placed.accelerators < _all(site):
-        warnings = (_unused(placed), *warnings)
+    warnings = (*_advice(placed), *warnings)
     limit, most = _limit(shares), max(shares, key=shares.__getitem__)
     return Plan(site, work, answer, placed.layout, limit, most, shares, cheaper, swings, warnings, NOTES)
 
@@ -74,10 +76,11 @@ def _place(site: Site, job: Training) -> _Job:
                 f"{device.memory_bytes / 1e9:.0f}",
                 hint="Leave the layout out: one that fits is searched for.",
             )
-    else:
-        if not _asked(job) and layout.candidates(net, job, count, links) is None:
-            count = layout.most(net, job, count, links)
+    elif _asked(job):
         found = layout.search(net, job, device, count, links)[0]
+        cut, step = found.layout, found.step
+    else:
+        found = min(layout.fastest(net, job, device, count, links), key=lambda each: _lasting(site, net, each))
         cut, step = found.layout, found.step
     return _Job(site, job, net, device, cut.accelerators, cut, step)
 
@@ -92,17 +95,45 @@ def _all(site: Site) -> int:
     return nodes.count * nodes.accelerators
 
 
-def _unused(placed: _Job) -> str:
-    return (
-        f"a batch of {placed.job.batch_sequences:,} sequences is cut over {placed.accelerators:,} of the site's "
-        f"{_all(placed.site):,} accelerators; a larger one may be cut over all"
-    )
+def _lasting(site: Site, net: Shape, found: layout.Found) -> float:
+    """Return the seconds that a step takes with its share of failures, checkpoints and waits for spare servers."""
+    return found.step.seconds / _kept(site, net, found.layout.accelerators, found.step).effective_ratio.mid
+
+
+def _kept(site: Site, net: Shape, accelerators: int, step: StepTime) -> Goodput:
+    return goodput(site, accelerators, STATE_BYTES_PER_PARAMETER * net.parameters, step.seconds)
+
+
+def _advice(placed: _Job) -> Iterator[str]:
+    """Yield what to know of a job's number of accelerators and of its batch."""
+    site, job, cut, step = placed.site, placed.job, placed.layout, placed.step
+    count, there = placed.accelerators, _all(site)
+    if not _asked(job) and count < there:
+        yield (
+            f"{count:,} of the site's {there:,} accelerators are the fastest way to cut a batch of "
+            f"{job.batch_sequences:,} sequences; {there - count:,} stay idle"
+        )
+    if job.accelerators and job.layout is None:
+        links = network.links(site, main_nodes(site))
+        best = layout.fastest(placed.shape, job, placed.device, count, links)[0]
+        if best.step.seconds < WORTH_TELLING * step.seconds:
+            yield (
+                f"{best.layout.accelerators:,} accelerators take {1 - best.step.seconds / step.seconds:.0%} less time "
+                f"for a step than {count:,}, which cannot be cut well"
+            )
+    if step.bubble_seconds > WAITING * step.seconds:
+        rounds = -(-job.batch_sequences // (cut.data * cut.micro_batch))
+        yield (
+            f"{step.bubble_seconds / step.seconds:.0%} of a step waits in the pipeline: a batch of "
+            f"{job.batch_sequences:,} sequences gives {cut.pipeline} stages {rounds} micro-batches; a larger batch or "
+            "fewer accelerators wait less"
+        )
 
 
 def _inputs(placed: _Job) -> dict[str, Interval]:
     """Return what is uncertain about a job."""
     site, share = placed.site, placed.accelerators / placed.site.accelerators
-    kept = goodput(site, placed.accelerators, STATE_BYTES_PER_PARAMETER * placed.shape.parameters, placed.step.seconds)
+    kept = _kept(site, placed.shape, placed.accelerators, placed.step)
     drawn = power.site_power(site, load=1.0).facility_watts
     bill = money.bill(site, drawn)
     people = bill.people + bill.rent
@@ -192,15 +223,15 @@ def _cost(site: Site, job: Training) -> tuple[float, float]:
     return usd, days
 
 
-def _variants(site: Site, job: Training, device: Accelerator) -> Iterator[tuple[str, Site, Training]]:
+def _variants(placed: _Job) -> Iterator[tuple[str, Site, Training]]:
+    site, job, device, count = placed.site, placed.job, placed.device, placed.accelerators
     free = job.model_copy(update={"layout": None})
     if job.layout is not None:
         yield "let the layout be searched for", site, free
     if job.precision == "bf16" and device.fp8_flop_per_second:
         yield "train in fp8", site, free.model_copy(update={"precision": "fp8"})
-    count = job.accelerators or site.accelerators
     yield "on half as many accelerators", site, free.model_copy(update={"accelerators": max(1, count // 2)})
-    if 2 * count <= site.accelerators:
+    if 2 * count <= _all(site):
         yield "on twice as many accelerators", site, free.model_copy(update={"accelerators": 2 * count})
     if site.fabric.oversubscription > 1:
         yield "a fabric without oversubscription", with_part(site, "fabric", oversubscription=1.0), job

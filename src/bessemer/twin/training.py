@@ -212,13 +212,21 @@ def steps(shape: Shape, job: Training, cuts: Cut, device: Accelerator, links: Li
     """
     known = fitted()
     software = known.stacks.get(stack) or known.stacks[USUAL]
-    net = steptime.net(shape)
-    if job.method == "embed":
-        net = replace(net, vocabulary=0.0)
-    seconds = steptime.parts(net, cuts, machine(device, links, job.precision), software, known.constants)
+    seconds = steptime.parts(_net(shape, job), cuts, machine(device, links, job.precision), software, known.constants)
+    return Steps(seconds, held_bytes(shape, job, cuts, stack))
+
+
+def held_bytes(shape: Shape, job: Training, cuts: Cut, stack: str = USUAL) -> steptime.Numbers:
+    """Return the bytes that one accelerator must hold, for each of many layouts of one job. See `steps`."""
+    known = fitted()
+    software = known.stacks.get(stack) or known.stacks[USUAL]
     saved = SAVED_BYTES.get(job.precision, 2.0)
-    needed = memory_bytes(net, cuts, software.is_fused, software.is_sequence_split, saved)
-    return Steps(seconds, needed)
+    return memory_bytes(_net(shape, job), cuts, software.is_fused, software.is_sequence_split, saved)
+
+
+def _net(shape: Shape, job: Training) -> steptime.Net:
+    net = steptime.net(shape)
+    return replace(net, vocabulary=0.0) if job.method == "embed" else net
 
 
 def step(

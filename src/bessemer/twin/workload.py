@@ -53,7 +53,7 @@ class Training(Config):
         sequence_tokens: length of a row.
         batch_sequences: rows of a step.
         precision: of the matrix products.
-        accelerators: how many the job gets; 0: all of the site.
+        accelerators: how many the job gets; 0: as many of the site's as are fastest.
         tensor_parallel: ways each matrix is cut; 0: searched for. A layout says it itself.
         layout: how the model is cut; searched for if not given.
     """
