@@ -4,13 +4,15 @@ from datetime import date
 
 import pytest
 
-from bessemer.core.errors import ConfigError
+from bessemer.core.errors import ConfigError, Unsupported
 from bessemer.twin import network
 from bessemer.twin.catalogue import Row, table
 from bessemer.twin.plan import plan
 from bessemer.twin.site import Fabric, Nodes, Site
 from bessemer.twin.topology import dragonfly, tree, tree_limit
-from bessemer.twin.workload import Training
+from bessemer.twin.workload import Layout, Serving, Training
+
+TODAY = date(2026, 11, 23)
 
 
 def place(endpoints: int, radix: int = 64, planes: int = 1, **fabric: object) -> Site:
@@ -102,6 +104,48 @@ def test_one_member_waits_for_nobody() -> None:
     assert network.all_reduce_seconds(1e9, 16, links) == float("inf")
 
 
+@pytest.mark.parametrize("apart", [{"nics": 0}, {"fabric": "none"}])
+def test_servers_without_a_network_do_not_work_together(apart: dict[str, object]) -> None:
+    joined = place(32)
+    nodes = joined.nodes[0].model_copy(update={"nics": apart.get("nics", 8)})
+    fabric = joined.fabric.model_copy(update={"kind": apart.get("fabric", "rail")})
+    site = joined.model_copy(update={"nodes": (nodes,), "fabric": fabric})
+    job = Training(model="Llama-3.1-8B", tokens=1e9)
+    assert network.links(site, nodes).scaleout_bytes_per_second == 0
+    found, whole = (plan(each, job, TODAY, tries=False) for each in (site, joined))
+    assert found.layout is not None and found.layout.accelerators == 8
+    assert "no network joins the servers" in found.warnings[0]
+    assert not any("no network" in warning for warning in whole.warnings)
+    for more in (
+        job.model_copy(update={"accelerators": 16}),
+        job.model_copy(update={"layout": Layout(data=16, sharded="weights")}),
+    ):
+        with pytest.raises(Unsupported, match="no network joins servers, so 16 accelerators"):
+            plan(site, more, TODAY)
+        assert plan(joined, more, TODAY, tries=False).answer["days"].mid > 0
+    with pytest.raises(Unsupported, match="does not fit on 8") as caught:
+        plan(site, Training(model="Llama-3.1-70B", tokens=1e9), TODAY)
+    assert "that a network joins" in caught.value.hint
+    large = Serving(model="Llama-3.1-405B", precision="bf16")
+    assert plan(joined, large, TODAY, tries=False).answer["accelerators_per_replica"].mid > 8
+    with pytest.raises(Unsupported):
+        plan(site, large, TODAY)
+    with pytest.raises(Unsupported, match="no network joins servers"):
+        plan(site, Serving(model="Llama-3.1-8B", accelerators=16), TODAY)
+
+
+def test_servers_without_a_network_each_answer_alone() -> None:
+    joined = place(32)
+    site = joined.model_copy(update={"fabric": Fabric()})
+    work = Serving(model="Llama-3.1-70B", accelerators=4)
+    assert plan(site, work, TODAY, tries=False).answer["replicas"].mid == 8
+
+
+def test_a_link_is_no_faster_than_the_port_it_is_in() -> None:
+    slow = place(1024, port_bits_per_second=200e9)
+    assert network.links(slow, slow.nodes[0]).scaleout_bytes_per_second == 25e9
+
+
 @pytest.mark.parametrize(("kind", "servers", "pod"), [("fat_tree", 4, 512), ("fat_tree", 128, 42), ("rail", 128, 336)])
 def test_a_pod_is_what_lies_below_the_oversubscribed_tier(kind: str, servers: int, pod: float) -> None:
     site = place(servers * 8, kind=kind, oversubscription=2.0)
@@ -118,5 +162,5 @@ def test_a_site_s_oversubscription_reaches_its_plans() -> None:
     times = []
     for over in (1.0, 3.0):
         site = place(1024, kind="rail", oversubscription=over)
-        times.append(plan(site, job, date(2026, 11, 23)).answer["step_seconds"].mid)
+        times.append(plan(site, job, TODAY).answer["step_seconds"].mid)
     assert times[0] < times[1]

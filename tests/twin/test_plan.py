@@ -221,8 +221,8 @@ def test_a_power_cap_slows_computing_and_hardly_the_reading_of_memory(small: Sit
 
 
 @pytest.mark.parametrize(("model", "precision", "tokens", "nodes"), [("DeepSeek-V3", "fp8", 32_000, 2)])
-def test_a_replica_is_no_larger_than_the_site(small: Site, model: str, precision: str, tokens: int, nodes: int) -> None:
-    site = small.model_copy(update={"nodes": (small.nodes[0].model_copy(update={"count": nodes}),)})
+def test_a_replica_is_no_larger_than_the_site(model: str, precision: str, tokens: int, nodes: int) -> None:
+    site = servers(nodes)
     work = Serving(model=model, precision=precision, input_tokens=tokens, output_tokens=2000)
     assert plan(site, work, TODAY).answer["accelerators_per_replica"].mid <= 8 * nodes
 

@@ -19,7 +19,7 @@ from bessemer.twin.decode import Points
 from bessemer.twin.interval import Interval
 from bessemer.twin.replica import Replica, points
 from bessemer.twin.shape import Shape
-from bessemer.twin.training import LinkRates
+from bessemer.twin.training import LinkRates, alone_accelerators
 from bessemer.twin.workload import Serving
 
 EIGHTY = 1.2816
@@ -94,7 +94,10 @@ def best(shape: Shape, work: Serving, device: Accelerator, links: LinkRates, mos
     Raises:
         Unsupported: the model does not fit, or the times cannot be kept: says the least that can.
     """
-    sizes = (work.accelerators,) if work.accelerators else SIZES
+    alone = alone_accelerators(links)
+    sizes = tuple(size for size in ((work.accelerators,) if work.accelerators else SIZES) if size <= alone)
+    if not sizes:
+        raise _apart(work.accelerators, alone)
     base = [_replica(shape, work, device, size, links) for size in sizes]
     base += [replace(each, data=each.accelerators, expert=each.accelerators) for each in base if each.accelerators > 1]
     cuts = [each for each in base if decode.capacity(points([each]))[0] >= 1]
@@ -104,7 +107,9 @@ def best(shape: Shape, work: Serving, device: Accelerator, links: LinkRates, mos
     grid = [replace(cut, sequences=float(load)) for cut in cuts for load in loads]
     token, first, output = _times(points(grid), work)
     total = np.array([each.accelerators for each in grid]) + _prefill_share(points(grid), work, token)
-    kept = np.ones(len(grid), dtype=bool)
+    kept = total <= alone
+    if not kept.any():
+        raise _apart(float(total.min()), alone)
     for limit, seconds in (
         (work.time_to_first_token_seconds, first),
         (work.time_per_output_token_seconds, token),
@@ -230,6 +235,13 @@ def _bottleneck(p: Points, running: float, token: float) -> str:
         "prefill": token - float(parts.total()[0]),
     }
     return max(spent, key=lambda name: spent[name])
+
+
+def _apart(wanted: float, alone: float) -> Unsupported:
+    return Unsupported(
+        f"no network joins servers, so a replica cannot have {wanted:.3g} accelerators; {alone:,.0f} are together",
+        hint="Serve prefill and decode together on fewer, or give the site a [fabric] and its servers adapters (nics).",
+    )
 
 
 def _too_large(shape: Shape, work: Serving, device: Accelerator, tried: int) -> Unsupported:

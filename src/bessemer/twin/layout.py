@@ -88,13 +88,14 @@ def fastest(
         shape: the network.
         job: what is trained; its own `layout` is not read.
         device: the accelerator.
-        most: how many there are.
+        most: how many there are; without a network between them, those of a scale-up domain are taken.
         links: what joins them.
         stack: software, a name in ``catalogue/training_stacks.csv``.
 
     Raises:
         Unsupported: nothing fits; the hint says the least change that does.
     """
+    most = int(min(most, training.alone_accelerators(links)))
     cuts = candidates(shape, job, most, links, exact=False)
     if cuts is None:
         raise _unfit(shape, job, device, most, links, stack)
@@ -284,4 +285,5 @@ def _unfit(
     if count <= accelerators:
         fits = np.asarray(training.held_bytes(shape, job, fewer, stack)) <= device.memory_bytes
         count = int(_counts(fewer)[fits].max())
-    return Unsupported(said, hint=f"The least change: {count:,} accelerators, or {least:.0f} GB on each.")
+    joined = " that a network joins" if count > training.alone_accelerators(links) else ""
+    return Unsupported(said, hint=f"The least change: {count:,} accelerators{joined}, or {least:.0f} GB on each.")

@@ -54,12 +54,16 @@ class Links:
 
 
 def links(site: Site, nodes: Nodes) -> Links:
-    """Return the links of the accelerators in one kind of a site's servers."""
+    """Return the links of the accelerators in one kind of a site's servers.
+
+    Between servers they are as fast as the slower of adapters and ports; without a fabric there is nothing.
+    """
     known = facility("network")
     up, domain = PCIE_BYTES_PER_SECOND, nodes.scaleup or max(nodes.accelerators, 1)
     if nodes.accelerators:
         up = nodes.device.scaleup_bytes_per_second or up
-    out = nodes.nics * nodes.nic_bits_per_second / 8 / max(nodes.accelerators, 1)
+    port = 0.0 if site.fabric.kind == "none" else site.fabric.port_bits_per_second * site.fabric.planes
+    out = nodes.nics * min(nodes.nic_bits_per_second, port) / 8 / max(nodes.accelerators, 1)
     hops = max(2 * bill(site).tiers - 1, 0)
     wait = site.fabric.endpoint_seconds + hops * known["hop_seconds"]
     pod = pod_endpoints(site.fabric, endpoints(site), nodes.nics) * nodes.accelerators / max(nodes.nics, 1)

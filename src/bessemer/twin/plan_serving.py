@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from bessemer.core.errors import Unsupported
-from bessemer.twin import changes, clouds, inference, money, network, power
+from bessemer.twin import changes, clouds, inference, money, network, power, training
 from bessemer.twin.accelerators import Accelerator
 from bessemer.twin.answer import Plan, around, main_nodes, rents
 from bessemer.twin.embodied import kgco2e_per_hour
@@ -98,7 +98,8 @@ def _place(site: Site, work: Serving) -> _Service:
     there = nodes.count * nodes.accelerators  # of its kind: a replica does not mix them
     found = inference.best(shape(work.model), work, device, links, there)
     each = found.accelerators + found.prefill_accelerators
-    most = int(there // each)
+    alone = min(training.alone_accelerators(links), there)
+    most = int(there // alone) * int(alone // each)
     if most < 1:
         told = f"one replica of {work.model} takes {each:.0f} accelerators; '{site.name}' has {there} {device.name}"
         raise Unsupported(told, hint=f"Name a site with {each:.0f}, or a narrower precision.")

@@ -107,14 +107,19 @@ def _kept(site: Site, net: Shape, accelerators: int, step: StepTime) -> Goodput:
 def _advice(placed: _Job) -> Iterator[str]:
     """Yield what to know of a job's number of accelerators and of its batch."""
     site, job, cut, step = placed.site, placed.job, placed.layout, placed.step
-    count, there = placed.accelerators, _all(site)
-    if not _asked(job) and count < there:
+    count, there, links = placed.accelerators, _all(site), network.links(site, main_nodes(site))
+    alone = training.alone_accelerators(links)
+    if not _asked(job) and alone < there:
+        yield (
+            f"no network joins the servers of '{site.name}', so the job has {alone:,.0f} accelerators of {there:,}; a "
+            "[fabric] and network adapters (nics) would join them"
+        )
+    elif not _asked(job) and count < there:
         yield (
             f"{count:,} of the site's {there:,} accelerators are the fastest way to cut a batch of "
             f"{job.batch_sequences:,} sequences; {there - count:,} stay idle"
         )
     if job.accelerators and job.layout is None:
-        links = network.links(site, main_nodes(site))
         best = layout.fastest(placed.shape, job, placed.device, count, links)[0]
         if best.step.seconds < WORTH_TELLING * step.seconds:
             yield (

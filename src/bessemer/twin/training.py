@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from bessemer.core.errors import Unsupported
 from bessemer.twin import steptime
 from bessemer.twin.accelerators import Accelerator
 from bessemer.twin.interval import Interval
@@ -158,12 +159,17 @@ def machine(device: Accelerator, links: LinkRates, precision: str) -> Machine:
         memory=device.memory_bytes_per_second,
         domain=float(max(links.scaleup_accelerators, 1)),
         up=links.scaleup_bytes_per_second or links.scaleout_bytes_per_second,
-        out=links.scaleout_bytes_per_second or links.scaleup_bytes_per_second,
+        out=links.scaleout_bytes_per_second or links.scaleup_bytes_per_second,  # `steps` refuses to leave a domain then
         up_seconds=links.scaleup_seconds,
         out_seconds=links.scaleout_seconds,
         pod=links.pod_accelerators,
         oversubscription=links.oversubscription,
     )
+
+
+def alone_accelerators(links: LinkRates) -> float:
+    """Return how many accelerators can work together: those of a scale-up domain without a network, else any number."""
+    return math.inf if links.scaleout_bytes_per_second else float(max(links.scaleup_accelerators, 1))
 
 
 def cut(job: Training, layout: Layout) -> Cut:
@@ -209,7 +215,16 @@ def steps(shape: Shape, job: Training, cuts: Cut, device: Accelerator, links: Li
         device: the accelerator.
         links: what joins them.
         stack: software, a name in ``catalogue/training_stacks.csv``.
+
+    Raises:
+        Unsupported: a layout is larger than a scale-up domain, and no network joins the domains.
     """
+    alone, most = alone_accelerators(links), float(np.max(cuts.tensor * cuts.pipeline * cuts.data * cuts.context))
+    if most > alone:
+        raise Unsupported(
+            f"no network joins servers, so {most:,.0f} accelerators cannot train together; {alone:,.0f} can",
+            hint=f"Ask for at most {alone:,.0f}, or give the site a [fabric] and its servers network adapters (nics).",
+        )
     known = fitted()
     software = known.stacks.get(stack) or known.stacks[USUAL]
     seconds = steptime.parts(_net(shape, job), cuts, machine(device, links, job.precision), software, known.constants)
@@ -241,6 +256,9 @@ def step(
         device: the accelerator.
         links: what joins them.
         stack: software, a name in ``catalogue/training_stacks.csv``.
+
+    Raises:
+        Unsupported: it is larger than a scale-up domain, and no network joins the domains.
     """
     found = steps(shape, job, cut(job, layout), device, links, stack)
     return finished(shape, job, found, device, layout.accelerators)
