@@ -180,8 +180,8 @@ def test_the_command_writes_page_and_time_lines(tmp_path: Path) -> None:
     assert len(lines.read_text("utf-8").splitlines()) == 25
 
 
-def test_a_sweep_s_points_stand_in_plot_and_table(site: Site) -> None:
-    small = load_site("dgx-h100")
+def test_a_sweep_s_points_stand_in_plot_and_table() -> None:
+    small = load_site("superpod-h100-127")
     job = Training(model="Llama-3.1-70B", tokens=1e9)
     varied = axes(["nodes=1,4,8"], small, job)
     points = sweep(small, job, varied, TODAY)
