@@ -1,4 +1,4 @@
-"""Fabrics have the published counts; nothing beats its links."""
+"""Fabrics have the published counts, and sites the links that their parts give."""
 
 from datetime import date
 
@@ -9,7 +9,7 @@ from bessemer.twin import network
 from bessemer.twin.catalogue import Row, table
 from bessemer.twin.plan import plan
 from bessemer.twin.site import Fabric, Nodes, Site
-from bessemer.twin.topology import dragonfly, tree, tree_limit
+from bessemer.twin.topology import bill, dragonfly, tree, tree_limit
 from bessemer.twin.workload import Layout, Serving, Training
 
 TODAY = date(2026, 11, 23)
@@ -24,30 +24,30 @@ def place(endpoints: int, radix: int = 64, planes: int = 1, **fabric: object) ->
 
 @pytest.mark.parametrize("row", table("reference_fabrics"), ids=lambda row: row["name"])
 def test_published_counts_are_met_exactly(row: Row) -> None:
-    bill = network.bill(place(int(row["endpoints"]), int(row["radix"]), int(row["planes"])))
+    parts = bill(place(int(row["endpoints"]), int(row["radix"]), int(row["planes"])))
     names = ("node_leaf_cables", "leaf_spine_cables", "spine_core_cables")
-    found = {"tiers": bill.tiers, "leaf": bill.leaf, "spine": bill.spine, "core": bill.core, "switches": bill.switches}
-    found |= dict(zip(names, (*bill.cables_by_tier, 0, 0), strict=False))
+    found = {name: getattr(parts, name) for name in ("tiers", "leaf", "spine", "core", "switches")}
+    found |= dict(zip(names, (*parts.cables_by_tier, 0, 0), strict=False))
     assert {name: found[name] for name in found if row[name]} == {name: int(row[name]) for name in found if row[name]}
 
 
 def test_three_tiers_end_and_the_note_says_so() -> None:
     assert tree_limit(64, 3) == 65_536
-    assert network.bill(place(65_536)).note == ""
-    found = network.bill(place(131_072))
+    assert bill(place(65_536)).note == ""
+    found = bill(place(131_072))
     assert found.tiers == 4
     assert "65,536" in found.note and "144" in found.note and "planes" in found.note
-    assert network.bill(place(131_072, 144)).tiers == 3
+    assert bill(place(131_072, 144)).tiers == 3
 
 
 def test_more_than_any_tree_joins_is_refused() -> None:
     with pytest.raises(ConfigError, match="more than 4 tiers") as error:
-        network.bill(place(2**22))
+        bill(place(2**22))
     assert "ports" in error.value.hint
 
 
 def test_oversubscription_saves_switches_and_bisection() -> None:
-    full, thin = network.bill(place(4096)), network.bill(place(4096, oversubscription=3.0))
+    full, thin = bill(place(4096)), bill(place(4096, oversubscription=3.0))
     assert thin.switches < full.switches
     assert thin.bisection_bytes_per_second < full.bisection_bytes_per_second
     assert thin.watts < full.watts
@@ -70,38 +70,13 @@ def test_spines_have_ports_for_the_cables_of_all_rails(endpoints: int, rails: in
 
 
 def test_no_half_of_a_fabric_sends_more_than_its_adapters() -> None:
-    fast = network.bill(place(1024, port_bits_per_second=800e9))
-    assert fast.bisection_bytes_per_second == network.bill(place(1024)).bisection_bytes_per_second == 512 * 50e9
-
-
-def test_all_wait_for_the_member_that_is_alone_in_its_domain() -> None:
-    links = network.Links(8, 450e9, 50e9, 0.0, 0.0)
-    assert network.all_to_all_seconds(9e9, 9, links) >= 8e9 / 50e9
+    fast = bill(place(1024, port_bits_per_second=800e9))
+    assert fast.bisection_bytes_per_second == bill(place(1024)).bisection_bytes_per_second == 512 * 50e9
 
 
 def test_a_dragonfly_that_is_too_large_is_refused() -> None:
     with pytest.raises(ConfigError, match="dragonfly"):
         dragonfly(10**7, 16)
-
-
-@pytest.mark.parametrize("members", [2, 8, 16, 1024])
-def test_no_collective_beats_its_links(members: int) -> None:
-    site = place(4096)
-    links = network.links(site, site.nodes[0])
-    assert links.scaleout_bytes_per_second == 50e9
-    for size in (1.0, 1e6, 1e9):
-        reduce = network.all_reduce_seconds(size, members, links)
-        assert reduce >= 2 * size * (members - 1) / members / (450e9 + 50e9)
-        assert network.all_reduce_seconds(2 * size, members, links) > reduce
-        assert network.all_gather_seconds(size, members, links) < reduce + 1e-2
-        assert network.all_to_all_seconds(size, members, links) > 0
-
-
-def test_one_member_waits_for_nobody() -> None:
-    links = network.Links(8, 450e9, 0.0, 2e-6, 5e-6)
-    assert network.all_reduce_seconds(1e9, 1, links) == 0.0
-    assert network.all_to_all_seconds(1e9, 1, links) == 0.0
-    assert network.all_reduce_seconds(1e9, 16, links) == float("inf")
 
 
 @pytest.mark.parametrize("apart", [{"nics": 0}, {"fabric": "none"}])
@@ -153,8 +128,24 @@ def test_a_pod_is_what_lies_below_the_oversubscribed_tier(kind: str, servers: in
     assert found.oversubscription == 2.0
     assert found.pod_accelerators == (float("inf") if servers == 4 else pod)
     if kind == "rail":
-        leaf = network.bill(site).leaf
+        leaf = bill(site).leaf
         assert leaf == 8 * -(-site.accelerators // pod)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ({"kind": "rail", "radix": 512}, {"kind": "rail", "radix": 32}),
+        ({"kind": "rail", "endpoint_seconds": 2e-6}, {"kind": "rail", "endpoint_seconds": 2e-5}),
+        ({"kind": "dragonfly"}, {"kind": "torus"}),
+    ],
+)
+def test_the_shape_of_a_fabric_reaches_its_plans(better: dict[str, object], worse: dict[str, object]) -> None:
+    cut = Layout(data=512, expert=512, micro_batch=1, sharded="weights", recompute="full")
+    job = Training(model="DeepSeek-V3", tokens=1e9, batch_sequences=4096, layout=cut)
+    first, second = (plan(place(4096, **each), job, TODAY, tries=False) for each in (better, worse))
+    assert first.answer["step_seconds"].mid < second.answer["step_seconds"].mid
+    assert first.shares["waiting for the network"] < second.shares["waiting for the network"]
 
 
 def test_a_site_s_oversubscription_reaches_its_plans() -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bessemer.twin.steptime import Cut, Net, Numbers, held
+from bessemer.twin.collectives import Numbers
+from bessemer.twin.steptime import Cut, Net, held
 
 WEIGHT_BYTES, GRADIENT_BYTES, OPTIMIZER_BYTES = 2.0, 4.0, 12.0
 """A parameter in two bytes, its gradient in fp32, Adam's two moments and the master copy in fp32.

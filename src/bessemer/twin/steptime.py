@@ -11,10 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.twin.collectives import (
+    Numbers,
+    Wires,
+    exchange_seconds,
+    gather_seconds,
+    message_seconds,
+    reduce_seconds,
+    ring_rate,
+)
 from bessemer.twin.shape import Shape
-
-Numbers = NDArray[np.float64] | float
-"""A number, or an array of one number for each layout or row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +123,12 @@ class Cut:
     trained: Numbers = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The accelerator and its links: rates a second, latencies in seconds, `domain` accelerators in a scale-up domain.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine(Wires):
+    """The accelerator, with its links: rates a second.
 
     `flop` is the peak in the job's precision, `wide_flop` that in bf16; `reached` the share of a peak that the best
-    measured matrix product gets; `narrow` 0 for bf16, 1 for fp8, 2 for fp4. Groups over `pod` accelerators get one
-    in `oversubscription` of `out`.
+    measured matrix product gets; `narrow` 0 for bf16, 1 for fp8, 2 for fp4; `memory` in bytes.
     """
 
     flop: Numbers
@@ -131,13 +136,6 @@ class Machine:
     reached: Numbers
     narrow: Numbers
     memory: Numbers
-    domain: Numbers
-    up: Numbers
-    out: Numbers
-    up_seconds: Numbers
-    out_seconds: Numbers
-    pod: Numbers = np.inf
-    oversubscription: Numbers = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,23 +249,6 @@ def _rates(machine: Machine, constants: Constants) -> Numbers:
     return machine.flop * machine.reached * constants.matmul * narrow
 
 
-def _out(span: Numbers, machine: Machine, constants: Constants) -> Numbers:
-    """Return the bytes a second that each adapter of a group gets, which lies over `span` accelerators."""
-    return machine.out * constants.out / np.where(np.greater(span, machine.pod), machine.oversubscription, 1.0)
-
-
-def _bandwidth(members: Numbers, stride: Numbers, machine: Machine, constants: Constants) -> Numbers:
-    """Return the bytes a second that a ring of `members`, `stride` accelerators apart, gets on each.
-
-    Inside a scale-up domain it has the domain's bandwidth; beyond, the adapters of all its members in a domain.
-    Source: NCCL's bus bandwidth for rings that leave a node through every adapter, nccl-tests PERFORMANCE.md.
-    """
-    inside = np.maximum(1.0, machine.domain / stride)
-    up = machine.up * constants.up
-    out = np.minimum(up, np.minimum(inside, members) * _out(members * stride, machine, constants))
-    return np.where(np.less_equal(members, inside), up, out)
-
-
 def _fuses(net: Net, stack: Stack) -> NDArray[np.bool_]:
     """Return whether attention runs in fused kernels."""
     return np.asarray(np.greater(stack.is_fused, 0) & (np.less(net.sinks, 1) | np.greater(stack.is_sink_fused, 0)))
@@ -318,17 +299,14 @@ def _layer(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Consta
     repeat = again + np.where(selective & ~fuses & np.equal(net.sinks, 0), 1.0, 0.0)
     kernels = products * (1 + learned + again) + attention * (1 + back + repeat) + stream * (3 + again)
     tokens = cut.micro * cut.sequence / cut.context
-    ring = 2 * (cut.tensor - 1) / cut.tensor * tokens * net.hidden * 2 / _bandwidth(cut.tensor, 1.0, machine, constants)
     rings = np.where(np.greater(net.expert, 0), 1.0, 2.0) * (2 + again)
-    wait = np.where(np.greater(cut.tensor, 1), machine.up_seconds * np.log2(np.maximum(cut.tensor, 2)) * 2, 0.0)
+    wait = reduce_seconds(0.0, cut.tensor, 1.0, machine)
+    ring = reduce_seconds(tokens * net.hidden * 2, cut.tensor, 1.0, machine) - wait
     tensor = rings * (ring * constants.tensor_exposed + wait)
-    around = (cut.context - 1) / cut.context * cut.micro * cut.sequence * 2 * net.keys * 2 / cut.tensor * 3
-    context = around / _bandwidth(cut.context, cut.tensor, machine, constants) * constants.context_exposed
-    sent = 2 * tokens / cut.tensor * net.sent * 2
-    inside = np.minimum(machine.domain, cut.expert) / cut.expert
-    travel = sent * (inside - 1 / cut.expert) / (machine.up * constants.up)
-    travel = np.maximum(travel, sent * (1 - inside) / _out(cut.expert, machine, constants))
-    expert = (2 + again) * travel * constants.expert_exposed
+    whole = cut.micro * cut.sequence * 2 * net.keys * 2 / cut.tensor
+    context = 3 * gather_seconds(whole, cut.context, cut.tensor, machine) * constants.context_exposed
+    travel = exchange_seconds(2 * tokens / cut.tensor * net.sent * 2, cut.expert, machine)
+    expert = (2 + again) * np.where(np.greater(net.expert, 0), travel, 0.0) * constants.expert_exposed
     launches = stack.host_seconds * (2.5 + again) * np.ones_like(kernels)
     return Passes(kernels * stack.factor, tensor + context, expert, launches)
 
@@ -347,18 +325,17 @@ def _soft_max(a: Numbers, b: Numbers, sharpness: float = 6.0) -> Numbers:
 def _data(net: Net, cut: Cut, machine: Machine, constants: Constants) -> tuple[Numbers, Numbers]:
     """Return seconds of the collectives among replicas: once a step, and once a micro-batch where weights are sharded.
 
-    Source: ring collectives move (n-1)/n of the data once for a gather or a scatter (Patarasuk and Yuan 2009,
-    doi:10.1016/j.jpdc.2008.09.002); gradients are reduced in fp32, weights gathered in two bytes; fully sharded weights
-    are gathered for both passes (Rajbhandari et al. 2020, arXiv:1910.02054, section 7), with a pipeline only once a
-    step (pytorch/torchtitan docs/fsdp.md: weights stay whole between micro-batches).
+    Source: gradients are reduced in fp32, weights gathered in two bytes, layer by layer; fully sharded weights are
+    gathered for both passes (Rajbhandari et al. 2020, arXiv:1910.02054, section 7), with a pipeline only once a step
+    (pytorch/torchtitan docs/fsdp.md: weights stay whole between micro-batches).
     """
     dense, expert = held(net, cut)
     replicas = cut.data * cut.context
     copies = np.maximum(1.0, replicas * cut.tensor / cut.expert)
-    bandwidth = _bandwidth(replicas, cut.tensor, machine, constants)
-    traffic = dense * (1 - 1 / replicas) + expert * (1 - 1 / copies)
-    once = traffic * np.where(np.greater(cut.sharded, 0), 6.0, 8.0) / bandwidth * cut.trained
-    each = traffic * (4 + 4 * cut.trained) / bandwidth
+    traffic, rate = dense * (1 - 1 / replicas) + expert * (1 - 1 / copies), ring_rate(replicas, cut.tensor, machine)
+    wait = net.layers / cut.pipeline * gather_seconds(0.0, replicas, cut.tensor, machine)
+    once = (traffic * np.where(np.greater(cut.sharded, 0), 6.0, 8.0) / rate + 2 * wait) * cut.trained
+    each = traffic * (4 + 4 * cut.trained) / rate + (2 + cut.trained) * wait
     is_sharded = np.equal(cut.sharded, 2) & np.equal(cut.pipeline, 1)
     return np.where(is_sharded, 0.0, once), np.where(is_sharded, each, 0.0)
 
@@ -370,6 +347,7 @@ def parts(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constan
     section 2.2). What runs side by side is joined by a smooth maximum; no software beats the vendor's peak.
     """
     stack = replace(stack, factor=np.maximum(stack.factor, _rates(machine, constants) / machine.flop))
+    machine = replace(machine, up=machine.up * constants.up, out=machine.out * constants.out)
     layer = _layer(net, cut, machine, stack, constants)
     layers, tokens = net.layers / cut.pipeline, cut.micro * cut.sequence / cut.context
     micro_batches = np.maximum(np.ceil(cut.batch / (cut.data * cut.micro) - 1e-6), 1.0)
@@ -378,9 +356,9 @@ def parts(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constan
     logits = logits * stack.factor * (1 / cut.pipeline + constants.imbalance * (1 - 1 / cut.pipeline))
     busy, device = layers * layer.kernels, layers * (layer.kernels + layer.tensor + layer.expert)
     launched = layers * _soft_max(device / layers, layer.launches)
-    hop, whole = tokens * net.hidden * 2 / cut.tensor, cut.pipeline * cut.tensor * cut.context * cut.data
-    hop_rate = np.where(np.greater(whole, machine.domain), _out(whole, machine, constants), machine.up * constants.up)
-    hops = np.where(np.greater(cut.pipeline, 1), 2 * cut.virtual * (hop / hop_rate + machine.out_seconds), 0.0)
+    whole = cut.pipeline * cut.tensor * cut.context * cut.data
+    hop = message_seconds(tokens * net.hidden * 2 / cut.tensor, whole, machine)
+    hops = np.where(np.greater(cut.pipeline, 1), 2 * cut.virtual * hop, 0.0)
     once, each = _data(net, cut, machine, constants)
     stage = launched + logits + hops
     gathered = _soft_max(stage, each) - stage + constants.gather_exposed * each

@@ -134,7 +134,7 @@ def pod_endpoints(fabric: Fabric, endpoints: int, rails: int = 1) -> float:
     """Return how many endpoints of a fabric reach each other below the tier that may be oversubscribed.
 
     In a tree that is its highest tier, elsewhere every link between switches; infinite without such a tier. With rails,
-    a server has an endpoint on a leaf of each.
+    a server has an endpoint on a leaf of each; the tier above the leaves is shared, as the bill counts it.
 
     >>> pod_endpoints(Fabric(kind="fat_tree", radix=64), 16384)
     1024.0
@@ -147,7 +147,37 @@ def pod_endpoints(fabric: Fabric, endpoints: int, rails: int = 1) -> float:
     if tiers == 1:
         return inf
     down, half = _down_ports(fabric.radix, fabric.oversubscription), fabric.radix // 2
-    return float(down * half ** (tiers - 2) * (rails if fabric.kind == "rail" else 1))
+    return float(down * half ** (tiers - 2) * (rails if fabric.kind == "rail" and tiers == 2 else 1))
+
+
+def even_endpoints(fabric: Fabric, endpoints: int) -> float:
+    """Return how many endpoints of a fabric exchange with all others at full rate.
+
+    Source: half of an even exchange crosses the middle, so a torus of side k gives each endpoint 8 / k of its rate, all
+    of it up to k = 8; a balanced dragonfly just manages it (Kim et al. 2008), a tree too, below an oversubscribed tier.
+
+    >>> even_endpoints(Fabric(kind="torus"), 4096), even_endpoints(Fabric(kind="rail"), 4096)
+    (512.0, inf)
+    """
+    return {"torus": 512.0, "dragonfly": float(max(endpoints, 1))}.get(fabric.kind, inf)
+
+
+def hops(fabric: Fabric, endpoints: int) -> float:
+    """Return how many switches a message between distant endpoints passes; of a torus, nodes in the mean.
+
+    Source: up and down a tree; at most two switches of each of two groups in a dragonfly (Kim et al. 2008, section
+    3.1); a quarter of the side in each dimension of a torus (Dally and Towles 2004, section 5.2).
+
+    >>> hops(Fabric(kind="rail", radix=64), 1016), hops(Fabric(kind="torus"), 4096)
+    (3.0, 12.0)
+    """
+    if fabric.kind == "none" or endpoints < 2:
+        return 0.0
+    if fabric.kind == "torus":
+        return 3 * float(round(endpoints ** (1 / 3), 9)) / 4
+    if fabric.kind == "dragonfly":
+        return 4.0
+    return 2.0 * tiers_for(endpoints, fabric.radix, fabric.oversubscription) - 1
 
 
 def dragonfly(endpoints: int, radix: int) -> Count:

@@ -19,6 +19,7 @@ import numpy as np
 from bessemer.core.errors import Unsupported
 from bessemer.twin import steptime
 from bessemer.twin.accelerators import Accelerator
+from bessemer.twin.collectives import Numbers
 from bessemer.twin.interval import Interval
 from bessemer.twin.memory import SAVED_BYTES, memory_bytes
 from bessemer.twin.shape import Shape
@@ -54,6 +55,10 @@ class Tier(Protocol):
     @property
     def oversubscription(self) -> float:
         """Bandwidth below it over that through it; 1 is none."""
+
+    @property
+    def even_accelerators(self) -> float:
+        """Up to which all exchange with all at full rate."""
 
 
 class LinkRates(Tier, Protocol):
@@ -164,6 +169,7 @@ def machine(device: Accelerator, links: LinkRates, precision: str) -> Machine:
         out_seconds=links.scaleout_seconds,
         pod=links.pod_accelerators,
         oversubscription=links.oversubscription,
+        even=links.even_accelerators,
     )
 
 
@@ -202,7 +208,7 @@ class Steps:
     """Step times of many layouts at once: seconds by part, and bytes on one accelerator; arrays of one length."""
 
     parts: Parts
-    memory_bytes: steptime.Numbers
+    memory_bytes: Numbers
 
 
 def steps(shape: Shape, job: Training, cuts: Cut, device: Accelerator, links: LinkRates, stack: str = USUAL) -> Steps:
@@ -231,7 +237,7 @@ def steps(shape: Shape, job: Training, cuts: Cut, device: Accelerator, links: Li
     return Steps(seconds, held_bytes(shape, job, cuts, stack))
 
 
-def held_bytes(shape: Shape, job: Training, cuts: Cut, stack: str = USUAL) -> steptime.Numbers:
+def held_bytes(shape: Shape, job: Training, cuts: Cut, stack: str = USUAL) -> Numbers:
     """Return the bytes that one accelerator must hold, for each of many layouts of one job. See `steps`."""
     known = fitted()
     software = known.stacks.get(stack) or known.stacks[USUAL]

@@ -94,6 +94,7 @@ class UsualLinks:
     scaleout_seconds: float = 6e-6
     pod_accelerators: float = math.inf
     oversubscription: float = 1.0
+    even_accelerators: float = math.inf
 
 
 PCIE_BYTES_PER_SECOND = 25e9
