@@ -1,13 +1,18 @@
 """Watts and heat add up, and servers draw what was measured."""
 
+from datetime import date
+
 import numpy as np
 import pytest
 
 from bessemer.core.errors import ConfigError
 from bessemer.twin import cooling, power, storage
+from bessemer.twin.accelerators import Measured, accelerators
 from bessemer.twin.catalogue import Row, table
+from bessemer.twin.plan import plan
 from bessemer.twin.site import Cooling, Nodes, Power, Site, Storage, load_site
 from bessemer.twin.weather import grid_grams_per_kwh, year
+from bessemer.twin.workload import Serving, Training
 
 H100 = Nodes(accelerator="H100-SXM-80GB", count=4, accelerators=8, nics=8, nic_bits_per_second=4e11, host_watts=2200.0)
 PLACE = Site(name="test", nodes=(H100,))
@@ -36,6 +41,28 @@ def test_idle_and_peak_of_a_server_are_those_measured() -> None:
     peak = power.node_peak_watts(Nodes(accelerator="H100-SXM-80GB", accelerators=8, host_watts=2200.0))
     assert peak.mid == pytest.approx(8480, rel=0.10)
     assert peak.mid > power.node_watts(H100, 1.0).mid
+
+
+@pytest.mark.parametrize("name", sorted(accelerators()))
+def test_every_board_of_the_catalogue_draws_and_what_nobody_published_is_said_and_wide(name: str) -> None:
+    nodes = Nodes(accelerator=name, accelerators=8, host_watts=2200.0)
+    site, device = Site(name="test", nodes=(nodes,)), accelerators()[name]
+    assert 100 < power.board_watts(nodes, 0.0) * 10 < power.board_watts(nodes, 1.0) * 10
+    bounds = [power.node_watts(nodes, 1.0), power.node_peak_watts(nodes), power.site_power(site).facility_watts]
+    spreads = [each.high / each.low for each in bounds]
+    if device.power_watts is None:
+        assert min(spreads) > 1.5
+        for work in (Training(tokens=1e9), Serving()):
+            assert any(device.name in warning for warning in plan(site, work, date(2026, 11, 23)).warnings)
+    else:
+        assert max(spreads) < 1.4
+        assert power.unpublished(site) == ()
+
+
+def test_watts_that_were_measured_as_none_are_in_the_host_s() -> None:
+    nodes = Nodes(accelerators=1, host_watts=40.0, measured=Measured())
+    assert power.board_watts(nodes, 1.0) == 0.0
+    assert power.unpublished(Site(name="test", nodes=(nodes,))) == ()
 
 
 @pytest.mark.parametrize("row", table("pue_facts"), ids=lambda row: row["name"])

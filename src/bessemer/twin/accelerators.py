@@ -30,7 +30,7 @@ class Accelerator:
         scaleup_bytes_per_second: to its neighbours in the scale-up domain, in one direction.
         scaleup_accelerators: how many share that domain in the usual product.
         scaleout_bytes_per_second: of its share of the network adapters in the usual server, in one direction.
-        power_watts: the rated maximum of the board.
+        power_watts: the rated maximum of the board; see ``power.rated_watts`` where nobody said.
         idle_watts: with a model loaded and nothing to do.
         achievable_ratio: best measured bf16 matrix product over the peak.
         year: when it was first sold; 0 where nobody said.
@@ -73,7 +73,7 @@ class Measured(Config):
         bf16_flop_per_second: the same in bf16; 0: not measured.
         memory_bytes: of its memory.
         memory_bytes_per_second: read and written by a large copy, both counted.
-        power_watts: at full load.
+        power_watts: at full load; 0: the host's watts hold it.
         idle_watts: with nothing to do.
     """
 
@@ -98,7 +98,7 @@ class Measured(Config):
             scaleup_bytes_per_second=None,
             scaleup_accelerators=1,
             scaleout_bytes_per_second=None,
-            power_watts=self.power_watts or None,
+            power_watts=self.power_watts,
             idle_watts=self.idle_watts or None,
             achievable_ratio=1.0,  # what was measured is what is reached
             year=0,

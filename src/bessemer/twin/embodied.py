@@ -12,7 +12,7 @@ from bessemer.core.errors import NotFound
 from bessemer.twin.accelerators import accelerator
 from bessemer.twin.catalogue import Row, number, table
 from bessemer.twin.interval import Interval
-from bessemer.twin.power import draw
+from bessemer.twin.power import draw, rated_watts
 from bessemer.twin.site import Nodes, Site
 from bessemer.twin.topology import bill
 
@@ -79,7 +79,7 @@ def _boards(nodes: Nodes) -> Interval:
         return Interval.exactly(0.0)
     if any(row["part"] == "accelerator" and row["name"] == device.name for row in table("embodied_carbon")):
         return _made("accelerator", count, device.name)
-    return _made("accelerator", count * (device.power_watts or 0.0))
+    return _made("accelerator", count * rated_watts(device).mid)
 
 
 def _host(nodes: Nodes) -> Interval:

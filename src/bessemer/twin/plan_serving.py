@@ -71,6 +71,7 @@ def plan_serving(site: Site, work: Serving, today: date, terms: Terms = UNKNOWN,
     now = answer["usd_per_million_tokens"].mid, found.time_per_output_token_seconds.mid
     cheaper = changes.cheapest(_variants(placed), _cost, now) if tries else ()
     warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if rents(site) else ()
+    warnings = (*power.unpublished(site), *warnings)
     limit = (
         f"most of a decoding step goes to {found.bottleneck}; {placed.used_ratio:.0%} of the replicas' hours are used"
     )

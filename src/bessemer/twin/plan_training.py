@@ -56,7 +56,7 @@ def plan_training(site: Site, work: Training, today: date, *, tries: bool = True
     now = answer["cost_usd"].mid, answer["days"].mid
     cheaper = changes.cheapest(_variants(placed), _cost, now) if tries else ()
     warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if rents(site) else ()
-    warnings = (*_advice(placed), *warnings)
+    warnings = (*_advice(placed), *power.unpublished(site), *warnings)
     limit, most = _limit(shares), max(shares, key=shares.__getitem__)
     return Plan(site, work, answer, placed.layout, limit, most, shares, cheaper, swings, warnings, NOTES)
 

@@ -5,13 +5,15 @@ Owns the balance of power. How heat leaves is in ``cooling``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.core.errors import ConfigError
-from bessemer.twin.accelerators import Accelerator
+from bessemer.twin.accelerators import Accelerator, accelerators
 from bessemer.twin.answer import main_nodes
 from bessemer.twin.cooling import cooling_ratio, loss_ratio, pue
 from bessemer.twin.facility import facility
@@ -53,15 +55,60 @@ class SitePower:
     pue: Interval
 
 
+def rated_watts(device: Accelerator) -> Interval:
+    """Return the rated maximum of a board; where nobody published it, what others of its peak rate have.
+
+    Source: modelled, a power law between watts and bf16 peak through the accelerators of the catalogue that have both
+    (watts grow about as the root of the rate); the bounds hold 80 % of these when each is left out in turn.
+
+    >>> known = accelerators()
+    >>> str(rated_watts(known["H100-SXM-80GB"])), rated_watts(known["TPUv5p"]).low > 200
+    ('700 [700, 700]', True)
+    """
+    if device.power_watts is not None:
+        return Interval.exactly(device.power_watts)
+    slope, middle, away = _watts_law()
+    estimate = math.exp(middle + slope * math.log(device.bf16_flop_per_second))
+    return Interval(estimate, estimate / away, estimate * away)
+
+
+@cache
+def _watts_law() -> tuple[float, float, float]:
+    """Return slope and middle of the law in logarithms, and the factor that 80 % of its misses are within."""
+    known = [each for each in accelerators().values() if each.power_watts]
+    rates, watts = (np.log([getattr(each, name) for each in known]) for name in ("bf16_flop_per_second", "power_watts"))
+    misses = []
+    for out in range(len(known)):
+        rest = np.arange(len(known)) != out
+        slope, middle = np.polyfit(rates[rest], watts[rest], 1)
+        misses.append(abs(middle + slope * rates[out] - watts[out]))
+    slope, middle = np.polyfit(rates, watts, 1)
+    return float(slope), float(middle), math.exp(float(np.quantile(misses, 0.8)))
+
+
 def board_watts(nodes: Nodes, load: float, cap_watts: float = 0.0) -> float:
     """Return the mean watts of one accelerator at work for a share `load` of the time."""
     if not nodes.accelerators:
         return 0.0
     device, known = nodes.device, facility("board")
-    rated = device.power_watts or 0.0
-    idle = device.idle_watts or IDLE_BOARD_RATIO * rated
+    rated, idle = rated_watts(device).mid, idle_watts(device)
     work = min(known["work_ratio"] * rated, cap_watts or rated)
     return min(idle, work) + load * max(work - idle, 0.0)
+
+
+def idle_watts(device: Accelerator) -> float:
+    """Return the watts of a board with nothing to do."""
+    return device.idle_watts or IDLE_BOARD_RATIO * rated_watts(device).mid
+
+
+def unpublished(site: Site) -> tuple[str, ...]:
+    """Return a sentence on each kind of board of a site whose watts nobody published."""
+    devices = {nodes.accelerator: nodes.device for nodes in site.nodes if nodes.accelerators}
+    return tuple(
+        f"nobody published what {device.name} draws: {rated_watts(device)} W are modelled from others of its rate"
+        for device in devices.values()
+        if device.power_watts is None
+    )
 
 
 def host_watts(nodes: Nodes, load: float) -> float:
@@ -72,17 +119,27 @@ def host_watts(nodes: Nodes, load: float) -> float:
 
 def node_watts(nodes: Nodes, load: float, supply_efficiency: float = 0.94, cap_watts: float = 0.0) -> Interval:
     """Return the watts of one server at its plug, while it works a share `load` of the time."""
-    inside = nodes.accelerators * board_watts(nodes, load, cap_watts) + host_watts(nodes, load)
-    middle, away = inside / supply_efficiency, facility("board")["interval_ratio"]
-    return Interval(middle, middle * (1 - away), middle * (1 + away))
+    boards = _boards_watts(nodes, nodes.accelerators * board_watts(nodes, load, cap_watts))
+    return _at_plug(boards, host_watts(nodes, load), supply_efficiency)
 
 
 def node_peak_watts(nodes: Nodes, supply_efficiency: float = 0.94, cap_watts: float = 0.0) -> Interval:
     """Return the highest watts of one server at its plug: all boards at their rating, or at their cap."""
-    rated = (nodes.device.power_watts or 0.0) if nodes.accelerators else 0.0
-    inside = nodes.accelerators * min(rated, cap_watts or rated) + host_watts(nodes, 1.0)
-    middle, away = inside / supply_efficiency, facility("board")["interval_ratio"]
-    return Interval(middle, middle * (1 - away), middle * (1 + away))
+    rated = rated_watts(nodes.device).mid if nodes.accelerators else 0.0
+    boards = _boards_watts(nodes, nodes.accelerators * min(rated, cap_watts or rated))
+    return _at_plug(boards, host_watts(nodes, 1.0), supply_efficiency)
+
+
+def _boards_watts(nodes: Nodes, watts: float) -> Interval:
+    """Return the watts of boards, as sure as their rating is."""
+    rated = rated_watts(nodes.device) if nodes.accelerators else Interval.exactly(0.0)
+    return rated.scaled(watts / rated.mid) if rated.mid else Interval.exactly(watts)
+
+
+def _at_plug(boards: Interval, host: float, efficiency: float) -> Interval:
+    away = facility("board")["interval_ratio"]
+    low, mid, high = ((bound + host) / efficiency for bound in (boards.low, boards.mid, boards.high))
+    return Interval(mid, low * (1 - away), high * (1 + away))
 
 
 def clock_ratio(cap_watts: float, rated_watts: float, idle_watts: float) -> float:
@@ -107,7 +164,7 @@ def capped_ratio(site: Site) -> float:
     if not cap:
         return 1.0
     device = nodes.device
-    idle = device.idle_watts or IDLE_BOARD_RATIO * (device.power_watts or 0.0)
+    idle = idle_watts(device)
     if cap <= idle:
         raise ConfigError(
             f"a cap of {cap:g} W is no more than an idle {device.name} draws ({idle:g} W)",
@@ -131,7 +188,9 @@ def capped_device(site: Site) -> Accelerator:
 
 def draw(site: Site, load: float) -> SitePower:
     """Return a site's power without asking whether the grid gives it; `load` is the share of time at work."""
-    boards = sum(n.count * n.accelerators * board_watts(n, load, site.power.cap_watts) for n in site.nodes)
+    watts = [(n, n.count * n.accelerators * board_watts(n, load, site.power.cap_watts)) for n in site.nodes]
+    each = [_boards_watts(nodes, of_all) for nodes, of_all in watts]
+    boards, low, high = (sum(getattr(kind, bound) for kind in each) for bound in ("mid", "low", "high"))
     hosts = sum(n.count * host_watts(n, load) for n in site.nodes)
     supply = (boards + hosts) * (1 / site.power.supply_efficiency - 1)
     fabric, storage = bill(site).watts, site.storage.watts
@@ -140,7 +199,8 @@ def draw(site: Site, load: float) -> SitePower:
     losses = (it_watts + cooling) * loss_ratio(site)
     whole = it_watts + cooling + losses
     away = facility("board")["interval_ratio"]
-    bounds = Interval(whole, it_watts * (1 - away) * ratio.low, it_watts * (1 + away) * ratio.high)
+    low, high = (it_watts + (bound - boards) / site.power.supply_efficiency for bound in (low, high))
+    bounds = Interval(whole, low * (1 - away) * ratio.low, high * (1 + away) * ratio.high)
     return SitePower(it_watts, boards, hosts, supply, fabric, storage, cooling, losses, bounds, ratio)
 
 

@@ -11,7 +11,7 @@ from bessemer.twin import money
 from bessemer.twin.cooling import water_litres_per_kwh
 from bessemer.twin.embodied import added, embodied
 from bessemer.twin.interval import Interval
-from bessemer.twin.power import draw
+from bessemer.twin.power import draw, rated_watts
 from bessemer.twin.site import Site
 from bessemer.twin.topology import bill
 
@@ -81,6 +81,6 @@ def _rated_watts(site: Site) -> float:
     for nodes in site.nodes:
         boards = 0.0
         if nodes.accelerators:
-            boards = nodes.accelerators * (nodes.device.power_watts or 0.0)
+            boards = nodes.accelerators * rated_watts(nodes.device).mid
         watts += nodes.count * (nodes.rated_watts or (boards + nodes.host_watts) / site.power.supply_efficiency)
     return watts
