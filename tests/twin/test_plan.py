@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -125,12 +126,27 @@ def test_an_impossible_limit_says_what_is_possible(small: Site) -> None:
     assert any(character.isdigit() for character in str(caught.value) + caught.value.hint)
 
 
-@pytest.mark.parametrize("name", [name for name in reference_sites() if name != "laptop"])
+@pytest.mark.parametrize("name", reference_sites())
 def test_every_reference_site_can_be_planned(name: str) -> None:
-    found = plan(
-        load_site(name), Training(model="Llama-3.1-8B", tokens=1e12, accelerators=8, batch_sequences=128), TODAY
-    )
-    assert found.answer["cost_usd"].mid > 0
+    site = load_site(name)
+    model = "Llama-3.1-8B" if site.accelerators >= 8 else "SmolLM2-135M"
+    count = min(8, site.accelerators)
+    work = Training(model=model, tokens=1e12, accelerators=count, batch_sequences=128)
+    for asked in (work, Serving(model=model)):
+        found = plan(site, asked, TODAY)
+        assert all(given.mid > 0 for given in found.answer.values())
+
+
+def test_a_laptop_is_planned_for_the_factory_that_comes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BESSEMER_HOME", str(tmp_path))
+    done = CliRunner().invoke(app, ["plan", "--site", "laptop", "--json"])
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.output)
+    assert found["site"] == "laptop" and found["answer"]["days"]["mid"] > 0
+    device = load_site("laptop").nodes[0].device
+    assert "measured on" in device.source and "EPYC" in device.source
 
 
 def test_a_job_takes_the_number_of_accelerators_that_is_fastest_and_says_what_idles() -> None:

@@ -361,7 +361,7 @@ def parts(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Constan
     hops = np.where(np.greater(cut.pipeline, 1), 2 * cut.virtual * hop, 0.0)
     once, each = _data(net, cut, machine, constants)
     stage = launched + logits + hops
-    gathered = _soft_max(stage, each) - stage + constants.gather_exposed * each
+    gathered = np.maximum(_soft_max(stage, each) - stage, 0.0) + constants.gather_exposed * each
     bubble = (cut.pipeline - 1) / cut.virtual * (launched + hops * 0.5)
     exposed = np.where(np.greater(stack.is_fused, 0), constants.data_exposed, 1.0)
     reduction = once * exposed + (1 - exposed) * np.maximum(once - stage, 0.0)
