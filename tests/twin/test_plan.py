@@ -188,6 +188,34 @@ def test_a_batch_with_few_micro_batches_for_its_pipeline_warns() -> None:
     assert not any("micro-batches" in warning for warning in many.warnings)
 
 
+@pytest.mark.parametrize(
+    ("part", "values", "helps"),
+    [
+        ("operations", {"node_failures_per_day": 1000.0}, "fewer failures"),
+        ("operations", {"node_failures_per_day": 20.0}, "fewer failures"),
+        ("operations", {"restart_seconds": 1e9}, "quicker restarts"),
+        ("operations", {"repair_seconds": 1e9}, "quicker repairs"),
+        ("storage", {"write_bytes_per_second": 1.0}, "faster storage"),
+        ("storage", {"read_bytes_per_second": 1.0}, "faster storage"),
+        ("storage", {"write_bytes_per_second": 1e6}, "faster storage"),
+    ],
+)
+def test_a_job_that_makes_no_progress_is_refused_with_what_would_help(
+    part: str, values: dict[str, float], helps: str
+) -> None:
+    pod, work = load_site("superpod-h100-127"), Training(model="Llama-3.1-70B", tokens=1e11)
+    with pytest.raises(Unsupported, match="makes no progress") as caught:
+        plan(with_part(pod, part, **values), work, TODAY)
+    assert helps in caught.value.hint
+
+
+def test_a_job_that_may_make_none_warns() -> None:
+    pod, work = load_site("superpod-h100-127"), Training(model="Llama-3.1-70B", tokens=1e11)
+    sick = with_part(pod, "operations", node_failures_per_day=0.2)
+    assert any("one in ten such jobs" in warning for warning in plan(sick, work, TODAY, tries=False).warnings)
+    assert not any("one in ten" in warning for warning in plan(pod, work, TODAY, tries=False).warnings)
+
+
 def test_the_same_question_has_the_same_answer(small: Site) -> None:
     work = Training(model="Llama-3.1-8B", tokens=1e9)
     assert plan(small, work, TODAY) == plan(small, work, TODAY)

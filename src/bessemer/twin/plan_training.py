@@ -31,6 +31,9 @@ arXiv:1910.02054, section 3.1, without gradients."""
 WORTH_TELLING, WAITING = 0.95, 0.2
 """Time over that of today from which fewer accelerators are told; share of a step in the pipeline's bubble likewise."""
 
+LEAST = 0.05
+"""Share of the time that must train: below it a prediction of the end means nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:
@@ -56,7 +59,7 @@ def plan_training(site: Site, work: Training, today: date, *, tries: bool = True
     now = answer["cost_usd"].mid, answer["days"].mid
     cheaper = changes.cheapest(_variants(placed), _cost, now) if tries else ()
     warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if rents(site) else ()
-    warnings = (*_advice(placed), *power.unpublished(site), *warnings)
+    warnings = (*_advice(placed), *_doubts(inputs["effective_ratio"]), *power.unpublished(site), *warnings)
     limit, most = _limit(shares), max(shares, key=shares.__getitem__)
     return Plan(site, work, answer, placed.layout, limit, most, shares, cheaper, swings, warnings, NOTES)
 
@@ -97,11 +100,46 @@ def _all(site: Site) -> int:
 
 def _lasting(site: Site, net: Shape, found: layout.Found) -> float:
     """Return the seconds that a step takes with its share of failures, checkpoints and waits for spare servers."""
-    return found.step.seconds / _kept(site, net, found.layout.accelerators, found.step).effective_ratio.mid
+    effective = _kept(site, net, found.layout.accelerators, found.step).effective_ratio.mid
+    return found.step.seconds / effective if effective > LEAST else float("inf")
 
 
 def _kept(site: Site, net: Shape, accelerators: int, step: StepTime) -> Goodput:
     return goodput(site, accelerators, STATE_BYTES_PER_PARAMETER * net.parameters, step.seconds)
+
+
+def _standing_still(placed: _Job, kept: Goodput) -> Unsupported:
+    """Return the refusal of a job that trains for hardly any of its time, with each change that alone would help."""
+    site, count = placed.site, placed.accelerators
+    fast = with_part(site, "storage", write_bytes_per_second=1e18, read_bytes_per_second=1e18)
+    tried = {
+        "faster storage (storage.write_bytes_per_second, read_bytes_per_second)": (fast, count),
+        "fewer failures (operations.node_failures_per_day)": (
+            with_part(site, "operations", node_failures_per_day=0.0, job_failures_per_day=0.0),
+            count,
+        ),
+        "quicker restarts (operations.detect_seconds, restart_seconds)": (
+            with_part(site, "operations", detect_seconds=0.0, restart_seconds=0.0),
+            count,
+        ),
+        "quicker repairs or more spares (operations.repair_seconds, spare_ratio)": (
+            with_part(site, "operations", repair_seconds=0.0),
+            count,
+        ),
+        "fewer accelerators": (site, min(count, main_nodes(site).accelerators)),
+    }
+    helps = [
+        name
+        for name, (other, number) in tried.items()
+        if _kept(other, placed.shape, number, placed.step).effective_ratio.mid > LEAST
+    ]
+    return Unsupported(
+        f"{placed.job.model} on {count:,} accelerators of '{site.name}' makes no progress: "
+        f"{kept.effective_ratio.mid:.1%} of the time trains; it fails every {kept.mttf_hours.mid:.3g} h, goes on "
+        f"{kept.recovery_seconds / 3600:.3g} h later, and keeps a checkpoint every "
+        f"{kept.checkpoint_interval_seconds / 3600:.3g} h",
+        hint=f"What alone would help: {'; '.join(helps)}." if helps else "It takes several at once: see [operations].",
+    )
 
 
 def _advice(placed: _Job) -> Iterator[str]:
@@ -116,8 +154,8 @@ def _advice(placed: _Job) -> Iterator[str]:
         )
     elif not _asked(job) and count < there:
         yield (
-            f"{count:,} of the site's {there:,} accelerators are the fastest way to cut a batch of "
-            f"{job.batch_sequences:,} sequences; {there - count:,} stay idle"
+            f"{count:,} of the site's {there:,} accelerators take the least time: so many cut a batch of "
+            f"{job.batch_sequences:,} sequences well and leave servers to spare; {there - count:,} stay idle"
         )
     if job.accelerators and job.layout is None:
         best = layout.fastest(placed.shape, job, placed.device, count, links)[0]
@@ -135,10 +173,20 @@ def _advice(placed: _Job) -> Iterator[str]:
         )
 
 
+def _doubts(effective: Interval) -> Iterator[str]:
+    if effective.low <= LEAST:
+        yield (
+            f"one in ten such jobs trains less than {LEAST:.0%} of its time: failures are too many for what a "
+            "checkpoint and a restart take; the upper bounds of time and cost say little"
+        )
+
+
 def _inputs(placed: _Job) -> dict[str, Interval]:
     """Return what is uncertain about a job."""
     site, share = placed.site, placed.accelerators / placed.site.accelerators
     kept = _kept(site, placed.shape, placed.accelerators, placed.step)
+    if kept.effective_ratio.mid <= LEAST:
+        raise _standing_still(placed, kept)
     drawn = power.site_power(site, load=1.0).facility_watts
     bill = money.bill(site, drawn)
     people = bill.people + bill.rent
