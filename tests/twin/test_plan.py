@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from bessemer.cli.app import app
 from bessemer.core.errors import ConfigError, NotFound, Unsupported
+from bessemer.twin.accelerators import accelerator
 from bessemer.twin.answer import with_part
 from bessemer.twin.changes import of_site
 from bessemer.twin.clouds import offer, offers
@@ -84,6 +85,33 @@ def test_the_least_servers_do_and_one_fewer_does_not(model: str, method: str, ba
     assert plan(servers(needed), work, TODAY).layout is not None
     with pytest.raises(Unsupported, match="does not fit"):
         plan(servers(needed - 1), work, TODAY)
+
+
+def with_device(site: Site, name: str) -> Site:
+    return site.model_copy(update={"nodes": (site.nodes[0].model_copy(update={"accelerator": name}),)})
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "hint"),
+    [("A100-SXM-80GB", "fp8", "in bf16."), ("H100-SXM-80GB", "fp4", "in bf16 and fp8."), ("B200-SXM", "fp32", "bf16")],
+)
+def test_a_job_in_a_precision_that_its_accelerators_lack_is_refused(
+    small: Site, device: str, precision: str, hint: str
+) -> None:
+    work = Training(tokens=1e9, precision=precision)  # type: ignore[arg-type]
+    with pytest.raises(Unsupported, match=precision) as caught:
+        plan(with_device(small, device), work, TODAY)
+    assert hint in caught.value.hint
+    assert plan(with_device(small, device), Training(tokens=1e9), TODAY, tries=False).answer["days"].mid > 0
+
+
+def test_weights_narrower_than_any_unit_save_memory_and_are_said_to(small: Site) -> None:
+    old = with_device(small, "A100-SXM-80GB")
+    narrow, wide = (plan(old, Serving(precision=each), TODAY, tries=False) for each in ("fp8", "bf16"))
+    assert "multiplied in bf16" in narrow.warnings[0] and wide.warnings == ()
+    assert plan(small, Serving(precision="fp8"), TODAY, tries=False).warnings == ()
+    with pytest.raises(Unsupported, match="fp32"):
+        accelerator("A100").flop_per_second("fp32")
 
 
 def test_unknown_parts_name_the_nearest(small: Site) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from bessemer.core.config import Config
+from bessemer.core.errors import Unsupported
 from bessemer.twin.catalogue import Row, number, table, unknown
 
 
@@ -35,7 +36,7 @@ class Accelerator:
         achievable_ratio: best measured bf16 matrix product over the peak.
         year: when it was first sold; 0 where nobody said.
         source: where the numbers are from.
-        fp32_flop_per_second: dense matrix products in fp32; half of the bf16 rate where nobody said.
+        fp32_flop_per_second: dense matrix products in fp32.
     """
 
     name: str
@@ -55,12 +56,31 @@ class Accelerator:
     fp32_flop_per_second: float | None = None
 
     def flop_per_second(self, precision: str) -> float:
-        """Return the dense peak in fp32, bf16, fp8, int8 or fp4; the next wider one where it has no such unit."""
+        """Return the dense peak in fp32, bf16, fp8, int8 or fp4; the next wider one where it has no such unit.
+
+        Raises:
+            Unsupported: nobody said how fast it is in fp32.
+        """
         if precision == "fp32":
-            return self.fp32_flop_per_second or 0.5 * self.bf16_flop_per_second
+            if self.fp32_flop_per_second is None:
+                told = f"nobody said how fast {self.name} multiplies in fp32"
+                raise Unsupported(told, hint="Take bf16; or measure it on that machine: bessemer doctor --measure.")
+            return self.fp32_flop_per_second
         rates = {"fp4": self.fp4_flop_per_second, "fp8": self.fp8_flop_per_second, "int8": self.fp8_flop_per_second}
         order = ["fp4", "fp8"] if precision in ("fp4", "nvfp4", "mxfp4") else [precision]
         return next((rate for name in order if (rate := rates.get(name))), self.bf16_flop_per_second)
+
+    def unit(self, precision: str) -> str:
+        """Return the precision in which products of numbers kept in another one are made: the narrowest it can.
+
+        >>> [accelerator(name).unit("fp4") for name in ("B200", "H100", "A100")], accelerator("A100").unit("int8")
+        (['fp4', 'fp8', 'bf16'], 'bf16')
+        """
+        if precision in ("fp4", "nvfp4", "mxfp4") and self.fp4_flop_per_second:
+            return "fp4"
+        if precision in ("fp32", "bf16", "int4"):
+            return "fp32" if precision == "fp32" else "bf16"
+        return ("int8" if precision == "int8" else "fp8") if self.fp8_flop_per_second else "bf16"
 
 
 class Measured(Config):

@@ -71,12 +71,22 @@ def plan_serving(site: Site, work: Serving, today: date, terms: Terms = UNKNOWN,
     now = answer["usd_per_million_tokens"].mid, found.time_per_output_token_seconds.mid
     cheaper = changes.cheapest(_variants(placed), _cost, now) if tries else ()
     warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if rents(site) else ()
-    warnings = (*power.unpublished(site), *warnings)
+    warnings = (*_widened(placed), *power.unpublished(site), *warnings)
     limit = (
         f"most of a decoding step goes to {found.bottleneck}; {placed.used_ratio:.0%} of the replicas' hours are used"
     )
     shares = {"used": placed.used_ratio, "waiting for traffic": 1 - placed.used_ratio}
     return Plan(site, work, answer, None, limit, found.bottleneck, shares, cheaper, swings, warnings, _notes(terms))
+
+
+def _widened(placed: _Service) -> Iterator[str]:
+    """Yield that weights are narrower than what the accelerator multiplies."""
+    asked, unit = placed.work.precision, placed.device.unit(placed.work.precision)
+    if unit != asked:
+        yield (
+            f"{placed.device.name} does not multiply in {asked}: weights are kept in {asked} and multiplied in {unit}, "
+            "which saves memory and no arithmetic"
+        )
 
 
 def _notes(terms: Terms) -> dict[str, str]:

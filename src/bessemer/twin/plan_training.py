@@ -67,6 +67,10 @@ def plan_training(site: Site, work: Training, today: date, *, tries: bool = True
 def _place(site: Site, job: Training) -> _Job:
     nodes = main_nodes(site)
     net, device, links = shape(job.model), power.capped_device(site), network.links(site, nodes)
+    if device.unit(job.precision) != job.precision:
+        units = [each for each in ("bf16", "fp8", "fp4") if device.unit(each) == each]
+        told = f"{device.name} does not multiply in {job.precision}"
+        raise Unsupported(told, hint=f"It does in {' and '.join(units)}.")
     count = _asked(job) or _all(site)
     if count > _all(site):
         told = f"the job wants {count:,} accelerators; '{site.name}' has {_all(site):,} {device.name}"
