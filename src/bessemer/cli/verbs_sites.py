@@ -55,7 +55,7 @@ def _all(found: list[Site]) -> RenderableType:
     table = Table("site", "accelerators", "USD, modelled", "what it is", box=SIMPLE_HEAD, pad_edge=False)
     for site in found:
         usd = site_totals(site)["capital_usd"]["mid"]
-        table.add_row(site.name, f"{site.accelerators:,}", said(usd or 0.0), escape(site.description))
+        table.add_row(site.name, f"{site.accelerators:,}", said(float(usd or 0.0)), escape(site.description))
     return Group(table, "[dim]One of them beside what was published: bessemer sites NAME[/]")
 
 
