@@ -23,34 +23,28 @@ from bessemer.core.digest import canonical_json
 from bessemer.core.errors import ConfigError, IntegrityError, NotFound
 from bessemer.core.nouns import Boundary, EnergyClass, Entry, Usage
 from bessemer.core.units import Money
+from bessemer.core.usage import UsageQuery, UsageRow
 from bessemer.meter.energy import MICRO
 from bessemer.meter.journal import JournalReport, Position, SegmentReader, segments, verify
+from bessemer.meter.rollups import BILLION, SUMS, roll_up, usage_rows
 from bessemer.meter.totals import Amount, Total
 
 GROUPS = ("kind", "name", "run", "project", "key_id", "model", "status")
 
-_BILLION = 1_000_000_000
-"""Quotients and remainders are summed apart: SQLite's whole numbers end at 9.2e18, a big site's microjoules do not."""
-
-_SUMS = (
-    "microseconds",
-    "input_tokens",
-    "output_tokens",
-    "cached_tokens",
-    "microjoules",
-    "microjoules_low",
-    "microjoules_high",
-    "micrograms",
-    "micrograms_low",
-    "micrograms_high",
-    "cost_micros",
-    "charge_micros",
+_COLUMNS = (
+    *("id", "kind", "name", "run", "project", "key_id", "model", "service_tier", "batch", "status", "started_at"),
+    *("microseconds", "input_tokens", "output_tokens", "cached_tokens", "energy_class"),
+    *("microjoules", "microjoules_low", "microjoules_high", "micrograms", "micrograms_low", "micrograms_high"),
+    *("cost_micros", "charge_micros", "currency", "price_version", "body"),
 )
+
+_LAYOUT = 2
+"""Number of the tables' layout, kept in the database; changes with ``schema.sql``."""
 
 _FACTS = (
     "json_extract(body, '$.measurement.boundary')",
     "json_extract(body, '$.carbon.grid', '$.carbon.grams_per_kilowatt_hour', '$.carbon.source')",
-    "json_extract(body, '$.price_version')",
+    "price_version",
 )
 """What figures of a total rest on, besides its groups; read from the entries as they were booked."""
 
@@ -95,7 +89,19 @@ class Ledger:
         self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")  # losing the end is harmless: the journal has it
-        self._database.executescript((files("bessemer.meter") / "schema.sql").read_text())
+        self._make_tables()
+
+    def _make_tables(self) -> None:
+        """Make the tables; those of an earlier layout are made again, because the journal has all that they held."""
+        script = (files("bessemer.meter") / "schema.sql").read_text()
+        with self._transaction() as database:
+            (layout,) = database.execute("PRAGMA user_version").fetchone()
+            if layout != _LAYOUT:
+                for table in ("entries", "segments", "hours"):
+                    database.execute(f"DROP TABLE IF EXISTS {table}")
+                for statement in script.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {_LAYOUT}")
 
     def sync(self) -> SyncReport:
         """Take in what is new in the journal.
@@ -164,13 +170,17 @@ class Ledger:
             raise ConfigError(f"cannot group by {', '.join(unknown)}", hint=f"Group by any of: {', '.join(GROUPS)}")
         where, values = _where(kind=kind, run=run, project=project, model=model, since=since)
         keys = [*group_by, "energy_class", "currency", *_FACTS]
-        sums = ", ".join(f"SUM({name} / {_BILLION}), SUM({name} % {_BILLION})" for name in _SUMS)
+        sums = ", ".join(f"SUM({name} / {BILLION}), SUM({name} % {BILLION})" for name in SUMS)
         names = ", ".join(keys)
         rows = self._query(f"SELECT {names}, COUNT(*), {sums} FROM entries {where} GROUP BY {names}", values)
         groups: dict[tuple[str, ...], list[_Row]] = {}
         for row in rows:
             groups.setdefault(tuple(row[: len(group_by)]), []).append(_Row.read(row[len(group_by) :]))
         return [_total(dict(zip(group_by, key, strict=True)), found) for key, found in sorted(groups.items())]
+
+    def usage(self, query: UsageQuery) -> list[UsageRow]:
+        """Return sums by bucket of time and group; see `bessemer.meter.rollups`."""
+        return usage_rows(self._query, query)
 
     def verify(self) -> JournalReport:
         """Check the whole journal, also against what this ledger has seen of it.
@@ -259,10 +269,8 @@ class _Row:
         energy_class, currency, boundary, carbon, version, count, *parts = row
         grid, grams_per_kilowatt_hour, source = json.loads(carbon)
         told = f"{grid}, {grams_per_kilowatt_hour:g} g/kWh, {source}"
-        sums = {name: parts[2 * i] * _BILLION + parts[2 * i + 1] for i, name in enumerate(_SUMS)}
-        return cls(
-            EnergyClass(energy_class), currency, Boundary(boundary), told, version.removesuffix(" default"), count, sums
-        )
+        sums = {name: parts[2 * i] * BILLION + parts[2 * i + 1] for i, name in enumerate(SUMS)}
+        return cls(EnergyClass(energy_class), currency, Boundary(boundary), told, version, count, sums)
 
 
 def _total(group: dict[str, str], rows: list[_Row]) -> Total:
@@ -304,18 +312,25 @@ def _insert(database: sqlite3.Connection, body: dict[str, Any]) -> SyncReport:
     grams = (carbon.grams, carbon.grams_low, carbon.grams_high)
     values = (
         *(entry.id, subject.kind, subject.name, subject.run, subject.project, subject.key_id, subject.model),
-        *(entry.status, entry.started_at, round(measurement.seconds * MICRO)),
+        *(subject.service_tier, "1" if subject.batch else "", entry.status, entry.started_at),
+        round(measurement.seconds * MICRO),
         *(usage.input_tokens, usage.output_tokens, usage.cached_tokens, measurement.energy_class.value),
         *(round(value * MICRO) for value in (*amounts, *grams)),
-        *(entry.energy_cost.micros, entry.charge.micros, entry.charge.currency, text),
+        *(entry.energy_cost.micros, entry.charge.micros, entry.charge.currency),
+        *(entry.price_version.removesuffix(" default"), text),
     )
+    columns = dict(zip(_COLUMNS, values, strict=True))
     marks = ", ".join("?" * len(values))
     if database.execute(f"INSERT OR IGNORE INTO entries VALUES ({marks})", values).rowcount:
+        roll_up(database, columns)
         return SyncReport(added=1)
-    first, status = database.execute("SELECT body, status FROM entries WHERE id = ?", (entry.id,)).fetchone()
-    if status == "ok" and entry.status != "ok":
+    before = database.execute("SELECT * FROM entries WHERE id = ?", (entry.id,)).fetchone()
+    first = dict(zip(_COLUMNS, before, strict=True))
+    if first["status"] == "ok" and entry.status != "ok":
+        roll_up(database, first, -1)
         database.execute(f"REPLACE INTO entries VALUES ({marks})", values)
-    return SyncReport(repeated=1, differing=() if json.loads(first) == body else (entry.id,))
+        roll_up(database, columns)
+    return SyncReport(repeated=1, differing=() if json.loads(first["body"]) == body else (entry.id,))
 
 
 def _where(since: float, **equal: str) -> tuple[str, tuple[Any, ...]]:

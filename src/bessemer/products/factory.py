@@ -220,6 +220,7 @@ class Factory:
             Conflict: the port is in use.
         """
         from bessemer.products.answered import gateway_parts
+        from bessemer.products.booked import open_usage
         from bessemer.products.limiting import open_gate
         from bessemer.products.tuning.driver import JobDriver, JobParts
         from bessemer.products.tuning.wiring import trainable, tuning_line
@@ -242,7 +243,9 @@ class Factory:
             stack.callback(gate.close)
             if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"
-            app = create_app(gateway, engines, accounts.keys, meter, replace(parts, accounts=accounts, gate=gate))
+            usage = stack.enter_context(open_usage(self.home, meter.price_history))
+            parts = replace(parts, accounts=accounts, gate=gate, usage=usage)
+            app = create_app(gateway, engines, accounts.keys, meter, parts)
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from bessemer.core.forwarding import Batching, Forwarding
 from bessemer.core.protocols import Meter
+from bessemer.serve.accounts.usage_wire import UsageDesk
 from bessemer.serve.accounts.wire import AdminDesk
 from bessemer.serve.booking import Bookkeeper
 from bessemer.serve.config import GatewayConfig
@@ -146,7 +147,8 @@ def _optional(
     models: tuple[str, ...],
 ) -> list[Route]:
     sender, runner = workers
-    routes = AdminDesk(config, parts.accounts, models).routes() if parts.accounts else []
+    usage = UsageDesk(parts.usage, parts.clock) if parts.usage else None
+    routes = AdminDesk(config, parts.accounts, models, usage).routes() if parts.accounts else []
     if parts.feedback:
         routes += FeedbackDesk(config, keys, parts.feedback, parts.webhooks).routes()
     if parts.webhooks and sender:

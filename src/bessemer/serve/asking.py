@@ -1,7 +1,7 @@
 """What a client may ask: OpenAI's chat completion request, read strictly into the house's own ChatRequest.
 
 Three kinds of fields: those that are honoured, some only by engines with the capability; those that are accepted
-because leaving them out changes no answer (`user`, `service_tier`, …); those that would change the answer and cannot
+because leaving them out changes no answer (`user`, …); those that would change the answer and cannot
 be honoured, which are refused unless they ask for what happens anyway. Unknown fields are refused, so that a misspelt
 one is noticed.
 
@@ -40,6 +40,14 @@ def Only(*harmless: object) -> AfterValidator:  # noqa: N802 (reads as a type)
         raise PydanticCustomError("unsupported_parameter", "this is not supported here yet; leave it out")
 
     return AfterValidator(check)
+
+
+def _as_tier(value: Any) -> Any:
+    return "" if value in (None, "auto", "default", "standard") else value
+
+
+ServiceTier = Annotated[str, BeforeValidator(_as_tier), Field(pattern=r"^[a-z0-9_-]{0,32}$")]
+"""What prices may be told apart by; empty is the standard, which ``auto`` and ``default`` ask for too."""
 
 
 def _as_text(content: Any) -> str:
@@ -240,7 +248,7 @@ class Asked(Wire):
     prompt_cache_retention: Any = None
     reasoning_effort: Any = None
     safety_identifier: Any = None
-    service_tier: Any = None
+    service_tier: ServiceTier = ""
     user: Any = None
     verbosity: Any = None
 

@@ -28,7 +28,7 @@ def chat_reader(store: AnswerStore | None) -> Read:
         request = asked.to_request(engine.capabilities, caller.config)
         wanted = tuple(_numbered(request, number) for number in range(asked.n or 1))
         teller = _ChatTeller(asked, caller, store if asked.store else None)
-        return Order(asked.model, engine, wanted, teller, bool(asked.stream))
+        return Order(asked.model, engine, wanted, teller, bool(asked.stream), asked.service_tier)
 
     return read
 

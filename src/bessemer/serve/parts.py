@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bessemer.core.nouns import Entry
+from bessemer.core.usage import UsageSource
 from bessemer.serve.accounts.gate import Gate
 from bessemer.serve.accounts.office import Accounts
 from bessemer.serve.feedback import FeedbackStore
@@ -33,6 +34,7 @@ class GatewayParts:
         answers: keeps answers whose clients ask for it (`store`).
         work: keeps what clients leave to be done: files, jobs, batches.
         booked: says what was booked of a request, by its id; batches need it.
+        usage: says what was used and charged, to administrators.
         gate: keeps requests within their limits and budgets; without it there are none.
     """
 
@@ -43,6 +45,7 @@ class GatewayParts:
     webhooks: WebhookStore | None = None
     accounts: Accounts | None = None
     gate: Gate | None = None
+    usage: UsageSource | None = None
     answers: AnswerStore | None = None
     work: Work | None = None
     booked: Callable[[str], Entry | None] | None = None

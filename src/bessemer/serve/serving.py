@@ -151,13 +151,27 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a client wants: of which model, which answers, told how."""
+    """What a client wants: of which model, which answers, told how, in which service tier (empty: the standard)."""
 
     model: str
     engine: ChatEngine
     wanted: tuple[Wanted, ...]
     teller: Teller
     stream: bool
+    service_tier: str = ""
+
+    def subject(self, request: str, project: str, key_id: str, *, batch: bool = False) -> Subject:
+        """Return what is booked of it."""
+        return Subject(
+            kind="request",
+            id=request,
+            name="embeddings" if isinstance(self.wanted[0], EmbedRequest) else "",
+            project=project,
+            key_id=key_id,
+            model=self.model,
+            service_tier=self.service_tier,
+            batch=batch,
+        )
 
     @property
     def input_bytes(self) -> int:
@@ -229,7 +243,7 @@ class Endpoint:
         with floor.traffic.visit() as visit:
             body = await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds)
             order: Order = await self._read(body, floor.caller(key, request_id))
-            subject = Subject(kind="request", id=request_id, project=key.project, key_id=key.id, model=order.model)
+            subject = order.subject(request_id, key.project, key.id)
             held = let_in(floor.gate, key, subject, order.input_bytes, order.output_tokens)
             with visit.watched(receive, config.request_timeout_seconds):
                 stopped = partial(visit.status, streamed=order.stream)

@@ -30,6 +30,7 @@ from bessemer.serve.accounts.office import Accounts
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.accounts.rates import RateLimit, Scope
 from bessemer.serve.accounts.schemas import CENT_MICROS, Wire
+from bessemer.serve.accounts.usage_wire import UsageDesk
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate_admin, read_body
 from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation
@@ -80,10 +81,13 @@ class AdminDesk:
         config: how large a body may be.
         accounts: what is administered.
         models: that are served.
+        usage: says what was used and charged; without it these paths are missing.
     """
 
-    def __init__(self, config: GatewayConfig, accounts: Accounts, models: Sequence[str]) -> None:
-        self._config, self._accounts, self._models = config, accounts, tuple(models)
+    def __init__(
+        self, config: GatewayConfig, accounts: Accounts, models: Sequence[str], usage: UsageDesk | None = None
+    ) -> None:
+        self._config, self._accounts, self._models, self._usage = config, accounts, tuple(models), usage
 
     def routes(self) -> list[Route]:
         """Return the paths."""
@@ -108,6 +112,12 @@ class AdminDesk:
                 "DELETE": _delete_key,
             },
         }
+        if desk := self._usage:
+            table |= {
+                "/v1/organization/usage/completions": {"GET": lambda c: desk.completions(c.query)},
+                "/v1/organization/usage/embeddings": {"GET": lambda c: desk.embeddings(c.query)},
+                "/v1/organization/costs": {"GET": lambda c: desk.costs(c.query)},
+            }
         return [
             Route(path, self._answering(act), methods=[method])
             for path, acts in table.items()

@@ -61,6 +61,7 @@ class _Request(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     store: bool | None = None
+    service_tier: str | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -82,19 +83,21 @@ class _Answer(msgspec.Struct):
     choices: list[_Choice] = []
 
 
+_STANDARD = (None, "auto", "default")
+
 _REQUEST = msgspec.json.Decoder(_Request)
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
 def read_asked(body: bytes) -> Asked | None:
-    """Return what is read of a request, or None if it is not one that could be sent on."""
+    """Return what is read of a request; None if it could not be sent on, is to be kept or has a price of its own."""
     try:
         fields = _FIELDS.decode(body)
         read = _REQUEST.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     choices = 1 if read.n is None else read.n
-    if not 1 <= choices <= MAX_CHOICES or read.store:  # what is to be kept must be read
+    if not 1 <= choices <= MAX_CHOICES or read.store or read.service_tier not in _STANDARD:
         return None
     limit, old, named = read.max_completion_tokens, read.max_tokens, LIMITS[0]
     if old is not None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from bessemer.serve.asking import Asked, Only, Wire, read_asked, within_limits
+from bessemer.serve.asking import Asked, Only, ServiceTier, Wire, read_asked, within_limits
 from bessemer.serve.refusals import Refused, of_validation
 
 _NAMES = {
@@ -103,7 +103,7 @@ class AskedResponse(Wire):
     prompt_cache_key: Any = None
     reasoning: Any = None
     safety_identifier: Any = None
-    service_tier: Any = None
+    service_tier: ServiceTier = ""
     stream_options: Any = None
     user: Any = None
 

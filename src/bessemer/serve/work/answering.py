@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bessemer.core.errors import BessemerError, NotFound
-from bessemer.core.nouns import Delta, Entry, EntryStatus, ScoreResult, Subject, Usage
+from bessemer.core.nouns import Delta, Entry, EntryStatus, ScoreResult, Usage
 from bessemer.core.raw import EmbedResult
 from bessemer.serve.accounts.gate import let_in
 from bessemer.serve.door import refusal_of
@@ -217,9 +217,7 @@ class BatchRunner:
         try:
             key = await asyncio.to_thread(self._key, batch)
             order = await self._order(project, batch, line, key)
-            subject = Subject(
-                kind="request", id=line.request, project=project, key_id=key.id, model=order.model, batch=True
-            )
+            subject = order.subject(line.request, project, key.id, batch=True)
             held = let_in(floor.gate, key, subject, order.input_bytes, order.output_tokens)
         except Refused as refused:
             return _refused(line, refused.refusal)

@@ -1,0 +1,51 @@
+"""What a home's books say of usage and charges: the ledger's sums, priced by the versions of the price book.
+
+Owns the tie between ledger and prices. The gateway and the terminal ask the same questions here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bessemer.core.usage import CostLine, UsageQuery, UsageRow
+from bessemer.meter import Ledger, PriceHistory, open_ledger
+from bessemer.meter.billing import BILLED, cost_lines
+from bessemer.products.home import Home
+
+
+class BookedUsage:
+    """Answers questions about usage; for several threads at once.
+
+    Args:
+        ledger: is filled from the journal before each question.
+        prices: the versions by which charges are told apart by kind of token.
+    """
+
+    def __init__(self, ledger: Ledger, prices: PriceHistory) -> None:
+        self._ledger, self._prices = ledger, prices
+
+    def usage(self, query: UsageQuery) -> list[UsageRow]:
+        """Return the sums that are not empty, by bucket and group."""
+        self._ledger.sync()
+        return self._ledger.usage(query)
+
+    def costs(self, query: UsageQuery) -> list[CostLine]:
+        """Return the lines of what was charged; they sum to the charges, exactly."""
+        charged = query.model_copy(update={"group_by": BILLED, "charged": True})
+        return cost_lines(self.usage(charged), self._prices)
+
+
+@contextmanager
+def open_usage(home: Home, prices: PriceHistory) -> Iterator[BookedUsage]:
+    """Give the usage of a home; a home without books has none.
+
+    Args:
+        home: whose books.
+        prices: of its price book.
+    """
+    ledger = open_ledger(home.books)
+    try:
+        yield BookedUsage(ledger, prices)
+    finally:
+        ledger.close()

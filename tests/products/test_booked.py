@@ -1,0 +1,254 @@
+"""Usage and costs by the official client and from the books: what stands there, in buckets, to the micro-unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai import OpenAI
+
+from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Entry, Measurement, Subject, Usage
+from bessemer.core.units import Money
+from bessemer.core.usage import UsageQuery
+from bessemer.infer import EchoConfig, open_engine
+from bessemer.meter import Journal, Ledger, MeterConfig, PriceHistory, open_ledger, open_meter
+from bessemer.products.booked import BookedUsage
+from bessemer.serve import GatewayConfig, GatewayParts, create_app, open_accounts
+from bessemer.serve.server import GatewayServer
+from tests.serve.conftest import serve_in_thread
+
+DAY = 86_400
+NOON = 20_000 * DAY + DAY // 2
+
+PRICES = PriceHistory.model_validate(
+    {
+        "books": [
+            {
+                "version": "one",
+                "default": {
+                    "input": 1_000_000,
+                    "output": 3_333_333,
+                    "cached": 100_000,
+                    "training": 5_000_000,
+                    "batch": {"input": 500_000, "output": 1_500_000},
+                    "tiers": {"flex": {"input": 700_000, "output": 2_000_000}},
+                },
+            }
+        ]
+    }
+)
+BOOK = PRICES.books[0]
+
+
+def entry(number: str, at: float, tokens: tuple[int, int, int] = (100, 20, 10), **fields: Any) -> Entry:
+    """Return an entry charged by the book; `fields` are of its subject."""
+    status = fields.pop("status", "ok")
+    subject = Subject(**{"kind": "request", "id": number, "project": "p", "key_id": "k", "model": "m", **fields})
+    usage = Usage(input_tokens=tokens[0], output_tokens=tokens[1], cached_tokens=tokens[2])
+    return Entry(
+        id=f"{subject.kind}:{number}",
+        subject=subject,
+        started_at=at,
+        status=status,
+        usage=usage,
+        measurement=Measurement(
+            seconds=1.0,
+            joules=2.0,
+            joules_low=1.0,
+            joules_high=3.0,
+            energy_class=EnergyClass.MODELLED,
+            boundary=Boundary.HOST,
+            source="test",
+        ),
+        carbon=Carbon(grams=0.1, grams_low=0.1, grams_high=0.1, grid="x", grams_per_kilowatt_hour=100, source="test"),
+        energy_cost=Money(micros=3, currency="USD"),
+        charge=BOOK.charge_request(usage, subject, status),
+        price_version=BOOK.stamp(),
+    )
+
+
+def book(folder: Path, *entries: Entry) -> None:
+    with closing(Journal(folder / "journal", durability="interval")) as journal:
+        for each in entries:
+            journal.append(each.model_dump(mode="json"))
+
+
+@dataclass
+class Office:
+    usage: BookedUsage
+    admin: Any
+    client: OpenAI
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Any]:
+    """Give a gateway whose books hold what a test has booked in ``books``."""
+    with ExitStack() as stack:
+
+        def opened(*entries: Entry) -> Office:
+            book(tmp_path / "books", *entries)
+            ledger = stack.enter_context(closing(open_ledger(tmp_path / "books")))
+            usage = BookedUsage(ledger, PRICES)
+            accounts = stack.enter_context(closing(open_accounts(tmp_path / "keys.sqlite")))
+            meter = stack.enter_context(open_meter(MeterConfig(), tmp_path / "books"))
+            meter.price_history = PRICES
+            parts = GatewayParts(accounts=accounts, usage=usage, clock=lambda: NOON + 10 * DAY)
+            config, engines = GatewayConfig(port=0), {"echo": open_engine(EchoConfig())}
+            server = GatewayServer(create_app(config, engines, accounts.keys, meter, parts), config)
+            stack.enter_context(serve_in_thread(server))
+            _, admin = accounts.keys.create("default", admin=True)
+            _, secret = accounts.keys.create("shop")
+            client = OpenAI(base_url=f"{server.url}/v1", api_key=secret, admin_api_key=admin, max_retries=0)
+            stack.enter_context(client)
+            return Office(usage, client.admin.organization.usage, client)
+
+        yield opened
+
+
+def test_a_page_of_days_has_every_bucket_and_sums_what_was_booked(office) -> None:
+    desk = office(
+        entry("a", NOON),
+        entry("b", NOON + 5, project="q", model="n"),
+        entry("c", NOON + DAY, (50, 5, 0), status="error"),
+        entry("e", NOON, (7, 0, 0), name="embeddings"),
+        entry("s", NOON, (0, 0, 0), kind="step", project=""),
+    )
+    page = desk.admin.completions(start_time=NOON - DAY, end_time=NOON + 2 * DAY, group_by=["project_id", "model"])
+    assert [bucket.start_time % DAY for bucket in page.data] == [0] * 4
+    assert [len(bucket.results) for bucket in page.data] == [0, 2, 1, 0]
+    first, second = page.data[1].results
+    assert (first.project_id, first.model, first.api_key_id) == ("p", "m", None)
+    assert (first.input_tokens, first.output_tokens, first.input_cached_tokens) == (100, 20, 10)
+    assert (first.num_model_requests, second.project_id) == (1, "q")
+    assert first.model_extra["energy"] == {"joules": 2.0, "class": "modelled"}
+    assert page.data[2].results[0].input_tokens == 50, "what failed was used all the same"
+    (vectors,) = desk.admin.embeddings(start_time=NOON, limit=1).data[0].results
+    assert (vectors.input_tokens, vectors.num_model_requests) == (7, 1)
+    only = desk.admin.completions(start_time=NOON, limit=1, project_ids=["q"], api_key_ids=["k"])
+    assert [result.input_tokens for result in only.data[0].results] == [100]
+
+
+@pytest.mark.parametrize(("width", "seconds"), [("1m", 60), ("1h", 3600), ("1d", DAY)])
+def test_pages_follow_each_other_and_buckets_of_all_widths_agree(office, width: str, seconds: int) -> None:
+    begin = NOON // seconds * seconds
+    desk = office(*(entry(str(n), begin + n * seconds) for n in range(5)))
+    seen, page = [], None
+    while True:
+        more = {"page": page} if page else {}
+        told = desk.admin.completions(
+            start_time=begin, end_time=begin + 5 * seconds, bucket_width=width, limit=2, **more
+        )
+        seen += [(bucket.start_time, sum(r.num_model_requests for r in bucket.results)) for bucket in told.data]
+        if not told.has_more:
+            break
+        page = told.next_page
+    assert seen == [(begin + n * seconds, 1) for n in range(5)]
+
+
+def test_costs_are_told_by_line_and_sum_to_what_was_charged(office) -> None:
+    entries = (
+        entry("a", NOON),
+        entry("b", NOON, (1, 1, 0)),
+        entry("c", NOON, batch=True),
+        entry("d", NOON, service_tier="flex"),
+        entry("f", NOON, (1000, 0, 0), kind="step", model="ft:m"),
+        entry("x", NOON, status="error"),
+    )
+    desk = office(*entries)
+    (bucket,) = desk.admin.costs(start_time=NOON, limit=1, group_by=["line_item", "project_id"]).data
+    items = {result.line_item: (result.quantity, result.model_extra["micros"]) for result in bucket.results}
+    assert items["m, input"] == (91, 91)
+    assert items["m, cached input"] == (10, 1)
+    assert items["m, output"] == (21, 70)
+    assert items["m, input, batch"] == (90, 45)
+    assert items["m, input, flex"] == (90, 63)
+    assert items["ft:m, training"] == (1000, 5000)
+    assert sum(micros for _, micros in items.values()) == sum(each.charge.micros for each in entries)
+    (whole,) = desk.admin.costs(start_time=NOON, limit=1).data[0].results
+    assert whole.amount.currency == "usd"
+    assert whole.amount.value == sum(each.charge.micros for each in entries) / 1e6
+
+
+def test_what_the_gateway_serves_is_in_it_at_once(office) -> None:
+    desk = office()
+    desk.client.chat.completions.create(
+        model="echo", messages=[{"role": "user", "content": "one two"}], service_tier="flex"
+    )
+    desk.client.embeddings.create(model="echo", input="three")
+    page = desk.admin.completions(start_time=1, bucket_width="1d", limit=31, group_by=["service_tier", "project_id"])
+    assert page.has_more
+    rows = desk.usage.usage(UsageQuery(start=0, end=4_000_000_000, group_by=("project", "service_tier", "name")))
+    assert {(r.group["service_tier"], r.group["name"], r.usage.output_tokens) for r in rows} == {
+        ("flex", "", 2),
+        ("", "embeddings", 0),
+    }
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"start_time": 0},
+        {"start_time": 5, "end_time": 5},
+        {"start_time": 5, "bucket_width": "2d"},
+        {"start_time": 5, "limit": 32},
+        {"start_time": 5, "group_by": ["colour"]},
+        {"start_time": 5, "page": "page_7"},
+    ],
+)
+def test_a_wrong_question_is_refused(office, query: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError):
+        office().admin.completions(**{"start_time": openai.NOT_GIVEN, **query})
+
+
+def test_only_administrators_may_ask(office) -> None:
+    desk = office()
+    other = desk.client.with_options(admin_api_key=desk.client.api_key)
+    with pytest.raises(openai.PermissionDeniedError):
+        other.admin.organization.usage.completions(start_time=NOON)
+
+
+ENTRIES = st.lists(
+    st.tuples(
+        st.integers(0, 5),
+        st.integers(NOON, NOON + 3 * DAY),
+        st.sampled_from(["ok", "cancelled", "error"]),
+        st.sampled_from(["", "flex"]),
+        st.booleans(),
+        st.integers(0, 10**9),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(ENTRIES)
+def test_roll_ups_say_what_the_entries_say(tmp_path_factory: pytest.TempPathFactory, made: list[Any]) -> None:
+    """Entries repeat and differ; hours, minutes and the lines of costs sum to what the ledger counts."""
+    folder = tmp_path_factory.mktemp("books")
+    book(
+        folder,
+        *(
+            entry(str(n), at, (tokens, tokens // 3, tokens // 7), status=status, service_tier=tier, batch=batch)
+            for n, at, status, tier, batch, tokens in made
+        ),
+    )
+    with closing(Ledger(folder / "ledger.sqlite", folder / "journal")) as ledger:
+        usage = BookedUsage(ledger, PRICES)
+        whole = UsageQuery(start=0, end=4_000_000_000, group_by=("project", "batch"))
+        days, minutes = usage.usage(whole), usage.usage(whole.model_copy(update={"width": 60}))
+        counted = ledger.entries(limit=-1)
+        for rows in (days, minutes):
+            assert sum(row.entries for row in rows) == len(counted)
+            assert sum(row.usage.input_tokens for row in rows) == sum(e.usage.input_tokens for e in counted)
+            assert sum(row.microjoules for row in rows) == 2_000_000 * len(counted)
+        lines = usage.costs(whole)
+        assert sum(line.amount_micros for line in lines) == sum(e.charge.micros for e in counted)
+        assert sum(line.amount_micros for line in lines if line.item == "rounding") <= len(counted)
