@@ -19,6 +19,7 @@ from bessemer import __version__
 from bessemer.cli import (
     environment,
     verbs_assess,
+    verbs_books,
     verbs_compare,
     verbs_keys,
     verbs_lake,
@@ -53,6 +54,7 @@ app = typer.Typer(
 verbs_look.add_to(app)
 verbs_lake.add_to(app)
 verbs_sites.add_to(app)
+verbs_books.add_to(app)
 verbs_plan.add_to(app)
 verbs_assess.add_to(app)
 verbs_compare.add_to(app)

@@ -19,6 +19,7 @@ from rich.table import Table
 from bessemer.cli import environment
 from bessemer.cli.output import emit
 from bessemer.cli.sweep_view import swept_table
+from bessemer.cli.verbs_books import Prices, check
 from bessemer.core.errors import ConfigError
 from bessemer.core.units import show_joules, show_seconds
 
@@ -107,11 +108,19 @@ def simulate(
 
 def reconcile(
     run: Annotated[str | None, typer.Argument(help="A run; the newest that did something.", show_default=False)] = None,
+    books: Annotated[
+        bool,
+        typer.Option("--books", help="Check the books instead; status 4 if they drifted."),
+    ] = False,
+    prices: Prices = None,
     as_json: Json = False,
 ) -> None:
-    """Show what was predicted of a run, what happened, and how far off the planner is here."""
+    """Show what was predicted of a run, what happened, and how far off the planner is here; or check the books."""
     from bessemer.products import reconciliation
 
+    if books:
+        check(prices, as_json)
+        return
     found = reconciliation.reconcile(environment.home(make=False), run)
     emit(found, as_json, lambda: _reconciliation(found))
 

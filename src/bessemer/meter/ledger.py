@@ -147,6 +147,13 @@ class Ledger:
         sql = f"SELECT body FROM entries {where} ORDER BY started_at DESC, id DESC LIMIT ?"
         return [Entry.model_validate_json(body) for (body,) in self._query(sql, (*values, limit))]
 
+    def each(self, at_once: int = 10_000) -> Iterator[Entry]:
+        """Yield all entries in the order of their ids, so many read at once."""
+        last = ""
+        while bodies := self._query("SELECT id, body FROM entries WHERE id > ? ORDER BY id LIMIT ?", (last, at_once)):
+            yield from (Entry.model_validate_json(body) for _, body in bodies)
+            last = bodies[-1][0]
+
     def totals(
         self,
         group_by: Sequence[str] = (),
@@ -293,6 +300,7 @@ def _total(group: dict[str, str], rows: list[_Row]) -> Total:
         entries=sum(row.count for row in rows),
         usage=Usage(**{name: whole(name) for name in ("input_tokens", "output_tokens", "cached_tokens")}),
         seconds=whole("microseconds") / MICRO,
+        microjoules=whole("microjoules"),
         joules=amount("microjoules"),
         joules_by_class={cls: amount("microjoules", [r for r in rows if r.energy_class is cls]) for cls in classes},
         grams=amount("micrograms"),

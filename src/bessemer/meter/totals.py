@@ -30,6 +30,7 @@ class Total:
     Attributes:
         group: the values that the entries have in common, by the names that were grouped by.
         seconds: sum over entries; more than the time that passed where they overlapped.
+        microjoules: all classes together, exactly.
         joules: all classes together. By class in `joules_by_class`.
         energy_costs: what the energy cost the operator, one amount for each currency.
         charges: what customers are charged, one amount for each currency.
@@ -42,6 +43,7 @@ class Total:
     entries: int
     usage: Usage
     seconds: float
+    microjoules: int
     joules: Amount
     joules_by_class: Mapping[EnergyClass, Amount]
     grams: Amount

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bessemer.core.errors import NotFound
 from bessemer.core.usage import CostLine, UsageQuery, UsageRow
 from bessemer.meter import Ledger, PriceHistory, open_ledger
 from bessemer.meter.billing import BILLED, cost_lines
@@ -38,12 +39,17 @@ class BookedUsage:
 
 @contextmanager
 def open_usage(home: Home, prices: PriceHistory) -> Iterator[BookedUsage]:
-    """Give the usage of a home; a home without books has none.
+    """Give the usage of a home.
 
     Args:
         home: whose books.
         prices: of its price book.
+
+    Raises:
+        NotFound: there are no books.
     """
+    if not home.books.exists():
+        raise NotFound(f"nothing is booked in {home.path}", hint="`bessemer up` serves and books.")
     ledger = open_ledger(home.books)
     try:
         yield BookedUsage(ledger, prices)

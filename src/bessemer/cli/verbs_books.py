@@ -1,0 +1,158 @@
+"""The verbs of the books: costs, invoice.
+
+Owns how they look on a terminal.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from bessemer.cli import environment
+from bessemer.cli.output import emit
+from bessemer.core.units import Money, show_joules
+
+if TYPE_CHECKING:
+    from bessemer.core.usage import CostLine
+    from bessemer.products.auditing import Check
+    from bessemer.products.invoices import Invoice
+
+DRIFTED = 4
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
+Prices = Annotated[
+    Path | None,
+    typer.Option(help="The price book (.toml) or factory.yaml; the built-in example without.", show_default=False),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these verbs to the command line."""
+    for verb in (costs, invoice):
+        app.command()(verb)
+
+
+def costs(
+    month: Annotated[str, typer.Option(help="YYYY-MM; this one without.", show_default=False)] = "",
+    project: Annotated[str | None, typer.Option(help="Of one project only.")] = None,
+    focus: Annotated[Path | None, typer.Option(help="Also write it as FOCUS 1.2: a .csv or .parquet.")] = None,
+    prices: Prices = None,
+    as_json: Json = False,
+) -> None:
+    """Say what was charged in a month: by project, model and kind of token, to the micro-unit."""
+    from bessemer.core.usage import UsageQuery
+    from bessemer.products.booked import open_usage
+    from bessemer.products.focus import Bill, focus_rows, write_focus
+    from bessemer.products.invoices import month_of
+    from bessemer.products.prices import find_prices
+
+    start, end = month_of(month or _this_month())
+    with open_usage(environment.home(make=False), find_prices(prices)) as usage:
+        found = usage.costs(UsageQuery(start=start, end=end, projects=(project,) if project else (), kind=""))
+    if focus:
+        write_focus(focus, focus_rows(found, Bill(_seller(prices), start, end)))
+    emit(found, as_json, lambda: _costs(found))
+
+
+def invoice(
+    project: Annotated[str, typer.Option(help="Whom it is for.")],
+    month: Annotated[str, typer.Option(help="YYYY-MM; this one without.", show_default=False)] = "",
+    issue: Annotated[bool, typer.Option("--issue", help="Issue it for good, once the month is over.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write it as a page that prints.")] = None,
+    prices: Prices = None,
+    as_json: Json = False,
+) -> None:
+    """Draw what a project is charged for a month, or issue it; what came later is issued as the difference."""
+    from bessemer.products.booked import open_usage
+    from bessemer.products.home import write_whole
+    from bessemer.products.invoice_html import invoice_page
+    from bessemer.products.invoices import InvoiceBook
+    from bessemer.products.prices import find_prices
+
+    home = environment.home(make=False)
+    with open_usage(home, find_prices(prices)) as usage:
+        book = InvoiceBook(home, usage, _seller(prices), time.time)
+        found = (book.issue if issue else book.draw)(project, month or _this_month())
+    if html:
+        write_whole(html, invoice_page(found))
+    emit(found, as_json, lambda: _invoice(found))
+
+
+def check(prices: Path | None, as_json: bool) -> None:
+    """Check the books and say what was found; leave with a status of its own if something drifted."""
+    from bessemer.products.auditing import check_books
+    from bessemer.products.prices import find_prices
+
+    found = check_books(environment.home(make=False), find_prices(prices))
+    emit(found, as_json, lambda: _checks(found))
+    if not all(each.holds for each in found):
+        raise typer.Exit(DRIFTED)
+
+
+def _checks(checks: list[Check]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for check in checks:
+        table.add_row("[green]✓[/]" if check.holds else "[red]✗[/]", check.name, escape(check.found))
+    return table
+
+
+def _costs(lines: list[CostLine]) -> RenderableType:
+    if not lines:
+        return "[dim]nothing was charged[/]"
+    sums: dict[tuple[str, ...], list[CostLine]] = {}
+    for line in lines:
+        kind = "batch" if line.batch else line.service_tier
+        sums.setdefault((line.project, line.model, ", ".join(filter(None, (line.item, kind)))), []).append(line)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("project", "model", "what"):
+        table.add_column(name)
+    for name in ("tokens", "charged"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for key, some in sorted(sums.items()):
+        quantity = f"{sum(line.quantity for line in some):,}" if some[0].unit_micros is not None else ""
+        table.add_row(*map(escape, key), quantity, _money(sum(line.amount_micros for line in some), some[0].currency))
+    totals = {line.currency: 0 for line in lines}
+    for line in lines:
+        totals[line.currency] += line.amount_micros
+    return Group(table, "together " + " + ".join(_money(micros, name) for name, micros in totals.items()))
+
+
+def _invoice(found: Invoice) -> RenderableType:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
+    table.add_column("what", footer="[bold]total[/]")
+    table.add_column("quantity", justify="right", no_wrap=True)
+    table.add_column("a million", justify="right", no_wrap=True)
+    table.add_column("amount", justify="right", no_wrap=True, footer=_money(found.amount_micros, found.currency))
+    for line in found.lines:
+        kind = "batch" if line.batch else line.service_tier
+        what = ", ".join(filter(None, (line.model, line.item, kind)))
+        unit = _money(line.unit_micros, found.currency) if line.unit_micros is not None else ""
+        table.add_row(escape(what), f"{line.quantity:,}", unit, _money(line.amount_micros, found.currency))
+    title = f"[bold]{found.kind} {escape(found.number)}[/]  {escape(found.seller)} to {escape(found.project)}"
+    known = f", {found.energy_class.value}" if found.energy_class else ""
+    took = f"{found.requests:,} requests took {show_joules(found.joules)}{known}, {found.grams:.3g} g CO2e"
+    more = [f"[dim]in addition to {escape(', '.join(found.corrects))}[/]"] if found.corrects else []
+    return Group(title, *more, table, f"[dim]{took}[/]")
+
+
+def _money(micros: int, currency: str) -> str:
+    return str(Money(micros=micros, currency=currency))
+
+
+def _seller(prices: Path | None) -> str:
+    """Return the name of the factory whose prices they are."""
+    from bessemer.products.factory import load_factory
+
+    return load_factory(None if prices and prices.suffix == ".toml" else prices)[0].name
+
+
+def _this_month() -> str:
+    return datetime.now(UTC).strftime("%Y-%m")

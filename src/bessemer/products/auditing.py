@@ -1,0 +1,113 @@
+"""Whether the books agree with themselves: the journal with its hashes, sums with entries, charges with prices.
+
+Owns the list of checks. What a running meter knows besides (its sensors, the engine's counters) it checks itself.
+"""
+
+from __future__ import annotations
+
+from bessemer.core.errors import IntegrityError, NotFound
+from bessemer.core.nouns import Noun
+from bessemer.core.usage import UsageQuery
+from bessemer.meter import Ledger, PriceHistory, mispriced
+from bessemer.products.booked import BookedUsage
+from bessemer.products.home import Home
+from bessemer.products.invoices import InvoiceBook, amounts_agree
+
+_ALWAYS = 4_102_444_800
+
+
+class Check(Noun):
+    """One check: what was compared, whether it holds, and what was found."""
+
+    name: str
+    holds: bool
+    found: str
+
+
+def check_books(home: Home, prices: PriceHistory) -> list[Check]:
+    """Return what each check of a home's books found.
+
+    Args:
+        home: whose books.
+        prices: the versions of its price book; entries booked by others are counted, not judged.
+
+    Raises:
+        NotFound: there are no books.
+    """
+    if not home.books.exists():
+        raise NotFound(f"nothing is booked in {home.path}", hint="`bessemer up` serves and books.")
+    ledger = Ledger(home.books / "ledger.sqlite", home.books / "journal")
+    try:
+        checks = [_journal(ledger)]
+        usage = BookedUsage(ledger, prices)
+        if checks[0].holds:
+            checks += [_sums(ledger, usage), _charges(ledger, prices), _lines(usage), _invoices(home, usage)]
+        return checks
+    finally:
+        ledger.close()
+
+
+def _journal(ledger: Ledger) -> Check:
+    try:
+        report = ledger.sync()
+        whole = ledger.verify()
+    except IntegrityError as error:
+        return Check(name="journal", holds=False, found=f"{error.message}. {error.hint}")
+    differing = f", {len(report.differing)} booked twice and differently" if report.differing else ""
+    torn = f", {whole.torn_bytes} bytes of records that were never finished" if whole.torn_bytes else ""
+    found = f"{whole.records:,} records in {whole.segments} segments, every hash right{torn}{differing}"
+    return Check(name="journal", holds=not report.differing, found=found)
+
+
+def _sums(ledger: Ledger, usage: BookedUsage) -> Check:
+    """Compare the sums by the hour with the entries themselves."""
+    totals = ledger.totals()
+    rows = usage.usage(UsageQuery(start=0, end=_ALWAYS, kind=""))
+    told = (
+        sum(row.entries for row in rows),
+        sum(row.usage.total_tokens for row in rows),
+        sum(row.microjoules for row in rows),
+        sum(row.charge_micros for row in rows),
+    )
+    counted = (
+        sum(total.entries for total in totals),
+        sum(total.usage.total_tokens for total in totals),
+        sum(total.microjoules for total in totals),
+        sum(charge.micros for total in totals for charge in total.charges),
+    )
+    names = ("entries", "tokens", "microjoules", "micro-units charged")
+    wrong = [f"{name} {a:,}, not {b:,}" for name, a, b in zip(names, told, counted, strict=True) if a != b]
+    found = "; ".join(wrong) or f"{told[0]:,} entries, {told[1]:,} tokens, {told[2] / 1e6:,.3f} J"
+    return Check(name="sums", holds=not wrong, found=found)
+
+
+def _charges(ledger: Ledger, prices: PriceHistory) -> Check:
+    """Compare every charge with quantity times price."""
+    wrong, seen, unknown = [], 0, 0
+    for entry in ledger.each():
+        seen += 1
+        unknown += prices.stamped(entry.price_version) is None
+        wrong += mispriced((entry,), prices)
+    examples = ", ".join(entry.id for entry in wrong[:3])
+    found = f"{len(wrong):,} of {seen:,} are not quantity times price: {examples}" if wrong else f"{seen:,} recomputed"
+    if unknown:
+        found += f"; {unknown:,} by versions that are not in this price book"
+    return Check(name="charges", holds=not wrong, found=found)
+
+
+def _lines(usage: BookedUsage) -> Check:
+    """Compare the lines of bills with the charges; rounding may be half a micro-unit for each request."""
+    lines = usage.costs(UsageQuery(start=0, end=_ALWAYS, kind=""))
+    rounding = [line for line in lines if line.item == "rounding"]
+    far = [line for line in rounding if 2 * abs(line.amount_micros) > line.quantity + 3]
+    found = f"{len(lines):,} lines" if not far else f"{len(far)} lines are further off than rounding makes them"
+    return Check(name="bills", holds=not far, found=found)
+
+
+def _invoices(home: Home, usage: BookedUsage) -> Check:
+    """Check what was issued: lines that sum to the amount, and every correction after what it corrects."""
+    book = InvoiceBook(home, usage, "", lambda: 0.0)
+    found = [book.issued(project, month) for project, month in book.projects()]
+    wrong = [each[0].number for each in found if not amounts_agree(each)]
+    said = f"{sum(map(len, found)):,} issued" if not wrong else f"lines do not sum to the amount: {', '.join(wrong)}"
+    return Check(name="invoices", holds=not wrong, found=said)

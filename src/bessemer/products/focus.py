@@ -1,0 +1,174 @@
+"""Costs as FOCUS 1.2 rows, the FinOps Foundation's open form of bills, one for each day, key, model and kind of token.
+
+Columns that FOCUS requires and that mean nothing here (regions, commitments, capacity) are empty. The price of a unit
+is for one token. Own columns begin with ``x_``.
+
+Owns the columns. Source: FOCUS specification 1.2, columns and their allowed values (focus.finops.org).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from bessemer.core.errors import ConfigError
+from bessemer.core.usage import CostLine
+
+DAY = 86_400
+_MILLION = Decimal(1_000_000)
+
+COLUMNS = (
+    *("AvailabilityZone", "BilledCost", "BillingAccountId", "BillingAccountName", "BillingAccountType"),
+    *("BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart", "CapacityReservationId"),
+    *("CapacityReservationStatus", "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargeFrequency"),
+    *("ChargePeriodEnd", "ChargePeriodStart", "CommitmentDiscountCategory", "CommitmentDiscountId"),
+    *("CommitmentDiscountName", "CommitmentDiscountQuantity", "CommitmentDiscountStatus", "CommitmentDiscountType"),
+    *("CommitmentDiscountUnit", "ConsumedQuantity", "ConsumedUnit", "ContractedCost", "ContractedUnitPrice"),
+    *("EffectiveCost", "InvoiceId", "InvoiceIssuerName", "ListCost", "ListUnitPrice", "PricingCategory"),
+    *("PricingCurrency", "PricingCurrencyContractedUnitPrice", "PricingCurrencyEffectiveCost"),
+    *("PricingCurrencyListUnitPrice", "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName", "RegionId"),
+    *("RegionName", "ResourceId", "ResourceName", "ResourceType", "ServiceCategory", "ServiceName"),
+    *("ServiceSubcategory", "SkuId", "SkuMeter", "SkuPriceDetails", "SkuPriceId", "SubAccountId", "SubAccountName"),
+    *("SubAccountType", "Tags", "x_KeyId", "x_PriceVersion", "x_ServiceTier"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Whose costs they are, and which month they belong to.
+
+    Attributes:
+        seller: the factory's name, which provides, publishes and issues.
+        start: of the billing period, Unix seconds.
+        end: of the billing period; not part of it.
+        invoice: its number; empty while there is none.
+    """
+
+    seller: str
+    start: int
+    end: int
+    invoice: str = ""
+
+
+def focus_rows(lines: Sequence[CostLine], bill: Bill) -> list[dict[str, str]]:
+    """Return a row for each line, every column a text, empty where there is nothing to say."""
+    return [{name: _row(line, bill).get(name, "") for name in COLUMNS} for line in lines]
+
+
+def write_focus(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Write rows as CSV or Parquet, whole, by the file's ending.
+
+    Raises:
+        ConfigError: it ends otherwise, or cannot be written.
+        MissingDependency: Parquet needs pyarrow.
+    """
+    waiting = path.with_name(f".{path.name}.part")
+    try:
+        if path.suffix == ".csv":
+            with waiting.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
+        elif path.suffix == ".parquet":
+            _write_parquet(waiting, rows)
+        else:
+            raise ConfigError(f"'{path}' is neither .csv nor .parquet", hint="FOCUS is written as one of these.")
+        waiting.replace(path)
+    except OSError as error:
+        waiting.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", hint="Name another file.") from error
+
+
+def _write_parquet(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        from bessemer.core.errors import MissingDependency
+
+        raise MissingDependency("pyarrow", extra="lake") from error
+    schema = pa.schema([pa.field(name, _arrow_type(pa, name)) for name in COLUMNS])
+    columns = [pa.array([_typed(name, row[name]) for row in rows], _arrow_type(pa, name)) for name in COLUMNS]
+    pq.write_table(pa.table(columns, schema=schema), path)
+
+
+_TIMES = frozenset({"BillingPeriodEnd", "BillingPeriodStart", "ChargePeriodEnd", "ChargePeriodStart"})
+_NUMBERS = frozenset(
+    name for name in COLUMNS if name.endswith(("Cost", "UnitPrice", "Quantity")) and not name.startswith("x_")
+)
+
+
+def _typed(name: str, text: str) -> object:
+    if not text:
+        return None
+    return datetime.fromisoformat(text) if name in _TIMES else Decimal(text) if name in _NUMBERS else text
+
+
+def _arrow_type(pa: object, name: str) -> object:
+    if name in _TIMES:
+        return pa.timestamp("s", tz="UTC")  # type: ignore[attr-defined]
+    return pa.decimal128(38, 15) if name in _NUMBERS else pa.string()  # type: ignore[attr-defined]
+
+
+def _row(line: CostLine, bill: Bill) -> dict[str, str]:
+    amount = _decimal(Decimal(line.amount_micros) / _MILLION)
+    kind = "batch" if line.batch else line.service_tier or "standard"
+    sku = f"{line.model}/{line.item}/{kind}"
+    row = {
+        **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), amount),
+        "PricingCurrencyEffectiveCost": amount,
+        "BillingAccountId": bill.seller,
+        "BillingAccountName": bill.seller,
+        "BillingAccountType": "Factory",
+        "BillingCurrency": line.currency,
+        "PricingCurrency": line.currency,
+        "BillingPeriodStart": _time(bill.start),
+        "BillingPeriodEnd": _time(bill.end),
+        "ChargePeriodStart": _time(line.start),
+        "ChargePeriodEnd": _time(line.start + DAY),
+        "ChargeCategory": "Usage",
+        "ChargeDescription": f"{line.model}: {line.item}, {kind}",
+        "ChargeFrequency": "Usage-Based",
+        "InvoiceId": bill.invoice,
+        **dict.fromkeys(("InvoiceIssuerName", "ProviderName", "PublisherName"), bill.seller),
+        "PricingCategory": "Standard",
+        "ResourceId": line.model,
+        "ResourceName": line.model,
+        "ResourceType": "Model",
+        "ServiceCategory": "AI and Machine Learning",
+        "ServiceName": "Inference" if line.item != "training" else "Fine-tuning",
+        "ServiceSubcategory": "Generative AI",
+        "SkuId": sku,
+        "SkuMeter": line.item,
+        "SkuPriceId": f"{sku}@{line.price_version}",
+        "SubAccountId": line.project,
+        "SubAccountName": line.project,
+        "SubAccountType": "Project",
+        "x_KeyId": line.key_id,
+        "x_PriceVersion": line.price_version,
+        "x_ServiceTier": line.service_tier,
+    }
+    if line.unit_micros is None:  # no meter ran: the amount is all that there is
+        return row | {"ChargeCategory": "Adjustment", "PricingCategory": "", "ChargeFrequency": "One-Time"}
+    quantity, price = f"{line.quantity}.0", _decimal(Decimal(line.unit_micros) / _MILLION / _MILLION)
+    priced = ("ContractedUnitPrice", "ListUnitPrice", "PricingCurrencyContractedUnitPrice")
+    return row | {
+        "ConsumedQuantity": quantity,
+        "ConsumedUnit": "Tokens",
+        "PricingQuantity": quantity,
+        "PricingUnit": "Tokens",
+        "PricingCurrencyListUnitPrice": price,
+        **dict.fromkeys(priced, price),
+    }
+
+
+def _decimal(value: Decimal) -> str:
+    return f"{value:f}"
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,277 @@
+"""Invoices: what a project was charged for a month, to the micro-unit, from the books.
+
+While the month runs an invoice is a draft. Once issued it is a file that never changes; if the books say more or less
+later (a late entry, a correction), the next one for the same month holds the difference only, and is a credit note
+where that is negative. The sum of all that were issued is what the ledger says.
+
+Owns numbers, lines and where invoices lie. Draws nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, unquote
+
+from bessemer.core.errors import ConfigError, Conflict, NotFound
+from bessemer.core.nouns import EnergyClass, Noun
+from bessemer.core.units import charge_micros
+from bessemer.core.usage import CostLine, UsageQuery, UsageSource
+from bessemer.products.home import Home, write_whole
+
+DAY = 86_400
+
+
+class InvoiceLine(Noun):
+    """One line: tokens of one kind at one price. `unit_micros` is for a million; None where nothing is multiplied."""
+
+    model: str
+    service_tier: str
+    batch: bool
+    item: str
+    price_version: str
+    quantity: int
+    unit_micros: int | None
+    amount_micros: int
+
+    @property
+    def key(self) -> tuple[str, str, bool, str, str, int | None]:
+        """What tells lines of one invoice apart."""
+        return (self.model, self.service_tier, self.batch, self.item, self.price_version, self.unit_micros)
+
+
+class Invoice(Noun):
+    """What a project is charged for a month; amounts are whole micro-units of one currency.
+
+    Attributes:
+        number: of the invoice; a draft has none.
+        kind: ``draft`` while the month runs, ``invoice``, or ``credit note`` if the amount is negative.
+        seller: the factory's name.
+        start: of the month, Unix seconds, UTC.
+        end: of the month; not part of it.
+        issued_at: Unix seconds; of a draft, when it was drawn.
+        corrects: numbers of the invoices for the same month that were issued before.
+        joules: of all that it charges for, this invoice's share only.
+        energy_class: the weakest in that sum.
+        grams: of CO2 equivalent.
+    """
+
+    number: str
+    kind: Literal["draft", "invoice", "credit note"]
+    seller: str
+    project: str
+    start: int
+    end: int
+    issued_at: float
+    currency: str
+    lines: tuple[InvoiceLine, ...]
+    amount_micros: int
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    joules: float
+    joules_low: float
+    joules_high: float
+    energy_class: EnergyClass | None
+    grams: float
+    corrects: tuple[str, ...] = ()
+
+
+def month_of(text: str) -> tuple[int, int]:
+    """Return when a month such as ``2026-11`` begins and ends, Unix seconds, UTC.
+
+    >>> month_of("1970-02")
+    (2678400, 5097600)
+
+    Raises:
+        ConfigError: it is no month.
+    """
+    found = re.fullmatch(r"(\d{4})-(\d{2})", text)
+    try:
+        first = date(int(found[1]), int(found[2]), 1) if found else None
+    except ValueError:
+        first = None
+    if first is None or not 1970 <= first.year < 9999:
+        raise ConfigError(f"'{text}' is no month", hint="Write it as YYYY-MM, for example 2026-11.")
+    after = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    begin, end = (int(datetime(d.year, d.month, d.day, tzinfo=UTC).timestamp()) for d in (first, after))
+    return begin, end
+
+
+class InvoiceBook:
+    """The invoices of a home.
+
+    Args:
+        home: where they lie.
+        source: what was used and charged.
+        seller: the factory's name.
+        clock: gives Unix seconds.
+    """
+
+    def __init__(self, home: Home, source: UsageSource, seller: str, clock: Callable[[], float]) -> None:
+        self._folder, self._source, self._seller, self._clock = home.path / "invoices", source, seller, clock
+
+    def issued(self, project: str, month: str) -> list[Invoice]:
+        """Return what was issued to a project for a month, in order.
+
+        Raises:
+            ConfigError: it is no month.
+        """
+        month_of(month)
+        paths = (self._path(project, month, number) for number in range(1, 10_000))
+        found = []
+        for path in paths:
+            if not path.exists():
+                break
+            found.append(Invoice.model_validate_json(path.read_text(encoding="utf-8")))
+        return found
+
+    def projects(self) -> list[tuple[str, str]]:
+        """Return (project, month) of everything that was issued, sorted."""
+        paths = self._folder.glob("*/*-1.json")
+        return sorted((unquote(path.name.removesuffix("-1.json")), path.parent.name) for path in paths)
+
+    def draw(self, project: str, month: str) -> Invoice:
+        """Return the draft of what is not on any invoice of the month yet.
+
+        Raises:
+            ConfigError: it is no month, or it has charges in several currencies.
+            NotFound: the project used nothing in it.
+        """
+        start, end = month_of(month)
+        before = self.issued(project, month)
+        query = UsageQuery(start=start, end=end, projects=(project,), kind="", charged=True)
+        costs, used = self._source.costs(query), self._source.usage(query)
+        if not costs and not used and not before:
+            raise NotFound(
+                f"the project '{project}' was charged nothing in {month}", hint="`bessemer costs` lists who was."
+            )
+        currencies = {line.currency for line in costs} | {invoice.currency for invoice in before}
+        if len(currencies) > 1:
+            raise ConfigError(
+                f"{month} has charges in {', '.join(sorted(currencies))}", hint="A month is billed in one currency."
+            )
+        lines = _difference(_summed(costs), [line for invoice in before for line in invoice.lines])
+
+        def sums(name: str) -> int:
+            return sum(getattr(row, name) for row in used)
+
+        def left(name: str, whole: float) -> float:
+            return whole - float(sum(getattr(invoice, name) for invoice in before))
+
+        classes = [row.energy_class for row in used]
+        return Invoice(
+            number="",
+            kind="draft",
+            seller=self._seller,
+            project=project,
+            start=start,
+            end=end,
+            issued_at=self._clock(),
+            currency=next(iter(currencies), "USD"),
+            lines=lines,
+            amount_micros=sum(line.amount_micros for line in lines),
+            requests=round(left("requests", sums("entries"))),
+            input_tokens=round(left("input_tokens", sum(row.usage.input_tokens for row in used))),
+            output_tokens=round(left("output_tokens", sum(row.usage.output_tokens for row in used))),
+            joules=left("joules", sums("microjoules") / 1e6),
+            joules_low=left("joules_low", sums("microjoules_low") / 1e6),
+            joules_high=left("joules_high", sums("microjoules_high") / 1e6),
+            energy_class=max(classes, key=list(EnergyClass).index) if classes else None,
+            grams=left("grams", sums("micrograms") / 1e6),
+            corrects=tuple(invoice.number for invoice in before),
+        )
+
+    def issue(self, project: str, month: str) -> Invoice:
+        """Return the month's invoice and keep it for good; what was issued already is returned as it is.
+
+        Raises:
+            ConfigError: the month is not over, or as `draw`.
+            NotFound: as `draw`.
+        """
+        _, end = month_of(month)
+        if self._clock() < end:
+            raise ConfigError(f"{month} is not over", hint="Until then `bessemer invoice` shows a draft.")
+        draft, before = self.draw(project, month), self.issued(project, month)
+        if before and not draft.lines:
+            return before[-1]
+        made = draft.model_copy(
+            update={
+                "number": f"{month}-{project}-{len(before) + 1}",
+                "kind": "credit note" if draft.amount_micros < 0 else "invoice",
+            }
+        )
+        _keep(self._path(project, month, len(before) + 1), made.model_dump_json(indent=2))
+        return made
+
+    def _path(self, project: str, month: str, number: int) -> Path:
+        return self._folder / month / f"{quote(project, safe='')}-{number}.json"
+
+
+def _keep(path: Path, text: str) -> None:
+    """Write a file that no other process has written meanwhile."""
+    waiting = path.with_name(f"{path.name}.{os.getpid()}")
+    write_whole(waiting, text)
+    try:
+        os.link(waiting, path)
+    except FileExistsError as error:
+        raise Conflict(f"{path.name} was issued meanwhile", hint="Ask again to see it.") from error
+    finally:
+        waiting.unlink()
+
+
+def amounts_agree(invoices: Iterable[Invoice]) -> bool:
+    """Return whether every invoice's lines sum to its amount, and each corrects those before it."""
+    found = list(invoices)
+    chained = all(two.corrects == (*one.corrects, one.number) for one, two in pairwise(found))
+    return chained and all(sum(line.amount_micros for line in each.lines) == each.amount_micros for each in found)
+
+
+def _summed(costs: Iterable[CostLine]) -> list[InvoiceLine]:
+    """Return one line for each model, tier, kind of token and price, over all days and keys.
+
+    A priced line is quantity times price for the whole month; what that differs from the charges is rounding.
+    """
+    found: dict[tuple[object, ...], list[InvoiceLine]] = defaultdict(list)
+    for cost in costs:
+        line = InvoiceLine(**{name: getattr(cost, name) for name in InvoiceLine.model_fields})
+        found[line.key].append(line)
+    lines = [_sum(each) for each in found.values()]
+    made: list[InvoiceLine] = []
+    for line in lines:
+        if line.unit_micros is None:
+            made.append(line)
+            continue
+        amount = charge_micros(line.quantity * line.unit_micros, 1)
+        left = {"item": "rounding", "unit_micros": None, "quantity": 0, "amount_micros": line.amount_micros - amount}
+        made += [line.model_copy(update={"amount_micros": amount}), line.model_copy(update=left)]
+    return made
+
+
+def _difference(now: Iterable[InvoiceLine], before: Iterable[InvoiceLine]) -> tuple[InvoiceLine, ...]:
+    """Return what the lines are more or less than those of before, sorted; equal ones are left out."""
+    found: dict[tuple[object, ...], list[InvoiceLine]] = defaultdict(list)
+    for line in now:
+        found[line.key].append(line)
+    for line in before:
+        less = {"quantity": -line.quantity, "amount_micros": -line.amount_micros}
+        found[line.key].append(line.model_copy(update=less))
+    lines = (_sum(each) for each in found.values())
+    order = ("input", "cached input", "output", "training", "rounding", "as booked")
+    return tuple(
+        sorted(
+            (line for line in lines if line.quantity or line.amount_micros),
+            key=lambda line: (line.model, line.batch, line.service_tier, line.price_version, order.index(line.item)),
+        )
+    )
+
+
+def _sum(lines: list[InvoiceLine]) -> InvoiceLine:
+    totals = {name: sum(getattr(line, name) for line in lines) for name in ("quantity", "amount_micros")}
+    return lines[0].model_copy(update=totals)
