@@ -35,15 +35,28 @@ import sys
 from pathlib import Path
 
 from bessemer.infer import EchoConfig, open_engine
-from bessemer.meter import MeterConfig, open_meter
-from bessemer.serve import GatewayConfig, GatewayParts, KeyStore, WebhookStore, create_app, run_gateway
+from bessemer.core.errors import NotFound
+from bessemer.meter import MeterConfig, open_ledger, open_meter
+from bessemer.serve import (
+    GatewayConfig, GatewayParts, JobsConfig, KeyStore, WebhookStore, create_app, open_work, run_gateway
+)
 
 home = Path(sys.argv[1])
 keys = KeyStore(home / "keys.sqlite")
 _, secret = keys.create("docs")
 config = GatewayConfig(port=0, private_webhooks=True)  # a public name may be unknown where the tests run
-parts = GatewayParts(webhooks=WebhookStore(home / "webhooks.sqlite"))
-app = create_app(config, {"pydocs": open_engine(EchoConfig())}, keys, open_meter(MeterConfig(), home), parts)
+meter, ledger = open_meter(MeterConfig(), home), open_ledger(home)
+
+def booked(request):
+    ledger.sync()
+    try:
+        return ledger.entry(f"request:{request}")
+    except NotFound:
+        return None
+
+work = open_work(home / "work", JobsConfig())
+parts = GatewayParts(webhooks=WebhookStore(home / "webhooks.sqlite"), work=work, booked=booked)
+app = create_app(config, {"pydocs": open_engine(EchoConfig())}, keys, meter, parts)
 run_gateway(app, config, lambda url: print(url, secret, flush=True))
 """
 

@@ -106,21 +106,16 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        if sender:
-            sender.start()
-        if runner:
-            runner.start()
-        yield
-        if runner:
-            await runner.stop()
-        await traffic.stop(0)  # whoever runs the application without `run_gateway` has waited as long as it wanted
-        for engine in engines.values():
-            await engine.close()  # here, because connections belong to the event loop that opened them
-        if tuned:
-            await tuned.close()
-        threads.shutdown()
-        if sender:
-            await run_in_threadpool(sender.close)
+        async with _working(sender, runner):
+            yield
+            await traffic.stop(0)  # whoever runs the application without `run_gateway` has waited as long as it wanted
+            if runner:
+                await runner.stop()
+            for engine in engines.values():
+                await engine.close()  # here, because connections belong to the event loop that opened them
+            if tuned:
+                await tuned.close()
+            threads.shutdown()
 
     app = Starlette(
         routes=[
@@ -137,6 +132,18 @@ def build_app(
     app.state.traffic = traffic
     app.state.short = _short_way(config, engines, KeyAdmission(keys, parts.gate), meter, (traffic, threads, watchers))
     return app
+
+
+@asynccontextmanager
+async def _working(sender: Sender | None, runner: BatchRunner | None) -> AsyncIterator[None]:
+    """Tell what is due and answer batches within a block."""
+    if sender:
+        sender.start()
+    if runner:
+        runner.start()
+    yield
+    if sender:
+        await run_in_threadpool(sender.close)
 
 
 def _optional(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
+from pathlib import Path
 
 import openai
 import pytest
@@ -207,3 +210,11 @@ def test_without_a_key_no_job(office: Office) -> None:
     paths += [("GET", f"{base}/x/{what}") for what in ("events", "checkpoints")]
     for method, path in paths:
         assert office.running.ask(b"{}", path, method, Authorization="Bearer wrong")[0] == 401
+
+
+def test_the_page_shows_what_the_script_does() -> None:
+    root = Path(__file__).parents[3]
+    page = (root / "docs" / "howto" / "fine-tune-and-batch.md").read_text()
+    script = textwrap.dedent((root / "examples" / "openai" / "tune_and_batch.py").read_text().split("as folder:\n")[1])
+    (shown,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    assert shown in script

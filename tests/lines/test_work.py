@@ -1,0 +1,109 @@
+"""What clients leave to be done, by the default CPU setup: the real trainer, the real engine, OpenAI's own client."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import openai
+import pytest
+
+from bessemer.products.receipt import Receipt
+
+from .conftest import Line
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "openai" / "tune_and_batch.py"
+WAIT_SECONDS = 400.0
+TALK = [{"role": "user", "content": "What is a lantern?"}, {"role": "assistant", "content": "A lamp with a handle."}]
+
+
+@contextmanager
+def up(line: Line) -> Iterator[tuple[str, str | None]]:
+    """Run `bessemer up` and kill it -9 at the end of the block."""
+    process = subprocess.Popen(
+        line.command("up", str(line.factory), "--port", "0", "--json"),
+        env=line.environment,
+        cwd=line.factory.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        said = json.loads(process.stdout.readline())
+        yield said["url"], said["key"]
+    finally:
+        process.kill()
+        process.wait(30)
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def secret(line: Line, receipt: Receipt) -> str:
+    return str(line.json("keys", "create", "--project", "shop")["key"])
+
+
+def client_of(url: str, secret: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0)
+
+
+@pytest.mark.slow
+def test_a_job_goes_on_when_the_gateway_was_killed(line: Line, secret: str) -> None:
+    lines = (json.dumps({"messages": TALK}) + "\n").encode() * 12
+    with up(line) as (url, _), client_of(url, secret) as client:
+        file = client.files.create(file=("talks.jsonl", lines), purpose="fine-tune")
+        id = client.fine_tuning.jobs.create(
+            model="tools",
+            training_file=file.id,
+            validation_file=file.id,
+            hyperparameters={"n_epochs": 3, "batch_size": 2},
+        ).id
+        end = time.monotonic() + WAIT_SECONDS
+        while len([e for e in client.fine_tuning.jobs.list_events(id, limit=100) if e.type == "metrics"]) < 6:
+            assert time.monotonic() < end, client.fine_tuning.jobs.list_events(id)
+            time.sleep(0.1)
+    with up(line) as (url, _), client_of(url, secret) as client:
+        while (job := client.fine_tuning.jobs.retrieve(id)).status == "running" and time.monotonic() < end:
+            time.sleep(0.3)
+        events = client.fine_tuning.jobs.list_events(id, limit=100).data
+        assert job.status == "succeeded", (job.error, events)
+        assert any("goes on at" in event.message for event in events), "not from the beginning"
+        assert job.fine_tuned_model is not None and job.fine_tuned_model.startswith("ft:tools:shop::")
+        curve = client.files.content(job.result_files[0]).text.splitlines()
+        assert len(curve) == 1 + 18
+        first, last = (float(row.split(",")[1]) for row in (curve[1], curve[-1]))
+        assert last < first, "it learnt nothing"
+        (checkpoint,) = client.fine_tuning.jobs.checkpoints.list(id).data
+        assert checkpoint.step_number == 18
+        assert checkpoint.metrics.full_valid_loss is not None
+        answer = client.chat.completions.create(
+            model=job.fine_tuned_model, messages=TALK[:1], temperature=0, max_tokens=8
+        )
+        assert answer.choices[0].message.content == "A lamp with a handle."
+    usage = [row for row in line.json("usage", "--project", "shop") if row["what"] == "requests"]
+    assert usage[0]["entries"] == 1
+
+
+@pytest.mark.slow
+def test_a_script_written_for_openai_runs_with_another_url_and_key(line: Line, secret: str) -> None:
+    with up(line) as (url, _):
+        done = subprocess.run(
+            [sys.executable, str(SCRIPT)],
+            env={**os.environ, "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": secret},
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert "The job has successfully completed" in said
+    assert "step,train_loss,valid_loss,learning_rate,tokens,seconds" in said
+    answered = [text for text in said if text.split(":")[0] in ("France", "Italy", "Spain", "Japan", "Peru", "Cuba")]
+    assert len(answered) == 6
