@@ -218,3 +218,14 @@ def test_the_page_shows_what_the_script_does() -> None:
     script = textwrap.dedent((root / "examples" / "openai" / "tune_and_batch.py").read_text().split("as folder:\n")[1])
     (shown,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
     assert shown in script
+
+
+def test_a_full_store_keeps_no_job_from_its_end(office: Office) -> None:
+    job = a_job(office.shop)
+    room = 3_000_000 - len(LINES)
+    while room > 0:
+        office.shop.files.create(file=("x", bytes(min(room, 1_000_000))), purpose="user_data")
+        room -= 1_000_000
+    trained(office, job.id)
+    done = office.shop.fine_tuning.jobs.retrieve(job.id)
+    assert office.shop.files.content(done.result_files[0]).read() == RESULT.curve

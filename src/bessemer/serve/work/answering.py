@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import format_tb
 from typing import Any, BinaryIO
 
 from bessemer.core.errors import BessemerError, NotFound
@@ -106,6 +107,9 @@ class BatchRunner:
                     seconds = await self._round() if lock else _LOOK_SECONDS
                 except BessemerError as error:
                     logger.error("batches wait: %s", error.code)
+                    seconds = _LOOK_SECONDS
+                except Exception as error:  # a mistake of ours must not end all batches for good
+                    logger.error("batches wait: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
                     seconds = _LOOK_SECONDS
                 until = self._now() + _LOOK_SECONDS
                 await self._pause(seconds)

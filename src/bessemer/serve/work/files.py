@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,10 @@ class File(Record):
     purpose: str
     status: Literal["processed"] = "processed"
     status_details: None = None
+
+
+def _nothing(connection: sqlite3.Connection, file: File) -> None:
+    """Write nothing else."""
 
 
 class FileStore:
@@ -70,9 +75,23 @@ class FileStore:
             path.unlink(missing_ok=True)
 
     def add(
-        self, project: str, source: Path, filename: str, purpose: str, expires_after_seconds: int | None = None
+        self,
+        project: str,
+        source: Path,
+        filename: str,
+        purpose: str,
+        expires_after_seconds: int | None = None,
+        within: Callable[[sqlite3.Connection, File], None] = _nothing,
     ) -> File:
         """Move bytes that were received into the store, and return the file.
+
+        Args:
+            project: whose it will be.
+            source: of the bytes.
+            filename: as its owner calls it.
+            purpose: what it is for; what is not a client's own purpose, results of its jobs, counts against no bound.
+            expires_after_seconds: None keeps it.
+            within: what else is written in the same transaction.
 
         Raises:
             ConfigError: it is to be a batch or to be learnt from, and a line of it is no JSON object.
@@ -93,7 +112,9 @@ class FileStore:
         self.place(source, file.id)
         try:
             with self.records.writing() as connection:
-                self.check_room(self.records.held_bytes(connection, project) + file.bytes)
+                within(connection, file)
+                if purpose in PURPOSES:
+                    self.check_room(self.records.held_bytes(connection, project) + file.bytes)
                 self.records.add(connection, KIND, project, file, tag=purpose)
         except BaseException:
             self.path(file.id).unlink(missing_ok=True)

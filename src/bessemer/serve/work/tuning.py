@@ -8,6 +8,7 @@ Owns jobs, their events and the states they go through. Knows no trainer and no 
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from bessemer.core.errors import ConfigError, Conflict, NotFound, Unsupported
 from bessemer.serve.accounts.pages import Page
-from bessemer.serve.work.files import FileStore
+from bessemer.serve.work.files import File, FileStore
 from bessemer.serve.work.models import ChatEngine, TunedModel
 from bessemer.serve.work.records import Record, Wanted, new_id
 
@@ -291,37 +292,19 @@ class JobStore:
         Raises:
             Conflict: the job was cancelled or paused meanwhile.
         """
-        now = int(self.now())
+        ended: list[Job] = []
+
+        def succeeded(on: sqlite3.Connection, curve: File) -> None:
+            job = self.records.find(on, KIND, project, id, Job)
+            if job.status != "running":
+                raise Conflict(f"the job is {job.status}", hint="Nothing is lost: its training is kept.")
+            ended.append(self._add_model(on, project, job, result, curve))
+
         with self._files.receiving() as (path, out):
             out.write(result.curve)
             out.flush()
-            curve = self._files.add(project, path, "step_metrics.csv", "fine-tune-results")
-        try:
-            with self.records.writing() as connection:
-                job = self.records.find(connection, KIND, project, id, Job)
-                if job.status != "running":
-                    raise Conflict(f"the job is {job.status}", hint="Nothing is lost: its training is kept.")
-                model = TunedModel(
-                    id=model_name(project, job), base=job.model, path=result.path, source=result.source,
-                    job=id, created_at=now,
-                )  # fmt: skip
-                update = {
-                    "status": "succeeded", "finished_at": now, "estimated_finish": None, "result_files": (curve.id,),
-                    "fine_tuned_model": model.id, "trained_tokens": result.trained_tokens,
-                }  # fmt: skip
-                job = job.model_copy(update=update)
-                self.records.add(connection, "model", project, model)
-                self.records.put(connection, job, _UNTOLD)
-                checkpoint = Checkpoint(
-                    id=new_id("ftckpt_"), created_at=now, fine_tuned_model_checkpoint=model.id, fine_tuning_job_id=id,
-                    metrics=dict(result.metrics), step_number=result.step_number,
-                )  # fmt: skip
-                self.records.add(connection, CHECKPOINT, project, checkpoint, parent=id)
-                self._event(connection, project, id, f"New fine-tuned model created: {model.id}")
-                self._event(connection, project, id, "The job has successfully completed")
-        except BaseException:
-            self._files.delete(project, curve.id)
-            raise
+            self._files.add(project, path, "step_metrics.csv", "fine-tune-results", within=succeeded)
+        job = ended[0]
         self.forget_data(id)
         return job
 
@@ -351,6 +334,27 @@ class JobStore:
         """Let go of what a job was given."""
         for what in ("training", "validation"):
             self.data(id, what).unlink(missing_ok=True)
+
+    def _add_model(self, on: sqlite3.Connection, project: str, job: Job, result: Result, curve: File) -> Job:
+        now, name = int(self.now()), model_name(project, job)
+        model = TunedModel(
+            id=name, base=job.model, path=result.path, source=result.source, job=job.id, created_at=now
+        )  # fmt: skip
+        update = {
+            "status": "succeeded", "finished_at": now, "estimated_finish": None, "result_files": (curve.id,),
+            "fine_tuned_model": name, "trained_tokens": result.trained_tokens,
+        }  # fmt: skip
+        checkpoint = Checkpoint(
+            id=new_id("ftckpt_"), created_at=now, fine_tuned_model_checkpoint=name, fine_tuning_job_id=job.id,
+            metrics=dict(result.metrics), step_number=result.step_number,
+        )  # fmt: skip
+        job = job.model_copy(update=update)
+        self.records.add(on, "model", project, model)
+        self.records.put(on, job, _UNTOLD)
+        self.records.add(on, CHECKPOINT, project, checkpoint, parent=job.id)
+        self._event(on, project, job.id, f"New fine-tuned model created: {name}")
+        self._event(on, project, job.id, "The job has successfully completed")
+        return job
 
     def _check(self, trainable: Trainable, project: str, id: str, what: str) -> int:
         file = self._files.get(project, id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,16 +144,14 @@ class UploadStore:
             out.flush()
             if md5 and not hmac.compare_digest(check.hexdigest().encode(), md5.lower().encode()):
                 raise ConfigError("the checksum md5 is not that of the parts", hint="Send the parts again.")
-            self._end(project, id, "completed")  # first: of two that complete at once, one makes the file
-            try:
-                file = self.files.add(project, path, upload.filename, upload.purpose, upload.file_expires_after_seconds)
-            except BaseException:
-                self._reopen(project, upload)
-                raise
-        self._forget_parts([part.id for part in parts] + self._parts(id))
-        return self._records.change(
-            KIND, project, id, Upload, lambda was: (was.model_copy(update={"file": file}), "completed")
-        )
+
+            def completed(on: sqlite3.Connection, file: File) -> None:
+                self._put(on, project, id, {"status": "completed", "file": file})
+
+            seconds = upload.file_expires_after_seconds
+            self.files.add(project, path, upload.filename, upload.purpose, seconds, completed)
+        self._forget_parts(self._parts(id))
+        return self._records.get(KIND, project, id, Upload)
 
     def cancel(self, project: str, id: str) -> Upload:
         """End an upload and forget its parts.
@@ -179,19 +178,18 @@ class UploadStore:
         _check_pending(upload)
         return upload
 
-    def _end(self, project: str, id: str, status: Literal["completed", "cancelled", "expired"]) -> Upload:
+    def _end(self, project: str, id: str, status: Literal["cancelled", "expired"]) -> Upload:
         with self._records.writing() as connection:
-            upload = self._records.find(connection, KIND, project, id, Upload)
-            _check_pending(upload)
-            upload = upload.model_copy(update={"status": status})
-            self._records.put(connection, upload, status)
-            connection.execute("UPDATE records SET bytes = 0 WHERE id = ?", (id,))
-        return upload
+            return self._put(connection, project, id, {"status": status})
 
-    def _reopen(self, project: str, upload: Upload) -> None:
-        with self._records.writing() as connection:
-            self._records.put(connection, upload, "pending")
-            connection.execute("UPDATE records SET bytes = ? WHERE id = ?", (upload.bytes, upload.id))
+    def _put(self, on: sqlite3.Connection, project: str, id: str, change: dict[str, Any]) -> Upload:
+        """End a pending upload within a transaction; what it announced no longer counts."""
+        upload = self._records.find(on, KIND, project, id, Upload)
+        _check_pending(upload)
+        upload = upload.model_copy(update=change)
+        self._records.put(on, upload, upload.status)
+        on.execute("UPDATE records SET bytes = 0 WHERE id = ?", (id,))
+        return upload
 
     def _parts(self, id: str) -> list[str]:
         with self._records.reading() as connection:
