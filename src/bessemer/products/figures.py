@@ -26,6 +26,8 @@ WORDS = {
     "carbon_gco2e_per_million_tokens": ("carbon of a million tokens", "g CO2e"),
     "time_to_first_token_seconds": ("time to first token", "s"),
     "time_per_output_token_seconds": ("time per output token", "s"),
+    "spare_replicas": ("of them spare, for failures", ""),
+    "up_ratio": ("share of time that a replica is up", ""),
     "accelerators_per_replica": ("accelerators of a replica", ""),
     "concurrency_per_replica": ("requests at once, each replica", ""),
     "exaflops_bf16": ("peak in bf16", "exaFLOP/s"),

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from bessemer.twin.hazards import hazards, job_failures_per_day, planned_per_day
-from bessemer.twin.operations import DAY_SECONDS, checkpoints, per_node
+from bessemer.twin.operations import DAY_SECONDS, checkpoints, per_node, reserved_servers
 from bessemer.twin.pace import Pace
 from bessemer.twin.records import Chance, Phase, Record, Terms
 from bessemer.twin.scheduling import Allocation, Floor, Policy, Waiting, block_nodes
@@ -49,11 +49,9 @@ class Run:
         self._build()
 
     def _build(self) -> None:
-        nodes, operations = self.site.accelerators // self.size, self.site.operations
-        out = round(nodes * operations.maintenance_ratio)
-        self._spares = self._spares_full = (
-            min(nodes - out - 1, round(nodes * operations.spare_ratio)) if nodes > 1 else 0
-        )
+        nodes = self.site.accelerators // self.size
+        out, self._spares = reserved_servers(self.site.operations, nodes)
+        self._spares_full = self._spares
         usable = nodes - out - self._spares
         self.usable_nodes, self._shared_free, self._debts = usable, 0, list[Allocation]()
         self._shared: list[Allocation] = []

@@ -231,7 +231,7 @@ def goodput(site: Site, accelerators: int, checkpoint_bytes: float, step_seconds
     failures, planned = job_failures_per_day(operations, nodes), planned_per_day(operations, nodes)
     known = node_failures_per_day()
     hazard_sigma = math.log(known.high / known.low) / (2 * WIDTH)
-    sigma = math.hypot(hazard_sigma, constants()["uncertainty"]["recovery_log_sigma"])
+    sigma = math.hypot(hazard_sigma, recovery_log_sigma())
     shares = [_shares(site, nodes, kept, math.exp(way * sigma * WIDTH)) for way in (1, 0, -1)]
     low, mid, high = (each.pop("effective") for each in shares)
     spread = Interval(1.0, math.exp(-hazard_sigma * WIDTH), math.exp(hazard_sigma * WIDTH))
@@ -246,6 +246,21 @@ def goodput(site: Site, accelerators: int, checkpoint_bytes: float, step_seconds
         loss=shares[1],
         failures_per_day={hazard.component: hazard.share_ratio * failures for hazard in hazards()},
     )
+
+
+def recovery_log_sigma() -> float:
+    """Return how sure the times of repairs and restarts are: the standard deviation of their logarithm."""
+    return float(constants()["uncertainty"]["recovery_log_sigma"])
+
+
+def reserved_servers(operations: Operations, servers: int) -> tuple[int, int]:
+    """Return how many of some servers are out for planned work and how many are kept as spares.
+
+    >>> reserved_servers(Operations(), 127), reserved_servers(Operations(), 1)
+    ((1, 3), (0, 0))
+    """
+    out = round(servers * operations.maintenance_ratio)
+    return out, min(servers - out - 1, round(servers * operations.spare_ratio)) if servers > 1 else 0
 
 
 def recovery_seconds(operations: Operations, kept: Checkpoints) -> float:

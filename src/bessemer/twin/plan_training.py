@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
+import numpy as np
+
 from bessemer.core.errors import Unsupported
 from bessemer.twin import changes, clouds, layout, money, network, power, training
 from bessemer.twin.accelerators import Accelerator
@@ -231,7 +233,7 @@ def _outcome(placed: _Job, name: str) -> Model:
     steps = max(1.0, job.tokens / (job.batch_sequences * job.sequence_tokens))
 
     def outcome(given: Mapping[str, Array]) -> Array:
-        seconds = steps * given["step_seconds"] / given["effective_ratio"]
+        seconds = steps * given["step_seconds"] / np.minimum(given["effective_ratio"], 1.0)
         energy_kwh = given["facility_watts"] * seconds / 3.6e6
         usd = given["fixed_usd_per_hour"] * seconds / 3600 + energy_kwh * given["usd_per_kwh"]
         values = {
