@@ -102,6 +102,14 @@ def test_learning_from_its_own_answers_takes_longer_and_an_embedding_needs_no_vo
     assert of("embed") < of("pretrain")
 
 
+def test_learning_from_its_own_answers_is_as_unsure_as_what_was_published() -> None:
+    plain, rl = (
+        training.step(LLAMA, JOB.model_copy(update={"method": each}), CUT, H100, LINKS) for each in ("pretrain", "rl")
+    )
+    assert rl.interval.low < 2 * plain.seconds and rl.interval.high > 10 * plain.seconds
+    assert plain.interval == training.spread(plain.seconds, plain.relative_error)
+
+
 def test_experts_cost_less_time_than_a_dense_network_of_all_weights_and_need_traffic() -> None:
     model, cut = shape("Qwen3-30B-A3B"), Layout(data=64, expert=8)
     job = Training(model=model.name, batch_sequences=512)

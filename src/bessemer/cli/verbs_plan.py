@@ -34,7 +34,7 @@ SWEEP = (
     "Plan every point: nodes, accelerator, precision, batch, … or any path such as power.usd_per_kwh; may be repeated."
 )
 
-TOLD = ("accepted_outputs_per_joule", "revenue_usd_per_megawatt_year", "store_full_days")
+TOLD = ("step_seconds", "accepted_outputs_per_joule", "revenue_usd_per_megawatt_year", "store_full_days")
 """Figures whose meaning and source the terminal tells too; pages and JSON tell all."""
 
 

@@ -63,7 +63,7 @@ def plan_training(site: Site, work: Training, today: date, *, tries: bool = True
     warnings = tuple(clouds.stale(clouds.offers(placed.device.name), today)) if rents(site) else ()
     warnings = (*_advice(placed), *_doubts(inputs["effective_ratio"]), *power.unpublished(site), *warnings)
     limit, most = _limit(shares), max(shares, key=shares.__getitem__)
-    return Plan(site, work, answer, placed.layout, limit, most, shares, cheaper, swings, warnings, NOTES)
+    return Plan(site, work, answer, placed.layout, limit, most, shares, cheaper, swings, warnings, _notes(work))
 
 
 def _place(site: Site, job: Training) -> _Job:
@@ -225,6 +225,15 @@ NOTES = {
     "embodied_kgco2e": "the job's share of making site and hardware, by accelerator-hours; modelled from published "
     "footprints",
 }
+
+
+def _notes(job: Training) -> dict[str, str]:
+    """Return what figures mean and where their inputs are from."""
+    if job.method != "rl":
+        return NOTES
+    factor = training.METHODS["rl"]
+    told = f"{factor.mid:g} times a gradient step, for the answers it learns from: published are {factor.low:g} to "
+    return NOTES | {"step_seconds": f"{told}{factor.high:g}, by their length; the middle is assumed"}
 
 
 def _outcome(placed: _Job, name: str) -> Model:

@@ -85,6 +85,9 @@ class LinkRates(Tier, Protocol):
         """Of the smallest message."""
 
 
+ONCE = Interval.exactly(1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class StepTime:
     """The predicted time of one optimizer step.
@@ -99,6 +102,7 @@ class StepTime:
         flop: the model's operations of the step, over all accelerators, without recomputation.
         memory_bytes: that one accelerator needs.
         relative_error: standard deviation of the logarithm of measured over predicted, for such jobs.
+        method: how much longer than its gradient step a step of such a method takes.
     """
 
     seconds: float
@@ -110,11 +114,15 @@ class StepTime:
     flop: float
     memory_bytes: float
     relative_error: float
+    method: Interval = ONCE
 
     @property
     def interval(self) -> Interval:
         """The step time in seconds, with the bounds that 80 % of measurements lie in."""
-        return spread(self.seconds, self.relative_error)
+        low, high = (math.log(bound / self.method.mid) for bound in (self.method.low, self.method.high))
+        away = EIGHTY * self.relative_error
+        below, above = math.exp(math.hypot(away, low)), math.exp(math.hypot(away, high))
+        return Interval(self.seconds, self.seconds / below, self.seconds * above)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +281,7 @@ def step(
 def finished(shape: Shape, job: Training, found: Steps, device: Accelerator, accelerators: int) -> StepTime:
     """Return one layout's step time from the parts that the equations give."""
     compute, tensor, expert, bubble, data, other = (
-        float(getattr(found.parts, part)) * METHODS[job.method] for part in PARTS
+        float(getattr(found.parts, part)) * METHODS[job.method].mid for part in PARTS
     )
     seconds = compute + tensor + expert + bubble + data + other
     flop = flop_per_step(shape, job)
@@ -287,15 +295,16 @@ def finished(shape: Shape, job: Training, found: Steps, device: Accelerator, acc
         flop=flop,
         memory_bytes=float(found.memory_bytes),
         relative_error=fitted().errors[family(shape, accelerators)],
+        method=METHODS[job.method],
     )
 
 
 PARTS = tuple(field.name for field in fields(Parts))
 
-METHODS = {"pretrain": 1.0, "finetune": 1.0, "lora": 1.0, "embed": 1.0, "rl": 3.0}
+METHODS = dict.fromkeys(("pretrain", "finetune", "lora", "embed"), ONCE) | {"rl": Interval(3.0, 2.0, 10.0)}
 """Time of a step over that of its gradient step. Reinforcement learning also writes the answers it learns from, which
-takes about two thirds of the time. Source: Hu et al. 2024, arXiv:2405.11143, and Sheng et al. 2024, arXiv:2409.19256,
-figure 3 (generation 0.5 to 0.9 of an iteration); the middle is assumed."""
+takes half to nine tenths of the time. Source: Hu et al. 2024, arXiv:2405.11143, and Sheng et al. 2024,
+arXiv:2409.19256, figure 3; the middle, two thirds of it, is assumed."""
 
 
 def flop_per_step(shape: Shape, job: Training) -> float:
