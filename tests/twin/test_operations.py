@@ -85,9 +85,25 @@ def test_the_best_interval_is_the_known_optimum(rate: float, stall: float, recov
 
 
 @given(rate=st.floats(1e-9, 2e-6), interval=st.floats(60.0, 4000.0), stall=st.floats(0.0, 60.0))
-def test_the_first_order_is_right_where_losses_are_small(rate: float, interval: float, stall: float) -> None:
-    exact = operations.training_ratio(rate, interval, stall, 600.0)
-    assert operations.first_order_ratio(rate, interval, stall, 600.0) == pytest.approx(exact, abs=2e-3)
+def test_where_losses_are_small_metas_formula_is_right(rate: float, interval: float, stall: float) -> None:
+    # Kokolis et al. 2025, arXiv:2410.21680: expected effective training time ratio with no queue.
+    first_order = (1 - rate * (600.0 + interval / 2)) / (1 + stall / interval)
+    assert operations.training_ratio(rate, interval, stall, 600.0) == pytest.approx(first_order, abs=2e-3)
+
+
+def test_with_the_servers_failures_alone_it_is_what_meta_published() -> None:
+    # arXiv:2410.21680: 6.5e-3 failures per server and day, hourly checkpoints of 5 minutes, 0.9 on 1,024 accelerators.
+    place = site(1024, node_failures_per_day=6.5e-3, small_job_ratio=0.0, spare_ratio=0.5)
+    habit = operations.Checkpoints(3600.0, 300.0, 0.0, 0.0)
+    assert operations.goodput(place, 1024, 1e12, 5.0, habit).effective_ratio.mid == pytest.approx(0.9, abs=0.01)
+
+
+def test_known_checkpoints_are_kept_to() -> None:
+    habit = operations.Checkpoints(3600.0, 300.0, 0.0, 0.0)
+    known, best = (operations.goodput(site(1024), 1024, 1e12, 5.0, each) for each in (habit, None))
+    assert known.checkpoint_interval_seconds == 3600.0
+    assert known.loss["checkpoints"] == pytest.approx(known.effective_ratio.mid * 300 / 3600)
+    assert known.effective_ratio.mid < best.effective_ratio.mid
 
 
 @given(

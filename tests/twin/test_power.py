@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 
 from bessemer.core.errors import ConfigError
-from bessemer.twin import cooling, power, storage
+from bessemer.twin import cooling, operations, power, storage
 from bessemer.twin.accelerators import Measured, accelerators
+from bessemer.twin.answer import with_part
 from bessemer.twin.catalogue import Row, table
 from bessemer.twin.plan import plan
-from bessemer.twin.site import Cooling, Nodes, Power, Site, Storage, load_site
+from bessemer.twin.site import Cooling, Nodes, Power, Site, Storage
 from bessemer.twin.weather import grid_grams_per_kwh, year
 from bessemer.twin.workload import Serving, Training
 
 H100 = Nodes(accelerator="H100-SXM-80GB", count=4, accelerators=8, nics=8, nic_bits_per_second=4e11, host_watts=2200.0)
 PLACE = Site(name="test", nodes=(H100,))
+ADAPTERS = 8 * 4e11 / 8
 KINDS = ["none", "air", "rear_door", "direct_liquid", "immersion"]
 
 
@@ -139,9 +141,13 @@ def test_the_grid_has_the_mean_carbon_of_the_site() -> None:
 
 
 def test_checkpoints_are_written_as_fast_as_storage_and_adapters_allow() -> None:
-    shared = PLACE.model_copy(update={"storage": Storage(tier="parallel", write_bytes_per_second=1e12)})
-    assert storage.checkpoint_seconds(shared, 4e12, 1) == pytest.approx(10.0)
-    assert storage.checkpoint_seconds(shared, 4e12, 4) == pytest.approx(4.0)
-    assert storage.stall_seconds(shared, 4e12, 4) > 0
-    assert storage.read_bytes_per_second_each(load_site("superpod-h100-127")) == pytest.approx(160e9 / 1016)
+    shared = PLACE.model_copy(
+        update={"storage": Storage(tier="parallel", read_bytes_per_second=1e12, write_bytes_per_second=1e12)}
+    )
+    assert storage.bytes_per_second(shared, 1) == (ADAPTERS, ADAPTERS)
+    assert storage.bytes_per_second(shared, 100)[1] == shared.storage.write_bytes_per_second
+    one, many = (operations.checkpoints(shared, count, 4e12, 1.0) for count in (8, 800))
+    assert one.read_seconds == pytest.approx(4e12 / ADAPTERS) and many.read_seconds < one.read_seconds
+    local = with_part(shared, "storage", tier="local")
+    assert storage.bytes_per_second(local, 1)[1] == shared.storage.write_bytes_per_second
     assert storage.days_until_full(shared, 0.0) == float("inf")

@@ -23,6 +23,7 @@ from bessemer.twin.hazards import (
 )
 from bessemer.twin.interval import Interval
 from bessemer.twin.site import Operations, Site
+from bessemer.twin.storage import bytes_per_second
 
 DAY_SECONDS = 86400.0
 LEAST_SHORTAGE = 1e-12
@@ -52,20 +53,6 @@ def daly_seconds(write_seconds: float, mttf_seconds: float) -> float:
         return mttf_seconds
     small = write_seconds / (2 * mttf_seconds)
     return young_seconds(write_seconds, mttf_seconds) * (1 + math.sqrt(small) / 3 + small / 9) - write_seconds
-
-
-def first_order_ratio(rate: float, interval: float, stall: float, recovery: float) -> float:
-    """Return the share of the time that trains, as long as losses are small.
-
-    Source: Kokolis et al. 2025, arXiv:2410.21680, expected effective training time ratio with no queue.
-
-    Args:
-        rate: failures a second.
-        interval: seconds of work between checkpoints.
-        stall: seconds that a checkpoint stops the work.
-        recovery: seconds from a failure until work goes on.
-    """
-    return max(0.0, 1 - rate * (recovery + interval / 2)) / (1 + stall / interval)
 
 
 def training_ratio(rate: float, interval: float, stall: float, recovery: float) -> float:
@@ -130,7 +117,8 @@ def checkpoints(site: Site, accelerators: int, checkpoint_bytes: float, step_sec
         checkpoint_bytes: weights and optimizer, all of them.
         step_seconds: a checkpoint comes after a whole number of steps; 0: whenever it is best.
     """
-    writing = checkpoint_bytes / site.storage.write_bytes_per_second
+    read, write = bytes_per_second(site, accelerators / per_node(site))
+    writing = checkpoint_bytes / write
     stall, unsafe = writing, 0.0
     if site.operations.background_checkpoints:
         copying = checkpoint_bytes / accelerators / constants()["checkpoint"]["copy_bytes_per_second"]
@@ -143,7 +131,7 @@ def checkpoints(site: Site, accelerators: int, checkpoint_bytes: float, step_sec
         interval = best_interval(lambda each: training_ratio(rate, each, stall, 0.0), least, interval)
     if step_seconds > 1e-3:
         interval = math.ceil(interval / step_seconds - 0.5) * step_seconds
-    reading = checkpoint_bytes / site.storage.read_bytes_per_second
+    reading = checkpoint_bytes / read
     return Checkpoints(max(interval, least), stall, unsafe, reading)
 
 
@@ -207,7 +195,13 @@ class Goodput:
     failures_per_day: Mapping[str, float]
 
 
-def goodput(site: Site, accelerators: int, checkpoint_bytes: float, step_seconds: float = 0.0) -> Goodput:
+def goodput(
+    site: Site,
+    accelerators: int,
+    checkpoint_bytes: float,
+    step_seconds: float = 0.0,
+    habit: Checkpoints | None = None,
+) -> Goodput:
     """Return how much of the time a training job does useful work at a site.
 
     Bounds: the hazard is as uncertain as it differs between measured systems, the recovery by a factor of two.
@@ -217,6 +211,7 @@ def goodput(site: Site, accelerators: int, checkpoint_bytes: float, step_seconds
         accelerators: of the job.
         checkpoint_bytes: of one checkpoint.
         step_seconds: of a training step.
+        habit: when checkpoints are written and what that costs, where that is known; else whatever is best.
 
     Raises:
         Unsupported: the site has no accelerators, or fewer than the job wants.
@@ -226,7 +221,8 @@ def goodput(site: Site, accelerators: int, checkpoint_bytes: float, step_seconds
             f"a job of {accelerators} accelerators does not fit on the {site.accelerators} of '{site.name}'",
             hint=f"Ask for at most {site.accelerators}.",
         )
-    operations, kept = site.operations, checkpoints(site, accelerators, checkpoint_bytes, step_seconds)
+    operations = site.operations
+    kept = habit or checkpoints(site, accelerators, checkpoint_bytes, step_seconds)
     nodes = accelerators / per_node(site)
     failures, planned = job_failures_per_day(operations, nodes), planned_per_day(operations, nodes)
     known = node_failures_per_day()

@@ -24,6 +24,7 @@ from bessemer.twin.operations import reserved_servers
 from bessemer.twin.replica import EXPERT_BYTES
 from bessemer.twin.shape import shape
 from bessemer.twin.site import Site
+from bessemer.twin.storage import bytes_per_second
 from bessemer.twin.terms import UNKNOWN, Terms
 from bessemer.twin.uncertainty import Array, Model, propagate, tornado
 from bessemer.twin.workload import Serving
@@ -170,7 +171,7 @@ def _up(site: Site, work: Serving, each: float, replicas: int) -> Interval:
     nodes, network_bytes = main_nodes(site), shape(work.model).parameters * EXPERT_BYTES.get(work.precision, 2.0)
     servers = max(1.0, each / nodes.accelerators)
     whole = min(nodes.count, -(-replicas * each // nodes.accelerators))
-    load = network_bytes / site.storage.read_bytes_per_second
+    load = network_bytes / bytes_per_second(site, servers)[0]
     up = replica_ratio(site, servers, whole, nodes.count, load)
     if up.mid <= LEAST:
         raise Unsupported(

@@ -94,7 +94,6 @@ class Power(Config):
     transformer_efficiency: Efficiency = 0.985
     distribution_efficiency: Efficiency = 0.985
     supply_efficiency: Efficiency = 0.94
-    diversity: Annotated[float, Field(gt=0, le=1)] = 0.9
     cap_watts: Annotated[float, Field(ge=0)] = 0.0
     battery_joules: Annotated[float, Field(ge=0)] = 0.0
     usd_per_kwh: Annotated[float, Field(ge=0)] = 0.10

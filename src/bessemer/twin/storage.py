@@ -1,43 +1,23 @@
-"""Shared storage: how fast a site reads data and writes checkpoints, how long work stalls, how capacity fills.
+"""Shared storage: how fast servers read from it and write to it, how capacity fills.
 
 Owns rates and capacities. Knows not how often a checkpoint is written.
 """
 
 from __future__ import annotations
 
+from math import inf
+
 from bessemer.twin.site import Site
 
 
-def write_bytes_per_second(site: Site, writers: int) -> float:
-    """Return the rate that so many servers reach together: the storage's, or that of their adapters."""
-    adapters = max((nodes.nics * nodes.nic_bits_per_second / 8 for nodes in site.nodes), default=0.0)
-    if site.storage.tier in ("local", "nvme") or adapters == 0:
-        return site.storage.write_bytes_per_second
-    return min(site.storage.write_bytes_per_second, max(writers, 1) * adapters)
+def bytes_per_second(site: Site, servers: float) -> tuple[float, float]:
+    """Return the rates that so many servers read and write with together: the storage's, or that of their adapters.
 
-
-def checkpoint_seconds(site: Site, size_bytes: float, writers: int) -> float:
-    """Return the seconds until a checkpoint lies on the shared storage."""
-    return size_bytes / write_bytes_per_second(site, writers)
-
-
-def stall_seconds(site: Site, size_bytes: float, writers: int, copy_bytes_per_second: float = 25e9) -> float:
-    """Return how long work stands still: all of the writing, or the copy to the host if it goes on in the background.
-
-    Args:
-        site: its operations say whether checkpoints are written in the background.
-        size_bytes: of the checkpoint.
-        writers: servers that write it.
-        copy_bytes_per_second: of one server to its memory. Source: PCI Express 4.0, 16 lanes.
+    A server without adapters has its own disks, or reaches storage some way that nobody declared.
     """
-    if not site.operations.background_checkpoints:
-        return checkpoint_seconds(site, size_bytes, writers)
-    return size_bytes / max(writers, 1) / copy_bytes_per_second
-
-
-def read_bytes_per_second_each(site: Site) -> float:
-    """Return the share of the reading rate that each accelerator has."""
-    return site.storage.read_bytes_per_second / max(site.accelerators, 1)
+    adapters = max((nodes.nics * nodes.nic_bits_per_second / 8 for nodes in site.nodes), default=0.0)
+    most = max(servers, 1.0) * adapters if adapters and site.storage.tier in ("parallel", "object") else inf
+    return min(site.storage.read_bytes_per_second, most), min(site.storage.write_bytes_per_second, most)
 
 
 def days_until_full(site: Site, bytes_per_day: float, kept_bytes: float = 0.0) -> float:

@@ -128,24 +128,18 @@ def _count_of_job(case: Case) -> Interval | str:
 
 
 def _effective(case: Case) -> Interval | str:
-    """Return Meta's formula where the system's habits are known, else what the model makes of a site with spares."""
+    """Return what the planner makes of a site with spares, with the system's own checkpoints where they are known."""
     if not case.accelerators:
         return "the number of servers is not known"
     rate = case.rate or _left_out(case).mid
     habits = next((row for row in table("failure_rates") if case.system.startswith(row["system"])), {})
     interval, stall = number(habits, "checkpoint_interval_seconds"), number(habits, "checkpoint_stall_seconds")
-    if case.rate and interval and stall:
-        usual, daily = Operations(), case.rate * case.nodes / operations.DAY_SECONDS
-        recovery = usual.detect_seconds + usual.restart_seconds
-        middle, low, high = (
-            operations.first_order_ratio(daily * factor, interval, stall, recovery) for factor in (1, 2, 0.5)
-        )
-        return Interval(middle, low, high)
+    habit = operations.Checkpoints(interval, stall, 0.0, 0.0) if interval and stall else None
     nodes = Nodes(accelerator="H100-SXM-80GB", count=case.accelerators // SERVER, accelerators=SERVER)
     fast = Storage(tier="parallel", read_bytes_per_second=1e12, write_bytes_per_second=1e12)
     usual = Operations(node_failures_per_day=rate, spare_ratio=0.5)
     site = Site(name="published", nodes=(nodes,), storage=fast, operations=usual)
-    found = operations.goodput(site, case.accelerators, case.accelerators * 3.5e8, 5.0)
+    found = operations.goodput(site, case.accelerators, case.accelerators * 3.5e8, 5.0, habit)
     return found.effective_ratio
 
 

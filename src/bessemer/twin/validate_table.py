@@ -25,10 +25,12 @@ def as_markdown(rows: Iterable[Row]) -> str:
     """
     rows, lines = list(rows), table("validation")
     found = [HEAD, RULE, *(_line(line, rows) for line in lines), ""]
-    found += [
-        f"- **{line['prediction']}**, {line['left_out']} left out: {line['miss']}" for line in lines if line["miss"]
-    ]
+    found += [f"- **{line['prediction']}**{_apart(line)}: {line['miss']}" for line in lines if line["miss"]]
     return "\n".join(found) + "\n"
+
+
+def _apart(line: Line) -> str:
+    return "" if line["left_out"].startswith("nothing") else f", {line['left_out']} left out"
 
 
 def is_met(line: Line) -> bool | None:
