@@ -50,13 +50,17 @@ def sites(
 
 def _all(found: list[Site]) -> RenderableType:
     from bessemer.products.figures import said
-    from bessemer.products.planning import site_totals
+    from bessemer.twin.totals import totals
 
     table = Table("site", "accelerators", "USD, modelled", "what it is", box=SIMPLE_HEAD, pad_edge=False)
     for site in found:
-        usd = site_totals(site)["capital_usd"]["mid"]
-        table.add_row(site.name, f"{site.accelerators:,}", said(float(usd or 0.0)), escape(site.description))
+        usd = next(total.modelled.mid for total in totals(site) if total.name == "capital_usd")
+        table.add_row(site.name, f"{site.accelerators:,}", said(usd), escape(site.description))
     return Group(table, "[dim]One of them beside what was published: bessemer sites NAME[/]")
+
+
+ALWAYS = ("exaflops_bf16", "switches", "petabytes", "megawatts", "capital_usd", "tonnes_co2e_per_day")
+"""Totals that are shown even of a site that has none of them."""
 
 
 def _one(site: Site) -> RenderableType:
@@ -69,16 +73,19 @@ def _one(site: Site) -> RenderableType:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("published", no_wrap=True)
+    sources: dict[str, list[str]] = {}
     for total in totals(site):
-        if ":" in total.name or not total.modelled.high:
+        if ":" in total.name or not (total.modelled.high or total.published or total.name in ALWAYS):
             continue  # a part of a total, or what such a site has none of
         size, _ = scale(total.name, total.modelled.mid)
         middle, unit, around = reading(total.name, total.modelled)
-        published = "" if total.published is None else counted(total.published / size)
+        told = "[dim]not published[/]" if total.published is None else counted(total.published / size)
         difference = "" if total.difference is None else f" ({total.difference:+.0%})"
-        table.add_row(words(total.name)[0], middle, around, unit, published + difference)
-    sources = [text for key, text in site.sources.items() if key.split(".")[0] == "published"]
-    where = "; ".join(sources) or "nothing was published of it"
+        table.add_row(words(total.name)[0], middle, around, unit, told + difference)
+        if total.published is not None:
+            sources.setdefault(total.source, []).append(words(total.name)[0])
+    where = "; ".join(f"{', '.join(names)}: {source}" for source, names in sources.items())
+    where = where or "nothing was published of it"
     parts = [total for total in totals(site) if total.name.startswith("capital: ")]
     bought = ", ".join(f"{total.name.removeprefix('capital: ')} {said(total.modelled.mid)}" for total in parts)
     return Group(

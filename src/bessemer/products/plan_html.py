@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 
 from bessemer.products.drawing import COLORS, Slice, areas, bar, legend, line, sankey, swings
-from bessemer.products.figures import bounds, counted, figure, reading, said, unit, watts, words
+from bessemer.products.figures import bounds, counted, reading, said, scale, unit, watts, words
 from bessemer.products.page import page, table
 from bessemer.twin.answer import Plan
 from bessemer.twin.interval import Interval
@@ -300,10 +300,12 @@ def _totals(plan: Plan, totals: Sequence[Total]) -> str:
 
 
 def _total(total: Total) -> tuple[str, ...]:
+    middle, measure, around = reading(total.name, total.modelled)
+    told = None if total.published is None else counted(total.published / scale(total.name, total.modelled.mid)[0])
     return (
         words(total.name)[0],
-        figure(total.name, total.modelled)[0] + unit(total.name),
-        bounds(total.modelled),
-        counted(total.published) + unit(total.name) if total.published is not None else "–",
+        f"{middle} {measure}".rstrip(),
+        around,
+        "not published" if told is None else f"{told} {measure}".rstrip(),
         f"{total.difference:+.1%}" if total.difference is not None else "",
     )

@@ -146,9 +146,12 @@ def as_values(found: Plan) -> dict[str, object]:
     }
 
 
-def site_totals(site: Site) -> dict[str, dict[str, float | None]]:
+def site_totals(site: Site) -> dict[str, dict[str, float | str | None]]:
     """Return a site's totals as JSON values, modelled, each beside what was published; None where nobody did."""
-    return {total.name: {**_bounds(total.modelled), "published": total.published} for total in totals(site)}
+    return {
+        total.name: {**_bounds(total.modelled), "published": total.published, "source": total.source}
+        for total in totals(site)
+    }
 
 
 def _figures(found: Plan) -> dict[str, dict[str, float]]:

@@ -18,11 +18,19 @@ from bessemer.twin.topology import bill
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """One total. `published` is None where nobody said; `difference` is modelled over published, less one."""
+    """One total. `published` is None where nobody said; `difference` is modelled over published, less one.
+
+    Attributes:
+        name: with the unit last.
+        modelled: what the planner counts.
+        published: what others said of the same.
+        source: who said it; empty where nobody did.
+    """
 
     name: str
     modelled: Interval
     published: float | None = None
+    source: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -63,7 +71,14 @@ def totals(site: Site, load: float = 1.0) -> list[Total]:
     }
     found |= {f"capital: {name}": _spread(usd) for name, usd in bought.items()}
     found |= {f"embodied carbon: {part.name}": part.kgco2e.scaled(1e-3) for part in made}
-    return [Total(name, value, site.published.get(name)) for name, value in found.items()]
+    return [Total(name, value, site.published.get(name), _source(site, name)) for name, value in found.items()]
+
+
+def _source(site: Site, name: str) -> str:
+    """Return who published a total: the source of that value, else of them all."""
+    if name not in site.published:
+        return ""
+    return site.sources.get(f"published.{name}") or site.sources.get("published", "")
 
 
 def _spread(usd: float) -> Interval:
