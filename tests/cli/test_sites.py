@@ -50,3 +50,12 @@ def test_what_nobody_published_says_so_and_a_source_names_its_totals() -> None:
     assert "not published" in said
     assert "from the grid: techjuice.pk: 70 MW" in said
     assert "switches" in call("laptop")
+
+
+def test_what_a_site_does_not_declare_is_told_with_its_source() -> None:
+    said = " ".join(call("dgx-h100").split())
+    assert "money.discount_ratio 0.08: assumed: usual cost of capital" in said
+    planned = CliRunner().invoke(app, ["plan", "--site", "dgx-h100", "--model", "Llama-3.1-8B"]).output
+    assert "not declared, so by default: life_years 5, discount_ratio 0.08, utilisation_ratio 0.7" in " ".join(
+        planned.split()
+    )

@@ -34,6 +34,9 @@ SWEEP = (
     "Plan every point: nodes, accelerator, precision, batch, … or any path such as power.usd_per_kwh; may be repeated."
 )
 
+MOST = 6
+"""Defaults of a site that the terminal names; money comes first."""
+
 TOLD = ("step_seconds", "accepted_outputs_per_joule", "revenue_usd_per_megawatt_year", "store_full_days")
 """Figures whose meaning and source the terminal tells too; pages and JSON tell all."""
 
@@ -127,6 +130,7 @@ def reconcile(
 
 def _plan(found: Plan) -> RenderableType:
     from bessemer.products.figures import reading, said, words
+    from bessemer.twin.defaults import defaults
 
     title = (
         f"\n[bold]{escape(found.work.model)}[/] at [bold]{escape(found.site.name)}[/]  [dim]modelled, 80 % bounds[/]"
@@ -160,6 +164,11 @@ def _plan(found: Plan) -> RenderableType:
         ]
     known = [f"[dim]{escape(words(name)[0])}: {escape(found.notes[name])}[/]" for name in TOLD if name in found.notes]
     parts += ["", *known] if known else []
+    taken = [f"{each.path.partition('.')[2]} {each.value:g}" for each in defaults(found.site)]
+    if taken:
+        told = ", ".join(taken[:MOST])
+        more = f" and {len(taken) - MOST} more" if len(taken) > MOST else ""
+        parts.append(f"[dim]not declared, so by default: {told}{more}; sources: bessemer sites NAME[/]")
     parts += [f"[yellow]![/] {escape(warning)}" for warning in found.warnings]
     return Group(*parts)
 

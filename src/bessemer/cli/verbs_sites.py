@@ -5,6 +5,7 @@ Owns how a site is drawn.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,11 +37,13 @@ def sites(
     """List the reference sites, or show one: its totals beside what was published of it."""
     from bessemer.products.machine import find_site
     from bessemer.products.planning import site_totals
+    from bessemer.twin.defaults import defaults
     from bessemer.twin.site import load_site, reference_sites
 
     if name:
         site = find_site(environment.home(make=False), name)
         value = {**site.model_dump(mode="json"), "totals": site_totals(site)}
+        value["defaults"] = [asdict(each) for each in defaults(site)]
         emit(value, as_json, lambda: _one(site))
         return
     found = [load_site(each) for each in reference_sites()]
@@ -65,6 +68,7 @@ ALWAYS = ("exaflops_bf16", "switches", "petabytes", "megawatts", "capital_usd", 
 
 def _one(site: Site) -> RenderableType:
     from bessemer.products.figures import counted, reading, said, scale, words
+    from bessemer.twin.defaults import defaults
     from bessemer.twin.totals import totals
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -86,6 +90,7 @@ def _one(site: Site) -> RenderableType:
             sources.setdefault(total.source, []).append(words(total.name)[0])
     where = "; ".join(f"{', '.join(names)}: {source}" for source, names in sources.items())
     where = where or "nothing was published of it"
+    taken = [f"[dim]  {each.path} {each.value:g}: {escape(each.source)}[/]" for each in defaults(site)]
     parts = [total for total in totals(site) if total.name.startswith("capital: ")]
     bought = ", ".join(f"{total.name.removeprefix('capital: ')} {said(total.modelled.mid)}" for total in parts)
     return Group(
@@ -93,4 +98,5 @@ def _one(site: Site) -> RenderableType:
         table,
         f"[dim]{escape(f'Capital in USD: {bought}.')}[/]",
         f"[dim]{escape(f'Published: {where}. All else: the sources in its TOML, also with --json.')}[/]",
+        *(["[dim]Not declared, so by default:[/]", *taken] if taken else []),
     )

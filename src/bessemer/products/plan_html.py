@@ -13,6 +13,7 @@ from bessemer.products.drawing import COLORS, Slice, areas, bar, legend, line, s
 from bessemer.products.figures import bounds, counted, reading, said, scale, unit, watts, words
 from bessemer.products.page import page, table
 from bessemer.twin.answer import Plan
+from bessemer.twin.defaults import defaults
 from bessemer.twin.interval import Interval
 from bessemer.twin.money import Bill, bill
 from bessemer.twin.power import SitePower
@@ -296,7 +297,12 @@ def _totals(plan: Plan, totals: Sequence[Total]) -> str:
     sources = table(("value", "source"), list(plan.site.sources.items()), text=True)
     told = f"<details><summary>Where the site's values are from</summary>{sources}</details>"
     shown = table(head, [row[:columns] for row in rows])
-    return f"<h2>The site in numbers{MODELLED}</h2>{shown}{told if plan.site.sources else ''}"
+    taken = [(each.path, f"{each.value:g}", each.source) for each in defaults(plan.site)]
+    assumed = table(("not declared", "taken", "source"), taken, text=True)
+    told = (told if plan.site.sources else "") + (
+        f"<details><summary>What the site does not declare, and what is taken instead</summary>{assumed}</details>"
+    )
+    return f"<h2>The site in numbers{MODELLED}</h2>{shown}{told}"
 
 
 def _total(total: Total) -> tuple[str, ...]:

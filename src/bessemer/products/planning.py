@@ -14,6 +14,7 @@ from bessemer.products.plan_html import plan_page
 from bessemer.products.sweep_html import sweep_section
 from bessemer.twin import money
 from bessemer.twin.answer import Plan
+from bessemer.twin.defaults import defaults
 from bessemer.twin.interval import Interval
 from bessemer.twin.plan import plan
 from bessemer.twin.power import site_power
@@ -142,6 +143,7 @@ def as_values(found: Plan) -> dict[str, object]:
         "changes": [{"name": c.name, "cost_ratio": c.cost_ratio, "time_ratio": c.time_ratio} for c in found.changes],
         "swings": [{"name": s.name, "at_low": s.at_low, "at_high": s.at_high} for s in found.swings],
         "warnings": list(found.warnings),
+        "defaults": [asdict(each) for each in defaults(found.site)],
         "site_totals": site_totals(found.site),
     }
 

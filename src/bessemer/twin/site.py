@@ -169,6 +169,8 @@ class Money(Config):
 class Site(Config):
     """Everything the planner knows of a place.
 
+    Source of each default: ``catalogue/defaults.csv``; `bessemer.twin.defaults` says which of them hold for a site.
+
     Attributes:
         name: short, as on the command line.
         description: one sentence.
