@@ -56,6 +56,6 @@ def test_what_a_site_does_not_declare_is_told_with_its_source() -> None:
     said = " ".join(call("dgx-h100").split())
     assert "money.discount_ratio 0.08: assumed: usual cost of capital" in said
     planned = CliRunner().invoke(app, ["plan", "--site", "dgx-h100", "--model", "Llama-3.1-8B"]).output
-    assert "not declared, so by default: life_years 5, discount_ratio 0.08, utilisation_ratio 0.7" in " ".join(
+    assert "not declared, so by default: usd_per_kwh 0.1, life_years 5, discount_ratio 0.08" in " ".join(
         planned.split()
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,12 @@ from hypothesis import strategies as st
 
 from bessemer.core.errors import NotFound
 from bessemer.twin import clouds, money
+from bessemer.twin.answer import with_part
 from bessemer.twin.interval import Interval
+from bessemer.twin.plan import plan
+from bessemer.twin.site import load_site
 from bessemer.twin.uncertainty import draw, propagate, tornado
+from bessemer.twin.workload import Training
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12))
@@ -61,3 +67,27 @@ def test_the_largest_bar_explains_most_of_a_linear_model() -> None:
 def test_a_known_input_gives_a_known_answer() -> None:
     exact = {"a": Interval.exactly(2.0), "b": Interval.exactly(5.0)}
     assert propagate(lambda at: at["a"] * at["b"], exact) == Interval(10.0, 10.0, 10.0)
+
+
+def test_an_owner_is_told_of_old_prices_as_a_tenant_is() -> None:
+    site, job = load_site("superpod-h100-127"), Training(model="Llama-3.1-8B", tokens=1e9)
+    told = plan(site, job, date(2026, 11, 23)).warnings
+    assert any("more than a year old" in line and "servers of H100" in line and "2024-08" in line for line in told)
+    assert any("electricity" in line for line in told)
+    early = plan(site, job, date(2024, 9, 1)).warnings
+    assert not any("more than a year old" in line for line in early)
+
+
+def test_what_is_declared_is_not_old() -> None:
+    site, day = load_site("superpod-h100-127"), date(2026, 11, 23)
+    bought = with_part(with_part(site, "money", capital_usd=6e7), "power", usd_per_kwh=0.10)
+    assert money.stale(bought, day) == []
+    assert money.stale(with_part(site, "money", tenure="rented", provider="AWS"), day) == []
+    assert money.price_months(load_site("oci-131072"))["servers of B200-SXM, by the watt of others"] == "2024-08"
+    assert set(money.price_months(load_site("dgx-h100"))) == {"electricity", "servers of H100-SXM-80GB"}
+
+
+def test_a_building_is_told_of_where_one_is_paid() -> None:
+    told = {name: money.bill(load_site(name), Interval.exactly(1e4)).assumptions for name in ("dgx-h100", "colossus")}
+    assert "bought at catalogue prices, without network and building" in told["dgx-h100"]
+    assert "bought at catalogue prices, a building included" in told["colossus"]

@@ -27,6 +27,9 @@ CLOUDS = "clouds"
 """May be named beside the sites; clouds are always compared with."""
 
 
+UNDATED = "prices without a date in their source: "
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the verb to the command line."""
     app.command()(compare)
@@ -107,7 +110,13 @@ def _short(value: float) -> str:
 
 def _warnings(offered: Iterable[Offered]) -> list[str]:
     """Return the warnings, those of prices without a date as one."""
-    told = [each for each in offered if each.warning]
-    undated = sorted({each.name for each in told if "no date" in each.warning})
-    lines = [each.warning for each in told if "no date" not in each.warning]
-    return lines + ([f"prices without a date in their source: {', '.join(undated)}"] if undated else [])
+    lines, undated = [], set()
+    for each in offered:
+        for told in filter(None, each.warning.split("; ")):
+            if "no date" in told:
+                undated.add(each.name)
+            elif told.startswith(UNDATED):
+                undated.update(told.removeprefix(UNDATED).split(", "))
+            else:
+                lines.append(told)
+    return lines + ([UNDATED + ", ".join(sorted(undated))] if undated else [])

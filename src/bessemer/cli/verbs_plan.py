@@ -164,7 +164,10 @@ def _plan(found: Plan) -> RenderableType:
         ]
     known = [f"[dim]{escape(words(name)[0])}: {escape(found.notes[name])}[/]" for name in TOLD if name in found.notes]
     parts += ["", *known] if known else []
-    taken = [f"{each.path.partition('.')[2]} {each.value:g}" for each in defaults(found.site)]
+    taken = [
+        f"{each.path.partition('.')[2]} {each.value:g}"
+        for each in sorted(defaults(found.site), key=lambda given: not given.month)
+    ]
     if taken:
         told = ", ".join(taken[:MOST])
         more = f" and {len(taken) - MOST} more" if len(taken) > MOST else ""

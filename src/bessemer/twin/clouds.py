@@ -44,10 +44,19 @@ class Offer:
         """
         if not self.month:
             return f"the price of {self.provider} ({self.term}) has no date in its source"
-        year, month = map(int, self.month.split("-")[:2])
-        if (today - date(year, month, 1)).days > STALE_DAYS:
+        if is_stale(self.month, today):
             return f"the price of {self.provider} ({self.term}) is from {self.month}: more than a year old"
         return ""
+
+
+def is_stale(month: str, today: date) -> bool:
+    """Return whether a price of a month such as ``2026-03`` is more than a year old.
+
+    >>> is_stale("2024-08", date(2026, 11, 23)), is_stale("2026-03", date(2026, 11, 23))
+    (True, False)
+    """
+    year, number = map(int, month.split("-")[:2])
+    return (today - date(year, number, 1)).days > STALE_DAYS
 
 
 def offers(name: str) -> list[Offer]:

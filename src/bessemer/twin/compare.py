@@ -146,7 +146,7 @@ def compare(site: Site, today: date, work: Training | Serving | None = None, yea
     time = _Years(asked * 12, site.money.discount_ratio, change)
     drawn = power.site_power(owned, load=done.used_ratio).facility_watts
     owner = _owner(owned, time, drawn.mid)
-    found = [_own(owner, done, drawn)]
+    found = [_own(owner, done, drawn, today)]
     found += [_rented(offer, owner, done, drawn, today) for offer in _newest(clouds.offers(nodes.accelerator))]
     notes = (
         done.told,
@@ -263,14 +263,15 @@ def _useful_hours(site: Site, done: _Work, time: _Years) -> float:
     return float((each * time.worth).sum())
 
 
-def _own(owner: _Owner, done: _Work, drawn: Interval) -> Offered:
+def _own(owner: _Owner, done: _Work, drawn: Interval, today: date) -> Offered:
     spread = money.SPREAD
     bounds = ((drawn.mid, 1.0), (drawn.low, 1 - spread), (drawn.high, 1 + spread))
     present = Interval(*(owner.present_usd(watts, ratio) for watts, ratio in bounds))
     hourly = present.scaled(1 / _useful_hours(owner.site, done, owner.time))
     unit = hourly.scaled(done.useful_hours_per_unit) if done.unit else None
     nothing = float("nan")
-    return Offered(owner.site.name, "owned", hourly, present, unit, done.goodput(0.0), nothing, nothing, "")
+    told = "; ".join(money.stale(owner.site, today))
+    return Offered(owner.site.name, "owned", hourly, present, unit, done.goodput(0.0), nothing, nothing, told)
 
 
 def _rented(offer: Offer, owner: _Owner, done: _Work, drawn: Interval, today: date) -> Offered:

@@ -16,14 +16,25 @@ PARTS = ("money", "power", "cooling", "operations", "nodes", "fabric", "storage"
 OF_OWNERS = frozenset({"power.usd_per_kwh", "money.life_years", "money.discount_ratio"})
 """What a tenant does not pay, or pays with the rent."""
 
+MONTHS = {"power.usd_per_kwh": "2025-04"}
+"""Of the prices among the defaults."""
+
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """A value that nobody declared. `path` is such as ``power.usd_per_kwh``; `source` may begin with ``assumed``."""
+    """A value that nobody declared.
+
+    Attributes:
+        path: such as ``power.usd_per_kwh``.
+        value: that is taken.
+        source: where it is from; may begin with ``assumed``.
+        month: of a price, such as ``2025-04``; else empty.
+    """
 
     path: str
     value: float
     source: str
+    month: str = ""
 
 
 def defaults(site: Site) -> tuple[Default, ...]:
@@ -39,7 +50,7 @@ def defaults(site: Site) -> tuple[Default, ...]:
         for path, value in _left_out(site, part):
             source = sources()[path]
             if not source.startswith("none") and not (site.money.tenure == "rented" and path in OF_OWNERS):
-                found[path] = Default(path, value, source)
+                found[path] = Default(path, value, source, MONTHS.get(path, ""))
     return tuple(found.values())
 
 

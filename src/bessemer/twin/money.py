@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from bessemer.core.errors import Unsupported
-from bessemer.twin import topology
-from bessemer.twin.catalogue import table
+from bessemer.twin import clouds, topology
+from bessemer.twin.catalogue import Row, table
 from bessemer.twin.clouds import offer
+from bessemer.twin.defaults import defaults
 from bessemer.twin.interval import Interval
 from bessemer.twin.site import Nodes, Site
 
@@ -27,6 +29,15 @@ USD a server at 1,024 accelerators, the catalogue's H100 cost sheet."""
 USD_PER_WATT_UNPRICED = 45.0
 """Price of a server that the catalogue has no price for, by the rated power of its accelerators. Source: an HGX H100
 server, 310,000 USD over 8 x 700 W, rounded down; the neighbours' prices per watt are within a third of it."""
+
+UNPRICED_MONTH = "2024-08"
+"""Of that price."""
+
+HELD = {"node": 8, "rack": 72}
+"""Kind of a price -> accelerators that it holds."""
+
+ALONE = 8
+"""Accelerators up to which a site is a server alone, without network and building of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +117,52 @@ def node_usd(nodes: Nodes) -> float:
     """Return the price of one server with its adapters, from the catalogue or by its accelerators' rated power."""
     if nodes.accelerators == 0:
         return 1500.0  # a laptop or a small server; assumed
-    device = nodes.device
-    for row in table("prices"):
-        if row["accelerator"] == device.name and row["kind"] == "node":
-            return float(row["usd"]) * nodes.accelerators / 8
-        if row["accelerator"] == device.name and row["kind"] == "rack":
-            return float(row["usd"]) * nodes.accelerators / 72
+    device, row = nodes.device, _server_price(nodes)
+    if row is not None:
+        return float(row["usd"]) * nodes.accelerators / HELD[row["kind"]]
     return USD_PER_WATT_UNPRICED * (device.power_watts or 500.0) * nodes.accelerators
+
+
+def _server_price(nodes: Nodes) -> Row | None:
+    name = nodes.device.name
+    return next((row for row in table("prices") if row["accelerator"] == name and row["kind"] in HELD), None)
+
+
+def _building_price() -> Row:
+    return next(row for row in table("prices") if row["kind"] == "building_megawatt")
+
+
+def price_months(site: Site) -> dict[str, str]:
+    """Return the month of each catalogue price that an owned site's bill rests on; empty where the source has none.
+
+    What is declared (capital, electricity) and what a tenant pays is not among them. Servers without a price of their
+    own are priced by the watt of the H100 server.
+    """
+    if site.money.tenure == "rented":
+        return {}
+    paths = {each.path: each.month for each in defaults(site)}
+    found = {"electricity": paths["power.usd_per_kwh"]} if "power.usd_per_kwh" in paths else {}
+    fitted = [nodes for nodes in site.nodes if nodes.accelerators]
+    if site.money.capital_usd or not fitted:
+        return found
+    for nodes in fitted:
+        row = _server_price(nodes)
+        name = f"servers of {nodes.device.name}" if row else f"servers of {nodes.device.name}, by the watt of others"
+        found[name] = row["date"] if row else UNPRICED_MONTH
+    if site.accelerators <= ALONE:
+        return found
+    if site.fabric.kind != "none":
+        found["network"] = ""
+    return found | {"buildings": _building_price()["date"]}
+
+
+def stale(site: Site, today: date) -> list[str]:
+    """Return the warnings on an owned site's prices: those more than a year old as one, those without a date as one."""
+    months = price_months(site)
+    old = [f"{name} ({month})" for name, month in months.items() if month and clouds.is_stale(month, today)]
+    undated = [name for name, month in months.items() if not month]
+    found = [f"prices more than a year old: {', '.join(old)}"] if old else []
+    return found + ([f"prices without a date in their source: {', '.join(undated)}"] if undated else [])
 
 
 def capital(site: Site, facility_watts: float) -> dict[str, float]:
@@ -124,9 +174,9 @@ def capital(site: Site, facility_watts: float) -> dict[str, float]:
     if site.money.capital_usd:
         return {"all, as declared": site.money.capital_usd}
     servers = sum(nodes.count * node_usd(nodes) for nodes in site.nodes)
-    if site.accelerators <= 8:
+    if site.accelerators <= ALONE:
         return {"servers": servers}
-    price = next(float(row["usd"]) for row in table("prices") if row["kind"] == "building_megawatt")
+    price = float(_building_price()["usd"])
     hall, plant = price * facility_watts / 1e6, part("plant_ratio")
     network, storage = topology.bill(site).usd, store_usd(site, site.storage.capacity_bytes)
     return {
@@ -171,6 +221,14 @@ def part(name: str) -> float:
     return next(float(row["value"]) for row in table("capital_parts") if row["name"] == name)
 
 
+def _bought(site: Site) -> str:
+    if site.money.capital_usd:
+        return "bought at the declared price"
+    return "bought at catalogue prices, " + (
+        "a building included" if site.accelerators > ALONE else "without network and building"
+    )
+
+
 def bill(site: Site, facility_watts: Interval) -> Bill:
     """Return what a site costs by the hour while it draws some power.
 
@@ -191,7 +249,7 @@ def bill(site: Site, facility_watts: Interval) -> Bill:
     hourly = yearly / HOURS_PER_YEAR
     told = (
         f"written off over {money.life_years:g} years at {money.discount_ratio:.0%} interest",
-        "bought at the declared price" if money.capital_usd else "bought at catalogue prices, a building included",
+        _bought(site),
         "people as declared" if money.staff_usd_per_year else "people by what sites of such a power told of theirs",
     )
     spread = Interval(hourly, hourly * (1 - SPREAD), hourly * (1 + SPREAD))

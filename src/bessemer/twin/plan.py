@@ -34,8 +34,10 @@ def plan(site: Site, work: Training | Serving, today: date, terms: Terms = UNKNO
         ConfigError: the site breaks its own power envelope.
     """
     if isinstance(work, Serving):
-        return _grown(plan_serving(site, work, today, terms, tries=tries), terms)
-    return _grown(plan_training(site, work, today, tries=tries), terms)
+        found = plan_serving(site, work, today, terms, tries=tries)
+    else:
+        found = plan_training(site, work, today, tries=tries)
+    return _grown(replace(found, warnings=(*found.warnings, *money.stale(site, today))), terms)
 
 
 def _grown(found: Plan, terms: Terms) -> Plan:
