@@ -44,6 +44,15 @@ def test_json_is_strict_and_the_file_has_the_same_ways(tmp_path: Path) -> None:
         assert [row["name"] for row in csv.DictReader(lines)] == [each["name"] for each in found["offered"]]
 
 
+def test_the_file_holds_every_comparison_under_one_head(tmp_path: Path) -> None:
+    file = tmp_path / "ways.csv"
+    found = json.loads(call("dgx-h100", "gb200-nvl72", "--csv", str(file), "--json"))
+    rows = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+    assert [(row["comparison"], row["site"], row["name"]) for row in rows] == [
+        (str(place), each["site"], way["name"]) for place, each in enumerate(found, 1) for way in each["offered"]
+    ]
+
+
 def test_numbers_are_short() -> None:
     assert [verbs_compare._short(each) for each in (0.5, 9.99, 1.2e9)] == ["0.50", "9.99", "1.20 G"]
 

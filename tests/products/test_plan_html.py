@@ -1,5 +1,6 @@
 """A plan's page shows the planner's own figures, says how each is known, and needs nothing from elsewhere."""
 
+import csv
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -73,7 +74,7 @@ def month(site: Site) -> Simulation:
 @pytest.fixture(scope="module", params=WORKS, ids=["training", "serving"])
 def drawn(request, site: Site, month: Simulation) -> Iterator[tuple]:
     found = plan(site, request.param, TODAY)
-    yield found, plan_page(found, site_power(site), totals(site), month)
+    yield found, plan_page([found], site_power(site), totals(site), month)
 
 
 def test_it_is_well_formed_and_alone(drawn) -> None:
@@ -119,7 +120,7 @@ def test_each_part_says_how_it_is_known(drawn) -> None:
 
 def test_without_a_simulation_nothing_is_simulated(site: Site) -> None:
     found = plan(site, WORKS[0], TODAY)
-    assert "simulated" not in plan_page(found, site_power(site), totals(site), None)
+    assert "simulated" not in plan_page([found], site_power(site), totals(site), None)
 
 
 @pytest.mark.parametrize("name", ["superpod-h100-127", "gb200-nvl72", "colossus"])
@@ -139,7 +140,7 @@ def test_what_flows_in_flows_out(name: str) -> None:
 def test_names_are_escaped(site: Site, month: Simulation) -> None:
     bad = "<script>alert('x')</script>&"
     named = site.model_copy(update={"name": bad, "description": bad, "sources": {bad: bad}})
-    text = plan_page(plan(named, WORKS[0], TODAY), site_power(named), totals(named), month)
+    text = plan_page([plan(named, WORKS[0], TODAY)], site_power(named), totals(named), month)
     assert "<script" not in text
     assert text.count("&lt;script&gt;") >= 4
     read(text)
@@ -198,3 +199,48 @@ def test_dots_lie_where_their_values_say() -> None:
     (a, b) = [(float(g["cx"]) - 56, 260 - float(g["cy"])) for tag, g in tags.seen if tag == "circle"]
     assert b[0] == pytest.approx(2 * a[0], abs=0.2)
     assert a[1] == pytest.approx(2 * b[1], abs=0.2)
+
+
+FACTORY = """name: two
+sources:
+  - {kind: folder, path: documents}
+work:
+  - {kind: training, method: finetune, model: Llama-3.1-8B, tokens: 1.0e+9, accelerators: 64}
+  - {kind: serving, model: Llama-3.1-70B, precision: fp8}
+"""
+
+
+def test_all_work_of_a_factory_is_on_the_page_and_in_one_table(tmp_path: Path) -> None:
+    factory, page, lines = tmp_path / "factory.yaml", tmp_path / "plan.html", tmp_path / "plan.csv"
+    factory.write_text(FACTORY, "utf-8")
+    command = [
+        "plan",
+        "--site",
+        "superpod-h100-127",
+        "--factory",
+        str(factory),
+        "--html",
+        str(page),
+        "--csv",
+        str(lines),
+    ]
+    run = CliRunner().invoke(app, command)
+    assert run.exit_code == 0, run.output
+    words = " ".join(read(page.read_text("utf-8")).words)
+    assert "Training Llama-3.1-8B" in words and "Serving Llama-3.1-70B" in words
+    assert words.count("Where the power goes") == words.count("The site in numbers") == 1
+    assert words.count("The answer") == words.count("The limit") == 2
+    rows = list(csv.DictReader(lines.read_text("utf-8").splitlines()))
+    assert [(row["work"], row["kind"], row["model"]) for row in rows] == [
+        ("1", "training", "Llama-3.1-8B"),
+        ("2", "serving", "Llama-3.1-70B"),
+    ]
+    assert float(rows[0]["days"]) > 0 and not rows[0]["joules_per_token"]
+    assert float(rows[1]["joules_per_token"]) > 0 and not rows[1]["days"]
+
+
+def test_nothing_is_written_when_one_name_cannot_be(tmp_path: Path) -> None:
+    good = tmp_path / "plan.csv"
+    command = ["plan", "--site", "dgx-h100", "--model", "Llama-3.1-8B", "--csv", str(good), "--html", "plan.pdf"]
+    run = CliRunner().invoke(app, command)
+    assert run.exit_code == 1 and not good.exists()

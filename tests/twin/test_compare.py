@@ -145,7 +145,7 @@ def test_more_years_than_the_site_lives_are_refused() -> None:
 
 def test_the_table_has_every_way_and_no_word_for_never() -> None:
     found = compare(PLACE, TODAY)
-    rows = list(csv.DictReader(io.StringIO(as_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(as_csv([found]))))
     assert [row["name"] for row in rows] == [each.name for each in found.offered]
     assert {row["break_even_month"] for row in rows if row["name"] in ("Vast.ai", PLACE.name)} == {""}
     assert all(float(row["usd_per_useful_hour_low"]) <= float(row["usd_per_useful_hour_high"]) for row in rows)

@@ -46,7 +46,7 @@ def test_what_cannot_be_stays_with_its_reason() -> None:
     assert points[0].plan is None and "fit" in points[0].reason and any(map(str.isdigit, points[0].reason))
     assert points[1].plan is not None
     assert best(points) is points[1]
-    rows = list(csv.DictReader(io.StringIO(as_csv(axes(["nodes=1,4"], small, job), points))))
+    rows = list(csv.DictReader(io.StringIO(as_csv([(job, axes(["nodes=1,4"], small, job), points)]))))
     assert [(row["nodes"], row["is_best"], bool(row["reason"])) for row in rows] == [
         ("1", "0", True),
         ("4", "1", False),

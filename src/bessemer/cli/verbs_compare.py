@@ -43,7 +43,7 @@ def compare(
     model: Annotated[str | None, typer.Option(help="A model of the catalogue, to serve or to train.")] = None,
     tokens: Annotated[float, typer.Option(min=0, max=1e18, help="Train that model on so many; 0: serve it.")] = 0,
     years: Annotated[int, typer.Option(min=0, help="Compared over; 0: the site's life.")] = 0,
-    csv: Annotated[Path | None, typer.Option(help="Also write the first comparison, one row a way.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write the comparisons, one row a way.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")] = False,
 ) -> None:
     """Compare owning sites with renting their accelerators from clouds: on demand, reserved, on the spot market."""
@@ -63,7 +63,7 @@ def compare(
     today = datetime.now(UTC).date()
     found = [each for site in owned for each in compare_all(site, work, today, years)]
     if csv:
-        csv.write_text(as_csv(found[0]), "utf-8")
+        csv.write_text(as_csv(found), "utf-8")
     emit([comparison_values(each) for each in found], as_json, lambda: Group(*map(_comparison, found)))
 
 

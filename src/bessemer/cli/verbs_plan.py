@@ -66,6 +66,9 @@ def plan(
     from bessemer.twin.sweep import as_csv
     from bessemer.twin.workload import Training
 
+    for path in files or []:
+        if path.suffix not in (".csv", ".html"):
+            raise ConfigError(f"{path} is neither a page nor a table", hint="End its name in .html or .csv.")
     home, (config, base) = environment.home(make=False), load_factory(factory)
     work = [Training(model=model, tokens=tokens)] if model else work_of(config)
     asked = (find_site(home, site), work, datetime.now(UTC).date(), terms_of(config, base, home))
@@ -73,11 +76,9 @@ def plan(
     found = plan_all(*asked) if not sweep or files else []
     for path in files or []:
         if path.suffix == ".csv":
-            path.write_text("".join(as_csv(each.axes, each.points) for each in swept), "utf-8")
-        elif path.suffix == ".html":
-            path.write_text(plan_report(found[0], swept[0]), "utf-8")
+            path.write_text(as_csv([(each.work, each.axes, each.points) for each in swept]), "utf-8")
         else:
-            raise ConfigError(f"{path} is neither a page nor a table", hint="End its name in .html or .csv.")
+            path.write_text(plan_report(found, swept), "utf-8")
     if sweep:
         emit([swept_values(each) for each in swept], as_json, lambda: Group(*map(swept_table, swept)))
     else:

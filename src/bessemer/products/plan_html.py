@@ -42,30 +42,38 @@ MODELLED, SIMULATED = '<span class="tag">modelled</span>', '<span class="tag">si
 
 
 def plan_page(
-    plan: Plan, site_power: SitePower, totals: Sequence[Total], simulation: Simulation | None, swept: str = ""
+    plans: Sequence[Plan],
+    site_power: SitePower,
+    totals: Sequence[Total],
+    simulation: Simulation | None,
+    swept: Sequence[str] = (),
 ) -> str:
-    """Return a plan as a whole HTML document.
+    """Return the plans of a site's work as a whole HTML document: each piece of work, then the site once.
 
     Args:
-        plan: the answer.
-        site_power: of the plan's site at full load.
-        totals: of the plan's site.
-        simulation: some weeks of the plan's site, if they were played.
-        swept: a section on other points, as HTML.
+        plans: the answers, at one site.
+        site_power: of that site at full load.
+        totals: of that site.
+        simulation: some weeks of that site, if they were played.
+        swept: a section on other points of each plan, as HTML.
     """
+    first, drawn = plans[0], [*swept, *[""] * len(plans)]
+    pieces = [_piece(each, more) for each, more in zip(plans, drawn, strict=False)]
     parts = (
-        _head(plan),
-        _answer(plan),
-        _limit(plan),
-        _changes(plan),
-        swept,
+        *pieces,
+        f"<h1>{escape(first.site.name)}, the site of all of them</h1>" if len(plans) > 1 else "",
         power_section(site_power),
-        money_section(bill(plan.site, site_power.facility_watts)),
-        _swings(plan),
+        money_section(bill(first.site, site_power.facility_watts)),
         played(simulation) if simulation else "",
-        _totals(plan, totals),
+        _totals(first, totals),
     )
-    return page(f"{plan.work.model} at {plan.site.name}: plan", "".join(parts), STYLE)
+    named = ", ".join(dict.fromkeys(each.work.model for each in plans))
+    return page(f"{named} at {first.site.name}: plan", "".join(parts), STYLE)
+
+
+def _piece(plan: Plan, swept: str) -> str:
+    """Return what is told of one piece of work."""
+    return "".join((_head(plan), _answer(plan), _limit(plan), _changes(plan), swept, _swings(plan)))
 
 
 def _head(plan: Plan) -> str:

@@ -121,10 +121,17 @@ def simulated_values(site: Site, found: Simulation) -> dict[str, object]:
     }
 
 
-def plan_report(found: Plan, swept: Swept | None = None, days: float = 30, seed: int = 0) -> str:
-    """Return a plan as an HTML page, with some days of its site played out. See `bessemer.products.plan_html`."""
-    site = found.site
-    drawn = sweep_section(swept.axes, swept.points) if swept and swept.axes else ""
+def plan_report(found: Sequence[Plan], swept: Sequence[Swept] = (), days: float = 30, seed: int = 0) -> str:
+    """Return the plans of a site's work as one HTML page, with some days of the site played out.
+
+    Args:
+        found: at one site, at least one.
+        swept: other points of each, if they were planned.
+        days: that are played.
+        seed: of the draws.
+    """
+    site = found[0].site
+    drawn = [sweep_section(each.axes, each.points) if each.axes else "" for each in swept]
     return plan_page(found, site_power(site), totals(site), play(site, days, seed), drawn)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -308,15 +308,19 @@ COLUMNS = ("name", "term", "goodput_ratio", "break_even_month", "break_even_rati
 BOUNDED = ("usd_per_useful_hour", "present_usd", "usd_per_unit")
 
 
-def as_csv(comparison: Comparison) -> str:
-    """Return the ways as CSV, one row each; what does not exist or is never reached is empty."""
+def as_csv(comparisons: Sequence[Comparison]) -> str:
+    """Return the ways as one CSV, a row each; what does not exist or is never reached is empty.
+
+    A row begins with the number of its comparison, the site and the unit of its work.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     bounds = [f"{name}{bound}" for name in BOUNDED for bound in ("", "_low", "_high")]
-    writer.writerow([*COLUMNS, *bounds])
-    for each in comparison.offered:
+    writer.writerow(["comparison", "site", "unit", *COLUMNS, *bounds])
+    ways = [(place, found, each) for place, found in enumerate(comparisons, 1) for each in found.offered]
+    for place, found, each in ways:
         given = [getattr(each, name) for name in BOUNDED]
         numbers = [getattr(one, bound) if one else "" for one in given for bound in ("mid", "low", "high")]
-        cells = [getattr(each, name) for name in COLUMNS] + numbers
+        cells = [place, found.site, found.unit, *(getattr(each, name) for name in COLUMNS), *numbers]
         writer.writerow(["" if isinstance(cell, float) and not math.isfinite(cell) else cell for cell in cells])
     return out.getvalue()

@@ -110,19 +110,29 @@ def best(points: Sequence[Point]) -> Point | None:
     return points[min(planned)[1]] if planned else None
 
 
-def as_csv(given: Sequence[Axis], points: Sequence[Point]) -> str:
-    """Return the points as CSV: what varied, the middle and bounds of every figure, bottleneck, best, and reason."""
-    figures = list(dict.fromkeys(name for each in points if each.plan for name in each.plan.answer))
+def as_csv(grids: Sequence[tuple[Training | Serving, Sequence[Axis], Sequence[Point]]]) -> str:
+    """Return the points of each piece of work as one CSV.
+
+    A row has the number of the work, its kind and model, what varied, the middle and bounds of every figure,
+    bottleneck, best, and reason. What a piece of work does not have is empty.
+    """
+    planned = [each.plan for _, _, points in grids for each in points if each.plan]
+    varied = list(dict.fromkeys(axis.name for _, given, _ in grids for axis in given))
+    figures = list(dict.fromkeys(name for found in planned for name in found.answer))
     bounds = [(name, bound) for name in figures for bound in ("mid", "low", "high")]
-    text, least = io.StringIO(), best(points)
+    text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heads = [name if bound == "mid" else f"{name}_{bound}" for name, bound in bounds]
-    writer.writerow([*(axis.name for axis in given), *heads, "bottleneck", "is_best", "reason"])
-    for each in points:
-        answer: Mapping[str, object] = each.plan.answer if each.plan else {}
-        cells = [f"{getattr(answer[name], bound):.6g}" if name in answer else "" for name, bound in bounds]
-        limit = each.plan.bottleneck if each.plan else ""
-        writer.writerow([*each.values, *cells, limit, int(each is least), each.reason])
+    writer.writerow(["work", "kind", "model", *varied, *heads, "bottleneck", "is_best", "reason"])
+    for place, (work, given, points) in enumerate(grids, 1):
+        least = best(points)
+        for each in points:
+            answer: Mapping[str, object] = each.plan.answer if each.plan else {}
+            at = dict(zip((axis.name for axis in given), each.values, strict=True))
+            cells = [f"{getattr(answer[name], bound):.6g}" if name in answer else "" for name, bound in bounds]
+            limit = each.plan.bottleneck if each.plan else ""
+            before = [place, work.kind, work.model, *(at.get(name, "") for name in varied)]
+            writer.writerow([*before, *cells, limit, int(each is least), each.reason])
     return text.getvalue()
 
 
