@@ -10,12 +10,12 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from bessemer.core.errors import BessemerError, ConfigError, NotFound
-from bessemer.twin import validate_inference, validate_operations, validate_training
+from bessemer.twin import validate_facility, validate_inference, validate_operations, validate_training
 from bessemer.twin.evidence import Errors, Row, errors
 from bessemer.twin.validate_table import as_markdown
 
@@ -33,24 +33,36 @@ INFERENCE = (
     "moe_tp_size,moe_ep_size,prefill_num_workers,decode_num_workers,silicon_ttft_ms,silicon_tpot_ms",
 )
 OPERATIONS = ("id,system,gpus,days,quantity,value,unit",)
+POWER = ("id,system,workload_or_quantity,value,unit,gpus",)
+PUE = ("id,site,pue",)
+NETWORK = ("id,name,gpus,switch_radix,link,leaf,switches_total,notes",)
 """The columns that are read, of each kind of table."""
+
+Rows = Callable[[Path], list[Row]]
+KINDS: Mapping[str, tuple[Rows, Sequence[str]]] = {
+    "training": (validate_training.rows, TRAINING),
+    "inference": (validate_inference.rows, INFERENCE),
+    "operations": (validate_operations.rows, OPERATIONS),
+    "power": (validate_facility.power_rows, POWER),
+    "pue": (validate_facility.pue_rows, PUE),
+    "network": (validate_facility.network_rows, NETWORK),
+}
+"""What a table tells of -> how its rows are answered, and its columns."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print, per family of rows, how far off the planner is; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bessemer.twin.validate", description=__doc__)
-    parser.add_argument("--training", type=Path, nargs="+", default=[], metavar="F.csv")
-    parser.add_argument("--inference", type=Path, nargs="+", default=[], metavar="F.csv")
-    parser.add_argument("--operations", type=Path, nargs="+", default=[], metavar="F.csv")
+    for kind in KINDS:
+        parser.add_argument(f"--{kind}", type=Path, nargs="+", default=[], metavar="F.csv")
     parser.add_argument("--json", action="store_true", help="one JSON value instead of a table")
     parser.add_argument("--markdown", action="store_true", help="goals, left-out errors and misses, as in the README")
     asked = parser.parse_args(arguments)
-    if not (asked.training or asked.inference or asked.operations):
+    given = [(kind, path) for kind in KINDS for path in getattr(asked, kind)]
+    if not given:
         parser.error("name a file: --training F.csv or --inference F.csv")
     try:
-        rows = [row for path in asked.training for row in validate_training.rows(_table(path, TRAINING))]
-        rows += [row for path in asked.inference for row in validate_inference.rows(_table(path, INFERENCE))]
-        rows += [row for path in asked.operations for row in validate_operations.rows(_table(path, OPERATIONS))]
+        rows = [row for kind, path in given for row in KINDS[kind][0](_table(path, KINDS[kind][1]))]
     except BessemerError as error:
         sys.stderr.write(f"error: {error.message}\n  what to do: {error.hint}\n")
         return 1
