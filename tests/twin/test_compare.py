@@ -64,7 +64,7 @@ def test_prices_that_fall_make_renting_cheaper_but_not_what_is_committed_for_lon
     flat, falling = (compare(priced(PLACE, price_decline_ratio=ratio), TODAY, years=3) for ratio in (0.0, 0.3))
     for name, term, least, most in (
         ("Lambda", "on_demand", 0.55, 0.7),
-        ("AWS", "reserved_1y", 0.6, 0.8),
+        ("market index", "reserved_1y", 0.6, 0.8),
         ("market model", "reserved_3y", 1.0, 1.0),
     ):
         ratio = way(falling, name, term).usd_per_useful_hour.mid / way(flat, name, term).usd_per_useful_hour.mid
@@ -74,7 +74,7 @@ def test_prices_that_fall_make_renting_cheaper_but_not_what_is_committed_for_lon
 
 def test_a_commitment_costs_every_hour_and_demand_the_hours_that_are_used() -> None:
     half, whole = (compare(priced(PLACE, utilisation_ratio=used), TODAY) for used in (0.4, 0.8))
-    for name, term, ratio in (("AWS", "reserved_1y", 2.0), ("Lambda", "on_demand", 1.0)):
+    for name, term, ratio in (("market index", "reserved_1y", 2.0), ("Lambda", "on_demand", 1.0)):
         more, less = (way(each, name, term).usd_per_useful_hour.mid for each in (half, whole))
         assert more / less == pytest.approx(ratio)
 

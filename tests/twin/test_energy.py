@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from bessemer.products.planning import play
 from bessemer.twin import cooling, power
 from bessemer.twin.energy import rates, site_energy, weathered
 from bessemer.twin.simulate import simulate
-from bessemer.twin.site import Nodes, Power, Site
+from bessemer.twin.site import Money, Nodes, Power, Site
 from bessemer.twin.traffic import Job
 
 PLACE = Site(name="test", nodes=(Nodes(accelerator="H100-SXM-80GB", count=4, accelerators=8),))
@@ -53,3 +54,12 @@ def test_weather_goes_into_every_hour() -> None:
     )
     kwh = result.totals.facility_joules / 3.6e6
     assert result.totals.energy_usd == pytest.approx(kwh * PLACE.power.usd_per_kwh, rel=0.02)
+
+
+def test_a_tenant_pays_electricity_once_with_the_rent() -> None:
+    rented = PLACE.model_copy(update={"money": Money(tenure="rented", provider="Lambda")})
+    mine, theirs = play(PLACE, 2, 0), play(rented, 2, 0)
+    assert mine.totals.energy_usd > 0 and theirs.totals.energy_usd == 0
+    assert theirs.totals.fixed_usd == pytest.approx(32 * 2.99 * 48)
+    assert theirs.totals.facility_joules == pytest.approx(mine.totals.facility_joules)
+    assert rates(rented, 24)[1] == pytest.approx(rates(PLACE, 24)[1])

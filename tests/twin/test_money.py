@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import ConfigError, NotFound
 from bessemer.twin import clouds, money
 from bessemer.twin.answer import with_part
 from bessemer.twin.interval import Interval
@@ -31,21 +31,23 @@ def test_the_annuity_s_present_value_is_the_capital(capital: float, years: float
     assert money.present_value(payments, interest) == pytest.approx(capital, rel=1e-9)
 
 
-@given(st.floats(10.0, 1e6), st.floats(0.05, 0.9), st.integers(2, 15))
-def test_the_rate_of_return_makes_the_value_nothing(paid: float, share: float, years: int) -> None:
-    flows = [-paid] + [paid * (1 + share) / years] * years
-    assert money.present_value(flows, money.return_ratio(flows)) == pytest.approx(0, abs=paid * 1e-6)
-
-
-def test_break_even_is_where_both_cost_the_same() -> None:
-    ratio = money.break_even_ratio(1.5, 4.0)
-    assert pytest.approx(4.0 * ratio) == 1.5
-
-
 def test_an_unknown_provider_names_those_that_there_are() -> None:
     with pytest.raises(NotFound) as caught:
         clouds.offer("H100", "Lamda")
     assert "Lambda" in caught.value.hint
+
+
+def test_a_tenant_of_nobody_is_told_each_provider_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        clouds.offer("H100", "")
+    assert "no provider" in caught.value.message
+    assert caught.value.hint.count("AWS") == caught.value.hint.count("Lambda") == 1
+
+
+def test_what_aws_asks_without_a_commitment_is_no_reservation() -> None:
+    asked = {(each.term, each.usd_per_hour): each for each in clouds.offers("H100") if each.provider == "AWS"}
+    assert asked["on_demand", 6.88].month == "2025-06"
+    assert not {term for term, _ in asked if term.startswith("reserved")}
 
 
 def test_draws_hold_eighty_percent_in_their_bounds() -> None:

@@ -12,7 +12,7 @@ from bessemer.twin.answer import with_part
 from bessemer.twin.catalogue import Row, table
 from bessemer.twin.plan import plan
 from bessemer.twin.site import Cooling, Nodes, Power, Site, Storage
-from bessemer.twin.weather import grid_grams_per_kwh, year
+from bessemer.twin.weather import year
 from bessemer.twin.workload import Serving, Training
 
 H100 = Nodes(accelerator="H100-SXM-80GB", count=4, accelerators=8, nics=8, nic_bits_per_second=4e11, host_watts=2200.0)
@@ -134,10 +134,6 @@ def test_a_year_has_the_percentiles_of_its_station(row: Row) -> None:
         [float(row["wetbulb_p50_c"]), float(row["wetbulb_p99_c"])], abs=0.1
     )
     assert (found.dry_celsius >= found.wet_celsius).all()
-
-
-def test_the_grid_has_the_mean_carbon_of_the_site() -> None:
-    assert grid_grams_per_kwh(PLACE).mean() == pytest.approx(PLACE.power.gco2e_per_kwh)
 
 
 def test_checkpoints_are_written_as_fast_as_storage_and_adapters_allow() -> None:

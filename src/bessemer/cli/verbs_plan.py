@@ -188,7 +188,8 @@ def _simulation(site: str, days: float, seed: int, found: Simulation) -> Rendera
         (f"{totals.finished:,}", f"jobs finished, {totals.unfinished:,} did not"),
         (show_seconds(totals.wait_median_seconds), "median wait"),
         (f"{totals.facility_joules / 3.6e9:,.0f} MWh", f"at the meter, {totals.it_joules / 3.6e9:,.0f} at the racks"),
-        (f"{totals.energy_usd:,.0f} USD", "of electricity"),
+        (f"{totals.energy_usd:,.0f} USD", "of electricity" if totals.energy_usd else "of electricity beyond the rent"),
+        (f"{totals.fixed_usd:,.0f} USD", "of all else: capital or rent, and people"),
         (f"{totals.gco2e / 1e6:,.0f} t CO2e", "of electricity"),
         (f"{totals.embodied_gco2e / 1e6:,.0f} t CO2e", "these days' share of making site and hardware, modelled"),
     ):

@@ -32,7 +32,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> NotFound:
         name: how it was called.
         known: all names that there are.
     """
-    names = sorted(known)
+    names = sorted(set(known))
     folded = {each.casefold(): each for each in names}
     near = [folded[each] for each in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.4)]
     hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names)}."

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import ConfigError, NotFound
 from bessemer.twin.accelerators import accelerator
 from bessemer.twin.catalogue import Row, table, unknown
 
@@ -74,7 +74,14 @@ def offer(name: str, provider: str) -> Offer:
 
     Raises:
         NotFound: nobody of that name rents this accelerator out.
+        ConfigError: nobody is named.
     """
+    if not provider:
+        known = ", ".join(sorted({each.provider for each in offers(name)})) or "nobody of the catalogue"
+        raise ConfigError(
+            f"the site is rented, and no provider of its {name} is named",
+            hint=f"Name one as provider under [money]: {known}.",
+        )
     found = [each for each in offers(name) if each.provider == provider and each.term != "spot"]
     if not found:
         raise unknown(f"provider of {name}", provider, (each.provider for each in offers(name)))

@@ -54,12 +54,15 @@ def weathered(watts: Callable[[Site, float], float], pue: Callable[[Site], Array
 def rates(site: Site, hours: int) -> tuple[Array, Array]:
     """Return the price in USD and the carbon in gCO2e of a kWh, hour by hour; the day's mean is the site's.
 
+    A tenant's rent pays the electricity, so its price is nothing.
+
     Shape of each: (hours,). Source: a cosine with its peak in the evening, assumed; ``[daily_price]`` in
     ``catalogue/fitted_operations.toml``.
     """
     fitted = constants()["daily_price"]
     wave = np.cos(2 * np.pi * (np.arange(hours) + 0.5 - fitted["peak_hour"]) / 24)
-    price = site.power.usd_per_kwh * (1 + fitted["price_swing_ratio"] * wave)
+    mean = 0.0 if site.money.tenure == "rented" else site.power.usd_per_kwh
+    price = mean * (1 + fitted["price_swing_ratio"] * wave)
     return np.asarray(price), np.asarray(site.power.gco2e_per_kwh * (1 + fitted["carbon_swing_ratio"] * wave))
 
 

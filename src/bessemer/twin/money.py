@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from bessemer.core.errors import Unsupported
 from bessemer.twin import clouds, topology
 from bessemer.twin.catalogue import Row, table
 from bessemer.twin.clouds import offer
@@ -93,24 +92,6 @@ def present_value(flows: Sequence[float], discount_ratio: float) -> float:
     20.0
     """
     return sum(flow / (1 + discount_ratio) ** year for year, flow in enumerate(flows))
-
-
-def return_ratio(flows: Sequence[float]) -> float:
-    """Return the interest at which yearly flows are worth nothing: the internal rate of return.
-
-    Raises:
-        Unsupported: they never change their sign, or not between -99 % and 1,000 %.
-    """
-    low, high = -0.99, 10.0
-    if present_value(flows, low) * present_value(flows, high) > 0:
-        raise Unsupported("these flows have no rate of return", hint="They must pay first and earn later.")
-    for _ in range(200):
-        middle = (low + high) / 2
-        if present_value(flows, low) * present_value(flows, middle) <= 0:
-            high = middle
-        else:
-            low = middle
-    return (low + high) / 2
 
 
 def node_usd(nodes: Nodes) -> float:
@@ -254,12 +235,3 @@ def bill(site: Site, facility_watts: Interval) -> Bill:
     )
     spread = Interval(hourly, hourly * (1 - SPREAD), hourly * (1 + SPREAD))
     return Bill(spread, power, people, 0.0, site.accelerators, told)
-
-
-def break_even_ratio(owned_usd_per_hour: float, rented_usd_per_hour: float) -> float:
-    """Return the utilisation above which owning is cheaper: owning costs all the time, renting when used.
-
-    >>> break_even_ratio(1.5, 3.0)
-    0.5
-    """
-    return owned_usd_per_hour / rented_usd_per_hour

@@ -1,4 +1,4 @@
-"""A typical year at a place, hour by hour: dry bulb, wet bulb, and the carbon of the grid. Modelled, not measured.
+"""A typical year at a place, hour by hour: dry bulb and wet bulb. Modelled, not measured.
 
 Owns the making of 8,760 hours from a climate's means and percentiles. Knows no building.
 """
@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.twin.catalogue import Row, table, unknown
-from bessemer.twin.facility import facility
-from bessemer.twin.site import Site
 
 Array = NDArray[np.float64]
 HOURS = 8760
@@ -70,14 +68,3 @@ def _wet(row: Row, quantile: Array) -> Array:
 def _dry(row: Row, quantile: Array) -> Array:
     mean, high = float(row["drybulb_mean_c"]), float(row["drybulb_p99_6_c"])
     return np.asarray(np.interp(quantile, [0.0, 0.996, 1.0], [2 * mean - high, high, high + 0.01 * (high - mean)]))
-
-
-def grid_grams_per_kwh(site: Site) -> Array:
-    """Return the grid's carbon in grams of CO2 equivalent a kilowatt-hour of each hour, its mean the site's.
-
-    Source: a wave of the day and of the year, assumed; ``[grid]`` in ``catalogue/fitted_facility.toml``.
-    """
-    known, hours = facility("grid"), np.arange(HOURS)
-    daily = known["daily_ratio"] * np.cos(2 * np.pi * (hours % 24 - known["peak_hour"]) / 24)
-    yearly = known["yearly_ratio"] * np.cos(2 * np.pi * hours / HOURS)
-    return np.asarray(site.power.gco2e_per_kwh * (1 + daily + yearly))
