@@ -3,6 +3,7 @@
     python benchmarks/bench_planner.py [--json]
 
 The peer to beat, Calculon, takes 22 ms for one configuration by an earlier trial of ours; it is not run here.
+Results are appended to ``results/planner.jsonl``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +25,7 @@ from bessemer.twin.shape import shape
 from bessemer.twin.training_rows import usual_links
 from bessemer.twin.workload import Training
 
+HERE = Path(__file__).parent
 ROUNDS = 5
 
 
@@ -58,16 +63,33 @@ def main() -> None:
         "best": best.layout.model_dump(),
         "step_seconds": best.step.seconds,
         "mfu_ratio": best.step.mfu_ratio,
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "numpy": np.__version__,
     }
+    result = {
+        "question": "planner",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip(),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {processor()}",
+        **found,
+    }
+    (HERE / "results").mkdir(exist_ok=True)
+    with (HERE / "results" / "planner.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result) + "\n")
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
         return
     print(f"search over {count} layouts of 405B on 16,384: {whole * 1e3:.1f} ms; {timed / count * 1e6:.2f} us each")
     print(f"over fewer accelerators too: {counted * 1e3:.1f} ms")
     print(f"best: {best.layout} {best.step.seconds:.2f} s, MFU {best.step.mfu_ratio:.2f}")
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    info = Path("/proc/cpuinfo")
+    found = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.exists() else []
+    return found[0].partition(":")[2].strip() if found else platform.processor()
 
 
 if __name__ == "__main__":

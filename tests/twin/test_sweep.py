@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import runpy
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -111,3 +113,16 @@ def test_the_command_shows_writes_and_draws_all_points(tmp_path: Path, monkeypat
     assert [point["is_best"] for point in told[0]["points"]].count(True) == 1
     wrong = CliRunner().invoke(app, [*command, "--csv", str(tmp_path / "points.txt")])
     assert wrong.exit_code != 0
+
+
+@pytest.mark.parametrize(("question", "words"), [("sweep", ["--rows", "16384"]), ("planner", ["--json"])])
+def test_benchmarks_keep_their_results(
+    question: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / f"bench_{question}.py"))
+    monkeypatch.setitem(bench["main"].__globals__, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bench", *words])
+    bench["main"]()
+    (line,) = (tmp_path / "results" / f"{question}.jsonl").read_text("utf-8").splitlines()
+    kept = json.loads(line)
+    assert kept["question"] == question and kept["hardware"] and kept["versions"]["numpy"]

@@ -131,7 +131,6 @@ def reconcile(
 
 def _plan(found: Plan) -> RenderableType:
     from bessemer.products.figures import reading, said, words
-    from bessemer.twin.defaults import defaults
 
     title = (
         f"\n[bold]{escape(found.work.model)}[/] at [bold]{escape(found.site.name)}[/]  [dim]modelled, 80 % bounds[/]"
@@ -163,8 +162,16 @@ def _plan(found: Plan) -> RenderableType:
             for s in found.swings
             if s.size
         ]
+    return Group(*parts, *_known(found))
+
+
+def _known(found: Plan) -> list[RenderableType]:
+    """Return what a plan rests on: meanings, defaults that it took, warnings."""
+    from bessemer.products.figures import words
+    from bessemer.twin.defaults import defaults
+
     known = [f"[dim]{escape(words(name)[0])}: {escape(found.notes[name])}[/]" for name in TOLD if name in found.notes]
-    parts += ["", *known] if known else []
+    parts: list[RenderableType] = ["", *known] if known else []
     taken = [
         f"{each.path.partition('.')[2]} {each.value:g}"
         for each in sorted(defaults(found.site), key=lambda given: not given.month)
@@ -173,8 +180,7 @@ def _plan(found: Plan) -> RenderableType:
         told = ", ".join(taken[:MOST])
         more = f" and {len(taken) - MOST} more" if len(taken) > MOST else ""
         parts.append(f"[dim]not declared, so by default: {told}{more}; sources: bessemer sites NAME[/]")
-    parts += [f"[yellow]![/] {escape(warning)}" for warning in found.warnings]
-    return Group(*parts)
+    return [*parts, *(f"[yellow]![/] {escape(warning)}" for warning in found.warnings)]
 
 
 def _simulation(site: str, days: float, seed: int, found: Simulation) -> RenderableType:
