@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bessemer.meter import attribution
+from bessemer.core.nouns import Usage
+from bessemer.meter import StepCost, attribution
 from bessemer.meter.attribution import Attribution
 from bessemer.meter.energy import Energy
 
@@ -41,17 +42,36 @@ def test_conservation(steps: list[tuple[str, Energy, int, int]]) -> None:
     assert closed + claimed == meter.attributed
 
 
-def test_overlapping_spans_share_evenly_and_the_rest_is_idle() -> None:
+def test_overlapping_spans_share_evenly_and_nothing_is_left_over() -> None:
     meter = Attribution(Energy(), 0)
     meter.advance(Energy(measured=5), 1)
     meter.open("a")
     meter.advance(Energy(measured=15), 2)
     meter.open("b")
-    meter.advance(Energy(measured=26), 3)  # 11 for two: 5 each, 1 idle
+    meter.advance(Energy(measured=26), 3)  # 11 for two: one has the odd microjoule
     assert meter.close("a") == (Energy(measured=15), True)
     meter.advance(Energy(measured=36), 4)
-    assert meter.close("b") == (Energy(measured=15), True)
-    assert meter.idle == Energy(measured=6)
+    assert meter.close("b") == (Energy(measured=16), True)
+    assert meter.idle == Energy(measured=5)
+
+
+def test_a_followed_span_has_its_part_of_the_fixed_energy_and_what_its_tokens_cost() -> None:
+    cost = StepCost(prefill=1, decode=2, attention=0, fixed_watts=0.00001)  # 10 microjoules a second
+    meter = Attribution(Energy(), 0, cost)
+    usage = {name: Usage() for name in "abc"}
+    for name in usage:
+        meter.open(name)
+    for name in "ab":
+        meter.follow(name, lambda name=name: usage[name])
+    meter.follow("gone", Usage)
+    usage["a"] = Usage(input_tokens=50, cached_tokens=20)  # 30 of work
+    usage["b"] = Usage(output_tokens=15)  # the same
+    meter.advance(Energy(measured=90), 3)  # 30 fixed, 60 by work
+    usage["a"] = Usage(input_tokens=50, cached_tokens=20, output_tokens=4)
+    meter.advance(Energy(measured=150), 6)  # 30 fixed, the rest is of the one that worked
+    closed = {name: meter.close(name)[0].measured for name in usage}
+    assert closed == {"a": 10 + 30 + 10 + 30, "b": 10 + 30 + 10, "c": 10 + 10}
+    assert meter.idle == Energy()
 
 
 def test_a_span_alone_is_not_shared() -> None:

@@ -12,9 +12,9 @@ import pytest
 
 from bessemer.core.errors import BackendError, ConfigError, Conflict, NotFound
 from bessemer.core.nouns import Boundary, EnergyClass, Subject, Usage
-from bessemer.core.protocols import Meter
+from bessemer.core.protocols import Following, Meter
 from bessemer.core.units import Money
-from bessemer.meter import LocalMeter, MeterConfig, mispriced, open_ledger, open_meter
+from bessemer.meter import LocalMeter, MeterConfig, StepCost, mispriced, open_ledger, open_meter
 from bessemer.meter.unfinished import Note, so_far
 
 from .conftest import Machine, request_subject
@@ -378,3 +378,25 @@ def test_what_does_not_exist_is_refused_at_once(machine: Machine, tmp_path: Path
     with pytest.raises(ConfigError):
         open_meter(MeterConfig(**config), tmp_path / "m", paths=machine.paths)  # type: ignore[arg-type]
     assert not (tmp_path / "m").exists()
+
+
+def test_joules_go_by_the_work_of_requests_that_are_followed(machine: Machine, tmp_path: Path) -> None:
+    """Two are open equally long; one reads and writes ten times as much and has ten times what is not fixed."""
+    counter = machine.add_package(0)
+    config = MeterConfig(sensors="measured", sample_seconds=60, step_cost=StepCost(attention=0, fixed_watts=0))
+    taken = {"small": Usage(input_tokens=60, output_tokens=40), "large": Usage(input_tokens=600, output_tokens=400)}
+    progress = dict.fromkeys(taken, Usage())
+    entries = {}
+    with open_meter(config, tmp_path, paths=machine.paths) as meter:
+        assert isinstance(meter, Following)
+        handles = {name: meter.start(request_subject(name)) for name in taken}
+        for name, handle in handles.items():
+            meter.follow(handle, lambda name=name: progress[name])
+        progress.update(taken)
+        counter.write_text("11000000")
+        for name, handle in handles.items():
+            entries[name] = meter.stop(handle, taken[name])
+        books = meter.books()
+    assert {name: entry.measurement.joules for name, entry in entries.items()} == {"small": 1.0, "large": 10.0}
+    assert books.attributed + books.idle == books.meter
+    assert books.attributed.total == 11_000_000

@@ -169,3 +169,16 @@ def _ask_and_never_read(running: Running, words: int) -> None:
     message = {"role": "user", "content": " ".join(["x" * 1000] * words)}
     body = json.dumps({"model": "played", "stream": True, "max_tokens": words, "messages": [message]})
     connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {running.secret}"})
+
+
+def test_a_meter_that_follows_is_told_of_the_tokens_while_they_are_made(running) -> None:
+    """So that joules are charged by work as it is done, and not by how long a request was open."""
+    followed = []
+    running.meter.follow = lambda handle, progress: followed.append(progress)
+    seen = []
+    for chunk in running.client().chat.completions.create(model="played", messages=HELLO, stream=True):
+        if chunk.choices and chunk.choices[0].delta.content:
+            seen.append(followed[0]().output_tokens)
+    assert len(followed) == 1
+    assert (followed[0]().input_tokens, followed[0]().output_tokens) == (3, 3)
+    assert seen == sorted(seen) and seen[0] >= 1

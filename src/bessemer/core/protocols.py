@@ -7,7 +7,7 @@ meter with counters and with a model, and the lake on a path and in an object st
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -61,6 +61,15 @@ class Meter(Protocol):
 
     def stop(self, handle: str, usage: Usage, status: EntryStatus = "ok", /) -> Entry:
         """End a span; when this returns, the entry is on disk."""
+        ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A Meter that charges joules by the work of each span, as far as it is told of it."""
+
+    def follow(self, handle: str, progress: Callable[[], Usage], /) -> None:
+        """Ask, whenever the sensors are read, how many tokens a span has taken so far; from any thread, at once."""
         ...
 
 

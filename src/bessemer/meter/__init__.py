@@ -4,9 +4,10 @@ Owns sensors, attribution, prices, carbon, the journal and the ledger. Knows no 
 """
 
 from bessemer.meter.carbon import Grid, find_grid, grids
+from bessemer.meter.config import MeterConfig
 from bessemer.meter.journal import Journal, JournalReport, verify
 from bessemer.meter.ledger import GROUPS, Ledger, SyncReport, open_ledger
-from bessemer.meter.local import Books, LocalMeter, MeterConfig, open_meter
+from bessemer.meter.local import Books, LocalMeter, open_meter
 from bessemer.meter.pricing import (
     Price,
     PriceBook,
@@ -18,6 +19,7 @@ from bessemer.meter.pricing import (
     mispriced,
 )
 from bessemer.meter.sensors import SensorInfo, SensorPaths, detect_sensors
+from bessemer.meter.shares import StepCost
 from bessemer.meter.totals import Amount, PerThousandTokens, Total, per_thousand_tokens
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Rates",
     "SensorInfo",
     "SensorPaths",
+    "StepCost",
     "SyncReport",
     "Total",
     "detect_sensors",

@@ -7,18 +7,34 @@ Owns the split. Knows no sensor, no thread and no file: readings and times are h
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from bessemer.core.nouns import Usage
 from bessemer.meter.energy import MICRO, Energy
+from bessemer.meter.shares import StepCost, split
 
 IDLE_PIECES = 4096
 """How many pieces of idle time are told apart; beyond it neighbours are merged, so memory stays bounded."""
+
+
+_NOTHING = Usage()
+
+
+def _nothing() -> Usage:
+    return _NOTHING
 
 
 @dataclass(slots=True)
 class _Span:
     energy: Energy
     shared: bool
+    progress: Callable[[], Usage] = _nothing
+    seen: Usage = _NOTHING
+
+    def worked(self, cost: StepCost) -> int:
+        before, self.seen = self.seen, self.progress()
+        return cost.work(before, self.seen)
 
 
 @dataclass(slots=True)
@@ -37,18 +53,21 @@ class _Idle:
 
 
 class Attribution:
-    """Splits the energy between two readings equally over the spans open at the time.
+    """Splits the energy between two readings over the spans open at the time; what falls where none is open is idle.
 
-    What an equal split leaves over (fewer microjoules than there are spans) and what falls where no span is open is
-    idle. Equal shares, because a meter of a whole host cannot see which request kept it busy; an engine that batches
-    serves its open requests side by side.
+    A span that is followed is charged for what it did meanwhile (see `shares`); those of which nothing is known share
+    the fixed part with all others, and where nothing is known of any, they share everything equally.
 
     Args:
         reading: the meter's reading at the beginning.
         at: when that was, Unix seconds.
+        cost: of the work of spans.
+        fixed_watts: what the meter counts however little is done.
     """
 
-    def __init__(self, reading: Energy, at: float) -> None:
+    def __init__(self, reading: Energy, at: float, cost: StepCost | None = None, fixed_watts: float = 0.0) -> None:
+        self._cost = cost or StepCost()
+        self._fixed_watts = self._cost.fixed_watts if self._cost.fixed_watts is not None else fixed_watts
         self.began_at = at
         self.attributed = Energy()
         self.idle = Energy()
@@ -67,12 +86,12 @@ class Attribution:
         delta, self._last = reading - self._last, reading
         rest = delta
         if self._spans:
-            share = delta.share(1, len(self._spans))
-            for span in self._spans.values():
+            fixed = round(self._fixed_watts * max(0.0, at - self._at) * MICRO)
+            shares = split(delta, fixed, [span.worked(self._cost) for span in self._spans.values()])
+            for span, share in zip(self._spans.values(), shares, strict=True):
                 span.energy += share
                 span.shared = span.shared or len(self._spans) > 1
-                rest -= share
-            self.attributed += delta - rest
+            self.attributed, rest = self.attributed + delta, Energy()
         if rest != Energy():
             self.idle += rest
             self._pieces.append(_Idle(min(self._at, at), at, rest))
@@ -83,6 +102,11 @@ class Attribution:
     def open(self, handle: str) -> None:
         """Begin a span at the last reading."""
         self._spans[handle] = _Span(Energy(), shared=False)
+
+    def follow(self, handle: str, progress: Callable[[], Usage]) -> None:
+        """Ask a span at each reading how many tokens it has taken so far; nothing if it has ended."""
+        if span := self._spans.get(handle):
+            span.progress = progress
 
     def close(self, handle: str) -> tuple[Energy, bool]:
         """End a span at the last reading; return its energy and whether it ever shared the meter with another."""

@@ -143,6 +143,7 @@ class BatchBooks:
         if len(spent.mark) == 4:
             spent.mark = self._close(spent.mark, now)
         started_at, seconds, lost, (measured, modelled, low, high), cost = spent.mark
+        low, high = min(low, measured + modelled), max(high, measured + modelled)  # each was rounded for itself
         book = self._meter.price_history.at(started_at)
         key = (spent.project, spent.key_id, spent.model, spent.status, lost, id(book))
         form = self._forms.get(key) or self._formed(key, book)

@@ -33,8 +33,12 @@ class Energy:
         return self.measured + self.modelled
 
     def joules(self) -> dict[str, float]:
-        """Return the value and the bounds in joules, by the names that a Measurement has for them."""
-        return {"joules": self.total / MICRO, "joules_low": self.low / MICRO, "joules_high": self.high / MICRO}
+        """Return the value and the bounds in joules, by the names that a Measurement has for them.
+
+        Shares round by up to a microjoule, each part for itself; the bounds still bound the value.
+        """
+        low, high = min(self.low, self.total), max(self.high, self.total)
+        return {"joules": self.total / MICRO, "joules_low": low / MICRO, "joules_high": high / MICRO}
 
     def __add__(self, other: Energy) -> Energy:
         return Energy(

@@ -20,44 +20,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Self
 
-from pydantic import Field
-
-from bessemer.core.config import Config
 from bessemer.core.errors import BackendError, ConfigError, Conflict, NotFound
 from bessemer.core.nouns import Boundary, EnergyClass, Entry, EntryStatus, Measurement, Subject, Usage
 from bessemer.core.units import Money
 from bessemer.meter.attribution import Attribution
 from bessemer.meter.batch import BatchBooks
 from bessemer.meter.carbon import Grid, find_grid
+from bessemer.meter.config import MeterConfig
 from bessemer.meter.energy import Energy
-from bessemer.meter.journal import Durability, Journal
+from bessemer.meter.journal import Journal
 from bessemer.meter.pricing import PriceBook, PriceHistory, load_price_history
 from bessemer.meter.processor import PowerModel, memory_bytes, power_model, read_processor
 from bessemer.meter.sensors import ModelSensor, Sensor, SensorPaths, open_sensors
 from bessemer.meter.unfinished import Note, Unfinished, so_far
-
-
-class MeterConfig(Config):
-    """How energy is metered, priced and turned into carbon.
-
-    Attributes:
-        region: of the grid: an ISO 3166 country code, ``EU`` or ``world``.
-        power_usage_effectiveness: facility energy over metered energy; applied to cost and carbon, not to joules.
-        price_book: path of a TOML price book; empty is the shipped example.
-        durability: ``fsync`` loses nothing that was booked; ``interval`` up to about 20 ms of it when power is lost.
-        sensors: ``auto`` takes hardware counters and models the rest; ``measured`` leaves the rest out; ``model``
-            leaves the counters out.
-        sample_seconds: how often the sensors are read between events, so that no counter wraps unseen.
-    """
-
-    region: Annotated[str, Field(min_length=1)] = "world"
-    power_usage_effectiveness: Annotated[float, Field(ge=1, le=5)] = 1.0
-    price_book: str = ""
-    durability: Durability = "fsync"
-    sensors: Literal["auto", "measured", "model"] = "auto"
-    sample_seconds: Annotated[float, Field(ge=0.05, le=60)] = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +85,8 @@ class LocalMeter:
         self._open: dict[str, _Open] = {}
         self._unbooked: dict[str, Entry] = {}
         self._lock = threading.Lock()
-        self._attribution = Attribution(self._read(), clock())
+        at_rest = model.energy(1.0, 0.0).joules()["joules"]
+        self._attribution = Attribution(self._read(), clock(), config.step_cost, at_rest)
         self._closed = threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="meter-sampler", daemon=True)
         self._sampler.start()
@@ -137,6 +115,10 @@ class LocalMeter:
             self._attribution.open(handle)
             self._open[handle] = _Open(subject, self._clock(), began, self._failures)
         return handle
+
+    def follow(self, handle: str, progress: Callable[[], Usage], /) -> None:
+        """Ask at each reading how many tokens a span has taken so far, and charge its joules by them; see `shares`."""
+        self._attribution.follow(handle, progress)
 
     def stop(self, handle: str, usage: Usage, status: EntryStatus = "ok", /) -> Entry:
         """End a span; when this returns, the entry is on disk. If the disk refused, stop it again.

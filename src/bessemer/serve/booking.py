@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
-from bessemer.core.protocols import Meter
+from bessemer.core.protocols import Following, Meter
 from bessemer.serve.observing import Watch, Watcher
 
 P = ParamSpec("P")
@@ -100,6 +100,8 @@ class Bookkeeper:
         except asyncio.CancelledError:
             await Span(self, begun.result(), watch).book(stopped())
             raise
+        if isinstance(self.meter, Following):
+            self.meter.follow(begun.result(), lambda: span.usage)
         try:
             yield span
         except asyncio.CancelledError:

@@ -19,8 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.meter import mispriced, open_ledger, open_meter, verify
-from bessemer.meter.local import MeterConfig
+from bessemer.meter import MeterConfig, mispriced, open_ledger, open_meter, verify
 from bessemer.serve import KeyStore
 
 from . import wire
