@@ -17,7 +17,7 @@ from bessemer.products.factory import FactoryConfig, load_factory
 from .test_bad_input import call
 
 
-@pytest.mark.parametrize("verb", ["status", "usage", "doctor", "schema"])
+@pytest.mark.parametrize("verb", ["status", "usage", "profit", "doctor", "schema"])
 def test_a_verb_on_a_fresh_home(tmp_path: Path, verb: str) -> None:
     words = call(tmp_path, verb)
     assert words.returncode == 0, words.stderr
@@ -33,6 +33,7 @@ def test_a_verb_on_a_fresh_home(tmp_path: Path, verb: str) -> None:
     [
         ("status", 0, "nothing has run here yet"),
         ("usage", 0, "nothing is booked yet"),
+        ("profit", 0, "nothing is booked yet"),
         ("doctor", 0, "not made yet"),
         ("receipt", 1, "no run has finished"),
     ],
@@ -44,9 +45,30 @@ def test_a_verb_that_only_looks_makes_no_state_folder(
     assert done.returncode == status, done.stderr
     assert list(tmp_path.iterdir()) == []
     if options:
-        assert verb == "usage" or words in done.stdout or json.loads(done.stdout)["runs"] == []
+        assert verb in ("usage", "profit") or words in done.stdout or json.loads(done.stdout)["runs"] == []
     else:
         assert words in done.stdout + done.stderr
+
+
+def test_profit_is_shown_for_each_product(tmp_path: Path) -> None:
+    with open_meter(MeterConfig(sensors="model"), tmp_path / "state" / "books") as meter:
+        for model in ("docs", "shop"):
+            handle = meter.start(Subject(kind="request", id=model, project="p", model=model))
+            meter.stop(handle, Usage(input_tokens=10**6, output_tokens=10**6))
+    (tmp_path / "price.toml").write_text(
+        'version = "v"\nhardware = {micros_per_hour = 1_000_000, source = "a lease"}\n'
+    )
+    (tmp_path / "factory.yaml").write_text(
+        "name: docs\nsources: [{kind: folder, path: .}]\nmeter: {price_book: price.toml}\n"
+    )
+    found = json.loads(call(tmp_path, "profit", "factory.yaml", "--json").stdout)
+    assert [product["product"] for product in found["products"]] == ["docs", "shop"]
+    assert found["products"][0]["revenue"] == {"micros": 500_000, "currency": "USD"}
+    assert found["hardware"] == "a lease"
+    words = call(tmp_path, "profit", "factory.yaml", COLUMNS="200").stdout
+    assert words.count("fully loaded profit") == 2 and "a lease" in words
+    later = json.loads(call(tmp_path, "profit", "--since", "2999-01-01", "--json").stdout)
+    assert later["products"] == []
 
 
 def test_usage_says_what_its_figures_rest_on(tmp_path: Path) -> None:

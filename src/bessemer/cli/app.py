@@ -27,6 +27,7 @@ from bessemer.cli import (
     verbs_look,
     verbs_plan,
     verbs_prices,
+    verbs_profit,
     verbs_projects,
     verbs_sites,
 )
@@ -58,6 +59,7 @@ verbs_books.add_to(app)
 verbs_plan.add_to(app)
 verbs_assess.add_to(app)
 verbs_compare.add_to(app)
+verbs_profit.add_to(app)
 app.add_typer(verbs_keys.app, name="keys")
 app.add_typer(verbs_projects.app, name="projects")
 app.add_typer(verbs_limits.app, name="limits")

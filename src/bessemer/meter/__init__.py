@@ -6,9 +6,11 @@ Owns sensors, attribution, prices, carbon, the journal and the ledger. Knows no 
 from bessemer.meter.carbon import Grid, find_grid, grids
 from bessemer.meter.config import MeterConfig
 from bessemer.meter.journal import Journal, JournalReport, verify
-from bessemer.meter.ledger import GROUPS, Ledger, SyncReport, open_ledger
+from bessemer.meter.ledger import GROUPS, Booked, Ledger, SyncReport, open_ledger
 from bessemer.meter.local import Books, LocalMeter, open_meter
+from bessemer.meter.occupancy import Share, occupancy
 from bessemer.meter.pricing import (
+    Hardware,
     Price,
     PriceBook,
     PriceHistory,
@@ -25,8 +27,10 @@ from bessemer.meter.totals import Amount, PerThousandTokens, Total, per_thousand
 __all__ = [
     "GROUPS",
     "Amount",
+    "Booked",
     "Books",
     "Grid",
+    "Hardware",
     "Journal",
     "JournalReport",
     "Ledger",
@@ -40,6 +44,7 @@ __all__ = [
     "Rates",
     "SensorInfo",
     "SensorPaths",
+    "Share",
     "StepCost",
     "SyncReport",
     "Total",
@@ -49,6 +54,7 @@ __all__ = [
     "load_price_book",
     "load_price_history",
     "mispriced",
+    "occupancy",
     "open_ledger",
     "open_meter",
     "per_thousand_tokens",

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bessemer.core.digest import canonical_json
 from bessemer.core.errors import ConfigError, IntegrityError, NotFound
@@ -72,6 +72,16 @@ class SyncReport:
             self.differing + other.differing,
             self.torn_bytes + other.torn_bytes,
         )
+
+
+class Booked(NamedTuple):
+    """What an entry is about, in the words of its subject, and how it ended."""
+
+    kind: str
+    run: str
+    name: str
+    model: str
+    status: str
 
 
 class Ledger:
@@ -153,6 +163,19 @@ class Ledger:
         while bodies := self._query("SELECT id, body FROM entries WHERE id > ? ORDER BY id LIMIT ?", (last, at_once)):
             yield from (Entry.model_validate_json(body) for _, body in bodies)
             last = bodies[-1][0]
+
+    def spans(self, *, since: float = 0) -> Iterator[tuple[Booked, float, float]]:
+        """Yield what each entry was, with start and duration, in order of start.
+
+        Args:
+            since: earliest start, Unix seconds.
+        """
+        columns, start, id = "kind, run, name, model, status, started_at, microseconds, id", since or -1e300, ""
+        sql = f"SELECT {columns} FROM entries WHERE (started_at, id) > (?, ?) ORDER BY started_at, id LIMIT 4096"
+        while rows := self._query(sql, (start, id)):
+            for kind, run, name, model, status, at, microseconds, _ in rows:
+                yield Booked(kind, run, name, model, status), at, microseconds / MICRO
+            start, id = rows[-1][5], rows[-1][7]
 
     def totals(
         self,

@@ -72,6 +72,13 @@ class Electricity(Config):
     source: str = ""
 
 
+class Hardware(Config):
+    """What the operator pays for the machine, busy or not: a rent, or what it loses in value."""
+
+    micros_per_hour: Micros = 0
+    source: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Quote:
     """A charge with where it came from.
@@ -102,6 +109,7 @@ class PriceBook(Config):
     example: bool = False
     source: str = ""
     electricity: Electricity = Electricity()
+    hardware: Hardware | None = None
     default: Price = Price()
     models: dict[str, Price] = Field(default_factory=dict)
     in_force_from: date | None = None
@@ -174,6 +182,10 @@ class PriceBook(Config):
         """Return what an energy at the meter costs the operator, in micro-units, not yet rounded."""
         kilowatt_hours = Fraction(microjoules) / int(JOULES_PER_KILOWATT_HOUR * MICRO)
         return kilowatt_hours * Fraction(power_usage_effectiveness) * self.electricity.micros_per_kilowatt_hour
+
+    def hardware_cost(self, seconds: float) -> float:
+        """Return what a time of the machine costs the operator, in micro-units, not rounded."""
+        return (self.hardware or Hardware()).micros_per_hour * seconds / 3600
 
     def energy_cost(self, joules: float, power_usage_effectiveness: float = 1.0) -> Money:
         """Return what an energy at the meter costs the operator, rounded half to even."""
@@ -268,7 +280,7 @@ def _midnight(book: PriceBook) -> float:
     return datetime.combine(day, datetime.min.time(), UTC).timestamp()
 
 
-_LATER = frozenset({"batch", "tiers", "training", "in_force_from", "customers"})
+_LATER = frozenset({"batch", "tiers", "training", "in_force_from", "customers", "hardware"})
 """Keys that books did not have at first: unsaid, they leave a book's digest as it was."""
 
 
