@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
-from bessemer.core.errors import ConfigError
+from bessemer.core.errors import ConfigError, MissingDependency
 from bessemer.core.usage import CostLine
 
 DAY = 86_400
@@ -85,57 +86,35 @@ def write_focus(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 def _write_parquet(path: Path, rows: Sequence[dict[str, str]]) -> None:
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        from bessemer.lake.parquet import write_parquet
     except ImportError as error:
-        from bessemer.core.errors import MissingDependency
-
         raise MissingDependency("pyarrow", extra="lake") from error
-    schema = pa.schema([pa.field(name, _arrow_type(pa, name)) for name in COLUMNS])
-    columns = [pa.array([_typed(name, row[name]) for row in rows], _arrow_type(pa, name)) for name in COLUMNS]
-    pq.write_table(pa.table(columns, schema=schema), path)
+    write_parquet(path, {name: (_kind(name), [_typed(name, row[name]) for row in rows]) for name in COLUMNS})
 
 
-_TIMES = frozenset({"BillingPeriodEnd", "BillingPeriodStart", "ChargePeriodEnd", "ChargePeriodStart"})
-_NUMBERS = frozenset(
-    name for name in COLUMNS if name.endswith(("Cost", "UnitPrice", "Quantity")) and not name.startswith("x_")
-)
+def _kind(name: str) -> Literal["text", "decimal", "time"]:
+    if name in ("BillingPeriodEnd", "BillingPeriodStart", "ChargePeriodEnd", "ChargePeriodStart"):
+        return "time"
+    number = name.endswith(("Cost", "UnitPrice", "Quantity")) and not name.startswith("x_")
+    return "decimal" if number else "text"
 
 
 def _typed(name: str, text: str) -> object:
     if not text:
         return None
-    return datetime.fromisoformat(text) if name in _TIMES else Decimal(text) if name in _NUMBERS else text
-
-
-def _arrow_type(pa: object, name: str) -> object:
-    if name in _TIMES:
-        return pa.timestamp("s", tz="UTC")  # type: ignore[attr-defined]
-    return pa.decimal128(38, 15) if name in _NUMBERS else pa.string()  # type: ignore[attr-defined]
+    kind = _kind(name)
+    return datetime.fromisoformat(text) if kind == "time" else Decimal(text) if kind == "decimal" else text
 
 
 def _row(line: CostLine, bill: Bill) -> dict[str, str]:
     amount = _decimal(Decimal(line.amount_micros) / _MILLION)
     kind = "batch" if line.batch else line.service_tier or "standard"
     sku = f"{line.model}/{line.item}/{kind}"
-    row = {
+    return {
+        **_whose(line, bill),
         **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), amount),
         "PricingCurrencyEffectiveCost": amount,
-        "BillingAccountId": bill.seller,
-        "BillingAccountName": bill.seller,
-        "BillingAccountType": "Factory",
-        "BillingCurrency": line.currency,
-        "PricingCurrency": line.currency,
-        "BillingPeriodStart": _time(bill.start),
-        "BillingPeriodEnd": _time(bill.end),
-        "ChargePeriodStart": _time(line.start),
-        "ChargePeriodEnd": _time(line.start + DAY),
-        "ChargeCategory": "Usage",
         "ChargeDescription": f"{line.model}: {line.item}, {kind}",
-        "ChargeFrequency": "Usage-Based",
-        "InvoiceId": bill.invoice,
-        **dict.fromkeys(("InvoiceIssuerName", "ProviderName", "PublisherName"), bill.seller),
-        "PricingCategory": "Standard",
         "ResourceId": line.model,
         "ResourceName": line.model,
         "ResourceType": "Model",
@@ -145,24 +124,45 @@ def _row(line: CostLine, bill: Bill) -> dict[str, str]:
         "SkuId": sku,
         "SkuMeter": line.item,
         "SkuPriceId": f"{sku}@{line.price_version}",
-        "SubAccountId": line.project,
-        "SubAccountName": line.project,
-        "SubAccountType": "Project",
         "x_KeyId": line.key_id,
         "x_PriceVersion": line.price_version,
         "x_ServiceTier": line.service_tier,
+        **_metered(line),
     }
-    if line.unit_micros is None:  # no meter ran: the amount is all that there is
-        return row | {"ChargeCategory": "Adjustment", "PricingCategory": "", "ChargeFrequency": "One-Time"}
-    quantity, price = f"{line.quantity}.0", _decimal(Decimal(line.unit_micros) / _MILLION / _MILLION)
-    priced = ("ContractedUnitPrice", "ListUnitPrice", "PricingCurrencyContractedUnitPrice")
-    return row | {
-        "ConsumedQuantity": quantity,
-        "ConsumedUnit": "Tokens",
-        "PricingQuantity": quantity,
-        "PricingUnit": "Tokens",
-        "PricingCurrencyListUnitPrice": price,
-        **dict.fromkeys(priced, price),
+
+
+def _whose(line: CostLine, bill: Bill) -> dict[str, str]:
+    return {
+        "BillingAccountId": bill.seller,
+        "BillingAccountName": bill.seller,
+        "BillingAccountType": "Factory",
+        "BillingCurrency": line.currency,
+        "PricingCurrency": line.currency,
+        "BillingPeriodStart": _time(bill.start),
+        "BillingPeriodEnd": _time(bill.end),
+        "ChargePeriodStart": _time(line.start),
+        "ChargePeriodEnd": _time(line.start + DAY),
+        "InvoiceId": bill.invoice,
+        **dict.fromkeys(("InvoiceIssuerName", "ProviderName", "PublisherName"), bill.seller),
+        "SubAccountId": line.project,
+        "SubAccountName": line.project,
+        "SubAccountType": "Project",
+    }
+
+
+def _metered(line: CostLine) -> dict[str, str]:
+    """Return quantity and price; where no meter ran, the amount is all that there is."""
+    if line.unit_micros is None:
+        return {"ChargeCategory": "Adjustment", "ChargeFrequency": "One-Time"}
+    price = _decimal(Decimal(line.unit_micros) / _MILLION / _MILLION)
+    prices = ("ContractedUnitPrice", "ListUnitPrice")
+    return {
+        "ChargeCategory": "Usage",
+        "ChargeFrequency": "Usage-Based",
+        "PricingCategory": "Standard",
+        **dict.fromkeys(("ConsumedQuantity", "PricingQuantity"), f"{line.quantity}.0"),
+        **dict.fromkeys(("ConsumedUnit", "PricingUnit"), "Tokens"),
+        **dict.fromkeys((*prices, *(f"PricingCurrency{name}" for name in prices)), price),
     }
 
 

@@ -12,17 +12,17 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 from bessemer.core.errors import ConfigError, Conflict, NotFound
 from bessemer.core.nouns import EnergyClass, Noun
 from bessemer.core.units import charge_micros
-from bessemer.core.usage import CostLine, UsageQuery, UsageSource
+from bessemer.core.usage import CostLine, UsageQuery, UsageRow, UsageSource
 from bessemer.products.home import Home, write_whole
 
 DAY = 86_400
@@ -158,14 +158,6 @@ class InvoiceBook:
                 f"{month} has charges in {', '.join(sorted(currencies))}", hint="A month is billed in one currency."
             )
         lines = _difference(_summed(costs), [line for invoice in before for line in invoice.lines])
-
-        def sums(name: str) -> int:
-            return sum(getattr(row, name) for row in used)
-
-        def left(name: str, whole: float) -> float:
-            return whole - float(sum(getattr(invoice, name) for invoice in before))
-
-        classes = [row.energy_class for row in used]
         return Invoice(
             number="",
             kind="draft",
@@ -177,15 +169,8 @@ class InvoiceBook:
             currency=next(iter(currencies), "USD"),
             lines=lines,
             amount_micros=sum(line.amount_micros for line in lines),
-            requests=round(left("requests", sums("entries"))),
-            input_tokens=round(left("input_tokens", sum(row.usage.input_tokens for row in used))),
-            output_tokens=round(left("output_tokens", sum(row.usage.output_tokens for row in used))),
-            joules=left("joules", sums("microjoules") / 1e6),
-            joules_low=left("joules_low", sums("microjoules_low") / 1e6),
-            joules_high=left("joules_high", sums("microjoules_high") / 1e6),
-            energy_class=max(classes, key=list(EnergyClass).index) if classes else None,
-            grams=left("grams", sums("micrograms") / 1e6),
             corrects=tuple(invoice.number for invoice in before),
+            **_taken(used, before),
         )
 
     def issue(self, project: str, month: str) -> Invoice:
@@ -231,6 +216,22 @@ def amounts_agree(invoices: Iterable[Invoice]) -> bool:
     found = list(invoices)
     chained = all(two.corrects == (*one.corrects, one.number) for one, two in pairwise(found))
     return chained and all(sum(line.amount_micros for line in each.lines) == each.amount_micros for each in found)
+
+
+def _taken(used: Sequence[UsageRow], before: Sequence[Invoice]) -> dict[str, Any]:
+    """Return what the charged requests took, less what the invoices of before told of."""
+    whole = {
+        "requests": sum(row.entries for row in used),
+        "input_tokens": sum(row.usage.input_tokens for row in used),
+        "output_tokens": sum(row.usage.output_tokens for row in used),
+        "joules": sum(row.microjoules for row in used) / 1e6,
+        "joules_low": sum(row.microjoules_low for row in used) / 1e6,
+        "joules_high": sum(row.microjoules_high for row in used) / 1e6,
+        "grams": sum(row.micrograms for row in used) / 1e6,
+    }
+    classes = [row.energy_class for row in used]
+    left = {name: value - sum(getattr(invoice, name) for invoice in before) for name, value in whole.items()}
+    return {**left, "energy_class": max(classes, key=list(EnergyClass).index) if classes else None}
 
 
 def _summed(costs: Iterable[CostLine]) -> list[InvoiceLine]:
