@@ -1,11 +1,12 @@
 """Fine-tune a model, ask what came of it, and have it answer a batch: a script written for OpenAI's API.
 
-    OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=bk-… python tune_and_batch.py
+    OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=bk-… OPENAI_ADMIN_KEY=bk-… python tune_and_batch.py
 
-Only the base URL and the key are Bessemer's; needs the package `openai`.
+Only the base URL and the keys are Bessemer's; needs the package `openai`.
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -92,3 +93,13 @@ with tempfile.TemporaryDirectory() as folder:
     for line in map(json.loads, client.files.content(batch.output_file_id).text.splitlines()):
         said = line["response"]["body"]["choices"][0]["message"]["content"]
         say(f"{line['custom_id']}: {said!r}\n")
+
+# What it came to: an administrator's key (OPENAI_ADMIN_KEY) asks for usage and costs, as at OpenAI.
+if os.environ.get("OPENAI_ADMIN_KEY"):
+    since, usage = int(time.time()) - 86_400, client.admin.organization.usage
+    for bucket in usage.completions(start_time=since, bucket_width="1d", group_by=["model", "batch"]).data:
+        for used in bucket.results:
+            say(f"{used.model}, batch {used.batch}: {used.num_model_requests} requests, {used.output_tokens} tokens\n")
+    for bucket in usage.costs(start_time=since, group_by=["line_item"]).data:
+        for cost in bucket.results:
+            say(f"{cost.line_item}: {cost.amount.value:.6f} {cost.amount.currency}\n")

@@ -38,12 +38,13 @@ from bessemer.infer import EchoConfig, open_engine
 from bessemer.core.errors import NotFound
 from bessemer.meter import MeterConfig, open_ledger, open_meter
 from bessemer.serve import (
-    GatewayConfig, GatewayParts, JobsConfig, KeyStore, WebhookStore, create_app, open_work, run_gateway
+    GatewayConfig, GatewayParts, JobsConfig, WebhookStore, create_app, open_accounts, open_work, run_gateway
 )
+from bessemer.products.booked import BookedUsage
 
 home = Path(sys.argv[1])
-keys = KeyStore(home / "keys.sqlite")
-_, secret = keys.create("docs")
+accounts = open_accounts(home / "keys.sqlite")
+_, secret = accounts.keys.create("docs", admin=True)
 config = GatewayConfig(port=0, private_webhooks=True)  # a public name may be unknown where the tests run
 meter, ledger = open_meter(MeterConfig(), home), open_ledger(home)
 
@@ -55,8 +56,14 @@ def booked(request):
         return None
 
 work = open_work(home / "work", JobsConfig())
-parts = GatewayParts(webhooks=WebhookStore(home / "webhooks.sqlite"), work=work, booked=booked)
-app = create_app(config, {"pydocs": open_engine(EchoConfig())}, keys, meter, parts)
+parts = GatewayParts(
+    webhooks=WebhookStore(home / "webhooks.sqlite"),
+    work=work,
+    booked=booked,
+    accounts=accounts,
+    usage=BookedUsage(ledger, meter.price_history),
+)
+app = create_app(config, {"pydocs": open_engine(EchoConfig())}, accounts.keys, meter, parts)
 run_gateway(app, config, lambda url: print(url, secret, flush=True))
 """
 

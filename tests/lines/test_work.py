@@ -92,10 +92,12 @@ def test_a_job_goes_on_when_the_gateway_was_killed(line: Line, secret: str) -> N
 
 @pytest.mark.slow
 def test_a_script_written_for_openai_runs_with_another_url_and_key(line: Line, secret: str) -> None:
+    admin = str(line.json("keys", "create", "--project", "office", "--admin")["key"])
+    keys = {"OPENAI_API_KEY": secret, "OPENAI_ADMIN_KEY": admin}
     with up(line) as (url, _):
         done = subprocess.run(
             [sys.executable, str(SCRIPT)],
-            env={**os.environ, "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": secret},
+            env={**os.environ, "OPENAI_BASE_URL": f"{url}/v1", **keys},
             capture_output=True,
             text=True,
             timeout=WAIT_SECONDS,
@@ -107,3 +109,6 @@ def test_a_script_written_for_openai_runs_with_another_url_and_key(line: Line, s
     assert "step,train_loss,valid_loss,learning_rate,tokens,seconds" in said
     answered = [text for text in said if text.split(":")[0] in ("France", "Italy", "Spain", "Japan", "Peru", "Cuba")]
     assert len(answered) == 6
+    assert any(text.startswith("ft:") and ", batch True: 6 requests, " in text for text in said), "usage"
+    assert any(text.startswith("ft:") and ", output, batch: " in text for text in said), "costs"
+    assert line.json("reconcile", "--books", "--prices", str(line.factory))[0]["holds"]
