@@ -19,12 +19,12 @@ from bessemer.products.receipt import Receipt
 from .conftest import Line
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "openai" / "tune_and_batch.py"
-WAIT_SECONDS = 400.0
+WAIT_SECONDS = 900.0
 TALK = [{"role": "user", "content": "What is a lantern?"}, {"role": "assistant", "content": "A lamp with a handle."}]
 
 
 @contextmanager
-def up(line: Line) -> Iterator[tuple[str, str | None]]:
+def up(line: Line) -> Iterator[str]:
     """Run `bessemer up` and kill it -9 at the end of the block."""
     process = subprocess.Popen(
         line.command("up", str(line.factory), "--port", "0", "--json"),
@@ -37,7 +37,7 @@ def up(line: Line) -> Iterator[tuple[str, str | None]]:
     assert process.stdout is not None
     try:
         said = json.loads(process.stdout.readline())
-        yield said["url"], said["key"]
+        yield str(said["url"])
     finally:
         process.kill()
         process.wait(30)
@@ -56,7 +56,7 @@ def client_of(url: str, secret: str) -> openai.OpenAI:
 @pytest.mark.slow
 def test_a_job_goes_on_when_the_gateway_was_killed(line: Line, secret: str) -> None:
     lines = (json.dumps({"messages": TALK}) + "\n").encode() * 12
-    with up(line) as (url, _), client_of(url, secret) as client:
+    with up(line) as url, client_of(url, secret) as client:
         file = client.files.create(file=("talks.jsonl", lines), purpose="fine-tune")
         id = client.fine_tuning.jobs.create(
             model="tools",
@@ -68,7 +68,7 @@ def test_a_job_goes_on_when_the_gateway_was_killed(line: Line, secret: str) -> N
         while len([e for e in client.fine_tuning.jobs.list_events(id, limit=100) if e.type == "metrics"]) < 6:
             assert time.monotonic() < end, client.fine_tuning.jobs.list_events(id)
             time.sleep(0.1)
-    with up(line) as (url, _), client_of(url, secret) as client:
+    with up(line) as url, client_of(url, secret) as client:
         while (job := client.fine_tuning.jobs.retrieve(id)).status == "running" and time.monotonic() < end:
             time.sleep(0.3)
         events = client.fine_tuning.jobs.list_events(id, limit=100).data
@@ -94,7 +94,7 @@ def test_a_job_goes_on_when_the_gateway_was_killed(line: Line, secret: str) -> N
 def test_a_script_written_for_openai_runs_with_another_url_and_key(line: Line, secret: str) -> None:
     admin = str(line.json("keys", "create", "--project", "office", "--admin")["key"])
     keys = {"OPENAI_API_KEY": secret, "OPENAI_ADMIN_KEY": admin}
-    with up(line) as (url, _):
+    with up(line) as url:
         done = subprocess.run(
             [sys.executable, str(SCRIPT)],
             env={**os.environ, "OPENAI_BASE_URL": f"{url}/v1", **keys},
