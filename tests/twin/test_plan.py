@@ -197,6 +197,29 @@ def test_a_job_takes_the_number_of_accelerators_that_is_fastest_and_says_what_id
     assert plan(pod, work.model_copy(update={"accelerators": fewer}), TODAY).answer["days"].mid > 0
 
 
+@pytest.mark.parametrize("name", ["oci-131072", "superpod-h100-127"])
+@pytest.mark.parametrize("model", ["Llama-3.1-405B", "DeepSeek-V3"])
+def test_no_half_and_no_quarter_of_a_site_ends_sooner(name: str, model: str) -> None:
+    site = load_site(name)
+    work = Training(model=model, tokens=1e12, batch_sequences=4096)
+    whole = plan(site, work, TODAY, tries=False).answer["days"].mid
+    for part in (1, 2, 4, 8):
+        named = work.model_copy(update={"accelerators": site.accelerators // part})
+        try:
+            assert whole <= plan(site, named, TODAY, tries=False).answer["days"].mid * (1 + 1e-9)
+        except Unsupported:
+            continue
+
+
+def test_where_all_would_make_no_progress_fewer_do() -> None:
+    sick = with_part(load_site("superpod-h100-127"), "operations", node_failures_per_day=3.0)
+    work = Training(model="Llama-3.1-8B", tokens=1e10)
+    found = plan(sick, work, TODAY, tries=False)
+    assert found.layout is not None and found.layout.accelerators < 200
+    with pytest.raises(Unsupported, match="makes no progress"):
+        plan(sick, work.model_copy(update={"accelerators": 512}), TODAY)
+
+
 def test_a_batch_that_cannot_be_cut_over_all_that_a_job_names_is_refused_with_what_can() -> None:
     campus = load_site("campus-1gw")
     work = Training(model="Llama-3.1-405B", tokens=1e12, batch_sequences=512, accelerators=campus.accelerators)
@@ -232,15 +255,15 @@ def test_a_batch_with_few_micro_batches_for_its_pipeline_warns() -> None:
 def test_a_job_that_makes_no_progress_is_refused_with_what_would_help(
     part: str, values: dict[str, float], helps: str
 ) -> None:
-    pod, work = load_site("superpod-h100-127"), Training(model="Llama-3.1-70B", tokens=1e11)
+    pod, work = load_site("superpod-h100-127"), Training(model="Llama-3.1-70B", tokens=1e11, accelerators=992)
     with pytest.raises(Unsupported, match="makes no progress") as caught:
         plan(with_part(pod, part, **values), work, TODAY)
     assert helps in caught.value.hint
 
 
 def test_a_job_that_may_make_none_warns() -> None:
-    pod, work = load_site("superpod-h100-127"), Training(model="Llama-3.1-70B", tokens=1e11)
-    sick = with_part(pod, "operations", node_failures_per_day=0.2)
+    pod, work = load_site("superpod-h100-127"), Training(model="Llama-3.1-70B", tokens=1e11, accelerators=992)
+    sick = with_part(pod, "operations", node_failures_per_day=0.1)
     assert any("one in ten such jobs" in warning for warning in plan(sick, work, TODAY, tries=False).warnings)
     assert not any("one in ten" in warning for warning in plan(pod, work, TODAY, tries=False).warnings)
 

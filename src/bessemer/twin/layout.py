@@ -189,16 +189,18 @@ def _meshes(shape: Shape, job: Training, accelerators: int, links: LinkRates, ex
 
 
 def _replicas(batch: int, limit: int) -> set[int]:
-    """Return the numbers of replicas worth trying: all, the fewest with as many rows each, those that divide the batch.
+    """Return the numbers of replicas worth trying: all, the fewest with as many rows each, and those that divide the
+    batch below all, half, a quarter and an eighth: more rows each may fill a pipeline.
 
     >>> sorted(_replicas(512, 63)), sorted(_replicas(48, 1000)), _replicas(8, 0)
-    ([32, 57, 63], [48], set())
+    ([4, 8, 16, 32, 57, 63], [6, 12, 24, 48], set())
     """
     top = min(limit, batch)
     if top < 1:
         return set()
-    even = next(ways for ways in range(top, 0, -1) if batch % ways == 0)
-    return {top, -(-batch // -(-batch // top)), even}
+    parts = [top // part for part in (1, 2, 4, 8) if top >= part]
+    even = {next(ways for ways in range(part, 0, -1) if batch % ways == 0) for part in parts}
+    return {top, -(-batch // -(-batch // top))} | even
 
 
 def _groups(shape: Shape, job: Training, links: LinkRates) -> Iterator[tuple[int, int, int]]:

@@ -89,7 +89,7 @@ def _place(site: Site, job: Training) -> _Job:
         found = layout.search(net, job, device, count, links)[0]
         cut, step = found.layout, found.step
     else:
-        found = min(layout.fastest(net, job, device, count, links), key=lambda each: _lasting(site, net, each))
+        found = _soonest(site, net, job, count)
         cut, step = found.layout, found.step
     return _Job(site, job, net, device, cut.accelerators, cut, step)
 
@@ -102,6 +102,25 @@ def _asked(job: Training) -> int:
 def _all(site: Site) -> int:
     nodes = main_nodes(site)
     return nodes.count * nodes.accelerators
+
+
+def _soonest(site: Site, net: Shape, job: Training, most: int) -> layout.Found:
+    """Return the layout that ends first on up to so many accelerators: of all, of half, and so on while that helps."""
+    device, links = power.capped_device(site), network.links(site, main_nodes(site))
+    tried = [(_lasting(site, net, each), each) for each in layout.fastest(net, job, device, most, links)]
+    seconds, found = min(tried, key=lambda pair: pair[0])
+    while most > 1:
+        most //= 2
+        try:
+            tried = [(_lasting(site, net, each), each) for each in layout.fastest(net, job, device, most, links)]
+        except Unsupported:
+            break
+        fewer, other = min(tried, key=lambda pair: pair[0])
+        if fewer > seconds or fewer == seconds < float("inf"):
+            break
+        if fewer < seconds:
+            seconds, found = fewer, other
+    return found
 
 
 def _lasting(site: Site, net: Shape, found: layout.Found) -> float:
@@ -160,8 +179,8 @@ def _advice(placed: _Job) -> Iterator[str]:
         )
     elif not _asked(job) and count < there:
         yield (
-            f"{count:,} of the site's {there:,} accelerators take the least time: so many cut a batch of "
-            f"{job.batch_sequences:,} sequences well and leave servers to spare; {there - count:,} stay idle"
+            f"{count:,} of the site's {there:,} accelerators take the least time: a batch of {job.batch_sequences:,} "
+            f"sequences is cut well over them, and failures cost less; {there - count:,} stay idle"
         )
     if job.accelerators and job.layout is None:
         best = layout.fastest(placed.shape, job, placed.device, count, links)[0]
