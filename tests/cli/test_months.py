@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -64,3 +65,11 @@ def test_a_page_says_again_how_often_a_cut_comes() -> None:
     assert "every day" in told
     assert "every 7 days" in told
     assert " kW" in told
+
+
+def test_a_small_site_s_months_are_told_in_small_units() -> None:
+    done = CliRunner().invoke(app, ["simulate", "--site", "laptop", "--days", "1"], env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    words = " ".join(done.output.split())
+    assert re.search(r"[1-9][\d.]* Wh at the meter", words) and re.search(r"[1-9][\d.]* g CO2e of electricity", words)
+    assert re.search(r"0\.0\d+ USD of electricity", words) and "0 MWh" not in words

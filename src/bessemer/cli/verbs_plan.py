@@ -183,8 +183,22 @@ def _known(found: Plan) -> list[RenderableType]:
     return [*parts, *(f"[yellow]![/] {escape(warning)}" for warning in found.warnings)]
 
 
+def _scaled(name: str, value: float) -> str:
+    """Return a figure with a unit in which it is neither tiny nor huge."""
+    from bessemer.products.figures import said, scale
+
+    size, unit = scale(name, value)
+    return f"{said(value / size)} {unit}"
+
+
+def _usd(value: float) -> str:
+    return f"{value:,.0f} USD" if value >= 10 else f"{value:.2g} USD"
+
+
 def _simulation(site: str, days: float, seed: int, found: Simulation) -> RenderableType:
     totals, whole = found.totals, found.totals.accelerator_hours
+    began = any(record.started >= 0 for record in found.jobs)
+    racks, share = _scaled("energy_kwh", totals.it_joules / 3.6e6), "these days' share"
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right")
     for value, name in (
@@ -192,19 +206,20 @@ def _simulation(site: str, days: float, seed: int, found: Simulation) -> Rendera
         (f"{totals.goodput_ratio:.1%}", "of the hours that jobs held did useful work"),
         (f"{totals.interruptions:,}", "interruptions of jobs"),
         (f"{totals.finished:,}", f"jobs finished, {totals.unfinished:,} did not"),
-        (show_seconds(totals.wait_median_seconds), "median wait"),
-        (f"{totals.facility_joules / 3.6e9:,.0f} MWh", f"at the meter, {totals.it_joules / 3.6e9:,.0f} at the racks"),
-        (f"{totals.energy_usd:,.0f} USD", "of electricity" if totals.energy_usd else "of electricity beyond the rent"),
-        (f"{totals.fixed_usd:,.0f} USD", "of all else: capital or rent, and people"),
-        (f"{totals.gco2e / 1e6:,.0f} t CO2e", "of electricity"),
-        (f"{totals.embodied_gco2e / 1e6:,.0f} t CO2e", "these days' share of making site and hardware, modelled"),
+        (show_seconds(totals.wait_median_seconds) if began else "–", "median wait" if began else "no job began"),
+        (_scaled("energy_kwh", totals.facility_joules / 3.6e6), f"at the meter, {racks} at the racks"),
+        (_usd(totals.energy_usd), "of electricity" if totals.energy_usd else "of electricity beyond the rent"),
+        (_usd(totals.fixed_usd), "of all else: capital or rent, and people"),
+        (_scaled("carbon_kgco2e", totals.gco2e / 1000), "of electricity"),
+        (_scaled("carbon_kgco2e", totals.embodied_gco2e / 1000), f"{share} of making site and hardware, modelled"),
     ):
         table.add_row(f"[bold]{value}[/]", name)
     lost = Table("accelerator-hours that did no work", "share", box=SIMPLE_HEAD, pad_edge=False)
     for cause, hours in sorted(found.loss.items(), key=lambda item: -item[1]):
         if hours:
             lost.add_row(cause.replace("_", " "), f"{hours / whole:.2%}")
-    title = f"\n[bold]{escape(site)}[/], {days:g} days, seed {seed}  [dim]simulated, {found.events:,} events[/]"
+    long = f"{days:g} {'day' if days == 1 else 'days'}"
+    title = f"\n[bold]{escape(site)}[/], {long}, seed {seed}  [dim]simulated, {found.events:,} events[/]"
     return Group(title, table, lost)
 
 
