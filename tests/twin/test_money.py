@@ -93,3 +93,12 @@ def test_a_building_is_told_of_where_one_is_paid() -> None:
     told = {name: money.bill(load_site(name), Interval.exactly(1e4)).assumptions for name in ("dgx-h100", "colossus")}
     assert "bought at catalogue prices, without network and building" in told["dgx-h100"]
     assert "bought at catalogue prices, a building included" in told["colossus"]
+
+
+def test_an_old_price_that_a_newer_one_replaced_is_not_warned_of() -> None:
+    told = clouds.stale(clouds.offers("H100"), date(2026, 11, 23))
+    assert not any("2025-06" in line for line in told)
+    assert sum("without a date" in line for line in told) == 1
+    assert any(
+        "AWS (on_demand) is from 2026-03" in line for line in clouds.stale(clouds.offers("H100"), date(2027, 6, 1))
+    )

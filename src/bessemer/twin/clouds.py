@@ -88,9 +88,18 @@ def offer(name: str, provider: str) -> Offer:
     return max(found, key=lambda each: (each.term == "on_demand", each.month, each.usd_per_hour))
 
 
+def newest(found: Iterable[Offer]) -> list[Offer]:
+    """Return one offer for each provider and term: of the newest month."""
+    last = {(each.provider, each.term): each for each in sorted(found, key=lambda one: (one.month, one.usd_per_hour))}
+    return list(last.values())
+
+
 def stale(found: Iterable[Offer], today: date) -> list[str]:
-    """Return the warnings of offers, each once."""
-    return sorted({warning for each in found if (warning := each.warning(today))})
+    """Return the warnings of the newest offers: one for each that is old, and one for all without a date."""
+    last = newest(found)
+    old = sorted({warning for each in last if each.month and (warning := each.warning(today))})
+    undated = sorted({each.provider for each in last if not each.month})
+    return old + ([f"prices without a date in their source: {', '.join(undated)}"] if undated else [])
 
 
 def _offer(row: Row) -> Offer:

@@ -147,7 +147,7 @@ def compare(site: Site, today: date, work: Training | Serving | None = None, yea
     drawn = power.site_power(owned, load=done.used_ratio).facility_watts
     owner = _owner(owned, time, drawn.mid)
     found = [_own(owner, done, drawn, today)]
-    found += [_rented(offer, owner, done, drawn, today) for offer in _newest(clouds.offers(nodes.accelerator))]
+    found += [_rented(offer, owner, done, drawn, today) for offer in clouds.newest(clouds.offers(nodes.accelerator))]
     notes = (
         done.told,
         f"{done.used_ratio:.0%} of the hours are used; {site.money.discount_ratio:.0%} interest",
@@ -162,14 +162,6 @@ def compare(site: Site, today: date, work: Training | Serving | None = None, yea
         tuple(sorted(found, key=lambda each: each.usd_per_useful_hour.mid)),
         notes,
     )
-
-
-def _newest(offers: list[Offer]) -> list[Offer]:
-    """Return one offer for each provider and term: of the newest month."""
-    found: dict[tuple[str, str], Offer] = {}
-    for each in sorted(offers, key=lambda offer: (offer.month, offer.usd_per_hour)):
-        found[each.provider, each.term] = each
-    return list(found.values())
 
 
 def _work(site: Site, work: Training | Serving | None, today: date) -> _Work:
