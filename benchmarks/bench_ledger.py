@@ -1,0 +1,202 @@
+"""How fast does the ledger take in a journal, sum it up, and add up a customer's month, and in how much memory?
+
+    uv run python benchmarks/bench_ledger.py [--records 10000000] [--work FOLDER] [--dry]
+
+A journal of requests is written as the meter writes it (entries of 40 projects, 5 models and 200 keys, spread over 90
+days), then each question is asked in a process of its own, whose largest resident memory is its own too:
+
+    ingest     the journal into an empty ledger, every entry checked, in rows per second
+    again      the same journal once more: nothing is new
+    roll-up    tokens, joules and money of everything, by project and model
+    month      one project's last 30 days by model: what an invoice is made from
+
+A record takes about 1 kB in the journal and about as much again in the ledger: 10 million need some 25 GB of disk. One
+line is appended to `results/ledger.jsonl`; it says how many records there were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import random
+import resource
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bessemer.core.digest import canonical_json
+from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Entry, Measurement, Subject, Usage
+from bessemer.core.units import Money
+from bessemer.meter import Journal, Ledger, PriceBook, load_price_book
+from bessemer.meter.processor import read_processor
+
+HERE = Path(__file__).parent
+BEGAN, DAYS, PROJECTS, MODELS, KEYS = 1_767_225_600.0, 90, 40, 5, 200
+BATCH = 1000
+
+
+def entry(number: int, records: int, draws: random.Random, prices: PriceBook) -> Entry:
+    """Return a request; their times rise evenly, as a busy gateway's do."""
+    usage = Usage(input_tokens=draws.randint(20, 4000), output_tokens=draws.randint(1, 800))
+    joules = usage.total_tokens * 0.003
+    project = draws.randrange(PROJECTS)
+    subject = Subject(
+        kind="request",
+        id=f"req_{number:024d}",
+        project=f"project-{project}",
+        key_id=f"key_{project * (KEYS // PROJECTS) + draws.randrange(KEYS // PROJECTS)}",
+        model=f"model-{draws.randrange(MODELS)}",
+    )
+    grams = joules / 3.6e6 * 481
+    return Entry(
+        id=f"request:{subject.id}",
+        subject=subject,
+        started_at=BEGAN + DAYS * 86_400 * number / records,
+        status="ok",
+        usage=usage,
+        measurement=Measurement(
+            seconds=round(usage.output_tokens * 0.01, 6),
+            joules=round(joules, 6),
+            joules_low=round(joules / 2, 6),
+            joules_high=round(joules * 2, 6),
+            energy_class=EnergyClass.MODELLED,
+            boundary=Boundary.HOST,
+            source="made up for the benchmark",
+        ),
+        carbon=Carbon(
+            grams=grams, grams_low=grams / 2, grams_high=grams * 2, grid="world", grams_per_kilowatt_hour=481,
+            source="made up for the benchmark",
+        ),
+        energy_cost=Money(micros=round(joules / 3.6e6 * 120_000)),
+        charge=prices.charge_request(usage, subject),
+        price_version=prices.stamp() + " default",
+    )  # fmt: skip
+
+
+def write(folder: Path, records: int) -> int:
+    """Write the journal; 5,000 different entries, each with an id and a time of its own in every use."""
+    draws, journal = random.Random(20), Journal(folder / "journal", "interval")
+    prices = load_price_book()
+    forms = []
+    for number in range(min(records, 5000)):
+        made = entry(number, records, draws, prices)
+        body = made.model_dump(mode="json") | {"id": "\0id", "started_at": "\0at"}
+        body["subject"] |= {"id": "\0subject"}
+        forms.append(canonical_json(body).replace("%", "%%"))
+    marks = (
+        ('"\\u0000id"', '"request:req_%(n)024d"'),
+        ('"\\u0000at"', "%(at).6f"),
+        ('"\\u0000subject"', '"req_%(n)024d"'),
+    )
+    for old, new in marks:
+        forms = [form.replace(old, new) for form in forms]
+    for start in range(0, records, BATCH):
+        numbers = range(start, min(records, start + BATCH))
+        journal.append_many(
+            [forms[n * 7919 % len(forms)] % {"n": n, "at": BEGAN + DAYS * 86_400 * n / records} for n in numbers]
+        )
+    journal.close()
+    return records
+
+
+def _ledger(folder: Path) -> Ledger:
+    return Ledger(folder / "ledger.sqlite", folder / "journal")
+
+
+def ingest(folder: Path, records: int) -> int:
+    """Take the journal in."""
+    ledger = _ledger(folder)
+    report = ledger.sync()
+    ledger.close()
+    assert (report.added, report.repeated) == (records, 0), report
+    return records
+
+
+def again(folder: Path, records: int) -> int:
+    """Sync a second time."""
+    ledger = _ledger(folder)
+    assert ledger.sync().added == 0
+    ledger.close()
+    return records
+
+
+def roll_up(folder: Path, records: int) -> int:
+    """Sum up everything."""
+    ledger = _ledger(folder)
+    totals = ledger.totals(("project", "model"), kind="request")
+    ledger.close()
+    assert sum(total.entries for total in totals) == records
+    return records
+
+
+def month(folder: Path, records: int) -> int:
+    """Sum up a customer's month; return how many entries it has."""
+    ledger = _ledger(folder)
+    since = BEGAN + (DAYS - 30) * 86_400
+    totals = ledger.totals(("model",), kind="request", project="project-7", since=since)
+    ledger.close()
+    found = sum(total.entries for total in totals)
+    assert 0 < found < records
+    return found
+
+
+def timed(question: Callable[[Path, int], int], folder: Path, records: int) -> dict[str, float]:
+    """Ask a question; return its rows, seconds, and the process's largest resident memory."""
+    began, cpu = time.perf_counter(), time.process_time()
+    rows = question(folder, records)
+    seconds = time.perf_counter() - began
+    return {
+        "rows": rows,
+        "seconds": round(seconds, 4),
+        "cpu_seconds": round(time.process_time() - cpu, 4),
+        "rows_per_second": round(rows / seconds),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=10_000_000)
+    parser.add_argument("--work", type=Path, help="an empty folder on a disk with room; a temporary one unless given")
+    parser.add_argument("--dry", action="store_true", help="keep no result")
+    options = parser.parse_args()
+    lines: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(dir=options.work) as name:
+        folder = Path(name)
+        for asked in (write, ingest, again, roll_up, month):
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                line = lines[asked.__name__] = process.submit(timed, asked, folder, options.records).result()
+            print(asked.__name__, json.dumps(line), flush=True)
+        files = {"journal": folder / "journal", "ledger": folder}
+        sizes = {what: sum(file.stat().st_size for file in where.glob("*.*")) for what, where in files.items()}
+    result = {
+        "question": "ledger",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip(),
+        "versions": {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version},
+        "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {read_processor().name}",
+        "load_average": os.getloadavg(),
+        "records": options.records,
+        "bytes_per_record": {what: round(size / options.records) for what, size in sizes.items()},
+        "lines": lines,
+    }
+    print(json.dumps(result["bytes_per_record"]))
+    if not options.dry:
+        (HERE / "results").mkdir(exist_ok=True)
+        with (HERE / "results" / "ledger.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
