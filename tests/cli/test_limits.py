@@ -111,3 +111,13 @@ def test_expiry() -> None:
     assert expiry("", 5.0) is None
     assert expiry("90m", 0.0) == 5400.0
     assert expiry("2w", 0.0) == 14 * 86_400
+
+
+def test_alerts_of_a_budget(tmp_path: Path) -> None:
+    said(tmp_path, "projects", "create", "docs")
+    budget = said(tmp_path, "limits", "budget", "5", "--project", "docs")["budget"]["id"]
+    assert said(tmp_path, "limits", "alert", budget, "90, 60%") == {"budget": budget, "percents": [60, 90]}
+    assert said(tmp_path, "limits", "alert", budget, "never")["percents"] == []
+    refused(call(tmp_path, "limits", "alert", budget, "half"), "no percents")
+    refused(call(tmp_path, "limits", "alert", budget, "0"), "no threshold")
+    refused(call(tmp_path, "limits", "alert", "bud_x", "50"), "no budget")

@@ -1,4 +1,4 @@
-"""The verbs below `bessemer limits`: show, rate, budget, credit, remove."""
+"""The verbs below `bessemer limits`: show, rate, budget, credit, alert, remove."""
 
 from __future__ import annotations
 
@@ -93,6 +93,19 @@ def credit(
 
 
 @app.command()
+def alert(
+    budget_id: Annotated[str, typer.Argument(help="From `bessemer limits show`.")],
+    at: Annotated[str, typer.Argument(help="Percents of the budget, such as 60,90; or never.")],
+    as_json: Json = False,
+) -> None:
+    """Say at which parts of a budget webhooks are told; 50, 80 and 100 % unless said."""
+    with accounts() as found:
+        thresholds = found.alerts.set(budget_id, percents(at))
+    told = ", ".join(f"{percent} %" for percent in thresholds) or "nothing"
+    emit({"budget": budget_id, "percents": thresholds}, as_json, lambda: escape(f"{budget_id}: told of {told}"))
+
+
+@app.command()
 def remove(
     limit_id: Annotated[str, typer.Argument(help="From `bessemer limits show`.")], as_json: Json = False
 ) -> None:
@@ -100,6 +113,18 @@ def remove(
     with accounts() as found:
         (found.budgets if limit_id.startswith("bud_") else found.rates).remove(limit_id)
     emit({"removed": limit_id}, as_json, lambda: escape(f"removed {limit_id}"))
+
+
+def percents(said: str) -> tuple[int, ...]:
+    """Return the thresholds of a budget.
+
+    >>> percents("80, 100%"), percents("never")
+    ((80, 100), ())
+    """
+    try:
+        return () if said == "never" else tuple(int(part.strip().removesuffix("%")) for part in said.split(","))
+    except ValueError as error:
+        raise ConfigError(f"'{said}' are no percents", hint="Give some such as 50,80,100, or never.") from error
 
 
 def money(amount: str, currency: str) -> Money:

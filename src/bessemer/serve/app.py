@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from bessemer.core.forwarding import Batching, Forwarding
 from bessemer.core.protocols import Meter
+from bessemer.serve.accounts.alerts import Teller
 from bessemer.serve.accounts.usage_wire import UsageDesk
 from bessemer.serve.accounts.wire import AdminDesk
 from bessemer.serve.booking import Bookkeeper
@@ -102,7 +103,7 @@ def build_app(
     models = ModelDesk(_models(engines, int(parts.clock())), keys, tuned)
     desk = _Desk(parts.name, tuple(engines), keys, traffic, metrics)
     runner = open_runner(floor, parts)
-    sender = Sender(parts.webhooks, config.private_webhooks, parts.clock) if parts.webhooks else None
+    sender = _sender(config, parts)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -144,6 +145,16 @@ async def _working(sender: Sender | None, runner: BatchRunner | None) -> AsyncIt
     yield
     if sender:
         await run_in_threadpool(sender.close)
+
+
+def _sender(config: GatewayConfig, parts: GatewayParts) -> Sender | None:
+    """Return what sends webhooks, and before that hands over the alerts of budgets, where there are both."""
+    if parts.webhooks is None:
+        return None
+    if parts.accounts is None:
+        return Sender(parts.webhooks, config.private_webhooks, parts.clock)
+    teller = Teller(parts.accounts.alerts, parts.webhooks, parts.clock)
+    return Sender(parts.webhooks, config.private_webhooks, parts.clock, first=teller.tell)
 
 
 def _optional(

@@ -54,6 +54,10 @@ def check_url(url: str, private: bool) -> None:
         raise Unsupported("the URL's host is inside this network", hint="Use an address of the public network.")
 
 
+def _nothing() -> None:
+    pass
+
+
 class Sender:
     """Sends deliveries in a thread of its own, from `start` until it is closed.
 
@@ -62,6 +66,7 @@ class Sender:
         private: whether addresses inside this network may be told.
         clock: gives Unix seconds.
         pause_seconds: between two looks at what is due.
+        first: called before each look, to hand over what others have kept.
     """
 
     def __init__(
@@ -70,7 +75,9 @@ class Sender:
         private: bool = False,
         clock: Callable[[], float] = time.time,
         pause_seconds: float = 1.0,
+        first: Callable[[], None] = _nothing,
     ) -> None:
+        self._first = first
         self._store, self._private, self._clock, self._pause = store, private, clock, pause_seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
@@ -112,6 +119,7 @@ class Sender:
     def _run(self) -> None:
         while not self._ended.wait(self._pause):
             try:
+                self._first()
                 self.send_due()
             except BessemerError as error:
                 logger.warning("webhooks wait: %s", type(error).__name__)

@@ -29,6 +29,7 @@ from bessemer.serve.database import Database
 EVENT_TYPES = (
     "feedback.created",
     *(f"fine_tuning.job.{how}" for how in ("succeeded", "failed", "cancelled")),
+    "budget.threshold_reached",
     *(f"batch.{how}" for how in ("completed", "failed", "cancelled", "expired")),
 )
 """What this gateway tells of. Others are added with the parts that emit them."""
@@ -47,6 +48,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     event TEXT NOT NULL, endpoint TEXT NOT NULL, body TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
     due_at REAL NOT NULL, PRIMARY KEY (event, endpoint)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS once (event TEXT PRIMARY KEY) STRICT;
 CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (due_at);
 """
 
@@ -206,11 +208,21 @@ class WebhookStore:
             database.execute("DELETE FROM endpoints WHERE id = ?", (id,))
             database.execute("DELETE FROM deliveries WHERE endpoint = ?", (id,))
 
-    def emit(self, project: str, event_type: str, data: Mapping[str, Any]) -> str:
-        """Keep an event for every endpoint of the project that asked for its type; return the event's id."""
-        event, now = f"evt_{secrets.token_hex(12)}", self._clock()
+    def emit(self, project: str, event_type: str, data: Mapping[str, Any], event: str = "") -> str:
+        """Keep an event for every endpoint of the project that asked for its type; return the event's id.
+
+        Args:
+            project: whose endpoints are told.
+            event_type: one of `EVENT_TYPES`.
+            data: what is told.
+            event: an id of one's own: whatever was kept by it before is not kept again.
+        """
+        now, named = self._clock(), bool(event)
+        event = event or f"evt_{secrets.token_hex(12)}"
         body = event_body(event, event_type, data, now)
         with self._database.writing() as database:
+            if named and not database.execute("INSERT OR IGNORE INTO once (event) VALUES (?)", (event,)).rowcount:
+                return event
             for row in _all(database, "SELECT id, event_types FROM endpoints WHERE project = ?", (project,)):
                 if event_type in json.loads(row["event_types"]):
                     database.execute(

@@ -24,6 +24,7 @@ from typing import Literal
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.nouns import Noun
 from bessemer.core.units import Money
+from bessemer.serve.accounts.alerts import Alerts
 from bessemer.serve.accounts.audit import LOCAL, Scribe
 from bessemer.serve.accounts.database import Database, Execute
 from bessemer.serve.accounts.rates import Scope, check_scope
@@ -102,7 +103,7 @@ class Budgets:
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time, actor: str = LOCAL) -> None:
         self._database, self._clock = database, clock
-        self._scribe = Scribe(actor, clock)
+        self._scribe, self._alerts = Scribe(actor, clock), Alerts(database, clock)
 
     def set(
         self, scope: Scope, scope_id: str, period: Literal["day", "month", "total"], limit: Money, enforced: bool = True
@@ -230,6 +231,7 @@ class Budgets:
                 reserved, micros, max(0, micros - reserved), budget, span,
             )  # fmt: skip
             self._tell_if_reached(execute, budget, span, micros)
+            self._alerts.note(execute, budget, span, micros)
         return True
 
     def reserved(self, books: str) -> dict[str, tuple[str, ...]]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bessemer.serve.accounts.alerts import Alerts
 from bessemer.serve.accounts.audit import LOCAL, AuditLog
 from bessemer.serve.accounts.budgets import Budgets
 from bessemer.serve.accounts.database import Database
@@ -28,6 +29,7 @@ class Accounts:
 
     Attributes:
         keys, projects, rates, budgets: who may ask, and for how much.
+        alerts: who is told when spending passes a part of a budget.
         audit: what was done.
     """
 
@@ -37,6 +39,7 @@ class Accounts:
         self.projects = Projects(database, self.keys, clock, actor)
         self.rates = RateLimits(database, clock, actor)
         self.budgets = Budgets(database, clock, actor)
+        self.alerts = Alerts(database, clock)
         self.audit = AuditLog(database)
 
     def by(self, actor: str) -> Accounts:

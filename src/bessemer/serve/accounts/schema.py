@@ -55,6 +55,14 @@ _TABLES = (
         overrun_micros INTEGER NOT NULL, PRIMARY KEY (budget, span)
     ) STRICT""",
     """
+    CREATE TABLE IF NOT EXISTS thresholds (budget TEXT PRIMARY KEY, percents TEXT NOT NULL) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS alerts (
+        budget TEXT NOT NULL, span TEXT NOT NULL, percent INTEGER NOT NULL, limit_micros INTEGER NOT NULL,
+        spent_micros INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (budget, span, percent, limit_micros)
+    ) STRICT""",
+    "CREATE INDEX IF NOT EXISTS alerts_at ON alerts (at)",
+    """
     CREATE TABLE IF NOT EXISTS reservations (
         id TEXT PRIMARY KEY, books TEXT NOT NULL, worker TEXT NOT NULL, micros INTEGER NOT NULL, spans TEXT NOT NULL,
         at REAL NOT NULL
