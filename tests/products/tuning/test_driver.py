@@ -172,7 +172,7 @@ def test_killed_it_goes_on_under_the_next(tmp_path: Path, steps_before: int) -> 
     with ExitStack() as stack:
         shop = Shop(tmp_path, stack)
         job = shop.job()
-        child = multiprocessing.get_context("fork").Process(target=_drive_for_ever, args=(tmp_path,))
+        child = multiprocessing.get_context("spawn").Process(target=_drive_for_ever, args=(tmp_path,))
         child.start()
         until_status(shop, job, "running")
         while len(steps_of(shop, job)) < steps_before:
