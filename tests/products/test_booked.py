@@ -208,6 +208,13 @@ def test_a_wrong_question_is_refused(office, query: dict[str, Any]) -> None:
         office().admin.completions(**{"start_time": openai.NOT_GIVEN, **query})
 
 
+def test_a_service_tier_that_nobody_knows_is_refused(office) -> None:
+    with pytest.raises(openai.BadRequestError, match="service_tier"):
+        office().client.chat.completions.create(
+            model="echo", messages=[{"role": "user", "content": "one"}], service_tier="gold"
+        )
+
+
 def test_only_administrators_may_ask(office) -> None:
     desk = office()
     other = desk.client.with_options(admin_api_key=desk.client.api_key)

@@ -46,8 +46,9 @@ def _as_tier(value: Any) -> Any:
     return "" if value in (None, "auto", "default", "standard") else value
 
 
-ServiceTier = Annotated[str, BeforeValidator(_as_tier), Field(pattern=r"^[a-z0-9_-]{0,32}$")]
-"""What prices may be told apart by; empty is the standard, which ``auto`` and ``default`` ask for too."""
+ServiceTier = Annotated[str, BeforeValidator(_as_tier), Field(pattern="^(|flex|priority|scale)$")]
+"""What prices may be told apart by; empty is the standard, which ``auto`` and ``default`` ask for too. No other names
+than OpenAI's: the books keep sums for each."""
 
 
 def _as_text(content: Any) -> str:
