@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from hypothesis import given, settings
@@ -19,7 +21,10 @@ from bessemer.core.units import Money
 from bessemer.core.usage import UsageQuery
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.meter import Journal, Ledger, MeterConfig, PriceHistory, open_ledger, open_meter
+from bessemer.products.billing import HomeBilling
 from bessemer.products.booked import BookedUsage
+from bessemer.products.home import Home
+from bessemer.products.invoices import InvoiceBook
 from bessemer.serve import GatewayConfig, GatewayParts, create_app, open_accounts
 from bessemer.serve.server import GatewayServer
 from tests.serve.conftest import serve_in_thread
@@ -85,6 +90,12 @@ class Office:
     usage: BookedUsage
     admin: Any
     client: OpenAI
+    invoices: InvoiceBook
+
+    def own(self, path: str, key: str = "") -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {key or self.client.api_key}"}
+        answer = httpx2.get(f"{self.client.base_url}{path}", headers=headers)
+        return answer.status_code, answer.json()
 
 
 @pytest.fixture
@@ -99,7 +110,9 @@ def office(tmp_path: Path) -> Iterator[Any]:
             accounts = stack.enter_context(closing(open_accounts(tmp_path / "keys.sqlite")))
             meter = stack.enter_context(open_meter(MeterConfig(), tmp_path / "books"))
             meter.price_history = PRICES
-            parts = GatewayParts(accounts=accounts, usage=usage, clock=lambda: NOON + 10 * DAY)
+            home, now = Home(tmp_path), NOON + 40 * DAY
+            billing = HomeBilling(home, PRICES, usage, lambda: now)
+            parts = GatewayParts(accounts=accounts, usage=usage, billing=billing, clock=lambda: now)
             config, engines = GatewayConfig(port=0), {"echo": open_engine(EchoConfig())}
             server = GatewayServer(create_app(config, engines, accounts.keys, meter, parts), config)
             stack.enter_context(serve_in_thread(server))
@@ -107,7 +120,8 @@ def office(tmp_path: Path) -> Iterator[Any]:
             _, secret = accounts.keys.create("shop")
             client = OpenAI(base_url=f"{server.url}/v1", api_key=secret, admin_api_key=admin, max_retries=0)
             stack.enter_context(client)
-            return Office(usage, client.admin.organization.usage, client)
+            invoices = InvoiceBook(home, usage, "works", lambda: now)
+            return Office(usage, client.admin.organization.usage, client, invoices)
 
         yield opened
 
@@ -213,6 +227,21 @@ def test_a_service_tier_that_nobody_knows_is_refused(office) -> None:
         office().client.chat.completions.create(
             model="echo", messages=[{"role": "user", "content": "one"}], service_tier="gold"
         )
+
+
+def test_a_project_sees_its_own_prices_and_invoices_and_nobody_else_s(office) -> None:
+    desk = office(entry("a", NOON, project="shop"), entry("b", NOON, project="other"))
+    month = datetime.fromtimestamp(NOON, UTC).strftime("%Y-%m")
+    mine, other = (desk.invoices.issue(project, month) for project in ("shop", "other"))
+    status, prices = desk.own("prices")
+    assert (status, prices["version"], prices["data"][0]["output"]) == (200, "one", 3_333_333)
+    assert all(line["project"] in ("", "shop") for line in prices["data"])
+    _, listed = desk.own("invoices")
+    assert [(each["id"], each["amount_micros"]) for each in listed["data"]] == [(mine.number, mine.amount_micros)]
+    assert desk.own(f"invoices/{mine.number}") == (200, listed["data"][0])
+    status, refused = desk.own(f"invoices/{other.number}")
+    assert (status, refused["error"]["code"]) == (404, "invoice_not_found")
+    assert [desk.own(path, key="bk-wrong")[0] for path in ("prices", "invoices", "invoices/x")] == [401] * 3
 
 
 def test_only_administrators_may_ask(office) -> None:

@@ -220,6 +220,7 @@ class Factory:
             Conflict: the port is in use.
         """
         from bessemer.products.answered import gateway_parts
+        from bessemer.products.billing import HomeBilling
         from bessemer.products.booked import open_usage
         from bessemer.products.limiting import open_gate
         from bessemer.products.tuning.driver import JobDriver, JobParts
@@ -244,7 +245,8 @@ class Factory:
             if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"
             usage = stack.enter_context(open_usage(self.home, meter.price_history))
-            parts = replace(parts, accounts=accounts, gate=gate, usage=usage)
+            billing = HomeBilling(self.home, meter.price_history, usage, self._clock)
+            parts = replace(parts, accounts=accounts, gate=gate, usage=usage, billing=billing)
             app = create_app(gateway, engines, accounts.keys, meter, parts)
             stack.callback(self.home.withdraw, os.getpid())
 

@@ -22,6 +22,7 @@ from bessemer.core.protocols import Meter
 from bessemer.serve.accounts.alerts import Teller
 from bessemer.serve.accounts.usage_wire import UsageDesk
 from bessemer.serve.accounts.wire import AdminDesk
+from bessemer.serve.billing_wire import BillingDesk
 from bessemer.serve.booking import Bookkeeper
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate_admin
@@ -167,6 +168,8 @@ def _optional(
     sender, runner = workers
     usage = UsageDesk(parts.usage, parts.clock) if parts.usage else None
     routes = AdminDesk(config, parts.accounts, models, usage).routes() if parts.accounts else []
+    if parts.billing:
+        routes += BillingDesk(keys, parts.billing).routes()
     if parts.feedback:
         routes += FeedbackDesk(config, keys, parts.feedback, parts.webhooks).routes()
     if parts.webhooks and sender:
