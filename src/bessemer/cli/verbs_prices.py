@@ -16,7 +16,8 @@ from bessemer.cli.output import emit
 
 if TYPE_CHECKING:
     from bessemer.meter import PriceBook
-    from bessemer.products.prices import PriceLine, VersionLine
+    from bessemer.products.price_list import PriceLine
+    from bessemer.products.prices import VersionLine
 
 app = typer.Typer(help="Show and check what tokens are charged.", no_args_is_help=True)
 
@@ -34,7 +35,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show the prices in force: per million tokens, for models, batches, service tiers and projects."""
-    from bessemer.products.prices import find_prices, price_lines
+    from bessemer.products.price_list import price_lines
+    from bessemer.products.prices import find_prices
 
     found = find_prices(book).at(at.replace(tzinfo=UTC).timestamp() if at else time.time())
     lines = price_lines(found)

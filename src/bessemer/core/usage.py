@@ -5,7 +5,7 @@ Owns the shapes, in which serve asks and meter answers. Knows no database and no
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -99,4 +99,16 @@ class UsageSource(Protocol):
 
     def costs(self, query: UsageQuery, /) -> list[CostLine]:
         """Return the lines of what was charged, by bucket, project, key, model and kind of token; they sum exactly."""
+        ...
+
+
+class Billing(Protocol):
+    """What projects are asked to pay, as JSON values."""
+
+    def prices(self, project: str, /) -> dict[str, Any]:
+        """Return the prices in force for a project, in micro-units for a million tokens."""
+        ...
+
+    def invoices(self, project: str, /) -> list[dict[str, Any]]:
+        """Return what was issued to a project, the newest first; each has an `id`."""
         ...

@@ -12,7 +12,7 @@ from bessemer.core.usage import UsageSource
 from bessemer.meter import PriceHistory
 from bessemer.products.home import Home
 from bessemer.products.invoices import InvoiceBook
-from bessemer.products.prices import price_lines
+from bessemer.products.price_list import price_lines
 
 
 class HomeBilling:

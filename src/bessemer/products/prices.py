@@ -10,19 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.core.nouns import Noun
-from bessemer.meter import PriceBook, PriceHistory, Rates, load_price_history
+from bessemer.meter import PriceHistory, load_price_history
 from bessemer.products.factory import load_factory
-
-
-class PriceLine(Noun):
-    """One row of a price list: rates in micro-units of the currency for one million tokens; empty applies to all."""
-
-    project: str
-    model: str
-    kind: str
-    input: int
-    cached: int
-    output: int
+from bessemer.products.price_list import price_lines
 
 
 class VersionLine(Noun):
@@ -45,22 +35,6 @@ def find_prices(path: Path | None) -> PriceHistory:
     config, base = load_factory(path)
     named = config.meter.price_book
     return load_price_history(base / named if named else None)
-
-
-def price_lines(book: PriceBook) -> list[PriceLine]:
-    """Return every rate of a book: its default, its models, then what projects have agreed."""
-    priced = [("", "", book.default), *(("", model, price) for model, price in book.models.items())]
-    for project, agreed in book.customers.items():
-        priced += [(project, "", agreed.default)] if agreed.default else []
-        priced += [(project, model, price) for model, price in agreed.models.items()]
-    lines = []
-    for project, model, price in priced:
-        kinds: dict[str, Rates] = {"standard": price, **({"batch": price.batch} if price.batch else {}), **price.tiers}
-        for kind, rates in kinds.items():
-            cached = rates.input if rates.cached is None else rates.cached
-            figures = {"input": rates.input, "cached": cached, "output": rates.output}
-            lines.append(PriceLine(project=project, model=model, kind=kind, **figures))
-    return lines
 
 
 def price_warnings(history: PriceHistory) -> list[str]:

@@ -7,28 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bessemer.core.usage import Billing
 from bessemer.serve.door import authenticate
 from bessemer.serve.keys import KeyStore
 from bessemer.serve.refusals import Refusal, Refused
-
-
-class Billing(Protocol):
-    """What projects are asked to pay, as JSON values."""
-
-    def prices(self, project: str, /) -> dict[str, Any]:
-        """Return the prices in force for a project, in micro-units for a million tokens."""
-        ...
-
-    def invoices(self, project: str, /) -> list[dict[str, Any]]:
-        """Return what was issued to a project, the newest first; each has an `id`."""
-        ...
 
 
 class BillingDesk:

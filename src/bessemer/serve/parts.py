@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bessemer.core.nouns import Entry
-from bessemer.core.usage import UsageSource
+from bessemer.core.usage import Billing, UsageSource
 from bessemer.serve.accounts.gate import Gate
 from bessemer.serve.accounts.office import Accounts
-from bessemer.serve.billing_wire import Billing
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.observing import Watcher
 from bessemer.serve.webhooks import WebhookStore
