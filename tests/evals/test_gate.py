@@ -113,7 +113,17 @@ def test_a_sample_without_a_value_from_one_model_is_left_out_and_counted(report)
     after = after.model_copy(update={"scores": (broken, *after.scores[1:])})
     found = outcome(BetterThan(metric="token_f1"), report(LOW), after)
     assert found.before == pytest.approx(sum(LOW[1:]) / 9)
-    assert found.sentence.endswith("(1 samples left out: no score to compare)")
+    assert found.sentence.endswith("(1 samples left out: no score to compare; at 1 of them this model alone failed)")
+    assert not found.passed, "what it failed at is no merit either"
+    both = outcome(
+        BetterThan(metric="token_f1"), report(LOW).model_copy(update={"scores": _first_lost(report(LOW))}), after
+    )
+    assert both.passed
+
+
+def _first_lost(made):
+    lost = made.scores[0].model_copy(update={"weight": 0.0, "values": {"token_f1": 0.0}, "error": "lost"})
+    return (lost, *made.scores[1:])
 
 
 def test_what_the_base_failed_at_is_no_merit_of_the_model(report) -> None:

@@ -95,6 +95,7 @@ def test_by_any_value_of_a_list(tmp_path: Path) -> None:
     lake = open_lake(str(tmp_path))
     rows = [{"document_ids": ["a", CANARY], "n": 1}, {"document_ids": ["b", "it's"], "n": 2}]
     lake.put("examples", [*rows, {"document_ids": ["b"], "n": 3}], tag="kept")
+    assert files_with(tmp_path, CANARY), "this test would find nothing to erase"
     (done,) = lake.erase([CANARY, "it's"], column="document_ids")
     assert (done.rows, done.lost_tags) == (2, ())
     assert lake.get("examples", version="kept") == [{"document_ids": ["b"], "n": 3}]

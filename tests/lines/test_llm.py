@@ -206,6 +206,7 @@ def test_erasing_a_document_takes_it_out_of_the_next_model(line: Line, receipt: 
     home = Home(line.home)
     searches = [open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3))]
     assert any("struck with a hammer" in page for page in searches[0]("What is an anvil?"))
+    assert holding(line, "struck with a hammer"), "this test would find nothing to erase"
     assert line.json("erase", passage)
     searches.append(open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3)))
     for search in searches:  # the one that was open, and one of a gateway that starts now

@@ -231,6 +231,18 @@ def test_damage_is_named_and_takes_nothing_else_with_it(tmp_path: Path) -> None:
         assert {one.subject.id for one in ledger.entries()} == {"e0", "e1", "later"}
 
 
+def test_a_damaged_journal_leaves_no_ledger_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book(tmp_path, entry("e"))
+    path = segments(tmp_path / "journal")[0]
+    path.write_bytes(path.read_bytes().replace(b'"micros":7', b'"micros":0'))
+    closed: list[Ledger] = []
+    close = Ledger.close
+    monkeypatch.setattr(Ledger, "close", lambda self: (closed.append(self), close(self)))
+    with pytest.raises(IntegrityError):
+        open_ledger(tmp_path)
+    assert len(closed) == 1
+
+
 @pytest.mark.parametrize("harm", ["removed", "cut", "rewritten"])
 def test_a_journal_changed_behind_the_ledgers_back_is_noticed(tmp_path: Path, harm: str) -> None:
     book(tmp_path, *(entry(f"e{n}") for n in range(4)))

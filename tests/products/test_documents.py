@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bessemer.core.digest import digest
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import Document
 from bessemer.lake import open_lake
 from bessemer.products import documents
@@ -46,6 +46,22 @@ def test_an_erasure_that_was_killed_is_finished_by_the_same_words(
     assert reached == [{name}]
     with pytest.raises(NotFound, match="no document's id begins with '00000000'"):
         documents.erase_documents(home, ["00000000"])
+
+
+def test_tables_and_receipts_of_an_earlier_version_are_not_passed_over(tmp_path: Path) -> None:
+    home, name = filled(tmp_path)
+    open_lake(home.lake_url).put("m.answers", [{"id": "a", "document_id": name}, {"id": "b", "document_id": "x"}])
+    (home.receipt("old")).mkdir(parents=True)
+    (home.receipt("old") / "receipt.json").write_text("{}")
+    with pytest.raises(IntegrityError, match="but in receipts that cannot be read: old"):
+        documents.erase_documents(home, [name])
+    assert [row["id"] for row in open_lake(home.lake_url).get("m.answers")] == ["b"]
+
+
+def test_what_was_erased_does_not_stand_in_the_way_of_what_is_listed(tmp_path: Path) -> None:
+    home, name = filled(tmp_path)
+    home.erase([f"{name[:8]}{'0' * 56}"])
+    assert documents.erase_documents(home, [name[:8]])["m.documents"] == 1
 
 
 def test_looking_for_documents_makes_no_home(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import base64
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -247,19 +248,37 @@ def test_a_receiver_that_drips_holds_up_nobody(
             connection, _ = slow.accept()
             with connection, suppress(OSError):
                 connection.sendall(b"HTTP/1.1 200 OK\r\nx-slow: ")
-                while not over.wait(0.1):
+                for _ in range(200):
+                    if over.wait(0.1):
+                        break
                     connection.sendall(b"x")
 
         dripping = pool.submit(drip)
         store.create("p", "slow", f"http://127.0.0.1:{slow.getsockname()[1]}/", [EVENT])
         store.create("p", "quick", receiver.url, [EVENT])
-        store.emit("p", EVENT, {"id": "fb_1"})
-        sender = Sender(store, private=True)
-        assert sender.send_due() == 1
+        for n in range(3):
+            store.emit("p", EVENT, {"id": f"fb_{n}"})
+        sender, began = Sender(store, private=True), time.monotonic()
+        assert sender.send_due() == 3, "one message for the slow one at a time, and the others beside it"
+        assert time.monotonic() - began < 10
         over.set()
         dripping.result(10)
         sender.close()
-    assert len(receiver.taken) == 1
+    assert len(receiver.taken) == 3
+
+
+@pytest.mark.parametrize("url", ["https://1.1.1.1/\x01", "https://1.1.1.1/" + "a" * 70_000])
+def test_what_is_no_url_is_refused_and_ends_no_thread(store: WebhookStore, receiver: Receiver, url: str) -> None:
+    with pytest.raises(Unsupported):
+        check_url(url, private=True)
+    store.create("p", "bad", url, [EVENT])  # kept by an earlier version
+    store.create("p", "good", receiver.url, [EVENT])
+    store.emit("p", EVENT, {"id": "fb_1"})
+    with closing(Sender(store, private=True, pause_seconds=0.01)) as sender:
+        sender.start()
+        until(lambda: receiver.taken)
+        store.emit("p", EVENT, {"id": "fb_2"})
+        until(lambda: len(receiver.taken) == 2)
 
 
 def test_an_event_outlives_its_gateway_and_two_of_them_do_not_tell_it_at_once(

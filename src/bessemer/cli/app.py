@@ -160,7 +160,7 @@ def init(
     emit(
         {"factory": written},
         as_json,
-        lambda: escape(f"wrote {written}\nnext: put files beside it, then bessemer run {written}"),
+        lambda: escape(f"wrote {written}\nnext: put files into {folder / 'documents'}, then bessemer run {written}"),
     )
 
 

@@ -49,6 +49,8 @@ def erase(
         lambda: (
             f"erased {sum(found.values())} rows from {len(found)} tables; "
             "models trained on them stay until the next bessemer run"
+            if found
+            else "erased already: no table holds a row of it"
         ),
     )
 

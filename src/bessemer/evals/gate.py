@@ -113,7 +113,7 @@ def _outcome(rule: Rule, gate: GateConfig, before: Sequence[Report], after: Sequ
     base, _ = _find(f"{report.task}.{metric.name}", before)
     pairs = _paired(metric, base, report)
     if not pairs.groups:
-        raise ConfigError(f"no sample of '{report.task}' was scored for both models: {rule.metric} cannot be compared")
+        raise ConfigError(f"no sample of '{report.task}' has a score of both models: {rule.metric} cannot be compared")
     difference = difference_interval(
         pairs.before,
         pairs.after,
@@ -138,12 +138,16 @@ def _find(name: str, reports: Sequence[Report]) -> tuple[Report, Metric]:
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """One metric of both models, sample by sample; `unscored` samples have no value to compare."""
+    """One metric of both models, sample by sample.
+
+    `unscored` samples have no value to compare; at `failed` of them the model failed and the base did not.
+    """
 
     before: Column
     after: Column
     groups: list[str]
     unscored: int
+    failed: int
 
 
 def _paired(metric: Metric, before: Report, after: Report) -> _Pairs:
@@ -155,13 +159,16 @@ def _paired(metric: Metric, before: Report, after: Report) -> _Pairs:
             f"the two reports of '{after.task}' are on different samples, {which}",
             hint="Ask both models the same task.",
         )
-    # Where the base failed nothing can be compared; where the model failed it scored what a failure scores.
+    # Where the base failed nothing can be compared; where the model alone failed it scored what a failure scores, or,
+    # where nothing can stand for that, it is not shown to be anything.
+    failed = [key for key in new if new[key].error and not new[key].weight and old[key].weight and not old[key].error]
     both = [key for key in sorted(new) if old[key].weight and new[key].weight and not old[key].error]
     return _Pairs(
         before=_column(metric.name, [old[key] for key in both]),
         after=_column(metric.name, [new[key] for key in both]),
         groups=[new[key].group for key in both],
         unscored=len(new) - len(both),
+        failed=len(failed),
     )
 
 
@@ -188,6 +195,7 @@ def _compared(rule: BetterThan | NoWorse, metric: Metric, pairs: _Pairs, differe
     gain = _worst_gain(difference, metric.better) if difference is not None else None
     # An identical model is no worse, but not better.
     passed = gain is not None and (gain > _bar(rule) or (isinstance(rule, NoWorse) and gain == _bar(rule)))
+    passed = passed and not pairs.failed
     return RuleOutcome(
         rule=rule.kind,
         metric=rule.metric,
@@ -239,4 +247,6 @@ def _caveats(pairs: _Pairs) -> str:
         said.append(f"only {groups} groups: the interval is rough")
     if pairs.unscored:
         said.append(f"{pairs.unscored} samples left out: no score to compare")
+    if pairs.failed:
+        said.append(f"at {pairs.failed} of them this model alone failed")
     return f" ({'; '.join(said)})" if said else ""

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Sequence, Set
 
-from bessemer.core.errors import ConfigError, NotFound
+from bessemer.core.errors import ConfigError, IntegrityError, NotFound
 from bessemer.core.nouns import Noun
 from bessemer.lake import open_lake
 from bessemer.products.home import Home
@@ -51,16 +51,18 @@ def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
     Raises:
         NotFound: no document has such an id.
         ConfigError: a beginning fits several documents.
+        IntegrityError: all is erased but what receipts quote that cannot be read.
     """
     lakes = {url: open_lake(url) for url in home.lakes()}
     tables = [(lake, table) for lake in lakes.values() for table in lake.list() if table.endswith(".documents")]
     known = {document.id for lake, table in tables for document in lake.get_documents(table)}
-    known |= set(home.erased())  # an erasure that was killed is finished by the same words
-    whole = [_resolved(start, known) for start in ids]
+    gone = set(home.erased())  # an erasure that was killed is finished by the same words
+    whole = [_resolved(start, known, gone) for start in ids]
     home.erase(whole)  # first, so that a run in the meantime does not read them again
     rows: dict[str, int] = {}
     for url, lake in lakes.items():
-        done = [*lake.erase(whole), *lake.erase(whole, "document_ids")]
+        columns = ("id", "document_ids", "document_id")  # the last is that of tables from before there were several
+        done = [found for column in columns for found in lake.erase(whole, column)]
         versions = {found.table: found.version for found in done}
         for deployment in home.deployments():
             if (deployment.lake or home.lake_url) == url and deployment.table in versions:
@@ -83,17 +85,30 @@ def compact_lake(home: Home) -> dict[str, str]:
 
 
 def _erase_from_receipts(home: Home, ids: Set[str]) -> None:
+    """Write receipts that quote a document anew, all of them before saying which cannot be read."""
+    unread = []
     for path in home.receipts():
-        receipt = load_receipt(path)
+        try:
+            receipt = load_receipt(path)
+        except IntegrityError:
+            unread.append(path.parent.name)
+            continue
         kept = tuple(answer for answer in receipt.answers if ids.isdisjoint(answer.document_ids))
         if kept != receipt.answers:
             written_at = path.stat().st_mtime_ns
             write_receipt(path.parent, receipt.model_copy(update={"answers": kept}))
             os.utime(path, ns=(written_at, written_at))  # by which the newest receipt is told
+    if unread:
+        raise IntegrityError(
+            f"erased everywhere but in receipts that cannot be read: {', '.join(unread)}",
+            hint=f"Another version wrote them; delete their folders in {home.path / 'runs'}.",
+        )
 
 
-def _resolved(start: str, known: set[str]) -> str:
-    fitting = sorted(name for name in known if name.startswith(start))
+def _resolved(start: str, known: set[str], gone: set[str]) -> str:
+    """Return the id that begins so: of what is listed first, else of what was erased."""
+    listed, erased = (sorted(name for name in names if name.startswith(start)) for names in (known, gone))
+    fitting = listed or erased
     if not fitting and re.fullmatch("[0-9a-f]{64}", start):
         return start  # a whole id: perhaps only an older version holds it
     if not fitting:
@@ -109,7 +124,9 @@ def _curated(tables: Sequence[str], name: str | None) -> str:
         return f"{name}.curated"
     if name is None and len(factories) == 1:
         return f"{factories[0]}.curated"
-    known = ", ".join(factories) or "none yet; run one with: bessemer run"
+    if not factories:
+        raise NotFound("no factory has run here", hint="Run one with: bessemer run")
+    known = ", ".join(factories)
     raise NotFound(
         f"no factory '{name}' has documents here" if name else "which factory's documents?",
         hint=f"Name one of: {known}",

@@ -12,17 +12,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx2
 
-from bessemer.core.errors import BessemerError, Unsupported
+from bessemer.core.errors import Unsupported
 from bessemer.serve.webhooks import Delivery, WebhookStore, signed
 
 logger = logging.getLogger("bessemer.serve")
 
 TIMEOUT_SECONDS = 15.0
 """For one delivery from its connection to its status, however slowly the receiver talks."""
+AT_ONCE = 8
+"""How many are told at once, each endpoint one message: a slow one holds up the others for one delivery at most."""
 LEASE_SECONDS = 120.0
 """Longer than one delivery may take, a slow name server included, so that two processes do not send it at once."""
 
@@ -44,6 +47,10 @@ def check_url(url: str, private: bool) -> None:
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError as error:
         raise Unsupported("the URL's port is no number up to 65535", hint="Use another URL.") from error
+    try:
+        httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise Unsupported("the URL has characters that no URL has", hint="Use another URL.") from error
     if private:
         return
     try:
@@ -99,15 +106,20 @@ class Sender:
     def send_due(self) -> int:
         """Send what is due now; return how many arrived."""
         arrived = 0
-        while not self._ended.is_set() and (due := self._store.claim(LEASE_SECONDS)):
-            (delivery,) = due
-            try:
-                status = self.send(delivery)
-            except (OSError, BessemerError) as error:
-                logger.info("webhook %s to %s: %s", delivery.event, delivery.endpoint, type(error).__name__)
-                status = 0
-            arrived += 200 <= status < 300
-            self._store.settle(delivery, 200 <= status < 300)
+        with ThreadPoolExecutor(AT_ONCE, "webhooks") as pool:
+            while not self._ended.is_set() and (due := self._store.claim(LEASE_SECONDS, AT_ONCE)):
+                arrived += sum(pool.map(self._tell, due))
+                self._first()
+        return arrived
+
+    def _tell(self, delivery: Delivery) -> bool:
+        """Send a message and settle it; return whether it arrived."""
+        try:
+            arrived = 200 <= self.send(delivery) < 300
+        except Exception as error:  # whatever one receiver brings about, the others are told
+            logger.info("webhook %s to %s: %s", delivery.event, delivery.endpoint, type(error).__name__)
+            arrived = False
+        self._store.settle(delivery, arrived)
         return arrived
 
     def close(self) -> None:
@@ -121,7 +133,7 @@ class Sender:
             try:
                 self._first()
                 self.send_due()
-            except BessemerError as error:
+            except Exception as error:  # a thread that ends would tell nobody anything any more
                 logger.warning("webhooks wait: %s", type(error).__name__)
 
 

@@ -232,12 +232,13 @@ class WebhookStore:
         return event
 
     def claim(self, lease_seconds: float, most: int = 1) -> list[Delivery]:
-        """Return what is due first; no other process gets it within the lease."""
+        """Return what is due first, one for each endpoint; no other process gets it within the lease."""
         now = self._clock()
         with self._database.writing() as database:
             rows = _all(
                 database,
-                "SELECT * FROM deliveries JOIN endpoints ON endpoint = id WHERE due_at <= ? ORDER BY due_at LIMIT ?",
+                "SELECT *, MIN(due_at) FROM deliveries JOIN endpoints ON endpoint = id WHERE due_at <= ? "
+                "GROUP BY endpoint ORDER BY due_at LIMIT ?",
                 (now, most),
             )
             database.executemany(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -251,6 +252,24 @@ def test_a_dead_sibling_makes_room_without_a_restart(tmp_path) -> None:
     second._swept_at -= 10
     second.admit(need[1])
     assert accounts.budgets.spending(budget).reserved_micros == 98
+    second.close()
+    accounts.close()
+
+
+def test_books_that_cannot_be_read_refuse_as_ever(tmp_path) -> None:
+    def unreadable(ids):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    accounts = open_accounts(tmp_path / "keys.sqlite")
+    accounts.budgets.set("organization", "", "day", Money(micros=100))
+    first = Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: {})
+    second = Gate(accounts.database, worst, Worker(tmp_path / "workers"), unreadable)
+    usage = Usage(input_tokens=14)
+    first.admit(first.hold(Subject(kind="request", id="r"), usage, 0)._need)
+    first._worker._lock.close()  # its reservation cannot be settled: the books do not say what it came to
+    second._swept_at -= 10
+    with pytest.raises(Refused):
+        second.admit(second.hold(Subject(kind="request", id="s"), usage, 0)._need)
     second.close()
     accounts.close()
 

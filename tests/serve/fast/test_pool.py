@@ -35,7 +35,8 @@ def test_whoever_waits_for_a_connection_that_fails_is_told_too(host: str) -> Non
     async def ask() -> list[str]:
         with socket.socket() as taken:  # bound, but nobody listens
             taken.bind(("127.0.0.1", 0))
-            forward = Forward(f"http://{host}:{taken.getsockname()[1]}/v1", "m", max_streams=1)
+            port = taken.getsockname()[1]
+            forward = Forward(f"http://{host}:{port}/v1", "m", max_streams=1, connect_timeout_seconds=2.0)
             loop = asyncio.get_running_loop()
             pool, asked = Pool(forward, loop), [Told(loop) for _ in range(3)]
             for one in asked:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import psutil
 
 from bessemer.core.config import Config
-from bessemer.core.errors import ConfigError, Conflict
+from bessemer.core.errors import ConfigError, Conflict, NotFound
 from bessemer.core.nouns import Document, Example, ScoreRequest, ScoreResult
 from bessemer.core.protocols import Engine, Trainer
 from bessemer.evals import GateConfig, Report, Sample, Task, decide
@@ -294,10 +294,18 @@ def _read(ctx: StepContext, step: str) -> tuple[LanceLake, str, str]:
 
     Raises:
         Conflict: they are no longer what it wrote.
+        NotFound: somebody deleted the table.
     """
     made, lake = ctx.inputs[step], open_lake(ctx.resources["lake"])
     table, tag = made.meta["table"], rows_tag(made.key)
-    if lake.digest(table, version=tag) != made.meta["rows"]:
+    try:
+        rows = lake.digest(table, version=tag)
+    except NotFound as error:
+        raise NotFound(
+            f"the rows that the step '{step}' wrote are gone: {error.message}",
+            hint="Delete the lake's folder whole; the next run fills it again.",
+        ) from error
+    if rows != made.meta["rows"]:
         raise Conflict(f"rows of the table '{table}' were erased during the run", hint="Run again.")
     return lake, table, tag
 
