@@ -24,6 +24,23 @@ PROGRAMS = Path(__file__).parent / "flow" / "programs"
 # A job in a script's background ignores Ctrl-C, and so would the programs that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# What is made once and is dear: all files that use it go to one process. The dearest begin.
+DEAR = {"line": ("receipt",), "base": ("base_model", "compiled_model")}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Share the tests out to several processes file by file (``-n 2 --dist loadgroup``)."""
+    if not hasattr(config, "workerinput"):
+        return
+    files = {item.path: str(item.path.parent.name + item.path.name) for item in items}
+    for group, fixtures in reversed(DEAR.items()):
+        files |= {item.path: group for item in items if {*fixtures} & {*getattr(item, "fixturenames", ())}}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(files[item.path]))
+    order = [*DEAR]
+    items.sort(key=lambda item: order.index(files[item.path]) if files[item.path] in order else len(order))
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
