@@ -18,28 +18,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 PROGRAMS = Path(__file__).parent / "flow" / "programs"
 
 # A job in a script's background ignores Ctrl-C, and so would the programs that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What is made once and is dear: all files that use it go to one process. The dearest begin.
-DEAR = {"line": ("receipt",), "base": ("base_model", "compiled_model")}
+# What is made once for all tests is dear where each process makes its own: these go to one process, and begin.
+DEAR = {"line": ("tests/lines/",), "base": ("tests/conformance/test_engines.py", "tests/infer/test_accuracy.py")}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Share the tests out to several processes file by file (``-n 2 --dist loadgroup``)."""
-    if not hasattr(config, "workerinput"):
-        return
-    files = {item.path: str(item.path.parent.name + item.path.name) for item in items}
-    for group, fixtures in reversed(DEAR.items()):
-        files |= {item.path: group for item in items if {*fixtures} & {*getattr(item, "fixturenames", ())}}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(files[item.path]))
-    order = [*DEAR]
-    items.sort(key=lambda item: order.index(files[item.path]) if files[item.path] in order else len(order))
+class _Shared(LoadFileScheduling):  # type: ignore[misc]
+    """Shares the tests out to several processes, file by file, and what is dear as one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((name for name, folders in DEAR.items() if file.startswith(folders)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Shared:
+    return _Shared(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(sum(DEAR.values(), ())))
 
 
 @pytest.fixture(scope="session")

@@ -120,6 +120,18 @@ def test_all_of_the_machines_time_and_all_booked_energy_is_somebodys(books) -> N
     assert sum(line.joules for line in every) == pytest.approx(2 * len(entries))
 
 
+def test_a_fine_tuned_model_bears_its_job_and_earns_what_the_training_was_charged(books) -> None:
+    of_job = {"run": "r-tune", "project": "p", "model": "ft:docs:p::1"}
+    ledger = books(
+        entry(10, 5, Subject(kind="step", id="r-tune/train/10", name="train", **of_job)),
+        entry(15, 0, Subject(kind="step", id="ftjob-1", name="fine_tuning", **of_job), charge=Money(micros=400)),
+        asked("one", "ft:docs:p::1", 15, 2),
+    )
+    (tuned,) = of_ledger(ledger, {**FLOWS, "r-tune": "tune-ftjob-1"}, PRICES).products
+    assert (tuned.product, tuned.revenue.micros, tuned.requests) == ("ft:docs:p::1", 1300, 1)
+    assert lines(of_ledger(ledger, FLOWS, PRICES), "ft:docs:p::1")["training"] == (5, 5, 50)
+
+
 def test_a_product_that_was_made_and_never_asked_is_a_loss(books) -> None:
     (product,) = of_ledger(books(step("train", "r-docs", 1, 10)), FLOWS, PRICES).products
     assert (product.product, product.revenue.micros, product.loaded_profit.micros) == ("docs", 0, -105)

@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bessemer.cli import environment
 from bessemer.cli.output import emit
@@ -23,7 +24,7 @@ from bessemer.core.units import Money, show_joules
 if TYPE_CHECKING:
     from bessemer.core.usage import CostLine
     from bessemer.products.auditing import Check
-    from bessemer.products.invoices import Invoice
+    from bessemer.products.invoices import Invoice, InvoiceLine
 
 DRIFTED = 4
 
@@ -107,40 +108,54 @@ def _checks(checks: list[Check]) -> RenderableType:
 def _costs(lines: list[CostLine]) -> RenderableType:
     if not lines:
         return "[dim]nothing was charged[/]"
-    sums: dict[tuple[str, ...], list[CostLine]] = {}
-    for line in lines:
-        kind = "batch" if line.batch else line.service_tier
-        sums.setdefault((line.project, line.model, ", ".join(filter(None, (line.item, kind)))), []).append(line)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("project", "model", "what"):
-        table.add_column(name)
-    for name in ("tokens", "charged"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for key, some in sorted(sums.items()):
-        quantity = f"{sum(line.quantity for line in some):,}" if some[0].unit_micros is not None else ""
-        table.add_row(*map(escape, key), quantity, _money(sum(line.amount_micros for line in some), some[0].currency))
+    sums: dict[tuple[str, str], dict[str, list[CostLine]]] = {}
+    for line in sorted(lines, key=lambda line: (line.project, line.model, line.batch, line.service_tier, line.item)):
+        found = sums.setdefault((line.project, line.model), {})
+        found.setdefault(_what(line), []).append(line)
+    parts: list[RenderableType] = []
+    for (project, model), kinds in sums.items():
+        table = _lines("tokens", "charged")
+        for what, some in kinds.items():
+            quantity = f"{sum(line.quantity for line in some):,}" if some[0].unit_micros is not None else ""
+            table.add_row(escape(what), quantity, _money(sum(line.amount_micros for line in some), some[0].currency))
+        parts += [Text.assemble((project, "bold"), "  ", model), table, ""]
     totals = {line.currency: 0 for line in lines}
     for line in lines:
         totals[line.currency] += line.amount_micros
-    return Group(table, "together " + " + ".join(_money(micros, name) for name, micros in totals.items()))
+    return Group(*parts, "together " + " + ".join(_money(micros, name) for name, micros in totals.items()))
 
 
 def _invoice(found: Invoice) -> RenderableType:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
-    table.add_column("what", footer="[bold]total[/]")
-    table.add_column("quantity", justify="right", no_wrap=True)
-    table.add_column("a million", justify="right", no_wrap=True)
-    table.add_column("amount", justify="right", no_wrap=True, footer=_money(found.amount_micros, found.currency))
+    models: dict[str, list[InvoiceLine]] = {}
     for line in found.lines:
-        kind = "batch" if line.batch else line.service_tier
-        what = ", ".join(filter(None, (line.model, line.item, kind)))
-        unit = _money(line.unit_micros, found.currency) if line.unit_micros is not None else ""
-        table.add_row(escape(what), f"{line.quantity:,}", unit, _money(line.amount_micros, found.currency))
-    title = f"[bold]{found.kind} {escape(found.number)}[/]  {escape(found.seller)} to {escape(found.project)}"
+        models.setdefault(line.model, []).append(line)
+    parts: list[RenderableType] = [
+        f"[bold]{found.kind} {escape(found.number)}[/]  {escape(found.seller)} to {escape(found.project)}"
+    ]
+    parts += [f"[dim]in addition to {escape(', '.join(found.corrects))}[/]"] if found.corrects else []
+    for model, some in models.items():
+        table = _lines("quantity", "a million", "amount")
+        for line in some:
+            unit = _money(line.unit_micros, found.currency) if line.unit_micros is not None else ""
+            amount = _money(line.amount_micros, found.currency)
+            table.add_row(escape(_what(line)), f"{line.quantity:,}", unit, amount)
+        parts += ["", Text(model), table]
     known = f", {found.energy_class.value}" if found.energy_class else ""
     took = f"{found.requests:,} requests took {show_joules(found.joules)}{known}, {found.grams:.3g} g CO2e"
-    more = [f"[dim]in addition to {escape(', '.join(found.corrects))}[/]"] if found.corrects else []
-    return Group(title, *more, table, f"[dim]{took}[/]")
+    return Group(*parts, f"\n[bold]total {_money(found.amount_micros, found.currency)}[/]", f"[dim]{took}[/]")
+
+
+def _lines(*numbers: str) -> Table:
+    """Return a table of one model's lines; of the same widths for each, so that they stand below each other."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", min_width=20)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True, min_width=16)
+    return table
+
+
+def _what(line: CostLine | InvoiceLine) -> str:
+    return ", ".join(filter(None, (line.item, "batch" if line.batch else line.service_tier)))
 
 
 def _money(micros: int, currency: str) -> str:

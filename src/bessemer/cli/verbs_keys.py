@@ -122,7 +122,7 @@ def _show_secret(key: Key, secret: str, as_json: bool) -> None:
 
 
 def _table(keys: list[Key]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("id", no_wrap=True)
     for column in ("project", "name", "may ask"):
         table.add_column(column, overflow="fold")
@@ -134,7 +134,7 @@ def _table(keys: list[Key]) -> Table:
             key.id,
             escape(key.project),
             escape(key.name) + (" [dim](service account)[/]" if key.service_account else ""),
-            escape(", ".join(key.models)) or ("all, and administer" if key.admin else "all"),
+            escape(", ".join(key.models)) or ("all + admin" if key.admin else "all"),
             day(key.created_at).partition(" ")[0],
             day(key.expires_at).partition(" ")[0] if key.expires_at else "never",
             "[red]revoked[/]" if key.revoked_at else "[yellow]expired[/]" if over else "[green]active[/]",

@@ -53,28 +53,29 @@ def _shown(found: Profits) -> RenderableType:
         f" are as booked; machine time is an estimate. {found.prices}; {machine}. The joules of idle time are no cost"
         " here. Shared: idle time, and steps of unknown runs, by tokens served."
     )
-    return Group(*tables, Text(said, style="dim"))
+    return Group(*tables, Text(f"\n{said}", style="dim"))
 
 
-def _table(product: ProductProfit) -> Table:
-    table = Table(escape(product.product) or "unknown", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("machine", "energy", "cost of it", "hardware", "together"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _table(product: ProductProfit) -> Group:
+    costs = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("", "machine", "energy", "cost of it", "hardware", "together"):
+        costs.add_column(name, justify="right" if name else "left", no_wrap=True)
     for line in product.costs:
         classes = ", ".join(kind.value for kind in line.energy_classes)
         energy = f"{show_joules(line.joules)} {classes}".strip()
         amounts = (str(line.energy), str(line.estimated_hardware), str(line.cost))
-        table.add_row(line.kind, show_seconds(line.machine_seconds), energy, *amounts)
-    table.add_section()
+        costs.add_row(line.kind, show_seconds(line.machine_seconds), energy, *amounts)
     tokens = f"{product.requests:,} requests, {product.input_tokens:,} / {product.output_tokens:,} tokens"
-    rows = (
+    sums = Table.grid(padding=(0, 1, 0, 0))
+    sums.add_column(no_wrap=True)
+    sums.add_column(justify="right", no_wrap=True)
+    for name, amount in (
         (f"revenue ({tokens})", product.revenue),
-        ("marginal profit, over the answers alone", product.marginal_profit),
+        ("marginal profit, over the cost of answers", product.marginal_profit),
         ("fully loaded profit", product.loaded_profit),
-    )
-    for name, amount in rows:
-        table.add_row(name, "", "", "", "", f"[{'red' if amount.micros < 0 else 'green'}]{amount}[/]")
-    return table
+    ):
+        sums.add_row(name, f"[{'red' if amount.micros < 0 else 'green'}]{amount}[/]")
+    return Group(f"\n[bold]{escape(product.product) or 'unknown'}[/]", costs, "", sums)
 
 
 def _day(at: float) -> str:

@@ -59,7 +59,7 @@ class CostLine(Noun):
 
 
 class ProductProfit(Noun):
-    """One product: what it earned and what it cost; without a name where nobody knows what was made."""
+    """One product: what it earned, by answers and by training, and what it cost; without a name where nobody knows."""
 
     product: str
     requests: int
@@ -123,7 +123,7 @@ def profits(home: Home, factory: Path | None = None, since: float = 0) -> Profit
     named = config.meter.price_book
     prices = load_price_history(base / named if named else None)
     if not home.books.exists():
-        return _profits({}, {}, prices, (0.0, 0.0, 0.0))
+        return _profits({}, {}, {}, prices, (0.0, 0.0, 0.0))
     with closing(open_ledger(home.books)) as ledger:
         return of_ledger(ledger, _flows(home), prices, since)
 
@@ -142,12 +142,14 @@ def of_ledger(ledger: Ledger, flows: Mapping[str, str], prices: PriceHistory, si
     """
     sums: dict[tuple[str, Kind], _Sum] = defaultdict(_Sum)
     served = {total.group["model"]: total for total in ledger.totals(("model",), kind="request", since=since)}
-    steps = ledger.totals(("kind", "run", "name", "status"), kind="step", since=since)
+    steps = ledger.totals(("kind", "run", "name", "model", "status"), kind="step", since=since)
+    revenue: dict[str, int] = defaultdict(int)
     for whose, total in (
         *(((model, "answers"), total) for model, total in served.items()),
-        *((_of(Booked(model="", **total.group), flows), total) for total in steps),
+        *((_of(Booked(**total.group), flows), total) for total in steps),
     ):
         _energy(sums[whose], total, prices.books[0].currency)
+        revenue[whose[0]] += total.charge.micros
     first, idle = float("inf"), 0.0
     for share in occupancy(ledger.spans(since=since)):
         whose = _of(share.of, flows) if share.of else (_SHARED, "shared")
@@ -157,7 +159,7 @@ def of_ledger(ledger: Ledger, flows: Mapping[str, str], prices: PriceHistory, si
         first = min(first, share.started_at)
         idle += 0.0 if share.of else share.seconds
     last = first + sum(found.seconds for found in sums.values()) if sums else 0.0
-    return _profits(sums, served, prices, (first if sums else 0.0, last, idle))
+    return _profits(sums, served, revenue, prices, (first if sums else 0.0, last, idle))
 
 
 def _flows(home: Home) -> dict[str, str]:
@@ -172,7 +174,7 @@ def _flows(home: Home) -> dict[str, str]:
 def _of(booked: Booked, flows: Mapping[str, str]) -> tuple[str, Kind]:
     if booked.kind == "request":
         return booked.model, "answers"
-    product = flows.get(booked.run, _SHARED)
+    product = booked.model or flows.get(booked.run, _SHARED)  # a fine-tuning job's steps name the model that it makes
     if product == _SHARED:
         return _SHARED, "shared"
     return product, _STEPS.get(booked.name, "other steps") if booked.status == "ok" else "failed steps"
@@ -192,6 +194,7 @@ def _energy(found: _Sum, total: Total, currency: str) -> None:
 def _profits(
     sums: Mapping[tuple[str, Kind], _Sum],
     served: Mapping[str, Total],
+    revenue: Mapping[str, int],
     prices: PriceHistory,
     times: tuple[float, float, float],
 ) -> Profits:
@@ -204,7 +207,7 @@ def _profits(
         own = {kind: found for (product, kind), found in sums.items() if product == name}
         own["shared"] = _Sum()
         own["shared"].add(shared, parts[name])
-        products.append(_product(name, served.get(name), own, prices.books[0].currency))
+        products.append(_product(name, served.get(name), revenue.get(name, 0), own, prices.books[0].currency))
     book = prices.books[-1]
     told = (book.hardware.source or "its owner's price of the machine") if book.hardware else ""
     since, until, idle = times
@@ -218,7 +221,7 @@ def _parts(tokens: Mapping[str, int]) -> dict[str, float]:
     return {name: count / total if total else 1 / len(tokens) for name, count in tokens.items()}
 
 
-def _product(name: str, served: Total | None, own: Mapping[Kind, _Sum], currency: str) -> ProductProfit:
+def _product(name: str, served: Total | None, revenue: int, own: Mapping[Kind, _Sum], currency: str) -> ProductProfit:
     def money(micros: float) -> Money:
         return Money(micros=round(micros), currency=currency)
 
@@ -234,7 +237,6 @@ def _product(name: str, served: Total | None, own: Mapping[Kind, _Sum], currency
         for kind in Kind.__args__  # type: ignore[attr-defined]
         if kind in own
     )
-    revenue = served.charge.micros if served else 0
     marginal = _cost(line for line in costs if line.kind == "answers")
     loaded = _cost(costs)
     return ProductProfit(
