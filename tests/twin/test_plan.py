@@ -180,7 +180,7 @@ def test_a_laptop_is_planned_for_the_factory_that_comes_with_it(
 
 def test_a_job_takes_the_number_of_accelerators_that_is_fastest_and_says_what_idles() -> None:
     pod = load_site("superpod-h100-127")
-    work = Training(model="Llama-3.1-405B", tokens=1e11)
+    work = Training(model="Llama-3.1-405B", tokens=1e11, batch_sequences=512)
     found = plan(pod, work, TODAY)
     assert found.layout is not None
     taken = found.layout.accelerators
@@ -360,3 +360,32 @@ def test_a_site_that_is_no_text_is_one_clear_error(tmp_path: Path) -> None:
 def test_numbers_without_an_end_are_refused(words: list[str]) -> None:
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2 and "Traceback" not in done.output
+
+
+def test_prefill_of_its_own_is_a_pool_of_whole_accelerators() -> None:
+    site, work = load_site("gb200-nvl72"), Serving(model="DeepSeek-V3", precision="fp8", disaggregated=True)
+    found = plan(site, work.model_copy(update={"requests_per_second": 20.0}), TODAY, tries=False)
+    decoding, rest = found.notes["accelerators_per_replica"].split(" decode; ")
+    pool, each = int(rest.split()[-3]), found.answer["accelerators_per_replica"].mid
+    beside = (each - int(decoding)) * found.answer["replicas"].mid
+    assert 0 <= pool - beside < 1
+    assert "accelerators_per_replica" not in plan(site, Serving(), TODAY, tries=False).notes
+
+
+@pytest.mark.parametrize(
+    ("given", "batch"),
+    [
+        ({"model": "Llama-3.1-405B", "tokens": 15.6e12, "sequence_tokens": 8192}, 2048),  # 16 million tokens a step
+        ({"model": "Llama-3.1-405B", "tokens": "15.6e12"}, 4096),  # as YAML reads a number without a sign
+        ({"model": "Llama-3.1-8B", "tokens": 1e9}, 512),
+        ({"model": "Llama-3.1-405B", "tokens": 15.6e12, "batch_sequences": 64}, 64),
+        ({"model": "Llama-3.1-405B", "tokens": 15.6e12, "method": "lora"}, 512),
+        ({"model": "Llama-3.1-405B", "tokens": 15.6e12, "layout": Layout()}, 512),
+        ({"model": "nothing of the catalogue"}, 512),
+    ],
+)
+def test_a_pre_training_without_a_batch_gets_what_is_usual_for_its_compute(
+    given: dict[str, object], batch: int
+) -> None:
+    assert Training.model_validate(given).batch_sequences == batch
+    assert Training.model_validate(given | {"tokens": 1e9, "batch_sequences": 7}).batch_sequences == 7

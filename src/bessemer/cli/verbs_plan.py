@@ -37,7 +37,13 @@ SWEEP = (
 MOST = 6
 """Defaults of a site that the terminal names; money comes first."""
 
-TOLD = ("step_seconds", "accepted_outputs_per_joule", "revenue_usd_per_megawatt_year", "store_full_days")
+TOLD = (
+    "step_seconds",
+    "accelerators_per_replica",
+    "accepted_outputs_per_joule",
+    "revenue_usd_per_megawatt_year",
+    "store_full_days",
+)
 """Figures whose meaning and source the terminal tells too; pages and JSON tell all."""
 
 

@@ -60,7 +60,7 @@ class _Service:
     @property
     def accelerators(self) -> int:
         """That all replicas hold."""
-        return round(self.replicas * (self.answer.accelerators + self.answer.prefill_accelerators))
+        return self.replicas * self.answer.accelerators + math.ceil(self.replicas * self.answer.prefill_accelerators)
 
 
 def plan_serving(site: Site, work: Serving, today: date, terms: Terms = UNKNOWN, *, tries: bool = True) -> Plan:
@@ -90,7 +90,7 @@ def plan_serving(site: Site, work: Serving, today: date, terms: Terms = UNKNOWN,
     )
     down = min(1 - placed.up.mid, 1 - placed.used_ratio)
     shares = {"used": placed.used_ratio, "down": down, "waiting for traffic": 1 - placed.used_ratio - down}
-    return Plan(site, work, answer, None, limit, found.bottleneck, shares, cheaper, swings, warnings, _notes(terms))
+    return Plan(site, work, answer, None, limit, found.bottleneck, shares, cheaper, swings, warnings, _notes(placed))
 
 
 def _widened(placed: _Service) -> Iterator[str]:
@@ -114,8 +114,9 @@ def _short(placed: _Service) -> Iterator[str]:
             )
 
 
-def _notes(terms: Terms) -> dict[str, str]:
+def _notes(placed: _Service) -> dict[str, str]:
     """Return what figures mean and where their inputs are from."""
+    terms, answer = placed.terms, placed.answer
     found = {
         "carbon_gco2e_per_million_tokens": "of electricity alone",
         "embodied_gco2e_per_million_tokens": "the replicas' share of making site and hardware; modelled from published "
@@ -123,6 +124,11 @@ def _notes(terms: Terms) -> dict[str, str]:
         "accepted_outputs_per_joule": f"answers that are accepted, for a joule from the grid (boundary: site); "
         f"{terms.accepted}",
     }
+    if answer.prefill_accelerators:
+        found["accelerators_per_replica"] = (
+            f"{answer.accelerators} decode; {answer.prefill_accelerators:.3g} in the mean prefill for them, of a pool "
+            f"that the replicas share: {math.ceil(placed.replicas * answer.prefill_accelerators):,} in all"
+        )
     if terms.prices:
         found[REVENUE] = f"what customers are charged, for a megawatt from the grid; {terms.prices}"
     return found

@@ -5,11 +5,18 @@ Owns the declaration of work. Knows no site.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bessemer.core.config import Config
+from bessemer.core.errors import NotFound
+from bessemer.twin.shape import shape
+
+USUAL_BATCH_SEQUENCES = 512
+LARGEST_BATCH_TOKENS = 2**24
+"""Source: Llama 3 405B trained on 16 million tokens a step at last (arXiv:2407.21783, section 3.4.1)."""
 
 
 class Layout(Config):
@@ -51,7 +58,8 @@ class Training(Config):
         model: name in the catalogue of shapes.
         tokens: to train on.
         sequence_tokens: length of a row.
-        batch_sequences: rows of a step.
+        batch_sequences: rows of a step; a pre-training that names none gets what is usual for its compute
+            (`usual_batch_sequences`).
         precision: of the matrix products.
         accelerators: how many the job gets; 0: as many of the site's as are fastest.
         tensor_parallel: ways each matrix is cut; 0: searched for. A layout says it itself.
@@ -63,11 +71,48 @@ class Training(Config):
     model: str = "Llama-3.1-8B"
     tokens: Annotated[float, Field(gt=0, le=1e18)] = 1e9
     sequence_tokens: Annotated[int, Field(ge=1)] = 4096
-    batch_sequences: Annotated[int, Field(ge=1)] = 512
+    batch_sequences: Annotated[int, Field(ge=1)] = USUAL_BATCH_SEQUENCES
     precision: Literal["fp32", "bf16", "fp8", "fp4"] = "bf16"
     accelerators: Annotated[int, Field(ge=0)] = 0
     tensor_parallel: Annotated[int, Field(ge=0)] = 0
     layout: Layout | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_batch(cls, given: Any) -> Any:
+        open_keys = {"batch_sequences", "layout"}
+        if not isinstance(given, dict) or open_keys & given.keys() or given.get("method", "pretrain") != "pretrain":
+            return given
+        model, tokens, sequence = (
+            given.get(name, cls.model_fields[name].default) for name in ("model", "tokens", "sequence_tokens")
+        )
+        try:
+            usual = usual_batch_sequences(str(model), float(tokens), int(sequence))
+        except (NotFound, TypeError, ValueError, OverflowError):
+            return given  # told where the field is read
+        return {**given, "batch_sequences": usual}
+
+
+def usual_batch_sequences(model: str, tokens: float, sequence_tokens: int) -> int:
+    """Return the rows of a step that are usual for a pre-training's compute: a power of two, 512 at least.
+
+    Args:
+        model: name in the catalogue of shapes.
+        tokens: that it is trained on.
+        sequence_tokens: length of a row.
+
+    Raises:
+        NotFound: the catalogue has no such model.
+
+    Source: best batch = 0.2920 * compute ** 0.3271 tokens, DeepSeek LLM, arXiv:2401.02954, equation 1; no more than
+    `LARGEST_BATCH_TOKENS`.
+
+    >>> usual_batch_sequences("Llama-3.1-405B", 15.6e12, 8192), usual_batch_sequences("Llama-3.1-8B", 1e9, 4096)
+    (2048, 512)
+    """
+    compute = shape(model).training_flop_per_token(sequence_tokens) * tokens
+    best = min(LARGEST_BATCH_TOKENS, 0.2920 * compute**0.3271) / sequence_tokens
+    return max(USUAL_BATCH_SEQUENCES, 1 << round(math.log2(max(1.0, best))))
 
 
 class Serving(Config):
