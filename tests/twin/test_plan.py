@@ -372,6 +372,21 @@ def test_prefill_of_its_own_is_a_pool_of_whole_accelerators() -> None:
     assert "accelerators_per_replica" not in plan(site, Serving(), TODAY, tries=False).notes
 
 
+def test_a_step_ends_no_sooner_than_its_data_are_read() -> None:
+    pod, text = load_site("superpod-h100-127"), Training(model="Llama-3.1-8B", tokens=1e11, accelerators=512)
+    heavy = text.model_copy(update={"bytes_per_token": 1e6})
+    slow = with_part(pod, "storage", read_bytes_per_second=1e11)
+    plain, held = plan(slow, text, TODAY, tries=False), plan(slow, heavy, TODAY)
+    read = text.batch_sequences * text.sequence_tokens * 1e6 / 1e11
+    assert plain.shares["waiting for data from storage"] == 0
+    assert held.answer["step_seconds"].mid == pytest.approx(read) and read > 2 * plain.answer["step_seconds"].mid
+    assert held.bottleneck == "waiting for data from storage" and sum(held.shares.values()) == pytest.approx(1)
+    assert held.answer["mfu_ratio"].mid < plain.answer["mfu_ratio"].mid / 2
+    each = held.answer["read_bytes_per_second_per_accelerator"]
+    assert each.mid == pytest.approx(held.answer["tokens_per_second"].mid * 1e6 / 512) and each.mid * 512 < 1e11
+    assert any("reads four times as fast" in change.name for change in held.changes)
+
+
 @pytest.mark.parametrize(
     ("given", "batch"),
     [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bessemer.core.errors import ConfigError
-from bessemer.twin import cooling, operations, power, storage
+from bessemer.twin import cooling, money, operations, power, storage
 from bessemer.twin.accelerators import Measured, accelerators
 from bessemer.twin.answer import with_part
 from bessemer.twin.catalogue import Row, table
@@ -111,6 +111,20 @@ def test_a_broken_envelope_says_by_how_much_and_what_helps() -> None:
     cap = float(error.value.hint.split(" at ")[1].split(" W")[0])
     capped = tight.model_copy(update={"power": tight.power.model_copy(update={"cap_watts": cap})})
     assert power.site_power(capped, 1.0).facility_watts.mid == pytest.approx(0.9 * drawn, rel=0.01)
+
+
+def test_a_site_whose_servers_never_peak_together_needs_less_of_the_grid_and_of_its_plant() -> None:
+    drawn = power.site_power(PLACE, 1.0).facility_watts.mid
+    mixed = PLACE.model_copy(update={"power": Power(envelope_watts=0.85 * drawn, diversity_ratio=0.8)})
+    assert power.site_power(mixed, 1.0).facility_watts.mid == pytest.approx(drawn)
+    whole, part = (money.capital(site, drawn)["power and cooling plant"] for site in (PLACE, mixed))
+    assert part == pytest.approx(0.8 * whole)
+    tight = PLACE.model_copy(update={"power": Power(envelope_watts=0.1 * drawn, diversity_ratio=0.8)})
+    with pytest.raises(ConfigError) as error:
+        power.site_power(tight, 1.0)
+    enough = float(error.value.hint.rpartition(" to ")[2].rstrip("."))  # a number that TOML reads
+    assert enough == pytest.approx(0.8 * drawn, abs=1)
+    power.site_power(PLACE.model_copy(update={"power": Power(envelope_watts=enough, diversity_ratio=0.8)}), 1.0)
 
 
 def test_caps_cuts_and_batteries() -> None:

@@ -21,6 +21,7 @@ WORDS = {
     "tokens_per_second": ("rate", "tokens/s"),
     "usd_per_million_tokens": ("price of a million tokens", "USD"),
     "step_seconds": ("one step", "s"),
+    "read_bytes_per_second_per_accelerator": ("data read, each accelerator", "B/s"),
     "mfu_ratio": ("model FLOPs utilisation", ""),
     "joules_per_token": ("energy of a token", "J"),
     "carbon_gco2e_per_million_tokens": ("carbon of a million tokens", "g CO2e"),
@@ -64,6 +65,7 @@ SCALES = {
     "MW": ((1e3, "GW"), (1.0, "MW"), (1e-3, "kW"), (1e-6, "W")),
     "exaFLOP/s": ((1.0, "exaFLOP/s"), (1e-3, "petaFLOP/s"), (1e-6, "teraFLOP/s")),
     "PB": ((1e3, "EB"), (1.0, "PB"), (1e-3, "TB")),
+    "B/s": ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")),
     "USD": ((1e9, "billion USD"), (1e6, "million USD"), (1.0, "USD")),
 }
 """Unit -> how much of it each of its other units is, largest first."""

@@ -158,7 +158,7 @@ def capital(site: Site, facility_watts: float) -> dict[str, float]:
     if site.accelerators <= ALONE:
         return {"servers": servers}
     price = float(_building_price()["usd"])
-    hall, plant = price * facility_watts / 1e6, part("plant_ratio")
+    hall, plant = price * facility_watts * site.power.diversity_ratio / 1e6, part("plant_ratio")
     network, storage = topology.bill(site).usd, store_usd(site, site.storage.capacity_bytes)
     return {
         "servers": servers,

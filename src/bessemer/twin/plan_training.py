@@ -7,7 +7,7 @@ no file and no clock: sites and work are handed in, and so is the day.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -21,6 +21,7 @@ from bessemer.twin.interval import Interval
 from bessemer.twin.operations import Goodput, goodput
 from bessemer.twin.shape import Shape, shape
 from bessemer.twin.site import Site
+from bessemer.twin.storage import bytes_per_second
 from bessemer.twin.training import StepTime
 from bessemer.twin.uncertainty import Array, Model, propagate, tornado
 from bessemer.twin.workload import Layout, Training
@@ -56,6 +57,9 @@ def plan_training(site: Site, work: Training, today: date, *, tries: bool = True
     inputs = _inputs(placed)
     answer = {name: propagate(_outcome(placed, name), inputs) for name in FIGURES}
     answer |= {"step_seconds": placed.step.interval, "mfu_ratio": _mfu(placed.step)}
+    if "bytes_per_token" in work.model_fields_set:
+        read = answer["tokens_per_second"].scaled(work.bytes_per_token)
+        answer["read_bytes_per_second_per_accelerator"] = read.scaled(1 / placed.accelerators)
     shares = _shares(placed, inputs["effective_ratio"].mid)
     swings = tuple(tornado(_outcome(placed, "cost_usd"), inputs))
     now = answer["cost_usd"].mid, answer["days"].mid
@@ -91,7 +95,17 @@ def _place(site: Site, job: Training) -> _Job:
     else:
         found = _soonest(site, net, job, count)
         cut, step = found.layout, found.step
-    return _Job(site, job, net, device, cut.accelerators, cut, step)
+    return _Job(site, job, net, device, cut.accelerators, cut, _fed(site, job, cut.accelerators, step))
+
+
+def _fed(site: Site, job: Training, accelerators: int, step: StepTime) -> StepTime:
+    """Return a step that ends no sooner than the next one's data are read, which happens beside it."""
+    rate, _ = bytes_per_second(site, accelerators / main_nodes(site).accelerators)
+    waiting = job.batch_sequences * job.sequence_tokens * job.bytes_per_token / rate - step.seconds
+    if waiting <= 0:
+        return step
+    seconds = step.seconds + waiting
+    return replace(step, seconds=seconds, data_seconds=waiting, mfu_ratio=step.mfu_ratio * step.seconds / seconds)
 
 
 def _asked(job: Training) -> int:
@@ -107,12 +121,12 @@ def _all(site: Site) -> int:
 def _soonest(site: Site, net: Shape, job: Training, most: int) -> layout.Found:
     """Return the layout that ends first on up to so many accelerators: of all, of half, and so on while that helps."""
     device, links = power.capped_device(site), network.links(site, main_nodes(site))
-    tried = [(_lasting(site, net, each), each) for each in layout.fastest(net, job, device, most, links)]
+    tried = [(_lasting(site, net, job, each), each) for each in layout.fastest(net, job, device, most, links)]
     seconds, found = min(tried, key=lambda pair: pair[0])
     while most > 1:
         most //= 2
         try:
-            tried = [(_lasting(site, net, each), each) for each in layout.fastest(net, job, device, most, links)]
+            tried = [(_lasting(site, net, job, each), each) for each in layout.fastest(net, job, device, most, links)]
         except Unsupported:
             break
         fewer, other = min(tried, key=lambda pair: pair[0])
@@ -123,10 +137,11 @@ def _soonest(site: Site, net: Shape, job: Training, most: int) -> layout.Found:
     return found
 
 
-def _lasting(site: Site, net: Shape, found: layout.Found) -> float:
-    """Return the seconds that a step takes with its share of failures, checkpoints and waits for spare servers."""
-    effective = _kept(site, net, found.layout.accelerators, found.step).effective_ratio.mid
-    return found.step.seconds / effective if effective > LEAST else float("inf")
+def _lasting(site: Site, net: Shape, job: Training, found: layout.Found) -> float:
+    """Return the seconds that a step takes with its share of failures, checkpoints and waits for data and servers."""
+    step = _fed(site, job, found.layout.accelerators, found.step)
+    effective = _kept(site, net, found.layout.accelerators, step).effective_ratio.mid
+    return step.seconds / effective if effective > LEAST else float("inf")
 
 
 def _kept(site: Site, net: Shape, accelerators: int, step: StepTime) -> Goodput:
@@ -135,7 +150,8 @@ def _kept(site: Site, net: Shape, accelerators: int, step: StepTime) -> Goodput:
 
 def _standing_still(placed: _Job, kept: Goodput) -> Unsupported:
     """Return the refusal of a job that trains for hardly any of its time, with each change that alone would help."""
-    site, count = placed.site, placed.accelerators
+    site, count, step = placed.site, placed.accelerators, placed.step
+    alone = replace(step, seconds=step.seconds - step.data_seconds, data_seconds=0.0)
     fast = with_part(site, "storage", write_bytes_per_second=1e18, read_bytes_per_second=1e18)
     tried = {
         "faster storage (storage.write_bytes_per_second, read_bytes_per_second)": (fast, count),
@@ -156,7 +172,7 @@ def _standing_still(placed: _Job, kept: Goodput) -> Unsupported:
     helps = [
         name
         for name, (other, number) in tried.items()
-        if _kept(other, placed.shape, number, placed.step).effective_ratio.mid > LEAST
+        if _kept(other, placed.shape, number, _fed(other, placed.job, number, alone)).effective_ratio.mid > LEAST
     ]
     return Unsupported(
         f"{placed.job.model} on {count:,} accelerators of '{site.name}' makes no progress: "
@@ -289,6 +305,7 @@ def _shares(placed: _Job, effective: float) -> dict[str, float]:
         "computing": step.compute_seconds,
         "waiting for the network": step.communication_seconds,
         "waiting for other pipeline stages": step.bubble_seconds,
+        "waiting for data from storage": step.data_seconds,
         "launching, optimizer and hand-over": step.other_seconds,
     }
     return {name: seconds / step.seconds * effective for name, seconds in parts.items()} | {
@@ -322,6 +339,9 @@ def _variants(placed: _Job) -> Iterator[tuple[str, Site, Training]]:
         yield "on twice as many accelerators", site, free.model_copy(update={"accelerators": 2 * count})
     if site.fabric.oversubscription > 1:
         yield "a fabric without oversubscription", with_part(site, "fabric", oversubscription=1.0), job
+    if placed.step.data_seconds:
+        read = site.storage.read_bytes_per_second * 4
+        yield "storage that reads four times as fast", with_part(site, "storage", read_bytes_per_second=read), job
     fast = site.storage.write_bytes_per_second * 4
     yield "four times the checkpoint bandwidth", with_part(site, "storage", write_bytes_per_second=fast), job
     restart = {"detect_seconds": 60.0, "restart_seconds": site.operations.restart_seconds / 3}

@@ -208,36 +208,39 @@ def site_power(site: Site, load: float = 1.0) -> SitePower:
     """Return a site's mean power at a load of 0 to 1.
 
     Raises:
-        ConfigError: it draws more than its envelope; says by how much, and the least change.
+        ConfigError: the most that it draws at once is more than its envelope; says by how much, and the least change.
     """
     found = draw(site, load)
-    allowed = site.power.envelope_watts
-    if allowed and found.facility_watts.mid > allowed:
+    allowed, most = site.power.envelope_watts, _most_watts(site, found)
+    if allowed and most > allowed:
         raise ConfigError(
-            f"{site.name} draws {found.facility_watts.mid / 1e6:,.3f} MW at a load of {load:.0%}, "
-            f"{(found.facility_watts.mid - allowed) / 1e6:,.3f} MW more than its grid's envelope"
-            f" of {allowed / 1e6:,.3f} MW",
+            f"{site.name} draws {most / 1e6:,.3f} MW at a load of {load:.0%}, {(most - allowed) / 1e6:,.3f} MW more "
+            f"than its grid's envelope of {allowed / 1e6:,.3f} MW",
             hint=least_change(site, load, found),
         )
     return found
 
 
+def _most_watts(site: Site, found: SitePower) -> float:
+    return found.facility_watts.mid * site.power.diversity_ratio
+
+
 def least_change(site: Site, load: float, found: SitePower) -> str:
     """Return the smallest cap on each accelerator that fits the envelope, or how many servers must go."""
+    allowed = site.power.envelope_watts / site.power.diversity_ratio
     if site.accelerators and load > 0:
-        spare = (found.facility_watts.mid - site.power.envelope_watts) / found.pue.mid * site.power.supply_efficiency
+        spare = (found.facility_watts.mid - allowed) / found.pue.mid * site.power.supply_efficiency
         first = next(nodes for nodes in site.nodes if nodes.accelerators)
         now = board_watts(first, 1.0, site.power.cap_watts)
         cap = int(now - spare / site.accelerators / load)
         tried = site.model_copy(update={"power": site.power.model_copy(update={"cap_watts": float(max(cap, 1))})})
-        if cap > board_watts(first, 0.0) and draw(tried, load).facility_watts.mid <= site.power.envelope_watts:
+        if cap > board_watts(first, 0.0) and draw(tried, load).facility_watts.mid <= allowed:
             return f"Cap each accelerator at {cap} W (power.cap_watts)."
-    share = 1 - site.power.envelope_watts / found.facility_watts.mid
+    share = 1 - allowed / found.facility_watts.mid
     servers = sum(nodes.count for nodes in site.nodes)
     gone = int(np.ceil(share * servers))
-    return (
-        f"Take {gone:,} of {servers:,} servers away, or raise power.envelope_watts to {found.facility_watts.mid:,.0f}."
-    )
+    enough = int(np.ceil(_most_watts(site, found)))
+    return f"Take {gone:,} of {servers:,} servers away, or raise power.envelope_watts to {enough}."
 
 
 def swing_watts(site: Site) -> float:

@@ -87,9 +87,14 @@ class Storage(Config):
 
 
 class Power(Config):
-    """From the grid to the rack. Efficiencies are shares of what goes in; `envelope_watts` is what the grid gives."""
+    """From the grid to the rack. Efficiencies are shares of what goes in; `envelope_watts` is what the grid gives.
+
+    `diversity_ratio` is the most that the site ever draws at once, over its draw with every server at full load: below
+    1 where many jobs and tenants share it. It sizes power and cooling; one job over all servers leaves it at 1.
+    """
 
     envelope_watts: Annotated[float, Field(ge=0)] = 0.0
+    diversity_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     ups_efficiency: Efficiency = 0.96
     transformer_efficiency: Efficiency = 0.985
     distribution_efficiency: Efficiency = 0.985

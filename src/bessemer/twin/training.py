@@ -103,6 +103,7 @@ class StepTime:
         memory_bytes: that one accelerator needs.
         relative_error: standard deviation of the logarithm of measured over predicted, for such jobs.
         method: how much longer than its gradient step a step of such a method takes.
+        data_seconds: that it waits for its data, if storage is slower than the step.
     """
 
     seconds: float
@@ -115,6 +116,7 @@ class StepTime:
     memory_bytes: float
     relative_error: float
     method: Interval = ONCE
+    data_seconds: float = 0.0
 
     @property
     def interval(self) -> Interval:

@@ -60,6 +60,7 @@ class Training(Config):
         sequence_tokens: length of a row.
         batch_sequences: rows of a step; a pre-training that names none gets what is usual for its compute
             (`usual_batch_sequences`).
+        bytes_per_token: read from shared storage for each token; numbered text is 4, pictures and sound are hundreds.
         precision: of the matrix products.
         accelerators: how many the job gets; 0: as many of the site's as are fastest.
         tensor_parallel: ways each matrix is cut; 0: searched for. A layout says it itself.
@@ -72,6 +73,7 @@ class Training(Config):
     tokens: Annotated[float, Field(gt=0, le=1e18)] = 1e9
     sequence_tokens: Annotated[int, Field(ge=1)] = 4096
     batch_sequences: Annotated[int, Field(ge=1)] = USUAL_BATCH_SEQUENCES
+    bytes_per_token: Annotated[float, Field(ge=0)] = 4.0
     precision: Literal["fp32", "bf16", "fp8", "fp4"] = "bf16"
     accelerators: Annotated[int, Field(ge=0)] = 0
     tensor_parallel: Annotated[int, Field(ge=0)] = 0
