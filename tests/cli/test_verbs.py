@@ -87,6 +87,41 @@ def test_usage_says_what_its_figures_rest_on(tmp_path: Path) -> None:
         assert words in said
 
 
+def test_usage_in_buckets_of_time_and_by_group(tmp_path: Path) -> None:
+    with open_meter(MeterConfig(sensors="model"), tmp_path / "state" / "books") as meter:
+        for number in range(3):
+            subject = Subject(kind="request", id=f"r{number}", project="shop" if number else "home", model="m")
+            meter.stop(meter.start(subject), Usage(input_tokens=10, output_tokens=2))
+        meter.stop(meter.start(Subject(kind="step", id="s")), Usage())
+    rows = json.loads(call(tmp_path, "usage", "--bucket", "1h", "--group-by", "project,batch", "--json").stdout)
+    assert [(row["group"], row["entries"], row["usage"]["input_tokens"]) for row in rows] == [
+        ({"project": "home", "batch": ""}, 1, 10),
+        ({"project": "shop", "batch": ""}, 2, 20),
+    ]
+    assert all(row["start"] % 3600 == 0 and 0 <= time.time() - row["start"] < 7200 for row in rows)
+    words = call(tmp_path, "usage", "--group-by", "model", "--project", "shop", COLUMNS="80").stdout
+    assert "20 / 4" in words and time.strftime("%Y-%m-%d", time.gmtime(rows[0]["start"])) in words
+    assert max(map(len, words.splitlines())) <= 80
+    assert json.loads(call(tmp_path, "usage", "--until", "2001-01-01", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--bucket", "2h"), "no bucket of '2h'"),
+        (("--group-by", "project,colour"), "nothing is called 'colour'"),
+        (("--since", "2026-02-02", "--until", "2026-02-01"), "not later"),
+    ],
+)
+def test_usage_that_cannot_be_told_is_refused(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+    done = call(tmp_path, "usage", *options)
+    assert done.returncode == 1 and words in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    empty = call(tmp_path, "usage", "--bucket", "1m")
+    assert empty.returncode == 1 and "bessemer up" in empty.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_help_names_every_verb(tmp_path: Path) -> None:
     said = call(tmp_path, "--help", COLUMNS="100").stdout
     for verb in ("run", "up", "chat", "status", "usage", "doctor", "keys", "init", "schema", "documents", "erase"):

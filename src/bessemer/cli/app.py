@@ -30,6 +30,7 @@ from bessemer.cli import (
     verbs_profit,
     verbs_projects,
     verbs_sites,
+    verbs_usage,
 )
 from bessemer.cli.output import emit, err, fail, out, write_json
 from bessemer.cli.progress import shown
@@ -53,6 +54,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 verbs_look.add_to(app)
+verbs_usage.add_to(app)
 verbs_lake.add_to(app)
 verbs_sites.add_to(app)
 verbs_books.add_to(app)

@@ -1,4 +1,4 @@
-"""The verbs that only look: status, usage, doctor, receipt."""
+"""The verbs that only look: status, doctor, receipt."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from bessemer.cli import environment
 from bessemer.cli.output import emit, err, out, write_json
 from bessemer.cli.progress import shown
-from bessemer.core.units import show_joules, show_seconds
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
-    for verb in (status, usage, doctor, receipt):
+    for verb in (status, doctor, receipt):
         app.command()(verb)
 
 
@@ -32,17 +30,6 @@ def status(as_json: Json = False) -> None:
 
     found = overview(environment.home(make=False))
     emit(found, as_json, lambda: _status(found))
-
-
-def usage(
-    project: Annotated[str | None, typer.Option(help="Of one project only.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Say what was used, by whom, and what it took: tokens, joules, carbon and money."""
-    from bessemer.products.overview import usage_of
-
-    rows = usage_of(environment.home(make=False), project)
-    emit(rows, as_json, lambda: _usage(rows))
 
 
 def doctor(
@@ -100,29 +87,6 @@ def _status(found: object) -> RenderableType:
     for line in found.runs:
         runs.add_row(line.run, line.flow, line.status, _when(line.created_at))
     return Group(*parts, *([deployed] if found.deployments else []), *([runs] if found.runs else []))
-
-
-def _usage(rows: list) -> RenderableType:  # type: ignore[type-arg]
-    if not rows:
-        return "[dim]nothing is booked yet[/]"
-    table = Table("used by", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("entries", "tokens in / out", "time", "energy", "g CO2e", "charged"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            escape(" · ".join(part for part in (row.project, row.model) if part) or row.what),
-            f"{row.entries:,}",
-            f"{row.input_tokens:,} / {row.output_tokens:,}" if row.output_tokens else "–",
-            show_seconds(row.seconds),
-            show_joules(row.joules),
-            f"{row.grams:.3g}",
-            " + ".join(map(str, row.charges)),
-        )
-    known = "; ".join(dict.fromkeys(f"{row.what} {row.energy_class} ({row.boundary})" for row in rows))
-    grids = "; ".join(dict.fromkeys(grid for row in rows for grid in row.grids))
-    prices = ", ".join(dict.fromkeys(version for row in rows for version in row.price_versions))
-    said = f"How the joules are known and what they include: {known}. Carbon: grid {grids}. Price book: {prices}."
-    return Group(table, Text(said, style="dim"))
 
 
 def _doctor(findings: list) -> RenderableType:  # type: ignore[type-arg]

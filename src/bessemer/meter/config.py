@@ -21,8 +21,8 @@ class MeterConfig(Config):
         region: of the grid: an ISO 3166 country code, ``EU`` or ``world``.
         power_usage_effectiveness: facility energy over metered energy; applied to cost and carbon, not to joules.
         price_book: path of a TOML price book; empty is the shipped example.
-        durability: of what was booked, ``interval`` may lose the last 20 ms or so when power is lost, ``fsync`` nothing;
-            a killed process loses nothing in either.
+        durability: of what was booked, ``interval`` may lose the last 20 ms or so when power is lost, ``fsync``
+            nothing; a killed process loses nothing in either.
         sensors: ``auto`` takes hardware counters and models the rest; ``measured`` leaves the rest out; ``model``
             leaves the counters out.
         sample_seconds: how often the sensors are read between events, so that no counter wraps unseen.
