@@ -7,8 +7,10 @@ days), then each question is asked in a process of its own, whose largest reside
 
     ingest     the journal into an empty ledger, every entry checked, in rows per second
     again      the same journal once more: nothing is new
-    roll-up    tokens, joules and money of everything, by project and model
-    month      one project's last 30 days by model: what an invoice is made from
+    roll-up    tokens, joules and money of everything, by project and model, from the entries themselves
+    month      one project's 30 days by key, model and price, from the sums by the hour: what an invoice is made from
+
+Ids come in no order, as a gateway's do.
 
 A record takes about 1 kB in the journal and about as much again in the ledger: 10 million need some 25 GB of disk. One
 line is appended to `results/ledger.jsonl`; it says how many records there were.
@@ -36,12 +38,15 @@ from typing import Any
 from bessemer.core.digest import canonical_json
 from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Entry, Measurement, Subject, Usage
 from bessemer.core.units import Money
+from bessemer.core.usage import UsageQuery
 from bessemer.meter import Journal, Ledger, PriceBook, load_price_book
 from bessemer.meter.processor import read_processor
 
 HERE = Path(__file__).parent
 BEGAN, DAYS, PROJECTS, MODELS, KEYS = 1_767_225_600.0, 90, 40, 5, 200
 BATCH = 1000
+MIX = 0x9E3779B97F4A7C15F39CC0605CEDC835
+"""Odd, so that multiples of it are all different below 2**128, and in no order."""
 
 
 def entry(number: int, records: int, draws: random.Random, prices: PriceBook) -> Entry:
@@ -93,16 +98,19 @@ def write(folder: Path, records: int) -> int:
         body["subject"] |= {"id": "\0subject"}
         forms.append(canonical_json(body).replace("%", "%%"))
     marks = (
-        ('"\\u0000id"', '"request:req_%(n)024d"'),
+        ('"\\u0000id"', '"request:req_%(id)032x"'),
         ('"\\u0000at"', "%(at).6f"),
-        ('"\\u0000subject"', '"req_%(n)024d"'),
+        ('"\\u0000subject"', '"req_%(id)032x"'),
     )
     for old, new in marks:
         forms = [form.replace(old, new) for form in forms]
     for start in range(0, records, BATCH):
         numbers = range(start, min(records, start + BATCH))
         journal.append_many(
-            [forms[n * 7919 % len(forms)] % {"n": n, "at": BEGAN + DAYS * 86_400 * n / records} for n in numbers]
+            [
+                forms[n * 7919 % len(forms)] % {"id": n * MIX % 2**128, "at": BEGAN + DAYS * 86_400 * n / records}
+                for n in numbers
+            ]
         )
     journal.close()
     return records
@@ -139,12 +147,17 @@ def roll_up(folder: Path, records: int) -> int:
 
 
 def month(folder: Path, records: int) -> int:
-    """Sum up a customer's month; return how many entries it has."""
-    ledger = _ledger(folder)
-    since = BEGAN + (DAYS - 30) * 86_400
-    totals = ledger.totals(("model",), kind="request", project="project-7", since=since)
+    """Add up a customer's month; return how many entries it has."""
+    ledger, start = _ledger(folder), int(BEGAN) + (DAYS - 30) * 86_400
+    wanted = UsageQuery(
+        start=start,
+        end=start + 30 * 86_400,
+        projects=("project-7",),
+        group_by=("key_id", "model", "service_tier", "batch", "price_version"),
+    )
+    rows = ledger.usage(wanted)
     ledger.close()
-    found = sum(total.entries for total in totals)
+    found = sum(row.entries for row in rows)
     assert 0 < found < records
     return found
 

@@ -29,7 +29,7 @@ def write(folder: Path, count: int, **options: str) -> Path:
 
 
 def read(folder: Path) -> list[int]:
-    return [record.body["id"] for path in segments(folder) for record in SegmentReader(path)]
+    return [json.loads(record.text)["id"] for path in segments(folder) for record in SegmentReader(path)]
 
 
 @pytest.mark.parametrize("durability", ["fsync", "interval"])
@@ -47,7 +47,7 @@ def test_a_line_torn_anywhere_loses_only_itself(tmp_path: Path) -> None:
     for cut in range(second_end, len(whole)):
         path.write_bytes(whole[:cut])
         reader = SegmentReader(path)
-        assert [record.body["id"] for record in reader] == [0, 1]
+        assert [json.loads(record.text)["id"] for record in reader] == [0, 1]
         assert reader.torn_bytes == cut - second_end
     write(tmp_path, 2)  # another process goes on in its own segment
     assert sorted(read(tmp_path)) == [0, 0, 1, 1]

@@ -6,7 +6,7 @@ Owns sensors, attribution, prices, carbon, the journal and the ledger. Knows no 
 from bessemer.meter.carbon import Grid, find_grid, grids
 from bessemer.meter.config import MeterConfig
 from bessemer.meter.journal import Journal, JournalReport, verify
-from bessemer.meter.ledger import GROUPS, Booked, Ledger, SyncReport, open_ledger
+from bessemer.meter.ledger import GROUPS, Booked, Ledger, open_ledger
 from bessemer.meter.local import Books, LocalMeter, open_meter
 from bessemer.meter.occupancy import Share, occupancy
 from bessemer.meter.pricing import (
@@ -22,6 +22,7 @@ from bessemer.meter.pricing import (
 )
 from bessemer.meter.sensors import SensorInfo, SensorPaths, detect_sensors
 from bessemer.meter.shares import StepCost
+from bessemer.meter.taking_in import SyncReport
 from bessemer.meter.totals import Amount, PerThousandTokens, Total, per_thousand_tokens
 
 __all__ = [

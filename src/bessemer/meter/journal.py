@@ -14,7 +14,6 @@ Owns files and hashes. Knows nothing of what a body means.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import sys
@@ -32,6 +31,7 @@ Durability = Literal["fsync", "interval"]
 
 SYNC_SECONDS = 0.020
 SEGMENT_BYTES = 64 * 1024 * 1024
+_HEAD = b'{"body":'
 _TAIL = len(',"hash":""}') + 64
 
 
@@ -47,9 +47,9 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as read: its body, and the position after it."""
+    """One record as read: its body in JSON, and the position after it."""
 
-    body: dict[str, Any]
+    text: str
     after: Position
 
 
@@ -255,21 +255,19 @@ class SegmentReader:
 
     def _check(self, line: bytes) -> Record:
         text, tail = line[: -_TAIL - 1], line[-_TAIL - 1 :]
-        expected = digest_bytes(text)
-        wrong = ""
+        expected, seq, wrong = digest_bytes(text), self.end.seq + 1, ""
+        after = f',"prev":"{self.end.hash}","seq":{seq}'.encode()
         if tail != f',"hash":"{expected}"}}\n'.encode():
             wrong = "its checksum does not match"
-        else:
-            record = json.loads(text + b"}")
-            if record["seq"] != self.end.seq + 1 or record["prev"] != self.end.hash:
-                wrong = "it does not follow the record before it"
+        elif not (text.startswith(_HEAD) and text.endswith(after)):
+            wrong = "it does not follow the record before it"
         if wrong:
             raise IntegrityError(
                 f"record {self.end.seq + 1} of {self._path.name} (byte {self.end.offset}) is damaged: {wrong}",
                 hint="Restore the file from a copy; records before this one are whole.",
             )
-        self.end = Position(self.end.segment, self.end.offset + len(line), record["seq"], expected)
-        return Record(record["body"], self.end)
+        self.end = Position(self.end.segment, self.end.offset + len(line), seq, expected)
+        return Record(text[len(_HEAD) : -len(after)].decode(), self.end)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,24 +19,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bessemer.core.digest import canonical_json
 from bessemer.core.errors import ConfigError, IntegrityError, NotFound
 from bessemer.core.nouns import Boundary, EnergyClass, Entry, Usage
 from bessemer.core.units import Money
 from bessemer.core.usage import UsageQuery, UsageRow
 from bessemer.meter.energy import MICRO
 from bessemer.meter.journal import JournalReport, Position, SegmentReader, segments, verify
-from bessemer.meter.rollups import BILLION, SUMS, roll_up, usage_rows
+from bessemer.meter.rollups import BILLION, SUMS, usage_rows
+from bessemer.meter.taking_in import SyncReport, TakingIn
 from bessemer.meter.totals import Amount, Total
 
+CACHE_BYTES = 64 * 1024 * 1024
 GROUPS = ("kind", "name", "run", "project", "key_id", "model", "status")
-
-_COLUMNS = (
-    *("id", "kind", "name", "run", "project", "key_id", "model", "service_tier", "batch", "status", "started_at"),
-    *("microseconds", "input_tokens", "output_tokens", "cached_tokens", "energy_class"),
-    *("microjoules", "microjoules_low", "microjoules_high", "micrograms", "micrograms_low", "micrograms_high"),
-    *("cost_micros", "charge_micros", "currency", "price_version", "body"),
-)
 
 _LAYOUT = 2
 """Number of the tables' layout, kept in the database; changes with ``schema.sql``."""
@@ -47,31 +41,6 @@ _FACTS = (
     "price_version",
 )
 """What figures of a total rest on, besides its groups; read from the entries as they were booked."""
-
-
-@dataclass(frozen=True, slots=True)
-class SyncReport:
-    """What one `sync` did.
-
-    Attributes:
-        added: entries that were new.
-        repeated: entries that were there already, for example booked again after a failed write.
-        differing: ids of repeated entries whose content differs from the first; see above which counts.
-        torn_bytes: bytes at ends of segments that are no whole record.
-    """
-
-    added: int = 0
-    repeated: int = 0
-    differing: tuple[str, ...] = ()
-    torn_bytes: int = 0
-
-    def __add__(self, other: SyncReport) -> SyncReport:
-        return SyncReport(
-            self.added + other.added,
-            self.repeated + other.repeated,
-            self.differing + other.differing,
-            self.torn_bytes + other.torn_bytes,
-        )
 
 
 class Booked(NamedTuple):
@@ -98,6 +67,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")  # ids come in no order
         self._database.execute("PRAGMA synchronous = NORMAL")  # losing the end is harmless: the journal has it
         self._make_tables()
 
@@ -239,17 +209,17 @@ class Ledger:
             self._database.close()
 
     def _take_in(self, path: Path) -> SyncReport:
-        report = SyncReport()
         with self._transaction() as database:
             row = database.execute("SELECT * FROM segments WHERE name = ?", (path.name,)).fetchone()
             reader = SegmentReader(path, Position(*row) if row else None)
             damage: IntegrityError | None = None
+            entries = TakingIn(database)
             try:
                 for record in reader:
-                    report += _insert(database, record.body)
+                    entries.add(record.text)
             except IntegrityError as error:
                 damage = error  # the records before the bad one stay
-            end = reader.end
+            report, end = entries.end(), reader.end
             database.execute(
                 "INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?)", (path.name, end.offset, end.seq, end.hash)
             )
@@ -333,35 +303,6 @@ def _total(group: dict[str, str], rows: list[_Row]) -> Total:
         grids=tuple(sorted({row.grid for row in rows})),
         price_versions=tuple(sorted({row.price_version for row in rows})),
     )
-
-
-def _insert(database: sqlite3.Connection, body: dict[str, Any]) -> SyncReport:
-    entry = Entry.model_validate(body)
-    text = canonical_json(body)
-    subject, usage, measurement, carbon = entry.subject, entry.usage, entry.measurement, entry.carbon
-    amounts = (measurement.joules, measurement.joules_low, measurement.joules_high)
-    grams = (carbon.grams, carbon.grams_low, carbon.grams_high)
-    values = (
-        *(entry.id, subject.kind, subject.name, subject.run, subject.project, subject.key_id, subject.model),
-        *(subject.service_tier, "1" if subject.batch else "", entry.status, entry.started_at),
-        round(measurement.seconds * MICRO),
-        *(usage.input_tokens, usage.output_tokens, usage.cached_tokens, measurement.energy_class.value),
-        *(round(value * MICRO) for value in (*amounts, *grams)),
-        *(entry.energy_cost.micros, entry.charge.micros, entry.charge.currency),
-        *(entry.price_version.removesuffix(" default"), text),
-    )
-    columns = dict(zip(_COLUMNS, values, strict=True))
-    marks = ", ".join("?" * len(values))
-    if database.execute(f"INSERT OR IGNORE INTO entries VALUES ({marks})", values).rowcount:
-        roll_up(database, columns)
-        return SyncReport(added=1)
-    before = database.execute("SELECT * FROM entries WHERE id = ?", (entry.id,)).fetchone()
-    first = dict(zip(_COLUMNS, before, strict=True))
-    if first["status"] == "ok" and entry.status != "ok":
-        roll_up(database, first, -1)
-        database.execute(f"REPLACE INTO entries VALUES ({marks})", values)
-        roll_up(database, columns)
-    return SyncReport(repeated=1, differing=() if json.loads(first["body"]) == body else (entry.id,))
 
 
 def _where(since: float, **equal: str) -> tuple[str, tuple[Any, ...]]:

@@ -21,6 +21,10 @@ HOUR = 3600
 BILLION = 1_000_000_000
 """Quotients and remainders are summed apart: SQLite's whole numbers end at 9.2e18, a big site's microjoules do not."""
 
+_LARGE = 2**62
+_AT_ONCE = 20_000
+"""From this sum, and this many sums, on they are written at once."""
+
 KEYS = (
     *("kind", "name", "project", "key_id", "model", "service_tier", "batch", "status"),
     *("energy_class", "currency", "price_version"),
@@ -40,14 +44,41 @@ _ADD = (
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
 
-def roll_up(database: sqlite3.Connection, columns: dict[str, Any], sign: int = 1) -> None:
-    """Add an entry's columns to its hour; with -1 take them out again."""
-    hour = int(columns["started_at"] // HOUR) * HOUR
-    sums = [sign * columns[name] for name in SUMS]
-    for part in count():
-        with suppress(sqlite3.IntegrityError):  # a sum has outgrown its column: the hour goes on in its next part
-            database.execute(_ADD, (hour, part, *(columns[name] for name in KEYS), sign, *sums))
+class Sums:
+    """Sums on their way into ``hours``: those of one group are added up before they are written."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._groups: dict[tuple[Any, ...], list[int]] = {}
+
+    def add(self, started_at: float, keys: tuple[Any, ...], entries: int, amounts: Sequence[int]) -> None:
+        """Add amounts, in the order of `SUMS`, to the sums of an hour and group; take them away if negative."""
+        group = (int(started_at // HOUR) * HOUR, *keys)
+        given = [entries, *amounts]
+        sums = self._groups.get(group)
+        if sums is None:
+            self._groups[group] = given
+            if len(self._groups) >= _AT_ONCE:
+                self.write()
             return
+        added = [old + new for old, new in zip(sums, given, strict=True)]
+        if max(map(abs, added)) >= _LARGE:
+            self._write(group, sums)
+            added = given
+        self._groups[group] = added
+
+    def write(self) -> None:
+        """Write all sums."""
+        groups, self._groups = self._groups, {}
+        for group, sums in groups.items():
+            self._write(group, sums)
+
+    def _write(self, group: tuple[Any, ...], sums: Sequence[int]) -> None:
+        hour, *keys = group
+        for part in count():
+            with suppress(sqlite3.IntegrityError):  # a sum has outgrown its column: the hour goes on in its next part
+                self._database.execute(_ADD, (hour, part, *keys, *sums))
+                return
 
 
 def usage_rows(query: Query, wanted: UsageQuery) -> list[UsageRow]:
