@@ -201,7 +201,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--litellm", default="", help="its program, in an environment of its own")
     parser.add_argument("--dry", action="store_true", help="keep no result")
+    parser.add_argument("--markdown", action="store_true", help="only show the newest result that was kept, as a table")
     options = parser.parse_args()
+    if options.markdown:
+        print(table(json.loads((HERE / "results" / "gateway.jsonl").read_text("utf-8").splitlines()[-1])))
+        return
     lines: dict[str, Any] = {}
     with piece("upstream", 1) as (_, said):
         direct = told("load", "--port", said["port"], "--seconds", options.seconds / 2, "--connections", 1)
@@ -244,6 +248,21 @@ def ratios(lines: dict[str, Any]) -> dict[str, float]:
     if "litellm" in cpu:
         found["litellm_over_ours"] = round(cpu["litellm"] / cpu["ours"], 1)
     return found
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a result as a table in Markdown."""
+    head = ("", "CPU a request", "over nginx", "requests/s and core", "added p50", "512 streams", "memory of them")
+    rows = [head, ("---", *("--:",) * (len(head) - 1))]
+    nginx = result["lines"]["nginx"]["cpu_microseconds_per_request"]
+    names = {"nginx": "nginx", "ours": "Bessemer", "ours, fsync": "Bessemer, `durability: fsync`", "litellm": "LiteLLM"}
+    for name, line in result["lines"].items():
+        cpu, streams = line["cpu_microseconds_per_request"], line.get("streams")
+        told = f"{streams['tokens_per_second_and_stream']:.0f} tokens/s each" if streams else "–"
+        memory = f"{streams['resident_bytes_peak'] / 1e6:.0f} MB" if streams else "–"
+        figures = (f"{cpu:,.0f} µs", f"{cpu / nginx:.1f}", f"{line['requests_per_second_and_core']:,.0f}")
+        rows.append((names[name], *figures, f"{line['added_p50_ms']:.2f} ms", told, memory))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def processor() -> str:

@@ -145,3 +145,10 @@ def test_the_readme_leads_to_every_verb_and_every_page() -> None:
         path.relative_to(ROOT).as_posix() for path in PAGES if path.parent.name in ("tutorial", "howto", "explanation")
     }
     assert pages <= set(re.findall(r"\]\(([^)#]+)", text))
+
+
+def test_the_gateway_s_table_is_that_of_the_newest_result() -> None:
+    bench = [sys.executable, str(ROOT / "benchmarks" / "bench_gateway.py"), "--markdown"]
+    made = subprocess.run(bench, capture_output=True, text=True, check=True).stdout
+    shown = re.search(r"<!-- gateway:start -->\n(.*?)<!-- gateway:end -->", PAGES[0].read_text("utf-8"), re.DOTALL)
+    assert shown and shown[1] == made
