@@ -57,9 +57,8 @@ def plan_training(site: Site, work: Training, today: date, *, tries: bool = True
     inputs = _inputs(placed)
     answer = {name: propagate(_outcome(placed, name), inputs) for name in FIGURES}
     answer |= {"step_seconds": placed.step.interval, "mfu_ratio": _mfu(placed.step)}
-    if "bytes_per_token" in work.model_fields_set:
-        read = answer["tokens_per_second"].scaled(work.bytes_per_token)
-        answer["read_bytes_per_second_per_accelerator"] = read.scaled(1 / placed.accelerators)
+    read = answer["tokens_per_second"].scaled(work.bytes_per_token / placed.accelerators)
+    answer["read_bytes_per_second_per_accelerator"] = read
     shares = _shares(placed, inputs["effective_ratio"].mid)
     swings = tuple(tornado(_outcome(placed, "cost_usd"), inputs))
     now = answer["cost_usd"].mid, answer["days"].mid
