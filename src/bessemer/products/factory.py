@@ -241,6 +241,7 @@ class Factory:
             accounts = open_accounts(self.home.accounts, self._clock, earlier=self.home.keys)
             stack.callback(accounts.close)
             gate = open_gate(accounts, self.home, meter.price_history, self.config.product, self._clock)
+            work.jobs.purse = gate
             stack.callback(gate.close)
             if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"

@@ -42,7 +42,9 @@ def open_gate(
 
     def worst(subject: Subject, most: Usage) -> Money:
         now = clock()
-        books = (prices.at(now), prices.at(now + _SOON_SECONDS))  # a request may begin under the next version
+        books = [prices.at(now), prices.at(now + _SOON_SECONDS)]  # a request may begin under the next version
+        if subject.kind == "step":  # a job may end under any
+            books += prices.books
         return max((worst_charge(book, subject, most, read + TEMPLATE_TOKENS) for book in books), key=_micros)
 
     def charged(requests: Sequence[str]) -> Mapping[str, int]:

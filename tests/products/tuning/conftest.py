@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,10 +17,13 @@ from bessemer.infer import EchoConfig, open_engine
 from bessemer.infer.echo import EchoEngine
 from bessemer.meter import LocalMeter, MeterConfig, open_meter
 from bessemer.products.home import Home
+from bessemer.products.limiting import open_gate
+from bessemer.products.llm.config import LlmConfig
 from bessemer.products.tuning.driver import JobDriver, JobParts
 from bessemer.products.tuning.wiring import count_talks
-from bessemer.serve import JobsConfig, WebhookStore, Work, open_work
-from bessemer.serve.work.tuning import Hyperparameters, Job, JobStore, Result, Trainable
+from bessemer.serve import Gate, JobsConfig, WebhookStore, Work, open_accounts, open_work
+from bessemer.serve.work.jobs import Hyperparameters, Job, Result, Trainable
+from bessemer.serve.work.tuning import JobStore
 
 from .stand_in import StandInConfig
 
@@ -67,9 +71,19 @@ class Shop:
         config = MeterConfig(price_book=str(folder / "prices.toml"))
         self.meter: LocalMeter = stack.enter_context(open_meter(config, self.home.books))
         self.drivers: list[JobDriver] = []
+        self.later = 0.0
+        self.accounts = open_accounts(self.home.accounts)
+        stack.callback(self.accounts.close)
+        self.gate: Gate = open_gate(self.accounts, self.home, self.meter.price_history, LlmConfig(), self.clock)
+        stack.callback(self.gate.close)
+        self.work.jobs.purse = self.gate
         stack.callback(self.work.close)
         stack.callback(self.webhooks.close)
         stack.callback(lambda: [driver.close() for driver in self.drivers])
+
+    def clock(self) -> float:
+        """Return the time of the gate."""
+        return time.time() + self.later
 
     def drive(self, config: StandInConfig) -> JobDriver:
         parts = JobParts(self.home, self.work, self.meter, self.webhooks)

@@ -13,8 +13,8 @@ import pytest
 
 from bessemer.meter import Ledger, open_ledger
 from bessemer.serve.accounts.pages import Page
+from bessemer.serve.work.jobs import JobEvent
 from bessemer.serve.work.records import Wanted
-from bessemer.serve.work.tuning import JobEvent
 
 from .conftest import Shop
 from .stand_in import StandInConfig

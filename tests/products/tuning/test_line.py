@@ -14,7 +14,7 @@ from bessemer.products.llm.config import LlmConfig
 from bessemer.products.tuning.driver import JobDriver, JobParts
 from bessemer.products.tuning.wiring import trainable, tuning_line
 from bessemer.serve import JobsConfig, open_work
-from bessemer.serve.work.tuning import Hyperparameters, Job
+from bessemer.serve.work.jobs import Hyperparameters, Job
 
 from ...train.conftest import make_base
 

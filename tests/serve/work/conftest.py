@@ -16,7 +16,7 @@ from bessemer.infer.echo import EchoEngine
 from bessemer.infer.engines import LanguageEngine
 from bessemer.products.tuning.wiring import count_talks
 from bessemer.serve import AnswerStore, GatewayParts, JobsConfig, WebhookStore, Work, open_work
-from bessemer.serve.work.tuning import Trainable
+from bessemer.serve.work.jobs import Trainable
 from tests.serve.conftest import Running, start_in
 
 SMALL = JobsConfig(max_file_bytes=1_000_000, max_project_bytes=3_000_000, max_batch_requests=100)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob
 
-from bessemer.serve.work.tuning import JobError, Result
+from bessemer.core.nouns import Subject, Usage
+from bessemer.core.units import Money
+from bessemer.serve.accounts.budgets import Budget, Spending
+from bessemer.serve.accounts.refusing import refuse_money
+from bessemer.serve.refusals import Refused
+from bessemer.serve.work.jobs import JobError, Result
 
 from .conftest import Office
 
@@ -128,6 +134,29 @@ def test_files_and_models_that_do_not_fit_are_refused(office: Office) -> None:
         jobs.create(model="gpt", training_file=right)
     with pytest.raises(openai.NotFoundError):
         jobs.create(model="base-model", training_file="file-none")
+    assert not list((office.folder / "jobs").iterdir())
+
+
+def test_a_job_beyond_a_budget_is_refused_as_a_request_is(office: Office) -> None:
+    class Spent:
+        def reserve_job(self, subject: Subject, most: Usage, /) -> None:
+            assert (subject.kind, subject.project) == ("step", "shop")
+            assert most.input_tokens >= 3 * len(LINES), "a token stands for a byte at least, in each epoch"
+            budget = Budget(id="b", scope="project", scope_id="shop", period="total", limit=Money(), created_at=0)
+            raise Refused(refuse_money(Spending(budget=budget, span=""), 1, ()))
+
+        def settle_job(self, id: str, micros: int, /) -> None:
+            raise AssertionError("nothing was reserved")
+
+        def release_jobs(self, is_known: Callable[[str], bool], /) -> int:
+            return 0
+
+    office.work.jobs.purse = Spent()
+    with pytest.raises(openai.RateLimitError) as caught:
+        a_job(office.shop, hyperparameters={"n_epochs": 3})
+    assert caught.value.code == "insufficient_quota"
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert not office.shop.fine_tuning.jobs.list().data
     assert not list((office.folder / "jobs").iterdir())
 
 

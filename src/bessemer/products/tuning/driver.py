@@ -28,7 +28,8 @@ from bessemer.meter import LocalMeter, open_ledger
 from bessemer.products.home import Home
 from bessemer.products.metered import MeteredSink
 from bessemer.serve import WebhookStore, Work
-from bessemer.serve.work.tuning import Job, JobError, JobStore, Result, model_name
+from bessemer.serve.work.jobs import Job, JobError, Result, job_subject, model_name
+from bessemer.serve.work.tuning import JobStore
 
 logger = logging.getLogger("bessemer.products")
 
@@ -107,6 +108,7 @@ class JobDriver:
             try:
                 if lock is None and (lock := _locked(self._parts.home.work / "jobs.lock")):
                     self._parts.meter.book_killed()  # what a killed driver's step took
+                    self._jobs.release()
                 busy = self._turn() if lock else False
             except BessemerError as error:
                 logger.error("a fine-tuning job could not be driven: %s: %s", error.code, error.message)
@@ -183,19 +185,15 @@ class JobDriver:
             return  # cancelled at the last moment: nothing is served and nothing charged
         self._book(project, job, result.trained_tokens)
 
-    def _book(self, project: str, job: Job, trained_tokens: int) -> None:
-        """Book the tokens that were trained on, once; time and energy are booked with the steps."""
+    def _book(self, project: str, job: Job, trained_tokens: int) -> int:
+        """Book the tokens that were trained on, once; return the charge. Time and energy are booked with the steps."""
         with closing(open_ledger(self._parts.home.books)) as ledger:
             ledger.sync()
             with suppress(NotFound):
-                ledger.entry(f"step:{job.id}")
-                return
-        subject = Subject(
-            kind="step", id=job.id, name="fine_tuning", project=project, key_id=job.key_id,
-            model=model_name(project, job),
-        )  # fmt: skip
+                return ledger.entry(f"step:{job.id}").charge.micros
         meter = self._parts.meter
-        meter.stop(meter.start(subject), Usage(input_tokens=trained_tokens))
+        entry = meter.stop(meter.start(job_subject(project, job)), Usage(input_tokens=trained_tokens))
+        return entry.charge.micros
 
     def _fail(self, project: str, job: Job, error: JobError) -> None:
         with suppress(Conflict):
@@ -203,8 +201,10 @@ class JobDriver:
 
     def _tell(self) -> None:
         for project, job in self._jobs.untold():
+            charge = 0
             if job.status == "succeeded" and job.trained_tokens is not None:
-                self._book(project, job, job.trained_tokens)  # a driver may have been killed before it did
+                charge = self._book(project, job, job.trained_tokens)  # a driver may have been killed before it did
+            self._jobs.settle(job, charge)
             if self._parts.webhooks:
                 self._parts.webhooks.emit(project, f"fine_tuning.job.{job.status}", {"id": job.id})
             self._jobs.told(job)

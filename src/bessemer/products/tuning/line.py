@@ -21,7 +21,8 @@ from bessemer.models.base import resolve_base
 from bessemer.products.llm import flow as llm
 from bessemer.products.llm import steps
 from bessemer.products.tuning.steps import TuneConfig
-from bessemer.serve.work.tuning import Job, JobStore, Result
+from bessemer.serve.work.jobs import Job, Result
+from bessemer.serve.work.tuning import JobStore
 from bessemer.train.config import RowsConfig
 
 QUEUE = "fine_tuning"

@@ -15,8 +15,8 @@ from bessemer.products.home import Deployment, Home
 from bessemer.products.llm.config import LlmConfig
 from bessemer.products.tuning.line import TuningLine
 from bessemer.serve import Work
+from bessemer.serve.work.jobs import Trainable
 from bessemer.serve.work.models import ChatEngine
-from bessemer.serve.work.tuning import Trainable
 from bessemer.train import read_talks
 
 

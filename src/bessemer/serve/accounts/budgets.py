@@ -33,6 +33,7 @@ Period = Literal["day", "month", "total", "credit"]
 _COLUMNS = "id, scope, scope_id, period, limit_micros, currency, enforced, created_at"
 _SPANS: Mapping[Period, str] = {"day": "%Y-%m-%d", "month": "%Y-%m", "total": "", "credit": ""}
 _MOST_MICROS = 2**60
+_ALWAYS = 2.0**53
 
 
 class Budget(Noun):
@@ -234,10 +235,16 @@ class Budgets:
             self._alerts.note(execute, budget, span, micros)
         return True
 
-    def reserved(self, books: str) -> dict[str, tuple[str, ...]]:
-        """Return the requests that have reservations, by the worker that took them, of those who write these books."""
+    def reserved(self, books: str, until: float = float("inf")) -> dict[str, tuple[str, ...]]:
+        """Return the requests that have reservations, by the worker that took them, of those who write these books.
+
+        Args:
+            books: of whom.
+            until: Unix seconds; later reservations are left out.
+        """
         found: dict[str, tuple[str, ...]] = {}
-        for worker, id in self._database.read("SELECT worker, id FROM reservations WHERE books = ? ORDER BY id", books):
+        sql = "SELECT worker, id FROM reservations WHERE books = ? AND at <= ? ORDER BY id"
+        for worker, id in self._database.read(sql, books, min(until, _ALWAYS)):
             found[worker] = (*found.get(worker, ()), id)
         return found
 

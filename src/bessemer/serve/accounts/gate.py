@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from bessemer.core.errors import BessemerError, ConfigError
@@ -24,7 +24,7 @@ from bessemer.serve.accounts.budgets import Budget, Budgets, Reservation
 from bessemer.serve.accounts.database import Database
 from bessemer.serve.accounts.rates import Level, RateLimit, RateLimits
 from bessemer.serve.accounts.refusing import Headers, rate_headers, refuse_money, refuse_rate
-from bessemer.serve.accounts.workers import Charged, Worker, sweep
+from bessemer.serve.accounts.workers import JOBS, Charged, Worker, sweep
 from bessemer.serve.keys import Key
 from bessemer.serve.observing import Seen
 from bessemer.serve.refusals import Refused, closed_model
@@ -39,6 +39,8 @@ _BYTES_PER_TOKEN = 4
 """Of English text, about. Source: OpenAI Help Center, What are tokens and how to count them?"""
 _REMEMBERED_AT_MOST = 20_000
 _SWEEP_SECONDS = 1.0
+_KEPT_BY = 600.0
+"""Seconds after its reservation by which a job is kept, or never will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,31 @@ class Gate:
         """Return whether anything limits the requests of a key to a model."""
         return self._rules_of(project, key_id, model) is not None
 
+    def reserve_job(self, subject: Subject, most: Usage) -> None:
+        """Reserve what a job may be charged at most, until `settle_job`, whichever process ends it. Waits for the disk.
+
+        Args:
+            subject: of the entry that will be booked; its id is the reservation's.
+            most: tokens that may be charged.
+
+        Raises:
+            Refused: a budget has not enough left.
+        """
+        rules = self._rules_of(subject.project, subject.key_id, subject.model)
+        if rules is None or not rules.budgets:
+            return
+        need = _Need(subject, most, 0, Rules((), rules.budgets))
+        self._thread.submit(self._reserve_job, need).result()
+
+    def settle_job(self, id: str, micros: int) -> None:
+        """Put what a job was charged in the place of its reservation, if it has one; again changes nothing."""
+        self._thread.submit(self._budgets.settle_all, [(id, micros)]).result()
+
+    def release_jobs(self, is_known: Callable[[str], bool]) -> int:
+        """Release what was reserved a while ago for jobs that were then never kept; return how many those were."""
+        ids = self._budgets.reserved(self._worker.books, self._clock() - _KEPT_BY).get(JOBS, ())
+        return self._budgets.settle_all([(id, 0) for id in ids if not is_known(id)])
+
     def recover(self) -> int:
         """Settle what dead processes that wrote these books left reserved; return how many requests that were."""
         self._swept_at = self._database.clock()
@@ -228,6 +255,12 @@ class Gate:
                 if at := self._budgets.reserve(execute, rules.budgets, wanted):
                     raise Refused(refuse_money(at, wanted.micros, _back(levels)))
         return rate_headers(levels)
+
+    def _reserve_job(self, need: _Need) -> None:
+        wanted = replace(self._reservation(need, self._clock()), worker=JOBS)
+        with self._database.writing(durable=True) as execute:
+            if at := self._budgets.reserve(execute, need.rules.budgets, wanted):
+                raise Refused(refuse_money(at, wanted.micros, ()))
 
     def _reservation(self, need: _Need, now: float) -> Reservation:
         worst = self._worst(need.subject, need.most)

@@ -73,11 +73,15 @@ class Worker:
         self._lock.close()
 
 
+JOBS = "jobs"
+"""Stands for the worker in reservations of work that outlives the process that took it in."""
+
+
 def sweep(budgets: Budgets, worker: Worker, charged: Charged) -> int:
     """Settle what dead workers of the same books left reserved; return how many requests that were."""
     settled = 0
     for other, ids in budgets.reserved(worker.books).items():
-        if not worker.is_dead(other):
+        if other == JOBS or not worker.is_dead(other):
             continue
         known = charged(ids)
         settled += budgets.settle_all(known.items())

@@ -14,9 +14,10 @@ from bessemer.core.errors import ConfigError
 from bessemer.serve.work.batches import BatchStore
 from bessemer.serve.work.config import JobsConfig
 from bessemer.serve.work.files import FileStore
+from bessemer.serve.work.jobs import Trainable
 from bessemer.serve.work.models import TunedModels
 from bessemer.serve.work.records import Records
-from bessemer.serve.work.tuning import JobStore, Trainable
+from bessemer.serve.work.tuning import JobStore
 from bessemer.serve.work.uploads import UploadStore
 
 

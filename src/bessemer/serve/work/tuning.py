@@ -7,152 +7,37 @@ Owns jobs, their events and the states they go through. Knows no trainer and no 
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, Field
+from typing import Any, cast
 
 from bessemer.core.errors import ConfigError, Conflict, NotFound, Unsupported
+from bessemer.core.nouns import Usage
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.work.files import File, FileStore
-from bessemer.serve.work.models import ChatEngine, TunedModel
-from bessemer.serve.work.records import Record, Wanted, new_id
+from bessemer.serve.work.jobs import (
+    CHECKPOINT,
+    ENDED,
+    EVENT,
+    KIND,
+    Checkpoint,
+    Job,
+    JobError,
+    JobEvent,
+    Purse,
+    Result,
+    Status,
+    Trainable,
+    job_subject,
+    model_name,
+)
+from bessemer.serve.work.models import TunedModel
+from bessemer.serve.work.records import Wanted, new_id
 
-KIND, EVENT, CHECKPOINT = "fine-tuning job", "job event", "job checkpoint"
-Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
-ENDED = ("succeeded", "failed", "cancelled")
 _UNTOLD = "ended"
 """Tag of jobs that are over and of which nobody was told yet."""
-
-_AUTO_STEPS = 100
-_MAX_AUTO_EPOCHS = 10
-_MAX_AUTO_BATCH = 32
-
-
-class Hyperparameters(BaseModel):
-    """How a job trains; ``auto`` is resolved before the job is kept."""
-
-    n_epochs: int | Literal["auto"] = "auto"
-    batch_size: int | Literal["auto"] = "auto"
-    learning_rate_multiplier: float | Literal["auto"] = "auto"
-
-    def resolved(self, examples: int) -> Hyperparameters:
-        """Return them with numbers for ``auto``.
-
-        The batch is a 64th of the examples, from 1 to 32; the epochs are as many as make about 100 steps, from 1 to 10;
-        the multiplier is 1. These are rules of this house.
-
-        >>> Hyperparameters(batch_size=2).resolved(100)
-        Hyperparameters(n_epochs=2, batch_size=2, learning_rate_multiplier=1.0)
-        """
-        size = min(_MAX_AUTO_BATCH, max(1, examples // 64)) if self.batch_size == "auto" else self.batch_size
-        steps = max(1, -(-examples // size))
-        epochs = min(_MAX_AUTO_EPOCHS, -(-_AUTO_STEPS // steps)) if self.n_epochs == "auto" else self.n_epochs
-        rate = 1.0 if self.learning_rate_multiplier == "auto" else self.learning_rate_multiplier
-        return Hyperparameters(n_epochs=epochs, batch_size=size, learning_rate_multiplier=rate)
-
-
-class JobError(BaseModel):
-    """Why a job failed."""
-
-    code: str
-    message: str
-    param: str | None = None
-
-
-class Job(Record):
-    """A job as it is kept; the last fields are not the wire's. Times are Unix seconds."""
-
-    object: Literal["fine_tuning.job"] = "fine_tuning.job"
-    created_at: int
-    error: JobError | None = None
-    estimated_finish: int | None = None
-    fine_tuned_model: str | None = None
-    finished_at: int | None = None
-    hyperparameters: Hyperparameters
-    integrations: tuple[()] = ()
-    metadata: dict[str, str] | None = None
-    model: str
-    organization_id: str = "organization"
-    result_files: tuple[str, ...] = ()
-    seed: int
-    status: Status = "queued"
-    trained_tokens: int | None = None
-    training_file: str
-    validation_file: str | None = None
-    suffix: str = ""
-    key_id: str = ""
-
-    def told(self) -> dict[str, Any]:
-        """Return what the wire tells."""
-        said = self.model_dump(mode="json", exclude={"suffix", "key_id"})
-        method = {"type": "supervised", "supervised": {"hyperparameters": said["hyperparameters"]}}
-        return said | {"method": method, "user_provided_suffix": self.suffix or None}
-
-
-class JobEvent(Record):
-    """What happened in a job."""
-
-    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
-    created_at: int
-    level: Literal["info", "warn", "error"] = "info"
-    message: str
-    type: Literal["message", "metrics"] = "message"
-    data: dict[str, Any] = Field(default_factory=dict)
-
-
-class Checkpoint(Record):
-    """A model that came of a job after so many steps."""
-
-    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
-    created_at: int
-    fine_tuned_model_checkpoint: str
-    fine_tuning_job_id: str
-    metrics: dict[str, float]
-    step_number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Trainable:
-    """What jobs may start from, what says whether a file can be learnt from, and how what comes of jobs is opened.
-
-    Attributes:
-        bases: names of the models; with none, no job is taken.
-        check: returns how many examples a file has; raises ConfigError, naming the line, if it is no such file.
-        open_model: opens the engine of a fine-tuned model's folder; may take seconds.
-        capabilities: of such engines.
-    """
-
-    bases: frozenset[str]
-    check: Callable[[Path], int]
-    open_model: Callable[[str], ChatEngine]
-    capabilities: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of a job's training.
-
-    Attributes:
-        path: of the engine's folder; it is served from there.
-        source: of the model's folder, from which another job may start.
-        trained_tokens: without padding.
-        step_number: steps that were taken.
-        metrics: of the last one.
-        curve: CSV of all steps.
-    """
-
-    path: str
-    source: str
-    trained_tokens: int
-    step_number: int
-    metrics: Mapping[str, float]
-    curve: bytes
 
 
 class JobStore:
@@ -163,13 +48,16 @@ class JobStore:
         files: whence they are given it.
         trainable: what may be trained; None refuses every job.
         clock: gives Unix seconds.
+
+    Attributes:
+        purse: what a job may cost is reserved there before it is kept; None limits nothing.
     """
 
     def __init__(
         self, folder: Path, files: FileStore, trainable: Trainable | None, clock: Callable[[], float] = time.time
     ) -> None:
         self._folder, self._files, self.records, self.now = folder / "jobs", files, files.records, clock
-        self.trainable = trainable
+        self.trainable, self.purse = trainable, cast("Purse | None", None)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder.chmod(0o700)
 
@@ -184,6 +72,7 @@ class JobStore:
             NotFound: the project has no such model or file.
             ConfigError: a file cannot be learnt from; the message names the line.
             Unsupported: nothing can be trained here.
+            Refused: a budget has not enough left.
         """
         trainable = self.trainable
         if trainable is None or not trainable.bases or not self._files.config.fine_tuning:
@@ -205,6 +94,8 @@ class JobStore:
         most = self._files.config.max_epochs
         if int(job.hyperparameters.n_epochs) > most:
             raise ConfigError(f"n_epochs is more than {most}", hint="Ask for fewer.")
+        if self.purse:
+            self.purse.reserve_job(job_subject(project, job), self._most(job))
         try:
             for what, id in given.items():
                 if id is not None:  # a link of its own: deleting the file takes nothing from the job
@@ -215,8 +106,24 @@ class JobStore:
                 self._event(connection, project, job.id, f"{counts['training']} examples were read; the job is queued")
         except BaseException:
             self.forget_data(job.id)
+            self.settle(job, 0)
             raise
         return job
+
+    def settle(self, job: Job, micros: int) -> None:
+        """Say what a job that is over was charged; again changes nothing."""
+        if self.purse:
+            self.purse.settle_job(job.id, micros)
+
+    def release(self) -> None:
+        """Release what is reserved for jobs that a killed process never kept."""
+        if self.purse:
+            self.purse.release_jobs(self.records.ids(KIND).__contains__)
+
+    def _most(self, job: Job) -> Usage:
+        """Return the most tokens that a job can be trained on: a token stands for at least one byte of its file."""
+        size = self._files.path(job.training_file).stat().st_size
+        return Usage(input_tokens=size * int(job.hyperparameters.n_epochs))
 
     def get(self, project: str, id: str) -> Job:
         """Return a job.
@@ -374,10 +281,3 @@ class JobStore:
             type="metrics" if data else "message", data=data or {},
         )  # fmt: skip
         self.records.add(connection, EVENT, project, event, parent=id)
-
-
-def model_name(project: str, job: Job) -> str:
-    """Return ``ft:BASE:PROJECT:SUFFIX:ID``; of a model that was fine-tuned before, the base is its own."""
-    base = job.model.split(":")[1] if job.model.startswith("ft:") else job.model
-    told = re.sub(r"[^\w.-]+", "-", project, flags=re.ASCII)
-    return f"ft:{base}:{told}:{job.suffix}:{job.id.removeprefix('ftjob-')}"

@@ -15,8 +15,9 @@ from starlette.routing import Route
 from bessemer.serve.asking import within_limits
 from bessemer.serve.refusals import Refused, closed_model, invalid, unsupported
 from bessemer.serve.work.desk import Body, Desk, asked, limit_of, listed, told
+from bessemer.serve.work.jobs import Hyperparameters, Job
 from bessemer.serve.work.records import Wanted, new_id
-from bessemer.serve.work.tuning import Hyperparameters, Job, JobStore
+from bessemer.serve.work.tuning import JobStore
 
 _PAGE = 100
 _TRAINERS_TO_COME = ("dpo", "reinforcement")
