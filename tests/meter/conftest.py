@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bessemer.core.nouns import Subject
-from bessemer.meter import SensorPaths
+from bessemer.meter import SensorPaths, compare_readings
 
 CPUINFO_VM = """processor\t: {index}
 vendor_id\t: AuthenticAMD
@@ -60,3 +61,11 @@ def machine(tmp_path: Path) -> Machine:
 
 def request_subject(name: str, **fields: str) -> Subject:
     return Subject(kind="request", id=name, **{"model": "m", "project": "p", **fields})
+
+
+@pytest.fixture(autouse=True)
+def agreed(tmp_path: Path) -> Iterator[None]:
+    """Hold every meter of these tests against its own readings, whatever a test did to it."""
+    yield
+    for folder in {path.parent.parent for path in tmp_path.rglob("readings/*.jsonl")}:
+        assert compare_readings(folder / "readings", folder / "journal").drifts == []

@@ -235,6 +235,7 @@ def filled(shop: Shop) -> Home:
 def test_books_that_nobody_touched_hold(shop: Shop) -> None:
     assert [check.name for check in check_books(filled(shop), PRICES)] == [
         "journal",
+        "meters",
         "sums",
         "charges",
         "bills",

@@ -20,6 +20,7 @@ from bessemer.meter.pricing import (
     load_price_history,
     mispriced,
 )
+from bessemer.meter.readings import compare as compare_readings
 from bessemer.meter.sensors import SensorInfo, SensorPaths, detect_sensors
 from bessemer.meter.shares import StepCost
 from bessemer.meter.taking_in import SyncReport
@@ -49,6 +50,7 @@ __all__ = [
     "StepCost",
     "SyncReport",
     "Total",
+    "compare_readings",
     "detect_sensors",
     "find_grid",
     "grids",

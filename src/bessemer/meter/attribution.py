@@ -81,6 +81,11 @@ class Attribution:
         """Everything that the meter counted since the beginning."""
         return self._last - self._first
 
+    @property
+    def in_spans(self) -> Energy:
+        """What the open spans have so far."""
+        return sum((span.energy for span in self._spans.values()), Energy())
+
     def advance(self, reading: Energy, at: float) -> None:
         """Take the meter to a new reading and split what it counted since the last."""
         delta, self._last = reading - self._last, reading

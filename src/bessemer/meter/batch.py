@@ -59,6 +59,7 @@ class BatchBooks:
         self._meter = meter
         self._lock = threading.Lock()
         self._count = 0
+        self.made = 0
         self._handle = f"{meter._nonce}-batch-{id(self):x}"
         self._level: _Level = (0, 0, 0, 0)
         self._carry: _Level = (0, 0, 0, 0)
@@ -78,6 +79,11 @@ class BatchBooks:
     def waits(self) -> bool:
         """Whether `book` waits for the disk."""
         return self._meter.config.durability == "fsync"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request is open."""
+        return self._count > 0
 
     def begin(self, spent: Spent, /) -> None:
         """Begin a request."""
@@ -126,6 +132,7 @@ class BatchBooks:
         self._carry = _level(rest for _, rest in pairs)
 
     def _close(self, opened: _Opened, now: float) -> _Ended:
+        self.made += 1  # first of all: the meter is not at rest until the journal has it
         if self._count == 1:  # the last takes what could not be divided, so that nothing is left over
             with self._meter._lock:
                 energy, _ = self._meter._attribution.close(self._handle)

@@ -129,6 +129,8 @@ class Journal:
         self.durability = durability
         self._clock = clock
         self._lock = threading.Lock()
+        self._written: dict[str, int] = {}
+        self._accepted = 0
         self._segment: _Segment | None = None
         self._owner = 0
         self._dirty = threading.Event()
@@ -156,16 +158,24 @@ class Journal:
             with self._lock:
                 segment = self._open_segment()
                 position = segment.write(bodies)
+                self._written[position.segment] = position.seq
             if self.durability == "fsync":
                 segment.sync(position)
             else:
                 self._dirty.set()
+            with self._lock:
+                self._accepted += len(bodies)
         except OSError as error:
             raise BackendError(
                 f"cannot write the journal in {self.folder}: {error}",
                 hint="Free space on that disk or mend it, then book again: nothing was counted.",
             ) from error
         return position
+
+    def written(self) -> tuple[int, dict[str, int]]:
+        """Return how many records `append` has returned for, and the last of each segment that was written."""
+        with self._lock:
+            return self._accepted, dict(self._written)
 
     def close(self) -> None:
         """Sync and close this process's segment."""

@@ -29,6 +29,7 @@ from bessemer.meter.rollups import BILLION, SUMS, usage_rows
 from bessemer.meter.taking_in import SyncReport, TakingIn
 from bessemer.meter.totals import Amount, Total
 
+_TRIES = 100
 CACHE_BYTES = 64 * 1024 * 1024
 GROUPS = ("kind", "name", "run", "project", "key_id", "model", "status")
 
@@ -66,7 +67,7 @@ class Ledger:
         self._journal = journal
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode = WAL")
+        _use_wal(self._database)
         self._database.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")  # ids come in no order
         self._database.execute("PRAGMA synchronous = NORMAL")  # losing the end is harmless: the journal has it
         self._make_tables()
@@ -310,3 +311,23 @@ def _where(since: float, **equal: str) -> tuple[str, tuple[Any, ...]]:
     conditions = [f"{name} = ?" for name in given] + (["started_at >= ?"] if since else [])
     values = (*given.values(), *((since,) if since else ()))
     return ("WHERE " + " AND ".join(conditions) if conditions else ""), values
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Turn write-ahead logging on: readers then never wait for a writer.
+
+    The first to do it needs the file to itself, and SQLite does not wait for that as it does for other locks: processes
+    that open a new database together would fail each other. Here each waits, as long as its connection's timeout.
+
+    Raises:
+        sqlite3.OperationalError: the disk refuses, or somebody keeps the file for longer.
+    """
+    for rest in reversed(range(_TRIES)):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not rest:
+                raise
+        connection.execute("BEGIN EXCLUSIVE")  # waits for everybody
+        connection.execute("ROLLBACK")

@@ -16,7 +16,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,6 +33,7 @@ from bessemer.meter.energy import Energy
 from bessemer.meter.journal import Journal
 from bessemer.meter.pricing import PriceBook, PriceHistory, load_price_history
 from bessemer.meter.processor import PowerModel, memory_bytes, power_model, read_processor
+from bessemer.meter.readings import Readings
 from bessemer.meter.sensors import ModelSensor, Sensor, SensorPaths, open_sensors
 from bessemer.meter.unfinished import Note, Unfinished, so_far
 
@@ -55,7 +56,12 @@ class _Open:
 
 
 class LocalMeter:
-    """Meters this machine; calls may overlap, from several threads. `note` ends the source of all that it measures."""
+    """Meters this machine; calls may overlap, from several threads.
+
+    Attributes:
+        note: ends the source of all that it measures.
+        counted: tells at the end what the engines counted that were metered, by model; see `readings`.
+    """
 
     name = "local"
 
@@ -70,6 +76,7 @@ class LocalMeter:
     ) -> None:
         self.config = config
         self.price_history, self.note = prices, ""
+        self.counted: Callable[[], Mapping[str, Usage]] = dict
         self.grid: Grid = find_grid(config.region)
         self.capabilities = frozenset({"overlap", "steps"} | {s.name.split()[0] for s in sensors})
         self._sensors = sensors
@@ -77,7 +84,8 @@ class LocalMeter:
         self._journal = Journal(folder / "journal", config.durability, clock)
         self._clock = clock
         self._nonce = secrets.token_hex(4)
-        self._unfinished = Unfinished(folder / "unfinished", f"{os.getpid()}-{self._nonce}")
+        name = f"{os.getpid()}-{self._nonce}"
+        self._unfinished = Unfinished(folder / "unfinished", name)
         self._issued = 0
         self._failures = 0
         self._last = [Energy()] * len(sensors)
@@ -87,10 +95,11 @@ class LocalMeter:
         self._lock = threading.Lock()
         at_rest = model.energy(1.0, 0.0).joules()["joules"]
         self._attribution = Attribution(self._read(), clock(), config.step_cost, at_rest)
+        self.batch = BatchBooks(self)
+        self._readings = Readings(folder / "readings", name, self._journal, self._attribution, clock)
         self._closed = threading.Event()
         self._sampler = threading.Thread(target=self._sample, name="meter-sampler", daemon=True)
         self._sampler.start()
-        self.batch = BatchBooks(self)
 
     @property
     def prices(self) -> PriceBook:
@@ -201,9 +210,12 @@ class LocalMeter:
             self._note_progress()
             for note in list(self._unfinished.notes.values()):
                 self._book_lost(note.model_copy(update={"missing_seconds": 0.0}), "cancelled")
+            with self._lock:
+                self._readings.end(self.batch.made, self.batch.is_open, self.counted())
         finally:
             self._unfinished.close()
             self._journal.close()
+            self._readings.close()
             for sensor in self._sensors:
                 sensor.close()
 
@@ -230,6 +242,7 @@ class LocalMeter:
         while not self._closed.wait(self.config.sample_seconds):
             with self._lock:
                 self._note_progress()
+                self._readings.note(self.batch.made, self.batch.is_open or bool(self._open))
 
     def _note_progress(self) -> None:
         self._advance()
@@ -238,6 +251,7 @@ class LocalMeter:
     def _book_lost(self, note: Note, status: EntryStatus) -> Entry:
         energy, measurement = so_far(note, self._model, self._boundary(), self._source())
         with self._lock:
+            self._readings.elsewhere += energy.total
             entry = self._entry(note.subject, note.started_at, status, Usage(), measurement, energy)
         return self._book(entry.id, entry)
 
@@ -281,6 +295,8 @@ class LocalMeter:
         if self._attribution.covers(started_at):
             energy = self._attribution.claim(started_at, started_at + wall_seconds, energy.modelled)
             kind, boundary, source = self._class(shared=True), self._boundary(), self._source()
+        else:
+            self._readings.elsewhere += energy.total
         return energy, Measurement(
             seconds=wall_seconds, **energy.joules(), energy_class=kind, boundary=boundary, source=source
         )
@@ -307,6 +323,7 @@ class LocalMeter:
         measurement: Measurement,
         energy: Energy,
     ) -> Entry:
+        self._readings.made += 1
         effectiveness, prices = self.config.power_usage_effectiveness, self.price_history.at(started_at)
         # Most requests cost less than a micro-unit: rounding the running sum keeps the sum of entries right.
         before = round(self._cost)

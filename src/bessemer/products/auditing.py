@@ -1,6 +1,6 @@
-"""Whether the books agree with themselves: the journal with its hashes, sums with entries, charges with prices.
+"""Whether the books agree: the journal with its hashes, entries with meters and engines, sums, charges and prices.
 
-Owns the list of checks. What a running meter knows besides (its sensors, the engine's counters) it checks itself.
+Owns the list of checks.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import Noun
 from bessemer.core.usage import UsageQuery
-from bessemer.meter import Ledger, PriceHistory, mispriced
+from bessemer.meter import Ledger, PriceHistory, compare_readings, mispriced
 from bessemer.products.booked import BookedUsage
 from bessemer.products.home import Home
 from bessemer.products.invoices import InvoiceBook, amounts_agree
@@ -41,7 +41,8 @@ def check_books(home: Home, prices: PriceHistory) -> list[Check]:
         checks = [_journal(ledger)]
         usage = BookedUsage(ledger, prices)
         if checks[0].holds:
-            checks += [_sums(ledger, usage), _charges(ledger, prices), _lines(usage), _invoices(home, usage)]
+            checks += [_meters(home), _sums(ledger, usage), _charges(ledger, prices), _lines(usage)]
+            checks += [_invoices(home, usage)]
         return checks
     finally:
         ledger.close()
@@ -57,6 +58,18 @@ def _journal(ledger: Ledger) -> Check:
     torn = f", {whole.torn_bytes} bytes of records that were never finished" if whole.torn_bytes else ""
     found = f"{whole.records:,} records in {whole.segments} segments, every hash right{torn}{differing}"
     return Check(name="journal", holds=not report.differing, found=found)
+
+
+def _meters(home: Home) -> Check:
+    """Compare the entries with what the meters and the engines that they come from counted themselves."""
+    try:
+        found = compare_readings(home.books / "readings", home.books / "journal")
+    except IntegrityError as error:
+        return Check(name="meters", holds=False, found=f"{error.message}. {error.hint}")
+    told = f"{found.meters:,} counted {found.microjoules / 1e6:,.3f} J for {found.entries:,} entries"
+    if found.tokens:
+        told += f", their engines {found.tokens:,} tokens"
+    return Check(name="meters", holds=not found.drifts, found="; ".join(found.drifts[:3]) or told)
 
 
 def _sums(ledger: Ledger, usage: BookedUsage) -> Check:

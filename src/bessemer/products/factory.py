@@ -24,6 +24,7 @@ from bessemer.core.events import Sink, ignore
 from bessemer.flow import Flow, Runner, RunResult, open_store
 from bessemer.lake import CurateConfig, SourceConfig
 from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
+from bessemer.products.counted import Counted
 from bessemer.products.declaration import parse_declaration, read_declaration
 from bessemer.products.home import Deployment, Gateway, Home
 from bessemer.products.llm.amounts import amounts
@@ -237,7 +238,8 @@ class Factory:
             line = tuning_line(self.config.product, served, self.home, self.base, work)
             driver = JobDriver(JobParts(self.home, work, meter, parts.webhooks, self._clock), line)
             stack.callback(driver.close)
-            stack.callback(lambda: asyncio.run(_close(engines)))
+            counted = meter.counted = Counted(work.models)
+            stack.callback(lambda: asyncio.run(_close(engines, counted if served else Counted())))
             accounts = open_accounts(self.home.accounts, self._clock, earlier=self.home.keys)
             stack.callback(accounts.close)
             gate = open_gate(accounts, self.home, meter.price_history, self.config.product, self._clock)
@@ -301,6 +303,7 @@ class Factory:
         )
 
 
-async def _close(engines: dict[str, ChatEngine]) -> None:
-    for engine in engines.values():
+async def _close(engines: dict[str, ChatEngine], counted: Counted) -> None:
+    for name, engine in engines.items():
         await engine.close()
+        counted.closed(name, engine)

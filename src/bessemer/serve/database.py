@@ -14,6 +14,8 @@ from pathlib import Path
 
 from bessemer.core.errors import BackendError, ConfigError, IntegrityError
 
+_TRIES = 100
+
 
 class Database:
     """One connection, shared by threads one at a time.
@@ -42,7 +44,7 @@ class Database:
             ) from error
         weakref.finalize(self, self._connection.close)
         with self.reading() as connection:
-            connection.execute("PRAGMA journal_mode = WAL")  # readers never wait for a writer
+            use_wal(connection)
             connection.executescript(schema)
 
     @contextmanager
@@ -88,3 +90,23 @@ class Database:
         """Close the connection."""
         with self._lock:
             self._connection.close()
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Turn write-ahead logging on: readers then never wait for a writer.
+
+    The first to do it needs the file to itself, and SQLite does not wait for that as it does for other locks: processes
+    that open a new database together would fail each other. Here each waits, as long as its connection's timeout.
+
+    Raises:
+        sqlite3.OperationalError: the disk refuses, or somebody keeps the file for longer.
+    """
+    for rest in reversed(range(_TRIES)):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not rest:
+                raise
+        connection.execute("BEGIN EXCLUSIVE")  # waits for everybody
+        connection.execute("ROLLBACK")

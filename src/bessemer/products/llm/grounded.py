@@ -12,6 +12,7 @@ from contextlib import aclosing
 
 from bessemer.core.nouns import ChatRequest, Completion, Delta, Message
 from bessemer.core.protocols import Engine
+from bessemer.infer.engines import Counters
 from bessemer.train.prompt import join_context, prompt_messages
 
 ChatEngine = Engine[ChatRequest, Completion, Delta]
@@ -35,6 +36,11 @@ class GroundedEngine:
         self._engine = engine
         self._search = search
         self._max_characters = max_characters
+
+    @property
+    def counters(self) -> Counters | None:
+        """What the engine below counted itself, if it counts."""
+        return getattr(self._engine, "counters", None)
 
     async def respond(self, request: ChatRequest) -> Completion:
         """Return the answer to the grounded conversation; what is raw goes to the engine as it is."""

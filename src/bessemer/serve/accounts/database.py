@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.core.errors import BackendError, ConfigError, IntegrityError, MissingDependency
+from bessemer.serve.database import use_wal
 
 Execute = Callable[..., list[tuple[Any, ...]]]
 
@@ -150,7 +151,7 @@ class Database:
         if not self.is_postgres:
             path = self.url.removeprefix("sqlite:///")
             connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode = WAL")  # readers never wait for a writer
+            use_wal(connection)
             return connection
         try:
             import psycopg

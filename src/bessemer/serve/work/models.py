@@ -49,6 +49,9 @@ class TunedModels:
         open_model: opens the engine of a folder; may take seconds.
         capabilities: of such engines.
         most: are in memory at the same time; one that nobody asks makes room.
+
+    Attributes:
+        closed: is told of every engine that was closed, by its model's name.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class TunedModels:
     ) -> None:
         self._records, self._open, self._most = records, open_model, most
         self.capabilities = capabilities
+        self.closed: Callable[[str, ChatEngine], None] = lambda name, engine: None
         self._engines: dict[str, _Lazy] = {}
         self._seen: dict[tuple[str, str], float] = {}
         self._opening = asyncio.Lock()
@@ -98,7 +102,7 @@ class TunedModels:
             except NotFound:
                 return None
             self._seen[project, name] = now
-            self._engines.setdefault(name, _Lazy(self, model.path))
+            self._engines.setdefault(name, _Lazy(self, model))
         return self._engines[name]
 
     @asynccontextmanager
@@ -119,17 +123,19 @@ class TunedModels:
     async def close(self) -> None:
         """Close all engines."""
         for lazy in self._engines.values():
-            if lazy.engine is not None:
-                engine, lazy.engine = lazy.engine, None
-                await engine.close()
+            await self._close(lazy)
 
     async def _make_room(self) -> None:
         open_ones = [lazy for lazy in self._engines.values() if lazy.engine is not None]
         idle = sorted((lazy for lazy in open_ones if not lazy.users), key=lambda lazy: lazy.asked_at)
         for lazy in idle[: max(0, len(open_ones) + 1 - self._most)]:
-            engine, lazy.engine = lazy.engine, None
-            if engine is not None:
-                await engine.close()
+            await self._close(lazy)
+
+    async def _close(self, lazy: _Lazy) -> None:
+        engine, lazy.engine = lazy.engine, None
+        if engine is not None:
+            await engine.close()
+            self.closed(lazy.model, engine)
 
 
 class _Lazy:
@@ -137,8 +143,8 @@ class _Lazy:
 
     name = "tuned"
 
-    def __init__(self, models: TunedModels, path: str) -> None:
-        self.path, self._models = path, models
+    def __init__(self, models: TunedModels, model: TunedModel) -> None:
+        self.path, self.model, self._models = model.path, model.id, models
         self.capabilities = models.capabilities
         self.engine: ChatEngine | None = None
         self.users, self.asked_at = 0, 0.0

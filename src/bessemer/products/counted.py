@@ -1,0 +1,35 @@
+"""What engines counted themselves, by the names under which they were served; the meter writes it down at its end.
+
+Owns the sums. Knows no entry.
+"""
+
+from __future__ import annotations
+
+from bessemer.core.nouns import Usage
+from bessemer.infer.engines import Counters, add, minus
+from bessemer.products.llm.grounded import ChatEngine
+from bessemer.serve.work.models import TunedModels
+
+
+class Counted:
+    """The tokens that closed engines read and delivered.
+
+    Args:
+        tuned: whose engines are counted too, if there are any.
+    """
+
+    def __init__(self, tuned: TunedModels | None = None) -> None:
+        self._tokens: dict[str, Usage] = {}
+        if tuned:
+            tuned.closed = self.closed
+
+    def closed(self, name: str, engine: ChatEngine) -> None:
+        """Add what an engine counted until it was closed; one that does not count is left out."""
+        counters = getattr(engine, "counters", None)
+        if isinstance(counters, Counters):
+            delivered = minus(counters.total, counters.undelivered)
+            self._tokens[name] = add(self._tokens.get(name, Usage()), delivered)
+
+    def __call__(self) -> dict[str, Usage]:
+        """Return them, by name."""
+        return dict(self._tokens)
