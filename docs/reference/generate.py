@@ -23,6 +23,9 @@ from bessemer.infer.echo import EchoEngine
 from bessemer.infer.openvino import CAN
 from bessemer.infer.upstream import UpstreamEngine
 from bessemer.products.factory import FactoryConfig
+from bessemer.serve import GatewayConfig
+from bessemer.serve.accounts.usage_wire import UsageDesk
+from bessemer.serve.accounts.wire import AdminDesk
 from bessemer.serve.asking import Asked
 from bessemer.serve.wire.completions import AskedText
 from bessemer.serve.wire.embeddings import AskedVectors
@@ -89,7 +92,14 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
   where a stop sequence was met.
 - An error within a stream is an event: `data: {{"error": …}}`.
 
-{tables}"""
+{tables}
+## Administration
+
+For administrators' keys only. Beyond OpenAI's: `POST …/api_keys`, the rate limit `rl-*`, and alerts that webhooks tell
+(`notification_channel: {{"type": "webhook"}}`; `email` is refused, as no mail is sent).
+
+{administration}
+"""
 
 
 def _wire() -> str:
@@ -112,7 +122,15 @@ def _wire() -> str:
     marks = [[name, fields, *("yes" if name in each else "" for each in engines)] for name, fields in rows]
     capabilities = "\n".join("| " + " | ".join(row) + " |" for row in marks)
     tables = "\n".join(f"## {path}\n\n{_fields(model)}" for path, model in WIRE.items())
-    return WIRE_TEXT.format(capabilities=capabilities, tables=tables)
+    return WIRE_TEXT.format(capabilities=capabilities, tables=tables, administration=_administration())
+
+
+def _administration() -> str:
+    nobody: typing.Any = None  # of a desk that nobody asks only the paths are read
+    paths: dict[str, list[str]] = {}
+    for route in AdminDesk(GatewayConfig(), nobody, (), UsageDesk(nobody)).routes():
+        paths.setdefault(route.path, []).extend(sorted((route.methods or set()) - {"HEAD"}))
+    return "\n".join(f"- `{path}`: {', '.join(methods)}" for path, methods in paths.items())
 
 
 def _fields(model: type[BaseModel]) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bessemer.serve.accounts.audit import LOCAL, AuditEvent
-from bessemer.serve.accounts.budgets import Spending
+from bessemer.serve.accounts.budgets import Budget, Spending
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.accounts.projects import Project, ServiceAccount
 from bessemer.serve.accounts.rates import RateLimit
@@ -76,6 +76,21 @@ class AskedSpendLimit(_Asked):
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
     interval: Annotated[str, Field(pattern="^month$")]
     threshold_amount: Annotated[int, Field(ge=0, le=10**13)]
+
+
+class Channel(_Asked):
+    """How an alert is told: by the webhooks that asked for ``budget.threshold_reached``, our own; no mail is sent."""
+
+    type: Literal["webhook", "email"]
+    recipients: list[str] = []
+    subject_prefix: str | None = None
+
+
+class AskedSpendAlert(AskedSpendLimit):
+    """What may be spent in a month before somebody is told, in hundredths of the currency."""
+
+    threshold_amount: Annotated[int, Field(ge=1, le=10**13)]
+    notification_channel: Channel
 
 
 def told_page(page: Page[Any], tell: Callable[[Any], Wire]) -> Wire:
@@ -150,6 +165,18 @@ def told_spend_limit(state: Spending) -> Wire:
         "interval": budget.period,
         "threshold_amount": budget.limit.micros // CENT_MICROS,
         "enforcement": {"status": "enforcing" if state.left_micros <= 0 else "inactive"},
+    }
+
+
+def told_spend_alert(alert: Budget) -> Wire:
+    """Return an alert as the wire has it."""
+    return {
+        "id": alert.id,
+        "object": f"{alert.scope}.spend_alert",
+        "currency": alert.limit.currency,
+        "interval": "month",
+        "threshold_amount": alert.limit.micros // CENT_MICROS,
+        "notification_channel": {"type": "webhook", "recipients": []},
     }
 
 
