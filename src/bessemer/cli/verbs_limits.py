@@ -35,7 +35,7 @@ def show(project: OfProject = "", key: OfKey = "", as_json: Json = False) -> Non
     """Show all limits, or those of one project or key, and where each stands."""
     scope, id = _scope(project, key)
     wanted = (scope, id) if id else (None, None)
-    with accounts() as found:
+    with accounts(make=False) as found:
         rates = found.rates.list(*wanted)
         states = [found.budgets.spending(budget) for budget in found.budgets.list(*wanted)]
     emit({"rates": rates, "budgets": states}, as_json, lambda: _tables(rates, states))
@@ -99,7 +99,7 @@ def alert(
     as_json: Json = False,
 ) -> None:
     """Say at which parts of a budget webhooks are told; 50, 80 and 100 % unless said."""
-    with accounts() as found:
+    with accounts(make=False) as found:
         thresholds = found.alerts.set(budget_id, percents(at))
     told = ", ".join(f"{percent} %" for percent in thresholds) or "nothing"
     emit({"budget": budget_id, "percents": thresholds}, as_json, lambda: escape(f"{budget_id}: told of {told}"))
@@ -110,7 +110,7 @@ def remove(
     limit_id: Annotated[str, typer.Argument(help="From `bessemer limits show`.")], as_json: Json = False
 ) -> None:
     """Lift a rate limit or a budget."""
-    with accounts() as found:
+    with accounts(make=False) as found:
         (found.budgets if limit_id.startswith("bud_") else found.rates).remove(limit_id)
     emit({"removed": limit_id}, as_json, lambda: escape(f"removed {limit_id}"))
 
