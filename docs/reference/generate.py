@@ -82,7 +82,8 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
   right tool is up to the model.
 - `completions` with `echo` and `logprobs` says how likely each token of the prompt is (`max_tokens` 0: only that).
   The openvino engine knows the token itself and no alternatives: what lm-eval calls `is_greedy` is then always true,
-  and only likelihoods, accuracies and perplexities from there mean something.
+  and only likelihoods, accuracies and perplexities from there mean something. The upstream engine asks its server to
+  echo the prompt (vLLM does); where an answer does not have a likelihood for each token of the prompt it is refused.
 - `embeddings` need an engine that makes vectors. The openvino engine makes none and says so. The echo engine's are
   hashed words: for tests, of no use for search by meaning. The upstream engine forwards, one text at a time.
 - `store` keeps an answer for its project until it is deleted, or pushed out by newer ones (10,000 of each kind); it is
