@@ -46,6 +46,9 @@ def test_a_verb_on_a_fresh_home(tmp_path: Path, verb: str) -> None:
         ("projects rename none other", 1, "no project"),
         ("limits remove bud_none", 1, "no budget"),
         ("limits alert bud_none 50", 1, "no budget"),
+        ("limits rate --project none --requests 1", 1, "no project"),
+        ("limits budget 5 --key none", 1, "no key"),
+        ("limits credit 5 --project none", 1, "no project"),
     ],
 )
 def test_a_verb_that_only_looks_makes_no_state_folder(

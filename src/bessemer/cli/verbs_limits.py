@@ -53,7 +53,7 @@ def rate(
     """Limit requests and tokens per minute."""
     if requests is None and tokens is None:
         raise ConfigError("no limit is given", hint="Give --requests or --tokens, or lift one with limits remove.")
-    with accounts() as found:
+    with accounts(make=not (project or key)) as found:  # where there are no accounts, nobody of that name is in them
         limit = found.rates.set(*_scope(project, key), model, requests, tokens)
     emit(limit, as_json, lambda: _tables((limit,), []))
 
@@ -71,7 +71,7 @@ def budget(
     """Set what may be spent from now on; requests whose worst case does not fit are refused."""
     if period not in PERIODS:
         raise ConfigError(f"there is no period '{period}'", hint="Say day, month or total.")
-    with accounts() as found:
+    with accounts(make=not (project or key)) as found:
         made = found.budgets.set(*_scope(project, key), PERIODS[period], money(amount, currency), not alert)
         state = found.budgets.spending(made)
     emit(state, as_json, lambda: _tables((), [state]))
@@ -87,7 +87,7 @@ def credit(
     as_json: Json = False,
 ) -> None:
     """Add prepaid credit: when it is used up, requests are refused."""
-    with accounts() as found:
+    with accounts(make=not (project or key)) as found:
         state = found.budgets.spending(found.budgets.add_credit(*_scope(project, key), money(amount, currency), note))
     emit(state, as_json, lambda: _tables((), [state]))
 
