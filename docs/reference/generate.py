@@ -96,8 +96,9 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
 {tables}
 ## Administration
 
-For administrators' keys only. Beyond OpenAI's: `POST …/api_keys`, the rate limit `rl-*`, and alerts that webhooks tell
-(`notification_channel: {{"type": "webhook"}}`; `email` is refused, as no mail is sent).
+For administrators' keys only. Beyond OpenAI's: `POST …/api_keys`, the rate limit `rl-*`, a spend limit's
+`alert_percents`, and alerts that webhooks tell (`notification_channel: {{"type": "webhook"}}`; `email` is refused, as
+no mail is sent).
 
 {administration}
 """

@@ -1,4 +1,4 @@
-"""The verbs below `bessemer limits`: show, rate, budget, credit, alert, remove."""
+"""The verbs below `bessemer limits`: show, rate, budget, credit, alert, spend-alert, remove."""
 
 from __future__ import annotations
 
@@ -103,6 +103,20 @@ def alert(
         thresholds = found.alerts.set(budget_id, percents(at))
     told = ", ".join(f"{percent} %" for percent in thresholds) or "nothing"
     emit({"budget": budget_id, "percents": thresholds}, as_json, lambda: escape(f"{budget_id}: told of {told}"))
+
+
+@app.command()
+def spend_alert(
+    amount: Annotated[str, typer.Argument(help="Spent in a month, such as 12.50.")],
+    project: OfProject = "",
+    key: OfKey = "",
+    currency: Currency = "USD",
+    as_json: Json = False,
+) -> None:
+    """Have webhooks told when a month's spending reaches an amount; several stand beside each other."""
+    with accounts(make=not (project or key)) as found:
+        state = found.budgets.spending(found.budgets.set_alert(*_scope(project, key), money(amount, currency)))
+    emit(state, as_json, lambda: _tables((), [state]))
 
 
 @app.command()

@@ -165,6 +165,16 @@ def test_spend_limits(desk) -> None:
     assert (budget.limit, budget.period, budget.enforced) == (Money(micros=12_500_000), "month", True)
     assert limit.update(project, currency="USD", interval="month", threshold_amount=0).enforcement.status == "enforcing"
     assert limit.retrieve(project).threshold_amount == 0
+    assert limit.retrieve(project).model_extra == {"alert_percents": [50, 80, 100]}
+    month: Any = {"currency": "USD", "interval": "month", "threshold_amount": 9}
+    told = limit.update(project, **month, extra_body={"alert_percents": [90, 60]})
+    assert told.model_extra == {"alert_percents": [60, 90]} == limit.update(project, **month).model_extra, "it stays"
+    assert desk.accounts.alerts.percents(budget.id) == (60, 90)
+    (_, noted, *_) = desk.accounts.audit.list(projects=[project]).items
+    assert (noted.target, noted.details, noted.actor != "local") == (budget.id, {"alert_percents": [60, 90]}, True)
+    assert limit.update(project, **month, extra_body={"alert_percents": []}).model_extra == {"alert_percents": []}
+    with pytest.raises(openai.BadRequestError):
+        limit.update(project, **month, extra_body={"alert_percents": [0]})
     assert limit.delete(project).deleted
     assert desk.accounts.budgets.list("project", project) == ()
     whole = desk.admin.spend_limit

@@ -130,10 +130,12 @@ class Budgets:
         Alerts stand beside each other and beside the budgets, and count as budgets do: from when they were set.
 
         Raises:
-            ConfigError: the amount is negative, or the earlier one's is in another currency.
+            ConfigError: the amount is not above 0, or the earlier one's is in another currency.
             NotFound: there is no such project or key, or it has no such alert.
             Conflict: there are as many alerts as there may be.
         """
+        if amount.micros <= 0:
+            raise ConfigError(f"an alert at {amount} would never be told", hint="Give an amount above 0.")
         wanted = self._new(scope, scope_id, "alert", amount, enforced=False)
         with self._database.changing() as execute:
             there = _alerts(execute, scope, scope_id)

@@ -6,11 +6,12 @@ Owns both. Source: the published OpenAPI description of OpenAI's API, administra
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bessemer.serve.accounts.alerts import MOST_PERCENT
 from bessemer.serve.accounts.audit import LOCAL, AuditEvent
 from bessemer.serve.accounts.budgets import Budget, Spending
 from bessemer.serve.accounts.pages import Page
@@ -70,12 +71,16 @@ class AskedRateLimit(_Asked):
     max_tokens_per_1_minute: Annotated[int, Field(ge=0, lt=2**53)] | None = None
 
 
-class AskedSpendLimit(_Asked):
-    """What may be spent in a month, in hundredths of the currency."""
-
+class _Month(_Asked):
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
     interval: Annotated[str, Field(pattern="^month$")]
+
+
+class AskedSpendLimit(_Month):
+    """What may be spent in a month, in hundredths of the currency; at which percents webhooks are told is our own."""
+
     threshold_amount: Annotated[int, Field(ge=0, le=10**13)]
+    alert_percents: list[Annotated[int, Field(ge=1, le=MOST_PERCENT)]] | None = None
 
 
 class Channel(_Asked):
@@ -86,7 +91,7 @@ class Channel(_Asked):
     subject_prefix: str | None = None
 
 
-class AskedSpendAlert(AskedSpendLimit):
+class AskedSpendAlert(_Month):
     """What may be spent in a month before somebody is told, in hundredths of the currency."""
 
     threshold_amount: Annotated[int, Field(ge=1, le=10**13)]
@@ -156,7 +161,7 @@ def told_rate_limit(limit: RateLimit) -> Wire:
     }
 
 
-def told_spend_limit(state: Spending) -> Wire:
+def told_spend_limit(state: Spending, percents: Iterable[int]) -> Wire:
     """Return a month's budget as the wire has it."""
     budget = state.budget
     return {
@@ -165,6 +170,7 @@ def told_spend_limit(state: Spending) -> Wire:
         "interval": budget.period,
         "threshold_amount": budget.limit.micros // CENT_MICROS,
         "enforcement": {"status": "enforcing" if state.left_micros <= 0 else "inactive"},
+        "alert_percents": list(percents),
     }
 
 

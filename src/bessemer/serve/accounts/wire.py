@@ -270,14 +270,21 @@ def _month(call: _Call) -> Budget:
 
 
 def _get_spend(call: _Call) -> Wire:
-    return schemas.told_spend_limit(call.accounts.budgets.spending(_month(call)))
+    return _told_spend(call, _month(call))
+
+
+def _told_spend(call: _Call, budget: Budget) -> Wire:
+    percents = call.accounts.alerts.percents(budget.id)
+    return schemas.told_spend_limit(call.accounts.budgets.spending(budget), percents)
 
 
 def _set_spend(call: _Call) -> Wire:
     asked = call.asked(schemas.AskedSpendLimit)
     amount = Money(micros=asked.threshold_amount * CENT_MICROS, currency=asked.currency)
     budget = call.accounts.budgets.set(*_spender(call), "month", amount)
-    return schemas.told_spend_limit(call.accounts.budgets.spending(budget))
+    if asked.alert_percents is not None:
+        call.accounts.alerts.set(budget.id, asked.alert_percents)
+    return _told_spend(call, budget)
 
 
 def _delete_spend(call: _Call) -> Wire:
