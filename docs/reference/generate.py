@@ -23,6 +23,9 @@ from bessemer.infer.echo import EchoEngine
 from bessemer.infer.openvino import CAN
 from bessemer.infer.upstream import UpstreamEngine
 from bessemer.products.factory import FactoryConfig
+from bessemer.serve import GatewayConfig
+from bessemer.serve.accounts.usage_wire import UsageDesk
+from bessemer.serve.accounts.wire import AdminDesk
 from bessemer.serve.asking import Asked
 from bessemer.serve.wire.completions import AskedText
 from bessemer.serve.wire.embeddings import AskedVectors
@@ -79,7 +82,8 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
   right tool is up to the model.
 - `completions` with `echo` and `logprobs` says how likely each token of the prompt is (`max_tokens` 0: only that).
   The openvino engine knows the token itself and no alternatives: what lm-eval calls `is_greedy` is then always true,
-  and only likelihoods, accuracies and perplexities from there mean something.
+  and only likelihoods, accuracies and perplexities from there mean something. The upstream engine asks its server to
+  echo the prompt (vLLM does); where an answer does not have a likelihood for each token of the prompt it is refused.
 - `embeddings` need an engine that makes vectors. The openvino engine makes none and says so. The echo engine's are
   hashed words: for tests, of no use for search by meaning. The upstream engine forwards, one text at a time.
 - `store` keeps an answer for its project until it is deleted, or pushed out by newer ones (10,000 of each kind); it is
@@ -89,7 +93,15 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
   where a stop sequence was met.
 - An error within a stream is an event: `data: {{"error": …}}`.
 
-{tables}"""
+{tables}
+## Administration
+
+For administrators' keys only. Beyond OpenAI's: `POST …/api_keys`, the rate limit `rl-*`, a spend limit's
+`alert_percents`, and alerts that webhooks tell (`notification_channel: {{"type": "webhook"}}`; `email` is refused, as
+no mail is sent).
+
+{administration}
+"""
 
 
 def _wire() -> str:
@@ -112,7 +124,15 @@ def _wire() -> str:
     marks = [[name, fields, *("yes" if name in each else "" for each in engines)] for name, fields in rows]
     capabilities = "\n".join("| " + " | ".join(row) + " |" for row in marks)
     tables = "\n".join(f"## {path}\n\n{_fields(model)}" for path, model in WIRE.items())
-    return WIRE_TEXT.format(capabilities=capabilities, tables=tables)
+    return WIRE_TEXT.format(capabilities=capabilities, tables=tables, administration=_administration())
+
+
+def _administration() -> str:
+    nobody: typing.Any = None  # of a desk that nobody asks only the paths are read
+    paths: dict[str, list[str]] = {}
+    for route in AdminDesk(GatewayConfig(), nobody, (), UsageDesk(nobody)).routes():
+        paths.setdefault(route.path, []).extend(sorted((route.methods or set()) - {"HEAD"}))
+    return "\n".join(f"- `{path}`: {', '.join(methods)}" for path, methods in paths.items())
 
 
 def _fields(model: type[BaseModel]) -> str:

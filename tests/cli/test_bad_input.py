@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import closing
@@ -95,6 +96,13 @@ def test_an_unknown_verb_or_option(tmp_path: Path) -> None:
 
 def test_chat_without_a_gateway(tmp_path: Path) -> None:
     refused(call(tmp_path, "chat", "-m", "hello"), "no gateway runs", "bessemer up")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    for words in (("-m", "hello"), ()):
+        done = call(tmp_path, "chat", "--url", url, *words, COLUMNS="200")
+        refused(done, f"no gateway answers at {url}", "bessemer up", "--url")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:

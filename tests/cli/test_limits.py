@@ -72,7 +72,11 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
         assert word in words
     shown = said(tmp_path, "limits", "show", "--project", "docs")
     assert ([r["id"] for r in shown["rates"]], len(shown["budgets"])) == ([rate["id"]], 1)
-    for id in (rate["id"], budget["budget"]["id"], credit["budget"]["id"]):
+    alerts = [said(tmp_path, "limits", "spend-alert", amount, "--project", "docs") for amount in ("5", "7.5")]
+    assert [each["budget"]["limit"]["micros"] for each in alerts] == [5_000_000, 7_500_000]
+    assert "only tells" in call(tmp_path, "limits", "show", COLUMNS="120").stdout
+    assert len(said(tmp_path, "limits", "show", "--project", "docs")["budgets"]) == 3
+    for id in (rate["id"], budget["budget"]["id"], credit["budget"]["id"], *(each["budget"]["id"] for each in alerts)):
         said(tmp_path, "limits", "remove", id)
     assert said(tmp_path, "limits", "show") == {"rates": [], "budgets": []}
 
@@ -93,6 +97,7 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
         (("limits", "budget", "1", "--period", "year"), "year"),
         (("limits", "budget", "1", "--currency", "dollars"), "no amount"),
         (("limits", "credit", "--", "-5"), "cannot be"),
+        (("limits", "spend-alert", "0"), "never be told"),
         (("limits", "remove", "bud_no"), "bud_no"),
         (("limits", "remove", "rl_no"), "rl_no"),
     ],

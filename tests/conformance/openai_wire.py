@@ -1,4 +1,4 @@
-"""The least of OpenAI's chat completions over an engine: the server that the upstream engine is tested against."""
+"""The least of OpenAI's completions over an engine: the server that the upstream engine is tested against."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from bessemer.core.errors import BessemerError
-from bessemer.core.nouns import ChatRequest, Delta, Message, Sampling
+from bessemer.core.nouns import ChatRequest, Delta, Message, Sampling, ScoreRequest
 
 
 def wire_app(engine: Any) -> Starlette:
@@ -37,7 +37,17 @@ def wire_app(engine: Any) -> Starlette:
             return JSONResponse({"error": {"message": error.message, "code": code}}, 400)
         return StreamingResponse(_events(first, pieces), media_type="text/event-stream")
 
-    return Starlette(routes=[Route("/v1/chat/completions", completions, methods=["POST"])])
+    async def scores(request: Request) -> Response:
+        body = await request.json()
+        assert body["echo"] is True and body["max_tokens"] == 0 and body["logprobs"] >= 1
+        score = await engine.respond(ScoreRequest(text=body["prompt"]))
+        values: list[Any] = [None, *(token.logprob for token in score.tokens[1:])]
+        told = {"tokens": [token.token for token in score.tokens], "token_logprobs": values, "top_logprobs": None}
+        usage = {"prompt_tokens": score.usage.input_tokens, "completion_tokens": 0}
+        return JSONResponse({"choices": [{"text": body["prompt"], "logprobs": told}], "usage": usage})
+
+    paths = {"/v1/chat/completions": completions, "/v1/completions": scores}
+    return Starlette(routes=[Route(path, answer, methods=["POST"]) for path, answer in paths.items()])
 
 
 async def _events(first: Delta, pieces: Any) -> AsyncIterator[str]:

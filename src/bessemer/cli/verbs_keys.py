@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -27,14 +29,20 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @contextmanager
-def accounts() -> Iterator[Accounts]:
-    """Give the accounts of the home that the environment names."""
-    home = environment.home()
-    opened = open_accounts(home.accounts, earlier=home.keys)
-    try:
+def accounts(*, make: bool = True) -> Iterator[Accounts]:
+    """Give the accounts of the home that the environment names.
+
+    Args:
+        make: make them if there are none; whoever only looks, or ends what is there, is given empty ones instead.
+    """
+    home = environment.home(make=make)
+    with ExitStack() as stack:
+        where = home.accounts
+        if not make and isinstance(where, Path) and not where.exists():
+            where = Path(stack.enter_context(TemporaryDirectory())) / "none.sqlite"
+        opened = open_accounts(where, earlier=home.keys)
+        stack.callback(opened.close)
         yield opened
-    finally:
-        opened.close()
 
 
 @app.command()
@@ -70,7 +78,7 @@ def list_keys(
     project: Annotated[str | None, typer.Option(help="Of one project only.")] = None, as_json: Json = False
 ) -> None:
     """List keys; the secrets themselves are not kept."""
-    with accounts() as open_ones:
+    with accounts(make=False) as open_ones:
         found = [key for key in open_ones.keys.list() if project in (None, key.project)]
     emit(found, as_json, lambda: _table(found))
 
@@ -78,7 +86,7 @@ def list_keys(
 @app.command()
 def revoke(key_id: KeyId, as_json: Json = False) -> None:
     """End a key at once."""
-    with accounts() as found:
+    with accounts(make=False) as found:
         found.keys.revoke(key_id)
     emit({"revoked": key_id}, as_json, lambda: escape(f"revoked {key_id}"))
 
@@ -86,7 +94,7 @@ def revoke(key_id: KeyId, as_json: Json = False) -> None:
 @app.command()
 def rotate(key_id: KeyId, as_json: Json = False) -> None:
     """End a key and make one like it, with the same limits and budgets; show it, once."""
-    with accounts() as found:
+    with accounts(make=False) as found:
         key, secret = found.keys.rotate(key_id)
     _show_secret(key, secret, as_json)
 
@@ -121,7 +129,9 @@ def _show_secret(key: Key, secret: str, as_json: bool) -> None:
     emit(shown, as_json, lambda: f"{secret}\n[dim]shown once; {key.id} for project {escape(key.project)}[/]")
 
 
-def _table(keys: list[Key]) -> Table:
+def _table(keys: list[Key]) -> Table | str:
+    if not keys:
+        return "[dim]there are no keys; `bessemer keys create --project P` makes one[/]"
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("id", no_wrap=True)
     for column in ("project", "name", "may ask"):

@@ -1,4 +1,4 @@
-"""The verbs below `bessemer limits`: show, rate, budget, credit, alert, remove."""
+"""The verbs below `bessemer limits`: show, rate, budget, credit, alert, spend-alert, remove."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def show(project: OfProject = "", key: OfKey = "", as_json: Json = False) -> Non
     """Show all limits, or those of one project or key, and where each stands."""
     scope, id = _scope(project, key)
     wanted = (scope, id) if id else (None, None)
-    with accounts() as found:
+    with accounts(make=False) as found:
         rates = found.rates.list(*wanted)
         states = [found.budgets.spending(budget) for budget in found.budgets.list(*wanted)]
     emit({"rates": rates, "budgets": states}, as_json, lambda: _tables(rates, states))
@@ -53,7 +53,7 @@ def rate(
     """Limit requests and tokens per minute."""
     if requests is None and tokens is None:
         raise ConfigError("no limit is given", hint="Give --requests or --tokens, or lift one with limits remove.")
-    with accounts() as found:
+    with accounts(make=not (project or key)) as found:  # where there are no accounts, nobody of that name is in them
         limit = found.rates.set(*_scope(project, key), model, requests, tokens)
     emit(limit, as_json, lambda: _tables((limit,), []))
 
@@ -71,7 +71,7 @@ def budget(
     """Set what may be spent from now on; requests whose worst case does not fit are refused."""
     if period not in PERIODS:
         raise ConfigError(f"there is no period '{period}'", hint="Say day, month or total.")
-    with accounts() as found:
+    with accounts(make=not (project or key)) as found:
         made = found.budgets.set(*_scope(project, key), PERIODS[period], money(amount, currency), not alert)
         state = found.budgets.spending(made)
     emit(state, as_json, lambda: _tables((), [state]))
@@ -87,7 +87,7 @@ def credit(
     as_json: Json = False,
 ) -> None:
     """Add prepaid credit: when it is used up, requests are refused."""
-    with accounts() as found:
+    with accounts(make=not (project or key)) as found:
         state = found.budgets.spending(found.budgets.add_credit(*_scope(project, key), money(amount, currency), note))
     emit(state, as_json, lambda: _tables((), [state]))
 
@@ -99,10 +99,24 @@ def alert(
     as_json: Json = False,
 ) -> None:
     """Say at which parts of a budget webhooks are told; 50, 80 and 100 % unless said."""
-    with accounts() as found:
+    with accounts(make=False) as found:
         thresholds = found.alerts.set(budget_id, percents(at))
     told = ", ".join(f"{percent} %" for percent in thresholds) or "nothing"
     emit({"budget": budget_id, "percents": thresholds}, as_json, lambda: escape(f"{budget_id}: told of {told}"))
+
+
+@app.command()
+def spend_alert(
+    amount: Annotated[str, typer.Argument(help="Spent in a month, such as 12.50.")],
+    project: OfProject = "",
+    key: OfKey = "",
+    currency: Currency = "USD",
+    as_json: Json = False,
+) -> None:
+    """Have webhooks told when a month's spending reaches an amount; several stand beside each other."""
+    with accounts(make=not (project or key)) as found:
+        state = found.budgets.spending(found.budgets.set_alert(*_scope(project, key), money(amount, currency)))
+    emit(state, as_json, lambda: _tables((), [state]))
 
 
 @app.command()
@@ -110,7 +124,7 @@ def remove(
     limit_id: Annotated[str, typer.Argument(help="From `bessemer limits show`.")], as_json: Json = False
 ) -> None:
     """Lift a rate limit or a budget."""
-    with accounts() as found:
+    with accounts(make=False) as found:
         (found.budgets if limit_id.startswith("bud_") else found.rates).remove(limit_id)
     emit({"removed": limit_id}, as_json, lambda: escape(f"removed {limit_id}"))
 

@@ -33,12 +33,14 @@ def list_projects(
     include_all: Annotated[bool, typer.Option("--all", help="Archived ones too.")] = False, as_json: Json = False
 ) -> None:
     """List projects and how many keys each has."""
-    with accounts() as open_ones:
+    with accounts(make=False) as open_ones:
         found = open_ones.projects.list(_MOST, include_archived=include_all).items
         keys = open_ones.keys.page(_MOST).items
     counts = {project.id: sum(key.project == project.id for key in keys) for project in found}
 
-    def draw() -> Table:
+    def draw() -> Table | str:
+        if not found:
+            return "[dim]there are no projects; `bessemer projects create NAME` makes one[/]"
         table = Table(box=SIMPLE_HEAD)
         table.add_column("id", overflow="fold")
         for column in ("name", "made (UTC)", "state"):
@@ -58,7 +60,7 @@ def rename(
     project: ProjectId, name: Annotated[str, typer.Argument(help="The new one.")], as_json: Json = False
 ) -> None:
     """Give a project another name; its id stays."""
-    with accounts() as found:
+    with accounts(make=False) as found:
         renamed = found.projects.rename(project, name)
     emit(renamed, as_json, lambda: escape(f"project {renamed.id} is called {renamed.name}"))
 
@@ -66,7 +68,7 @@ def rename(
 @app.command()
 def archive(project: ProjectId, as_json: Json = False) -> None:
     """End a project for good: its keys are refused from now on."""
-    with accounts() as found:
+    with accounts(make=False) as found:
         archived = found.projects.archive(project)
     emit(archived, as_json, lambda: escape(f"archived {archived.id}"))
 
@@ -78,10 +80,12 @@ def log(
     as_json: Json = False,
 ) -> None:
     """Show the audit log: who did what to projects, keys, limits and budgets."""
-    with accounts() as open_ones:
+    with accounts(make=False) as open_ones:
         found = open_ones.audit.list(limit, projects=(project,) if project else ()).items
 
-    def draw() -> Table:
+    def draw() -> Table | str:
+        if not found:
+            return "[dim]nothing was done yet[/]"
         table = Table(box=SIMPLE_HEAD)
         table.add_column("at (UTC)", no_wrap=True)
         for column, least in (("who", 5), ("did", 12), ("to", 12), ("project and details", 16)):

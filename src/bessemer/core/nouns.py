@@ -172,8 +172,7 @@ class ChatRequest(Noun):
         messages: what was said.
         sampling: how the answer is chosen.
         tools: which the model may ask to have called.
-        tool_choice: the model decides (``auto``), calls none, must call one, or must call the named one
-            (``function:NAME``).
+        tool_choice: the model decides (``auto``), calls none, must call one, or this one (``function:NAME``).
         parallel_tool_calls: whether one answer may call several.
         json_format: the answer must be JSON; None leaves it free.
     """
@@ -258,7 +257,9 @@ class RawText(Noun):
 
 
 class ScoreRequest(RawText):
-    """A text whose likelihood is wanted; for engines with the capability ``score``."""
+    """A text whose likelihood is wanted (capability ``score``), and of each token so many alternatives."""
+
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 0
 
 
 class ScoreResult(Noun):

@@ -1,4 +1,4 @@
-"""An engine behind any server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp, a cloud.
+"""An engine behind any server that speaks OpenAI's wire: vLLM, SGLang, llama.cpp, Ollama, a cloud.
 
 Owns the client's side of the wire (`prompt_tokens` there is `input_tokens` here) and the mapping of its errors.
 Always streams, so that there is one path and a time to first token. An engine belongs to one event loop.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from email.utils import parsedate_to_datetime
 from typing import Any, overload
 
@@ -16,11 +16,14 @@ import httpx2
 
 from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, ConfigError, NotFound, Unsupported
 from bessemer.core.forwarding import Forward
-from bessemer.core.nouns import ChatRequest, Completion, Delta, FinishReason, TokenLogprob, Usage
-from bessemer.core.raw import EmbedRequest, EmbedResult
+from bessemer.core.nouns import ChatRequest, Completion, Delta, FinishReason, RawText, ScoreRequest, ScoreResult, Usage
+from bessemer.core.raw import EmbedRequest, EmbedResult, PromptRequest
 from bessemer.infer.config import UpstreamConfig
 from bessemer.infer.engines import Counters, complete
 from bessemer.infer.upstream_forms import calls_of, embedding_of, forms_of, message_of, vector_of
+from bessemer.infer.upstream_texts import logprobs_of, prompt_of, score_body, score_of
+
+Asked = ChatRequest | PromptRequest
 
 REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -38,7 +41,10 @@ _DAY_SECONDS = 86_400.0
 
 
 class UpstreamEngine:
-    """Asks another server. Whether it honours `seed`, tools and formats is the server's word: all is forwarded.
+    """Asks another server. What it honours of `seed`, tools and formats is the server's word: all is forwarded.
+
+    Texts that are to be continued or scored go to its ``completions``; servers without it, or that do not say how
+    likely a prompt is, are told from those that do by what they answer.
 
     Counters are what the server reported; of a cancelled answer it reports nothing.
     """
@@ -46,7 +52,7 @@ class UpstreamEngine:
     name = "upstream"
     capabilities = frozenset(
         {"chat", "stream", "stop", "seed", "logprobs", "top_logprobs", "penalties", "logit_bias", "batch"}
-        | {"json_object", "json_schema", "tools", "embed", "tokens"}
+        | {"json_object", "json_schema", "tools", "prompt", "score", "embed", "tokens"}
     )
 
     def __init__(self, config: UpstreamConfig, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -79,16 +85,24 @@ class UpstreamEngine:
         )
 
     @overload
-    async def respond(self, request: ChatRequest, /) -> Completion: ...
+    async def respond(self, request: Asked, /) -> Completion: ...
+    @overload
+    async def respond(self, request: ScoreRequest, /) -> ScoreResult: ...
     @overload
     async def respond(self, request: EmbedRequest, /) -> EmbedResult: ...
-    async def respond(self, request: ChatRequest | EmbedRequest, /) -> Completion | EmbedResult:
-        """Return the whole answer, or the vector of a text; see `stream` for what it raises."""
+    async def respond(self, request: Asked | ScoreRequest | EmbedRequest, /) -> Completion | ScoreResult | EmbedResult:
+        """Return the whole answer, the likelihood of a text, or its vector; see `stream` for what it raises."""
         if isinstance(request, EmbedRequest):
-            return await self._embed(request)
+            vector = vector_of(await self._post("embeddings", request, embedding_of(request, self._config.model)))
+            self.counters = self.counters.plus(requests=1, total=vector.usage)
+            return vector
+        if isinstance(request, ScoreRequest):
+            score = score_of(await self._post("completions", request, score_body(request, self._config.model)), request)
+            self.counters = self.counters.plus(requests=1, total=score.usage)
+            return score
         return await complete(self.stream(request), self._clock)
 
-    async def stream(self, request: ChatRequest, /) -> AsyncGenerator[Delta, None]:
+    async def stream(self, request: Asked, /) -> AsyncGenerator[Delta, None]:
         """Yield the answer in pieces; the last has the usage, as the server counted it.
 
         Raises:
@@ -100,11 +114,12 @@ class UpstreamEngine:
                 `retry_after_seconds`, it is overloaded.
         """
         self._refuse(request)
+        path = "completions" if isinstance(request, PromptRequest) else "chat/completions"
         usage: Usage | None = None
         reason: FinishReason | None = None
         try:
-            async with self._client.stream("POST", "chat/completions", json=self._body(request)) as response:
-                async for chunk in self._chunks(response):
+            async with self._client.stream("POST", path, json=self._body(request)) as response:
+                async for chunk in self._chunks(response, path):
                     usage = _usage(chunk) or usage
                     for choice in chunk.get("choices") or ():
                         reason = _reason(choice) or reason
@@ -129,40 +144,36 @@ class UpstreamEngine:
             await response.aclose()
         await self._client.aclose()
 
-    async def _chunks(self, response: httpx2.Response) -> AsyncGenerator[dict[str, Any], None]:
+    async def _chunks(self, response: httpx2.Response, path: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the events of a response, while `close` knows of it."""
         self._open.add(response)
         try:
             if response.is_error:
-                raise _refused(response, (await response.aread()).decode("utf-8", "replace"))
+                raise _refused(response, (await response.aread()).decode("utf-8", "replace"), path)
             async for line in _lines(response):
                 if chunk := _chunk(line):
                     yield chunk
         finally:
             self._open.discard(response)
 
-    async def _embed(self, request: EmbedRequest) -> EmbedResult:
-        """Return the vector of a text, brought to length 1."""
+    async def _post(self, path: str, request: RawText, body: dict[str, Any]) -> str:
+        """Return the whole answer to what is not streamed."""
         self._refuse(request)
         try:
-            response = await self._client.post("embeddings", json=embedding_of(request, self._config.model))
+            response = await self._client.post(path, json=body)
         except httpx2.HTTPError as error:
             raise BackendError(
                 f"{self._config.base_url} cannot be reached: {error}", hint="Check base_url and the server."
             ) from error
         if response.is_error:
-            raise _refused(response, response.text)
-        found = vector_of(response.text)
-        self.counters = self.counters.plus(requests=1, total=found.usage)
-        return found
+            raise _refused(response, response.text, path)
+        return response.text
 
-    def _refuse(self, request: ChatRequest | EmbedRequest) -> None:
+    def _refuse(self, request: ChatRequest | RawText) -> None:
         if self._closed:
             raise Unsupported("the engine is closed", hint="Open another one.")
-        if isinstance(request, EmbedRequest):
+        if isinstance(request, RawText):
             return self._refuse_size(len(request.text.encode()))
-        if not isinstance(request, ChatRequest):
-            raise Unsupported("an upstream engine cannot score", hint="Use the openvino engine.")
         calls = (call.arguments for message in request.messages for call in message.tool_calls)
         texts = (*(message.content for message in request.messages), *calls)
         return self._refuse_size(sum(len(text.encode()) for text in texts))
@@ -174,12 +185,10 @@ class UpstreamEngine:
                 hint="Shorten the prompt, or raise max_prompt_bytes.",
             )
 
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
+    def _body(self, request: Asked) -> dict[str, Any]:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._config.model,
-            "messages": [message_of(m) for m in request.messages],
-            self._config.limit_field: sampling.max_output_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "stream": True,
@@ -189,14 +198,19 @@ class UpstreamEngine:
             body["seed"] = sampling.seed
         if sampling.stop:
             body["stop"] = list(sampling.stop)
-        if sampling.top_logprobs is not None:
-            body |= {"logprobs": True, "top_logprobs": sampling.top_logprobs}
         if sampling.frequency_penalty:
             body["frequency_penalty"] = sampling.frequency_penalty
         if sampling.presence_penalty:
             body["presence_penalty"] = sampling.presence_penalty
         if sampling.logit_bias:
             body["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias}
+        wanted = sampling.top_logprobs
+        if isinstance(request, PromptRequest):
+            body |= {"prompt": prompt_of(request), "max_tokens": sampling.max_output_tokens}
+            return body if wanted is None else body | {"logprobs": wanted}
+        body |= {"messages": [message_of(m) for m in request.messages]}
+        body |= {self._config.limit_field: sampling.max_output_tokens}
+        body |= {} if wanted is None else {"logprobs": True, "top_logprobs": wanted}
         return body | forms_of(request)
 
     def _last(self, reason: FinishReason | None, usage: Usage | None) -> Delta:
@@ -238,17 +252,9 @@ def _chunk(line: str) -> dict[str, Any] | None:
 
 
 def _delta(choice: dict[str, Any]) -> Delta:
-    entries: Iterable[dict[str, Any]] = (choice.get("logprobs") or {}).get("content") or ()
-    logprobs = tuple(
-        TokenLogprob(
-            token=entry["token"],
-            logprob=entry["logprob"],
-            top=tuple((other["token"], other["logprob"]) for other in entry.get("top_logprobs") or ()),
-        )
-        for entry in entries
-    )
     delta = choice.get("delta") or {}
-    return Delta(text=delta.get("content") or "", logprobs=logprobs, tool_calls=calls_of(delta))
+    text = delta.get("content") or choice.get("text") or ""
+    return Delta(text=text, logprobs=logprobs_of(choice.get("logprobs")), tool_calls=calls_of(delta))
 
 
 def _reason(choice: dict[str, Any]) -> FinishReason | None:
@@ -267,8 +273,12 @@ def _usage(chunk: dict[str, Any]) -> Usage | None:
     )
 
 
-def _refused(response: httpx2.Response, body: str) -> BessemerError:
-    """Return the error that an HTTP status of the server stands for."""
+def _refused(response: httpx2.Response, body: str, path: str) -> BessemerError:
+    """Return the error that an HTTP status of the server stands for.
+
+    What every server has is chats: one that does not know another path has no such endpoint, unless it says that it is
+    the model it does not know.
+    """
     try:
         answer = json.loads(body)
     except json.JSONDecodeError:
@@ -278,7 +288,9 @@ def _refused(response: httpx2.Response, body: str) -> BessemerError:
     if status in (401, 403):
         return ConfigError(said, hint="Check api_key.")
     if status == 404:
-        return NotFound(said, hint="Check model and base_url.")
+        lacks = path != "chat/completions" and "model" not in body.lower()
+        without = Unsupported(f"the upstream server has no {path}", hint="Choose a server that has.")
+        return without if lacks else NotFound(said, hint="Check model and base_url.")
     if status in (429, 503):
         kind = BudgetExceeded if status == 429 else BackendError
         hint = "Wait, or ask the server's owner for more."

@@ -5,6 +5,7 @@ Owns which files they use, and the tie between an answer's id and its entry in t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,8 @@ from bessemer.serve import (
     open_traces,
 )
 
+_ANSWER = re.compile(r"(?:chatcmpl-|cmpl-|resp_|msg_|req_)(\w+)")
+
 
 class Answered:
     """Looks answers up in the ledger; for several threads at once.
@@ -34,11 +37,14 @@ class Answered:
         self._ledger = open_ledger(books)
 
     def project_of(self, answer: str) -> str | None:
-        """Return the project whose request an answer is, such as ``chatcmpl-…``; None if it is nobody's."""
-        _, mark, unique = answer.partition("-")
-        if not mark:
-            return None
-        entry = self.booked(f"req_{unique}")
+        """Return the project whose request an answer is; None if it is nobody's.
+
+        Args:
+            answer: the id that its wire gave it, such as ``chatcmpl-…`` or ``resp_…``, or its ``x-request-id``, which
+                is all there is where the id is that of the model's server.
+        """
+        named = _ANSWER.fullmatch(answer)
+        entry = self.booked(f"req_{named[1]}") if named else None
         return entry.subject.project if entry else None
 
     def booked(self, request: str) -> Entry | None:

@@ -120,6 +120,46 @@ def test_thresholds_are_the_budgets_own(bench: Bench) -> None:
         bench.accounts.alerts.set("bud_none", (50,))
 
 
+def test_alerts_of_a_month_stand_beside_each_other_and_refuse_nobody(bench: Bench) -> None:
+    budgets = bench.accounts.budgets
+    first, second = (budgets.set_alert("project", "docs", Money(micros=micros)) for micros in (100, 300))
+    hard = budgets.set("project", "docs", "month", Money(micros=10_000))
+    everything = budgets.list("project", "docs")
+    assert {each.id for each in everything} == {first.id, second.id, hard.id}
+
+    def spend(micros: int) -> None:
+        bench.count += 1
+        wanted = Reservation(f"r{bench.count}", 0, "books", "worker", bench.now)
+        with bench.accounts.database.writing() as execute:
+            assert budgets.reserve(execute, everything, wanted) is None
+        assert budgets.settle_all([(wanted.id, micros)]) == 1
+
+    spend(99)
+    assert bench.told() == []
+    spend(1)
+    assert bench.told() == [("docs", 100, 100)], "at its amount, and at no part of it"
+    spend(200)
+    assert bench.told() == [("docs", 100, 300)]
+    assert budgets.set_alert("project", "docs", Money(micros=350), first.id).id == first.id
+    spend(50)
+    assert bench.told() == [("docs", 100, 350)], "another amount tells anew"
+    bench.now += 40 * DAY_SECONDS
+    spend(350)
+    assert len(bench.told()) == 2, "and so does another month"
+    with pytest.raises(NotFound):
+        budgets.set_alert("project", "shop", Money(micros=1), first.id)
+
+
+def test_accounts_of_the_first_gateways_take_several_alerts(bench: Bench) -> None:
+    with bench.accounts.database.writing() as execute:
+        execute("DROP INDEX budgets_of_periods")
+        execute("CREATE UNIQUE INDEX budgets_in_force ON budgets (scope, scope_id, period) WHERE removed_at IS NULL")
+    accounts = open_accounts(bench.accounts.database.url, lambda: bench.now)
+    for micros in (1, 2):
+        accounts.budgets.set_alert("project", "docs", Money(micros=micros))
+    accounts.close()
+
+
 def test_a_keys_budget_tells_its_project_and_the_organizations_those_with_administrators(bench: Bench) -> None:
     key, _ = bench.accounts.keys.create("shop")
     bench.accounts.keys.create("docs", admin=True)

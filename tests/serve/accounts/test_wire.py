@@ -165,12 +165,84 @@ def test_spend_limits(desk) -> None:
     assert (budget.limit, budget.period, budget.enforced) == (Money(micros=12_500_000), "month", True)
     assert limit.update(project, currency="USD", interval="month", threshold_amount=0).enforcement.status == "enforcing"
     assert limit.retrieve(project).threshold_amount == 0
+    assert limit.retrieve(project).model_extra == {"alert_percents": [50, 80, 100]}
+    month: Any = {"currency": "USD", "interval": "month", "threshold_amount": 9}
+    told = limit.update(project, **month, extra_body={"alert_percents": [90, 60]})
+    assert told.model_extra == {"alert_percents": [60, 90]} == limit.update(project, **month).model_extra, "it stays"
+    assert desk.accounts.alerts.percents(budget.id) == (60, 90)
+    (_, noted, *_) = desk.accounts.audit.list(projects=[project]).items
+    assert (noted.target, noted.details, noted.actor != "local") == (budget.id, {"alert_percents": [60, 90]}, True)
+    assert limit.update(project, **month, extra_body={"alert_percents": []}).model_extra == {"alert_percents": []}
+    with pytest.raises(openai.BadRequestError):
+        limit.update(project, **month, extra_body={"alert_percents": [0]})
     assert limit.delete(project).deleted
     assert desk.accounts.budgets.list("project", project) == ()
     whole = desk.admin.spend_limit
     assert whole.update(currency="USD", interval="month", threshold_amount=7).object == "organization.spend_limit"
     assert whole.retrieve().threshold_amount == 7
     assert whole.delete().object == "organization.spend_limit.deleted"
+
+
+WEBHOOK: Any = {"type": "webhook"}
+
+
+def test_spend_alerts(desk) -> None:
+    project, other = (desk.admin.projects.create(name=name).id for name in ("told", "untold"))
+    alerts = desk.admin.projects.spend_alerts
+    like = {"currency": "USD", "interval": "month", "notification_channel": WEBHOOK}
+    made = [alerts.create(project, threshold_amount=cents, **like) for cents in (100, 250, 300)]
+    assert (made[0].object, made[0].threshold_amount, made[0].interval) == ("project.spend_alert", 100, "month")
+    assert [each.id for each in alerts.list(project, limit=2)] == [each.id for each in made], "over pages"
+    assert [each.threshold_amount for each in alerts.list(project, order="desc")] == [300, 250, 100]
+    assert alerts.update(made[1].id, project_id=project, threshold_amount=200, **like).threshold_amount == 200
+    assert alerts.retrieve(made[1].id, project_id=project).threshold_amount == 200
+    desk.admin.projects.spend_limit.update(project, currency="USD", interval="month", threshold_amount=1)
+    desk.admin.projects.spend_limit.delete(project)
+    assert len(list(alerts.list(project))) == 3, "a limit comes and goes beside them"
+    kept = desk.accounts.budgets.alerts("project", project)
+    assert [(each.limit.micros, each.enforced) for each in kept] == [
+        (cents * 10_000, False) for cents in (100, 200, 300)
+    ]
+    assert {desk.accounts.alerts.percents(each.id) for each in kept} == {(100,)}
+    for foreign in (lambda: alerts.retrieve(made[0].id, project_id=other),
+                    lambda: alerts.retrieve("x", project_id=project),
+                    lambda: alerts.update(made[0].id, project_id=other, threshold_amount=1, **like),
+                    lambda: alerts.delete(made[0].id, project_id=other),
+                    lambda: desk.admin.spend_alerts.retrieve(made[0].id)):  # fmt: skip
+        with pytest.raises(openai.NotFoundError):
+            foreign()
+    assert alerts.delete(made[0].id, project_id=project).object == "project.spend_alert.deleted"
+    assert [each.id for each in alerts.list(project)] == [each.id for each in made[1:]]
+    whole = desk.admin.spend_alerts.create(threshold_amount=7, **like)
+    assert whole.object == "organization.spend_alert"
+    assert [each.id for each in desk.admin.spend_alerts.list()] == [whole.id]
+    assert desk.admin.spend_alerts.delete(whole.id).deleted
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"notification_channel": {"type": "email", "recipients": ["a@example.com"]}}, "notification_channel.type"),
+        ({"notification_channel": {"type": "webhook", "recipients": ["a@example.com"]}}, "notification_channel"),
+        ({"threshold_amount": 0}, "threshold_amount"),
+        ({"interval": "day"}, "interval"),
+        ({"notification_channel": None}, "notification_channel"),
+    ],
+)
+def test_an_alert_that_would_not_be_told_is_refused(desk, wrong, param) -> None:
+    body = {"currency": "USD", "interval": "month", "threshold_amount": 5, "notification_channel": WEBHOOK} | wrong
+    status, told = desk.raw("POST", "/v1/organization/spend_alerts", body)
+    assert (status, told["error"]["param"]) == (400, param)
+    assert desk.accounts.budgets.alerts("organization", "") == ()
+
+
+def test_there_are_only_so_many_alerts_as_a_request_can_bear(desk) -> None:
+    project = desk.admin.projects.create(name="anxious").id
+    body = {"currency": "USD", "interval": "month", "threshold_amount": 5, "notification_channel": WEBHOOK}
+    path = f"/v1/organization/projects/{project}/spend_alerts"
+    assert [desk.raw("POST", path, body)[0] for _ in range(21)] == [200] * 20 + [409]
+    assert desk.raw("GET", f"{path}?before=x")[1]["error"]["code"] == "unsupported_parameter"
+    assert desk.raw("GET", f"{path}?after=x")[0] == 400
 
 
 def test_the_audit_log_says_who_did_what(desk) -> None:

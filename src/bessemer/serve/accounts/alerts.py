@@ -15,6 +15,7 @@ from typing import Any
 
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.nouns import Noun
+from bessemer.serve.accounts.audit import LOCAL, Scribe
 from bessemer.serve.accounts.database import Database, Execute
 from bessemer.serve.webhooks import WebhookStore
 
@@ -60,10 +61,11 @@ class Alerts:
     Args:
         database: of the accounts.
         clock: gives Unix seconds.
+        actor: in whose name the audit log notes what is done here.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
-        self._database, self._clock = database, clock
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time, actor: str = LOCAL) -> None:
+        self._database, self._clock, self._scribe = database, clock, Scribe(actor, clock)
 
     def set(self, budget: str, percents: Iterable[int]) -> tuple[int, ...]:
         """Say at which percents of a budget to tell, from now on; none tells never. Return them in order.
@@ -78,13 +80,16 @@ class Alerts:
                 f"{wrong[0]} % is no threshold of a budget", hint=f"Give whole percents from 1 to {MOST_PERCENT}."
             )
         with self._database.changing() as execute:
-            if not execute("SELECT 1 FROM budgets WHERE id = ? AND removed_at IS NULL", budget):
+            found = execute("SELECT scope, scope_id FROM budgets WHERE id = ? AND removed_at IS NULL", budget)
+            if not found:
                 raise NotFound(f"there is no budget '{budget}'", hint="`bessemer limits show` lists them.")
             execute(
                 "INSERT INTO thresholds (budget, percents) VALUES (?, ?)"
                 " ON CONFLICT (budget) DO UPDATE SET percents = excluded.percents",
                 budget, " ".join(map(str, wanted)),
             )  # fmt: skip
+            project = found[0][1] if found[0][0] == "project" else ""
+            self._scribe.note(execute, "budget.updated", budget, project, alert_percents=wanted)
         return wanted
 
     def percents(self, budget: str) -> tuple[int, ...]:

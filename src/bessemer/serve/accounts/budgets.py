@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from bessemer.core.errors import ConfigError, NotFound
+from bessemer.core.errors import ConfigError, Conflict, NotFound
 from bessemer.core.nouns import Noun
 from bessemer.core.units import Money
 from bessemer.serve.accounts.alerts import Alerts
@@ -29,11 +29,13 @@ from bessemer.serve.accounts.audit import LOCAL, Scribe
 from bessemer.serve.accounts.database import Database, Execute
 from bessemer.serve.accounts.rates import Scope, check_scope
 
-Period = Literal["day", "month", "total", "credit"]
+Period = Literal["day", "month", "total", "credit", "alert"]
 _COLUMNS = "id, scope, scope_id, period, limit_micros, currency, enforced, created_at"
-_SPANS: Mapping[Period, str] = {"day": "%Y-%m-%d", "month": "%Y-%m", "total": "", "credit": ""}
+_SPANS: Mapping[Period, str] = {"day": "%Y-%m-%d", "month": "%Y-%m", "total": "", "credit": "", "alert": "%Y-%m"}
 _MOST_MICROS = 2**60
 _ALWAYS = 2.0**53
+_MOST_ALERTS = 20
+"""Of one scope: each is counted with every request."""
 
 
 class Budget(Noun):
@@ -42,7 +44,8 @@ class Budget(Noun):
     Attributes:
         scope: whose requests count.
         scope_id: of the project or key; empty for the organization.
-        period: after which it starts anew, in UTC; never for ``total`` and for ``credit``, which was paid before.
+        period: after which it starts anew, in UTC; never for ``total`` and for ``credit``, which was paid before. An
+            ``alert`` is a month's and only tells; of those there may be several.
         limit: of a period; of credit all that was ever paid in.
         enforced: requests that could exceed it are refused; else it only tells (see `Spending`).
         created_at: Unix seconds.
@@ -117,8 +120,38 @@ class Budgets:
             ConfigError: the limit is negative, or the earlier one's is in another currency.
             NotFound: there is no such project or key.
         """
+        wanted = self._new(scope, scope_id, period, limit, enforced)
         with self._database.changing() as execute:
-            return self._put(execute, scope, scope_id, period, limit, enforced)
+            return self._put(execute, wanted, _in_force(execute, scope, scope_id, period))
+
+    def set_alert(self, scope: Scope, scope_id: str, amount: Money, id: str = "") -> Budget:
+        """Set what may be spent in a month before somebody is told, in place of the alert of that id, if one is given.
+
+        Alerts stand beside each other and beside the budgets, and count as budgets do: from when they were set.
+
+        Raises:
+            ConfigError: the amount is not above 0, or the earlier one's is in another currency.
+            NotFound: there is no such project or key, or it has no such alert.
+            Conflict: there are as many alerts as there may be.
+        """
+        if amount.micros <= 0:
+            raise ConfigError(f"an alert at {amount} would never be told", hint="Give an amount above 0.")
+        wanted = self._new(scope, scope_id, "alert", amount, enforced=False)
+        with self._database.changing() as execute:
+            there = _alerts(execute, scope, scope_id)
+            earlier = next((each for each in there if each.id == id), None)
+            if id and earlier is None:
+                raise NotFound(f"there is no spend alert '{id}' here", hint="List those that there are.")
+            if earlier is None and len(there) >= _MOST_ALERTS:
+                raise Conflict(f"there are {_MOST_ALERTS} spend alerts here already", hint="Change or remove one.")
+            budget = self._put(execute, wanted, earlier)
+            if earlier is None:
+                execute("INSERT INTO thresholds (budget, percents) VALUES (?, '100')", budget.id)
+        return budget
+
+    def alerts(self, scope: Scope, scope_id: str) -> tuple[Budget, ...]:
+        """Return the alerts of one scope, the oldest first."""
+        return _alerts(self._database.read, scope, scope_id)
 
     def add_credit(self, scope: Scope, scope_id: str, paid: Money, note: str = "") -> Budget:
         """Add what was paid before, or take off what was paid back (a negative amount); return the credit.
@@ -136,7 +169,7 @@ class Budgets:
                 raise ConfigError(
                     f"the credit is in {before.currency}, not in {paid.currency}", hint="Use one currency."
                 )
-            budget = self._put(execute, scope, scope_id, "credit", before + paid, enforced=True)
+            budget = self._put(execute, self._new(scope, scope_id, "credit", before + paid), earlier)
             execute(
                 "INSERT INTO credits (budget, micros, note, at) VALUES (?, ?, ?, ?)",
                 budget.id, paid.micros, note, self._clock(),
@@ -269,27 +302,23 @@ class Budgets:
             project = scope_id if scope == "project" else ""
             self._scribe.note(execute, "budget.reached", budget, project, span=span, spent_micros=spent)
 
-    def _put(
-        self, execute: Execute, scope: Scope, scope_id: str, period: Period, limit: Money, enforced: bool
-    ) -> Budget:
+    def _new(self, scope: Scope, scope_id: str, period: Period, limit: Money, enforced: bool = True) -> Budget:
+        id, now = f"bud_{secrets.token_hex(6)}", self._clock()
+        return Budget(
+            id=id, scope=scope, scope_id=scope_id, period=period, limit=limit, enforced=enforced, created_at=now
+        )
+
+    def _put(self, execute: Execute, budget: Budget, earlier: Budget | None) -> Budget:
+        limit, enforced = budget.limit, budget.enforced
         if not 0 <= limit.micros <= _MOST_MICROS:
             raise ConfigError(f"a budget of {limit} cannot be", hint="Give an amount of 0 or more.")
-        check_scope(execute, scope, scope_id)
-        earlier = _in_force(execute, scope, scope_id, period)
+        check_scope(execute, budget.scope, budget.scope_id)
         if earlier and earlier.limit.currency != limit.currency:
             raise ConfigError(
                 f"the budget is in {earlier.limit.currency}, not in {limit.currency}", hint="Remove it first."
             )
-        budget = Budget(
-            id=earlier.id if earlier else f"bud_{secrets.token_hex(6)}",
-            scope=scope,
-            scope_id=scope_id,
-            period=period,
-            limit=limit,
-            enforced=enforced,
-            created_at=earlier.created_at if earlier else self._clock(),
-        )
         if earlier:
+            budget = budget.model_copy(update={"id": earlier.id, "created_at": earlier.created_at})
             execute(
                 "UPDATE budgets SET limit_micros = ?, enforced = ? WHERE id = ?",
                 limit.micros, int(enforced), budget.id,
@@ -297,7 +326,8 @@ class Budgets:
         else:
             execute(
                 f"INSERT INTO budgets ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                budget.id, scope, scope_id, period, limit.micros, limit.currency, int(enforced), budget.created_at,
+                budget.id, budget.scope, budget.scope_id, budget.period, limit.micros, limit.currency, int(enforced),
+                budget.created_at,
             )  # fmt: skip
         told = budget.model_dump(mode="json", include={"scope", "scope_id", "period", "limit", "enforced"})
         self._scribe.note(execute, "budget.updated", budget.id, _project(budget), **told)
@@ -312,6 +342,11 @@ def _all(execute: Execute) -> tuple[Budget, ...]:
 def _in_force(execute: Execute, scope: Scope, scope_id: str, period: Period) -> Budget | None:
     found = (each for each in _all(execute) if (each.scope, each.scope_id, each.period) == (scope, scope_id, period))
     return next(found, None)
+
+
+def _alerts(execute: Execute, scope: Scope, scope_id: str) -> tuple[Budget, ...]:
+    found = (each for each in _all(execute) if (each.scope, each.scope_id, each.period) == (scope, scope_id, "alert"))
+    return tuple(sorted(found, key=lambda each: (each.created_at, each.id)))
 
 
 def _budget(row: Sequence[object]) -> Budget:

@@ -39,7 +39,7 @@ class Accounts:
         self.projects = Projects(database, self.keys, clock, actor)
         self.rates = RateLimits(database, clock, actor)
         self.budgets = Budgets(database, clock, actor)
-        self.alerts = Alerts(database, clock)
+        self.alerts = Alerts(database, clock, actor)
         self.audit = AuditLog(database)
 
     def by(self, actor: str) -> Accounts:

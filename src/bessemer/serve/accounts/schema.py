@@ -41,8 +41,10 @@ _TABLES = (
         limit_micros INTEGER NOT NULL, currency TEXT NOT NULL, enforced INTEGER NOT NULL, created_at REAL NOT NULL,
         removed_at REAL
     ) STRICT""",
+    "DROP INDEX IF EXISTS budgets_in_force",  # of the first databases: it allows one alert only
     """
-    CREATE UNIQUE INDEX IF NOT EXISTS budgets_in_force ON budgets (scope, scope_id, period) WHERE removed_at IS NULL
+    CREATE UNIQUE INDEX IF NOT EXISTS budgets_of_periods ON budgets (scope, scope_id, period)
+    WHERE removed_at IS NULL AND period <> 'alert'
     """,
     """
     CREATE TABLE IF NOT EXISTS credits (

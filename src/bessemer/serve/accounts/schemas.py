@@ -6,13 +6,14 @@ Owns both. Source: the published OpenAPI description of OpenAI's API, administra
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bessemer.serve.accounts.alerts import MOST_PERCENT
 from bessemer.serve.accounts.audit import LOCAL, AuditEvent
-from bessemer.serve.accounts.budgets import Spending
+from bessemer.serve.accounts.budgets import Budget, Spending
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.accounts.projects import Project, ServiceAccount
 from bessemer.serve.accounts.rates import RateLimit
@@ -70,12 +71,31 @@ class AskedRateLimit(_Asked):
     max_tokens_per_1_minute: Annotated[int, Field(ge=0, lt=2**53)] | None = None
 
 
-class AskedSpendLimit(_Asked):
-    """What may be spent in a month, in hundredths of the currency."""
-
+class _Month(_Asked):
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
     interval: Annotated[str, Field(pattern="^month$")]
+
+
+class AskedSpendLimit(_Month):
+    """What may be spent in a month, in hundredths of the currency; at which percents webhooks are told is our own."""
+
     threshold_amount: Annotated[int, Field(ge=0, le=10**13)]
+    alert_percents: list[Annotated[int, Field(ge=1, le=MOST_PERCENT)]] | None = None
+
+
+class Channel(_Asked):
+    """How an alert is told: by the webhooks that asked for ``budget.threshold_reached``, our own; no mail is sent."""
+
+    type: Literal["webhook", "email"]
+    recipients: list[str] = []
+    subject_prefix: str | None = None
+
+
+class AskedSpendAlert(_Month):
+    """What may be spent in a month before somebody is told, in hundredths of the currency."""
+
+    threshold_amount: Annotated[int, Field(ge=1, le=10**13)]
+    notification_channel: Channel
 
 
 def told_page(page: Page[Any], tell: Callable[[Any], Wire]) -> Wire:
@@ -141,7 +161,7 @@ def told_rate_limit(limit: RateLimit) -> Wire:
     }
 
 
-def told_spend_limit(state: Spending) -> Wire:
+def told_spend_limit(state: Spending, percents: Iterable[int]) -> Wire:
     """Return a month's budget as the wire has it."""
     budget = state.budget
     return {
@@ -150,6 +170,19 @@ def told_spend_limit(state: Spending) -> Wire:
         "interval": budget.period,
         "threshold_amount": budget.limit.micros // CENT_MICROS,
         "enforcement": {"status": "enforcing" if state.left_micros <= 0 else "inactive"},
+        "alert_percents": list(percents),
+    }
+
+
+def told_spend_alert(alert: Budget) -> Wire:
+    """Return an alert as the wire has it."""
+    return {
+        "id": alert.id,
+        "object": f"{alert.scope}.spend_alert",
+        "currency": alert.limit.currency,
+        "interval": "month",
+        "threshold_amount": alert.limit.micros // CENT_MICROS,
+        "notification_channel": {"type": "webhook", "recipients": []},
     }
 
 

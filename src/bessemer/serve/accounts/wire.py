@@ -33,7 +33,7 @@ from bessemer.serve.accounts.schemas import CENT_MICROS, Wire
 from bessemer.serve.accounts.usage_wire import UsageDesk
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate_admin, read_body
-from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation
+from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation, unsupported
 
 A = TypeVar("A", bound=BaseModel)
 
@@ -105,6 +105,8 @@ class AdminDesk:
             one + "/rate_limits/{id}": {"POST": _update_rate_limit},
             f"{one}/spend_limit": {"GET": _get_spend, "POST": _set_spend, "DELETE": _delete_spend},
             "/v1/organization/spend_limit": {"GET": _get_spend, "POST": _set_spend, "DELETE": _delete_spend},
+            **_alert_paths(one),
+            **_alert_paths("/v1/organization"),
             "/v1/organization/audit_logs": {"GET": _list_events},
             "/v1/organization/admin_api_keys": {"GET": _list_admin_keys, "POST": _create_admin_key},
             "/v1/organization/admin_api_keys/{id}": {
@@ -268,19 +270,76 @@ def _month(call: _Call) -> Budget:
 
 
 def _get_spend(call: _Call) -> Wire:
-    return schemas.told_spend_limit(call.accounts.budgets.spending(_month(call)))
+    return _told_spend(call, _month(call))
+
+
+def _told_spend(call: _Call, budget: Budget) -> Wire:
+    percents = call.accounts.alerts.percents(budget.id)
+    return schemas.told_spend_limit(call.accounts.budgets.spending(budget), percents)
 
 
 def _set_spend(call: _Call) -> Wire:
     asked = call.asked(schemas.AskedSpendLimit)
     amount = Money(micros=asked.threshold_amount * CENT_MICROS, currency=asked.currency)
     budget = call.accounts.budgets.set(*_spender(call), "month", amount)
-    return schemas.told_spend_limit(call.accounts.budgets.spending(budget))
+    if asked.alert_percents is not None:
+        call.accounts.alerts.set(budget.id, asked.alert_percents)
+    return _told_spend(call, budget)
 
 
 def _delete_spend(call: _Call) -> Wire:
     budget = call.accounts.budgets.remove(_month(call).id)
     return {"object": f"{budget.scope}.spend_limit.deleted", "deleted": True}
+
+
+def _alert_paths(whose: str) -> dict[str, dict[str, Act]]:
+    """Return the paths of the spend alerts of a project, or of the organization."""
+    return {
+        f"{whose}/spend_alerts": {"GET": _list_alerts, "POST": _set_alert},
+        whose + "/spend_alerts/{id}": {
+            "GET": lambda c: schemas.told_spend_alert(_alert(c)),
+            "POST": _set_alert,
+            "DELETE": _delete_alert,
+        },
+    }
+
+
+def _alert(call: _Call) -> Budget:
+    for each in call.accounts.budgets.alerts(*_spender(call)):
+        if each.id == call.path["id"]:
+            return each
+    raise NotFound("there is no such spend alert here")
+
+
+def _list_alerts(call: _Call) -> Wire:
+    found = list(call.accounts.budgets.alerts(*_spender(call)))
+    if (order := call.one("order") or "asc") not in ("asc", "desc"):
+        raise Refused(invalid("order", "'order' is asc or desc."))
+    found = found[::-1] if order == "desc" else found
+    if call.one("before"):
+        raise Refused(unsupported("before", "Pages go forward here: use 'after', or another 'order'."))
+    ids, after = [each.id for each in found], call.one("after")
+    if after and after not in ids:
+        raise Refused(invalid("after", "'after' is the id of no spend alert here."))
+    begin = ids.index(after) + 1 if after else 0
+    return schemas.told_page(Page.of(found[begin:], call.limit), schemas.told_spend_alert)
+
+
+def _set_alert(call: _Call) -> Wire:
+    asked = call.asked(schemas.AskedSpendAlert)
+    if asked.notification_channel.type == "email":
+        message = "This gateway sends no mail. Use {'type': 'webhook'}, and a webhook for 'budget.threshold_reached'."
+        raise Refused(unsupported("notification_channel.type", message))
+    if asked.notification_channel.recipients or asked.notification_channel.subject_prefix:
+        raise Refused(invalid("notification_channel", "A webhook has no recipients and no subject: leave them out."))
+    amount = Money(micros=asked.threshold_amount * CENT_MICROS, currency=asked.currency)
+    alert = call.accounts.budgets.set_alert(*_spender(call), amount, call.path.get("id", ""))
+    return schemas.told_spend_alert(alert)
+
+
+def _delete_alert(call: _Call) -> Wire:
+    alert = call.accounts.budgets.remove(_alert(call).id)
+    return _deleted(schemas.told_spend_alert(alert))
 
 
 def _list_events(call: _Call) -> Wire:

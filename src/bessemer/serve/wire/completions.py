@@ -70,7 +70,8 @@ class AskedText(Wire):
             tops = self.logprobs if "top_logprobs" in can else self.logprobs and 0
             samplings = [self._sampling(number, tops, caller) for number in range(self.n or 1)]
             wanted += [PromptRequest(**text, sampling=sampling) for text in texts for sampling in samplings]
-        return (*wanted, *(ScoreRequest(**text) for text in texts if scored))
+        likeliest = (self.logprobs or 0) if "top_logprobs" in can else 0
+        return (*wanted, *(ScoreRequest(**text, top_logprobs=likeliest) for text in texts if scored))
 
     def _refuse_contradictions(self, caller: Caller) -> None:
         if self.stream_options and not self.stream:
