@@ -1,6 +1,6 @@
 """How fast does the ledger take in a journal, sum it up, and add up a customer's month, and in how much memory?
 
-    uv run python benchmarks/bench_ledger.py [--records 10000000] [--work FOLDER] [--dry]
+    uv run python benchmarks/bench_ledger.py [--records 10000000] [--work FOLDER] [--database URL] [--dry]
 
 A journal of requests is written as the meter writes it (entries of 40 projects, 5 models and 200 keys, spread over 90
 days), then each question is asked in a process of its own, whose largest resident memory is its own too:
@@ -10,7 +10,7 @@ days), then each question is asked in a process of its own, whose largest reside
     roll-up    tokens, joules and money of everything, by project and model, from the entries themselves
     month      one project's 30 days by key, model and price, from the sums by the hour: what an invoice is made from
 
-Ids come in no order, as a gateway's do.
+Ids come in no order, as a gateway's do. The ledger is in SQLite, or in the Postgres of `--database`, which must be empty.
 
 A record takes about 1 kB in the journal and about as much again in the ledger: 10 million need some 25 GB of disk. One
 line is appended to `results/ledger.jsonl`; it says how many records there were.
@@ -45,6 +45,9 @@ from bessemer.meter.processor import read_processor
 HERE = Path(__file__).parent
 BEGAN, DAYS, PROJECTS, MODELS, KEYS = 1_767_225_600.0, 90, 40, 5, 200
 BATCH = 1000
+DATABASE = "BENCH_LEDGER_DATABASE"
+"""Variable of the environment by which the processes that ask know the database."""
+
 MIX = 0x9E3779B97F4A7C15F39CC0605CEDC835
 """Odd, so that multiples of it are all different below 2**128, and in no order."""
 
@@ -117,7 +120,7 @@ def write(folder: Path, records: int) -> int:
 
 
 def _ledger(folder: Path) -> Ledger:
-    return Ledger(folder / "ledger.sqlite", folder / "journal")
+    return Ledger(os.environ.get(DATABASE) or folder / "ledger.sqlite", folder / "journal")
 
 
 def ingest(folder: Path, records: int) -> int:
@@ -180,8 +183,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=10_000_000)
     parser.add_argument("--work", type=Path, help="an empty folder on a disk with room; a temporary one unless given")
+    parser.add_argument("--database", default="", help="URL of an empty Postgres; SQLite unless given")
     parser.add_argument("--dry", action="store_true", help="keep no result")
     options = parser.parse_args()
+    os.environ[DATABASE] = options.database
     lines: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         folder = Path(name)
@@ -200,6 +205,7 @@ def main() -> None:
         "versions": {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version},
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {read_processor().name}",
         "load_average": os.getloadavg(),
+        "database": "postgres" if options.database else "sqlite",
         "records": options.records,
         "bytes_per_record": {what: round(size / options.records) for what, size in sizes.items()},
         "lines": lines,

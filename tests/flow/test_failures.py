@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,23 @@ def test_output_figures_and_costs_of_a_process(bench, capfd):
     (cached,) = bench.of(events.StepFinished)
     costs = ("wall_seconds", "cpu_seconds", "peak_memory_bytes")
     assert cached.cached and all(getattr(cached, cost) == getattr(finished, cost) for cost in costs)
+
+
+@pytest.mark.parametrize("ending", ["publishes", "fails"])
+def test_nothing_is_lost_that_a_step_told_while_we_were_busy(bench, ending):
+    steps = []
+
+    def slow(event):
+        if isinstance(event, events.Measured):
+            time.sleep(0.1)  # longer than the coordinator listens before it looks around
+            steps.append(event.figures["step"])
+        if isinstance(event, events.StepFinished | events.StepFailed):
+            steps.append(type(event).__name__)
+
+    runner = bench.runner("process", poll_seconds=0.01)
+    runner._site = replace(runner._site, sink=slow)
+    runner.run(runner.submit(Flow("f", (Step("talks", f"probe_steps:talks_and_{ending}"),))))
+    assert steps == [0, 1, 2, 3, 4, "StepFinished" if ending == "publishes" else "StepFailed"]
 
 
 def test_leftovers_of_dead_attempts_are_removed(bench, step):

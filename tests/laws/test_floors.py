@@ -27,7 +27,7 @@ OUTSIDE = {
     "serve": {
         "psycopg", "starlette", "httptools", "uvloop", "msgspec", "prometheus_client", "opentelemetry", "httpx2",
     },
-    "meter": {"psutil", "pynvml"},
+    "meter": {"psutil", "pynvml", "psycopg"},
     "twin": {"numpy"},
     "products": {"yaml", "httpx2", "psutil"},
     "cli": {"typer", "click", "rich", "httpx2"},

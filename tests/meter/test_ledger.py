@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bessemer.core.errors import ConfigError, IntegrityError, NotFound, Unsupported
+from bessemer.core.errors import BackendError, ConfigError, IntegrityError, NotFound, Unsupported
 from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Entry, Measurement, Subject, Usage
 from bessemer.core.units import Money
 from bessemer.meter import GROUPS, Journal, Ledger, open_ledger, per_thousand_tokens
+from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.journal import segments
+
+
+class InPostgres:
+    """Opens a ledger in a schema of its own where a test names a file."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+
+    def __call__(self, where: Path | str) -> LedgerDatabase:
+        return LedgerDatabase(self.url(where) if isinstance(where, Path) else where)
+
+    def url(self, path: Path) -> str:
+        import psycopg
+
+        schema = f"ledger_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+        with psycopg.connect(self._server, autocommit=True) as connection:
+            connection.execute("SELECT pg_advisory_lock(1)")
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        return f"{self._server}{'&' if '?' in self._server else '?'}options=-csearch_path%3D{schema}"
+
+
+@pytest.fixture(autouse=True, params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run each test on both databases."""
+    if request.param == "postgres":
+        server = InPostgres(request.getfixturevalue("postgres_server"))
+        monkeypatch.setattr("bessemer.meter.ledger.LedgerDatabase", server)
+    return str(request.param)
 
 
 def entry(name: str, at: float = 0, **fields: object) -> Entry:
@@ -128,7 +158,7 @@ def test_nothing_is_divided_by_no_tokens(tmp_path: Path) -> None:
     assert per_thousand_tokens(open_ledger(tmp_path).totals()[0]) is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     joules=st.lists(st.floats(0, 1e9, allow_nan=False), min_size=1, max_size=8),
     again=st.lists(st.integers(0, 7), max_size=6),
@@ -171,7 +201,7 @@ def _read(folder: Path, name: str) -> Ledger:
 
 def _forget(folder: Path) -> None:
     ledger = Ledger(folder / "ledger.sqlite", folder / "journal")
-    ledger._database.execute("DELETE FROM segments")
+    ledger._database.query("DELETE FROM segments")
     ledger.close()
 
 
@@ -208,12 +238,16 @@ def test_totals_say_what_they_rest_on(tmp_path: Path) -> None:
     assert total.price_versions == ("v@1", "w@2")
 
 
-def test_a_lost_ledger_is_made_again(tmp_path: Path) -> None:
+def test_a_lost_ledger_is_made_again(tmp_path: Path, database: str) -> None:
     book(tmp_path, *(entry(f"e{n}") for n in range(5)))
     before = open_ledger(tmp_path)
     expected = before.totals(GROUPS)
+    if database == "sqlite":
+        (tmp_path / "ledger.sqlite").unlink()
+    else:
+        for table in ("entries", "hours", "segments", "layout"):
+            before._database.query(f"DROP TABLE {table}")
     before.close()
-    (tmp_path / "ledger.sqlite").unlink()
     assert open_ledger(tmp_path).totals(GROUPS) == expected
 
 
@@ -285,3 +319,55 @@ def test_several_processes_book_and_read_at_once(tmp_path: Path) -> None:
         child.join()
     assert [child.exitcode for child in children] == [0] * 4
     assert open_ledger(tmp_path).totals()[0].entries == 20
+
+
+def _fill_one(folder: Path, shared: str, first: int) -> None:
+    for number in range(first, first + 5):
+        book(folder, entry(f"e{number}"), entry("the same everywhere"))
+        open_ledger(folder, shared).close()
+
+
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe")
+def test_several_gateways_fill_one_ledger_each_from_its_own_journal(tmp_path: Path, postgres_server: str) -> None:
+    shared = InPostgres(postgres_server).url(tmp_path)
+    spawn = multiprocessing.get_context("fork")
+    children = [spawn.Process(target=_fill_one, args=(tmp_path / str(n), shared, n * 5)) for n in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * 4
+    ledger = open_ledger(tmp_path / "0", shared)
+    assert ledger.totals()[0].entries == 21
+    assert ledger.sync().added == 0
+    assert ledger.verify().records == 10, "of its own journal only"
+    ledger.close()
+
+
+def test_a_character_that_postgres_cannot_keep_stops_nothing(tmp_path: Path) -> None:
+    book(tmp_path, entry("a", subject={"model": "m\0"}), entry("b"))
+    ledger = open_ledger(tmp_path)
+    assert ledger.totals()[0].entries == 2
+    assert {total.group["model"] for total in ledger.totals(["model"])} >= {"m"}
+    ledger.close()
+
+
+def test_a_ledger_whose_server_is_not_there_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="ledger in Postgres"):
+        open_ledger(tmp_path, "postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(ConfigError, match="URL"):
+        open_ledger(tmp_path, "mysql://nobody@127.0.0.1/none")
+
+
+def test_a_connection_that_the_server_closed_is_opened_again(tmp_path: Path, postgres_server: str) -> None:
+    import psycopg
+
+    book(tmp_path, entry("a"))
+    ledger = open_ledger(tmp_path, InPostgres(postgres_server).url(tmp_path))
+    [(process,)] = ledger._database.query("SELECT pg_backend_pid()")
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s)", (process,))
+    with pytest.raises(BackendError):
+        ledger.totals()
+    assert ledger.totals()[0].entries == 1
+    ledger.close()

@@ -305,7 +305,7 @@ def test_a_ledger_of_an_earlier_layout_is_made_again(shop: Shop) -> None:
     shop.ledger.close()
     with closing(sqlite3.connect(home.books / "ledger.sqlite")) as database, database:
         database.execute("DROP TABLE hours")
-        database.execute("PRAGMA user_version = 0")
+        database.execute("UPDATE layout SET version = 0")
     with closing(open_ledger(home.books)) as again:
         assert len(again.entries()) == 2
     assert drifted(home) == set()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.meter.ledger import _use_wal
+from bessemer.meter.database import _use_wal
 from bessemer.serve.database import use_wal
 
 UseWal = Callable[[sqlite3.Connection], None]

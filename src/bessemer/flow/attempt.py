@@ -129,7 +129,7 @@ class StepContext:
             Cancelled: as `check`.
         """
         self.check()
-        self.emit({"measured": {name: float(value) for name, value in figures.items()}})
+        self.emit({"measured": {"figures": {name: float(value) for name, value in figures.items()}}})
 
 
 class FolderCheckpoints:

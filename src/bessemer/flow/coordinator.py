@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,6 +26,8 @@ from bessemer.flow.store import Claim, Result, RunRecord, Store
 
 _FOR_GOOD = {"config_error", "not_found", "unsupported", "missing_dependency", "budget_exceeded", "cancelled"}
 """Codes of the errors that another attempt would meet again."""
+
+_TOLD = {"progress": events.Progress, "measured": events.Measured}
 
 _OVERTAKEN = "another coordinator took the step over; nothing is lost: its attempt goes on"
 
@@ -114,10 +117,9 @@ class Coordinator:
         for step in self._flow.steps:
             if step.name in {**self.artifacts, **self._running} or not self.artifacts.keys() >= set(step.needs):
                 continue
-            key, _ = self._key(step)
-            result = store.result(key)
+            result = store.result(self._key(step)[0])
             if result and not damage(self._site.folders.published / result.folder, result.outcome.files, deep=False):
-                settled[step.name] = key
+                settled[step.name] = result.key
                 self._finish(step, result, cached=True)
                 continue
             if result:
@@ -134,22 +136,21 @@ class Coordinator:
         for step in wanted:
             limit = config.queues.get(step.queue, 1)
             busy = sum(claim.queue == step.queue for claim, _ in self._running.values())
-            if busy >= limit or records[step.name].not_before > store.clock():
-                continue
+            may = busy < limit and records[step.name].not_before <= store.clock()
             wish = Claim(self._run, step.name, self._key(step)[0], step.queue)
-            if claim := store.claim(wish, self._owner, config.lease_seconds, limit):
+            if may and (claim := store.claim(wish, self._owner, config.lease_seconds, limit)):
                 self._launch(step, claim)
 
     def _launch(self, step: Step, claim: Claim) -> None:
         folders, (key, code) = self._site.folders, self._key(step)
         self._tell(events.StepStarted, step=step.name, attempt=claim.attempt)
-        inputs = {name: self.artifacts[name] for name in step.needs}
 
         def emit(message: Mapping[str, Any]) -> None:
             self._messages.put((step.name, message))
 
         try:
             places = (folders.begin(key, claim.fence), folders.checkpoints / key, self._site.resources)
+            inputs = {name: self.artifacts[name] for name in step.needs}
             task = Task(step, key, claim.fence, code, inputs, *places, emit)
             self._running[step.name] = (claim, self._site.executor.submit(task))
         except OSError as error:
@@ -159,24 +160,27 @@ class Coordinator:
         """Pass on what attempts tell until one ends or it is time to look around."""
         self._site.bury_dead()  # what we wait for may be held by somebody who will never finish
         until = time.monotonic() + self._site.config.poll_seconds
-        while (left := until - time.monotonic()) > 0:
-            try:
-                name, message = self._messages.get(timeout=left)
-            except queue.Empty:
-                break
-            if "outcome" in message:
-                break
-            if name in self._running and "progress" in message:
-                self._tell(events.Progress, step=name, **message["progress"])
-            elif name in self._running:
-                self._tell(events.Measured, step=name, figures=message["measured"])
-        for step in self._flow.steps:
-            claim, handle = self._running.get(step.name, (None, ""))
-            outcome = self._site.executor.wait(handle, 0) if claim else None
-            if claim and outcome:
+        with suppress(queue.Empty):
+            while (left := until - time.monotonic()) > 0 and self._hear(left):
+                pass
+        for step in [step for step in self._flow.steps if step.name in self._running]:
+            claim, handle = self._running[step.name]
+            if outcome := self._site.executor.wait(handle, 0):
                 del self._running[step.name]
                 (self._fail if outcome.code else self._publish)(step, claim, outcome)
         self._renew()
+
+    def _hear(self, timeout_seconds: float) -> bool:
+        """Pass on the next that an attempt tells; return whether it goes on."""
+        name, message = self._messages.get(timeout=timeout_seconds)
+        for kind in _TOLD.keys() & message.keys():
+            self._tell(_TOLD[kind], step=name, **message[kind])
+        return "outcome" not in message
+
+    def _hear_out(self) -> None:
+        """Pass on all that is still unheard: an attempt that ended while we were busy told more than we listened to."""
+        for _ in range(self._messages.qsize()):
+            self._hear(0)
 
     def _renew(self) -> None:
         """Extend our leases when it is time; stop the attempts that another coordinator took over."""
@@ -185,10 +189,9 @@ class Coordinator:
             return
         held = self._site.store.renew(self._owner, lease_seconds)
         self._renewed = time.monotonic()
-        for claim, handle in list(self._running.values()):
-            if (claim.key, claim.fence) not in held:
-                del self._running[claim.step]
-                self._lose(claim, self._site.executor.cancel(handle), _OVERTAKEN, will_retry=True)
+        for claim, handle in [each for each in self._running.values() if (each[0].key, each[0].fence) not in held]:
+            del self._running[claim.step]
+            self._lose(claim, self._site.executor.cancel(handle), _OVERTAKEN, will_retry=True)
 
     def _publish(self, step: Step, claim: Claim, outcome: Outcome) -> None:
         folders = self._site.folders
@@ -203,6 +206,7 @@ class Coordinator:
             self._finish(step, result, cached=False)
 
     def _finish(self, step: Step, result: Result, *, cached: bool) -> None:
+        self._hear_out()
         self.artifacts[step.name] = self._site.artifact(result)
         facts = result.outcome.model_dump(include={"meta", "wall_seconds", "cpu_seconds", "peak_memory_bytes"})
         self._tell(events.StepFinished, step=step.name, key=result.key, cached=cached, **facts)
@@ -245,6 +249,7 @@ class Coordinator:
         return self._keys[step.name]
 
     def _tell_failed(self, claim: Claim, outcome: Outcome, *, will_retry: bool) -> None:
+        self._hear_out()
         facts = outcome.model_dump(include={"code", "error", "hint", "wall_seconds", "cpu_seconds"})
         self._tell(events.StepFailed, step=claim.step, attempt=claim.attempt, will_retry=will_retry, **facts)
 

@@ -1,19 +1,20 @@
-"""The ledger: an index over the journal in SQLite, for questions. It can be deleted; `sync` makes it again.
+"""The ledger: an index over journals in SQLite or Postgres, for questions. It can be deleted; `sync` makes it again.
 
 Filling is idempotent: an entry counts once by its id, however often and in whatever pieces the journal is read. Of two
 that differ the first counts, but one that did not end well wins over one that says "ok": a disk may keep a record that
 it refused to confirm, and then the answer was never given.
 
-Owns the database. Knows the journal's records and the entries in them, and no meter.
+A ledger in Postgres may be filled from several journals, each by whoever has its folder.
+
+Owns the tables. Knows the journal's records and the entries in them, and no meter.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
+import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -23,25 +24,18 @@ from bessemer.core.errors import ConfigError, IntegrityError, NotFound
 from bessemer.core.nouns import Boundary, EnergyClass, Entry, Usage
 from bessemer.core.units import Money
 from bessemer.core.usage import UsageQuery, UsageRow
+from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.energy import MICRO
 from bessemer.meter.journal import JournalReport, Position, SegmentReader, segments, verify
 from bessemer.meter.rollups import BILLION, SUMS, usage_rows
 from bessemer.meter.taking_in import SyncReport, TakingIn
 from bessemer.meter.totals import Amount, Total
 
-_TRIES = 100
-CACHE_BYTES = 64 * 1024 * 1024
 GROUPS = ("kind", "name", "run", "project", "key_id", "model", "status")
 
-_LAYOUT = 2
+_LAYOUT = 3
 """Number of the tables' layout, kept in the database; changes with ``schema.sql``."""
-
-_FACTS = (
-    "json_extract(body, '$.measurement.boundary')",
-    "json_extract(body, '$.carbon.grid', '$.carbon.grams_per_kilowatt_hour', '$.carbon.source')",
-    "price_version",
-)
-"""What figures of a total rest on, besides its groups; read from the entries as they were booked."""
+_SEGMENT = "name, position, seq, hash"
 
 
 class Booked(NamedTuple):
@@ -58,31 +52,31 @@ class Ledger:
     """Answers questions about what was booked; safe to use from several threads and processes.
 
     Args:
-        path: the database file; made if missing.
+        where: the database file, made if missing, or the URL of a Postgres.
         journal: the journal's folder.
+
+    Raises:
+        BackendError: the server cannot be reached.
+        MissingDependency: psycopg is not installed.
     """
 
-    def __init__(self, path: Path, journal: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, where: Path | str, journal: Path) -> None:
         self._journal = journal
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        _use_wal(self._database)
-        self._database.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")  # ids come in no order
-        self._database.execute("PRAGMA synchronous = NORMAL")  # losing the end is harmless: the journal has it
+        self._database = LedgerDatabase(where)
+        self._query = self._database.query
+        self._name = ""
         self._make_tables()
 
     def _make_tables(self) -> None:
         """Make the tables; those of an earlier layout are made again, because the journal has all that they held."""
-        script = (files("bessemer.meter") / "schema.sql").read_text()
-        with self._transaction() as database:
-            (layout,) = database.execute("PRAGMA user_version").fetchone()
-            if layout != _LAYOUT:
+        with self._database.writing():
+            self._database.make("CREATE TABLE IF NOT EXISTS layout (version INTEGER NOT NULL)")
+            if self._query("SELECT version FROM layout") != [(_LAYOUT,)]:
                 for table in ("entries", "segments", "hours"):
-                    database.execute(f"DROP TABLE IF EXISTS {table}")
-                for statement in script.split(";"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {_LAYOUT}")
+                    self._query(f"DROP TABLE IF EXISTS {table}")
+                self._database.make((files("bessemer.meter") / "schema.sql").read_text())
+                self._query("DELETE FROM layout")
+                self._query("INSERT INTO layout (version) VALUES (?)", (_LAYOUT,))
 
     def sync(self) -> SyncReport:
         """Take in what is new in the journal.
@@ -91,7 +85,8 @@ class Ledger:
             IntegrityError: a record is damaged, or a segment is shorter than before. Everything else is taken in: what
                 stands before it, and all other segments.
         """
-        read = dict(self._query("SELECT name, offset FROM segments", ()))
+        self._name = self._name or self._named()
+        read = dict(self._query("SELECT name, position FROM segments WHERE journal = ?", (self._name,)))
         report = SyncReport()
         damage: list[IntegrityError] = []
         for path in segments(self._journal):
@@ -125,8 +120,9 @@ class Ledger:
             limit: how many at most; -1 is all.
         """
         where, values = _where(kind=kind, run=run, project=project, model=model, since=since)
-        sql = f"SELECT body FROM entries {where} ORDER BY started_at DESC, id DESC LIMIT ?"
-        return [Entry.model_validate_json(body) for (body,) in self._query(sql, (*values, limit))]
+        most, values = ("", values) if limit < 0 else ("LIMIT ?", (*values, limit))
+        sql = f"SELECT body FROM entries {where} ORDER BY started_at DESC, id DESC {most}"
+        return [Entry.model_validate_json(body) for (body,) in self._query(sql, values)]
 
     def each(self, at_once: int = 10_000) -> Iterator[Entry]:
         """Yield all entries in the order of their ids, so many read at once."""
@@ -170,7 +166,8 @@ class Ledger:
         if unknown := [name for name in group_by if name not in GROUPS]:
             raise ConfigError(f"cannot group by {', '.join(unknown)}", hint=f"Group by any of: {', '.join(GROUPS)}")
         where, values = _where(kind=kind, run=run, project=project, model=model, since=since)
-        keys = [*group_by, "energy_class", "currency", *_FACTS]
+        facts = (self._database.dialect.boundary, self._database.dialect.grid, "price_version")  # what a total rests on
+        keys = [*group_by, "energy_class", "currency", *facts]
         sums = ", ".join(f"SUM({name} / {BILLION}), SUM({name} % {BILLION})" for name in SUMS)
         names = ", ".join(keys)
         rows = self._query(f"SELECT {names}, COUNT(*), {sums} FROM entries {where} GROUP BY {names}", values)
@@ -181,7 +178,7 @@ class Ledger:
 
     def usage(self, query: UsageQuery) -> list[UsageRow]:
         """Return sums by bucket of time and group; see `bessemer.meter.rollups`."""
-        return usage_rows(self._query, query)
+        return usage_rows(self._query, self._database.dialect.second, query)
 
     def verify(self) -> JournalReport:
         """Check the whole journal, also against what this ledger has seen of it.
@@ -189,8 +186,9 @@ class Ledger:
         Raises:
             IntegrityError: names the first bad record, or a segment that was replaced, cut or removed.
         """
-        with self._lock:
-            seen = {row[0]: Position(*row) for row in self._database.execute("SELECT * FROM segments")}
+        self._name = self._name or self._named()
+        rows = self._query(f"SELECT {_SEGMENT} FROM segments WHERE journal = ?", (self._name,))
+        seen = {row[0]: Position(*row) for row in rows}
         for name, position in seen.items():
             path = self._journal / name
             if not path.exists():
@@ -206,47 +204,56 @@ class Ledger:
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
-            self._database.close()
+        self._database.close()
+
+    def _named(self) -> str:
+        """Return the name of the journal in a ledger that it may share with others; it stays with the folder."""
+        path = self._journal / "name"
+        if not self._database.is_postgres or not self._journal.exists():
+            return ""  # alone, or nothing was booked yet: looking makes nothing
+        if not path.exists():
+            new = path.with_name(f"name.{secrets.token_hex(8)}")
+            new.write_text(secrets.token_hex(16))
+            with suppress(FileExistsError):  # another process was first
+                path.hardlink_to(new)
+            new.unlink()
+        return path.read_text()
 
     def _take_in(self, path: Path) -> SyncReport:
-        with self._transaction() as database:
-            row = database.execute("SELECT * FROM segments WHERE name = ?", (path.name,)).fetchone()
-            reader = SegmentReader(path, Position(*row) if row else None)
+        with self._database.writing():
+            sql = f"SELECT {_SEGMENT} FROM segments WHERE journal = ? AND name = ?"
+            rows = self._query(sql, (self._name, path.name))
+            reader = SegmentReader(path, Position(*rows[0]) if rows else None)
             damage: IntegrityError | None = None
-            entries = TakingIn(database)
+            entries = TakingIn(self._database)
             try:
                 for record in reader:
                     entries.add(record.text)
             except IntegrityError as error:
                 damage = error  # the records before the bad one stay
             report, end = entries.end(), reader.end
-            database.execute(
-                "INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?)", (path.name, end.offset, end.seq, end.hash)
+            self._query("DELETE FROM segments WHERE journal = ? AND name = ?", (self._name, path.name))
+            self._query(
+                f"INSERT INTO segments (journal, {_SEGMENT}) VALUES (?, ?, ?, ?, ?)",
+                (self._name, path.name, end.offset, end.seq, end.hash),
             )
         if damage:
             raise damage
         return report + SyncReport(torn_bytes=reader.torn_bytes)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
 
-    def _query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._database.execute(sql, values).fetchall()
+def open_ledger(folder: Path, url: str = "") -> Ledger:
+    """Return the ledger of a meter's folder, filled with what is in the journal now.
 
+    Args:
+        url: of a Postgres; SQLite in the folder unless given.
 
-def open_ledger(folder: Path) -> Ledger:
-    """Return the ledger of a meter's folder, filled with what is in the journal now."""
-    ledger = Ledger(folder / "ledger.sqlite", folder / "journal")
+    Raises:
+        BackendError: the server cannot be reached.
+        IntegrityError: a record of the journal is damaged.
+        MissingDependency: psycopg is not installed.
+    """
+    ledger = Ledger(url or folder / "ledger.sqlite", folder / "journal")
     try:
         ledger.sync()
     except BaseException:
@@ -270,7 +277,7 @@ class _Row:
         energy_class, currency, boundary, carbon, version, count, *parts = row
         grid, grams_per_kilowatt_hour, source = json.loads(carbon)
         told = f"{grid}, {grams_per_kilowatt_hour:g} g/kWh, {source}"
-        sums = {name: parts[2 * i] * BILLION + parts[2 * i + 1] for i, name in enumerate(SUMS)}
+        sums = {name: int(parts[2 * i]) * BILLION + int(parts[2 * i + 1]) for i, name in enumerate(SUMS)}
         return cls(EnergyClass(energy_class), currency, Boundary(boundary), told, version, count, sums)
 
 
@@ -311,23 +318,3 @@ def _where(since: float, **equal: str) -> tuple[str, tuple[Any, ...]]:
     conditions = [f"{name} = ?" for name in given] + (["started_at >= ?"] if since else [])
     values = (*given.values(), *((since,) if since else ()))
     return ("WHERE " + " AND ".join(conditions) if conditions else ""), values
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Turn write-ahead logging on: readers then never wait for a writer.
-
-    The first to do it needs the file to itself, and SQLite does not wait for that as it does for other locks: processes
-    that open a new database together would fail each other. Here each waits, as long as its connection's timeout.
-
-    Raises:
-        sqlite3.OperationalError: the disk refuses, or somebody keeps the file for longer.
-    """
-    for rest in reversed(range(_TRIES)):
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not rest:
-                raise
-        connection.execute("BEGIN EXCLUSIVE")  # waits for everybody
-        connection.execute("ROLLBACK")

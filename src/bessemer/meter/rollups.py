@@ -8,9 +8,7 @@ Owns the table ``hours`` and the questions to it.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -19,7 +17,7 @@ from bessemer.core.usage import UsageQuery, UsageRow
 
 HOUR = 3600
 BILLION = 1_000_000_000
-"""Quotients and remainders are summed apart: SQLite's whole numbers end at 9.2e18, a big site's microjoules do not."""
+"""Quotients and remainders are summed apart: whole numbers end at 9.2e18 there, a big site's microjoules do not."""
 
 _LARGE = 2**62
 _AT_ONCE = 20_000
@@ -37,9 +35,14 @@ SUMS = (
 
 _ADD = (
     f"INSERT INTO hours (hour, part, {', '.join(KEYS)}, entries, {', '.join(SUMS)}) "
-    f"VALUES ({', '.join('?' * (3 + len(KEYS) + len(SUMS)))}) ON CONFLICT DO UPDATE SET "
-    + ", ".join(f"{name} = {name} + excluded.{name}" for name in ("entries", *SUMS))
+    f"VALUES ({', '.join('?' * (3 + len(KEYS) + len(SUMS)))}) "
+    f"ON CONFLICT (hour, part, {', '.join(KEYS)}) DO UPDATE SET "
+    + ", ".join(f"{name} = hours.{name} + excluded.{name}" for name in ("entries", *SUMS))
+    + " WHERE "
+    + " AND ".join(f"ABS({table}.{name}) < {_LARGE}" for name in SUMS for table in ("hours", "excluded"))
+    + " RETURNING part"
 )
+"""Gives no row where a sum would outgrow its column."""
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
@@ -47,8 +50,8 @@ Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 class Sums:
     """Sums on their way into ``hours``: those of one group are added up before they are written."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
+    def __init__(self, query: Query) -> None:
+        self._query = query
         self._groups: dict[tuple[Any, ...], list[int]] = {}
 
     def add(self, started_at: float, keys: tuple[Any, ...], entries: int, amounts: Sequence[int]) -> None:
@@ -75,17 +78,22 @@ class Sums:
 
     def _write(self, group: tuple[Any, ...], sums: Sequence[int]) -> None:
         hour, *keys = group
-        for part in count():
-            with suppress(sqlite3.IntegrityError):  # a sum has outgrown its column: the hour goes on in its next part
-                self._database.execute(_ADD, (hour, part, *keys, *sums))
+        for part in count():  # an hour whose sums are large goes on in its next part
+            if self._query(_ADD, (hour, part, *keys, *sums)):
                 return
 
 
-def usage_rows(query: Query, wanted: UsageQuery) -> list[UsageRow]:
-    """Return what `wanted` asks for, by bucket and group; groups without an entry are left out."""
+def usage_rows(query: Query, second: str, wanted: UsageQuery) -> list[UsageRow]:
+    """Return what `wanted` asks for, by bucket and group; groups without an entry are left out.
+
+    Args:
+        query: asks the database.
+        second: SQL for the whole second in which an entry began.
+        wanted: the question.
+    """
     start = wanted.start // wanted.width * wanted.width
     by_minute = wanted.width < HOUR
-    at, counted = ("CAST(started_at AS INTEGER)", "COUNT(*)") if by_minute else ("hour", "SUM(entries)")
+    at, counted = (second, "COUNT(*)") if by_minute else ("hour", "SUM(entries)")
     where, values = _where(wanted)
     bucket = f"{at} / {wanted.width} * {wanted.width}"
     keys = [*wanted.group_by, "currency", "energy_class"]
@@ -99,7 +107,7 @@ def usage_rows(query: Query, wanted: UsageQuery) -> list[UsageRow]:
     found: dict[tuple[Any, ...], UsageRow] = {}
     for row in rows:
         key, energy_class = row[: len(keys)], EnergyClass(row[len(keys)])
-        entries, *parts = row[len(keys) + 1 :]
+        entries, *parts = map(int, row[len(keys) + 1 :])
         if not entries:
             continue
         sums_of = {name: parts[2 * i] * BILLION + parts[2 * i + 1] for i, name in enumerate(SUMS)}

@@ -64,10 +64,12 @@ CREATE TABLE IF NOT EXISTS hours (
         part
     )
 ) STRICT, WITHOUT ROWID;
--- How far each segment of the journal was read, and the hash there.
+-- How far each segment of a journal was read (bytes), and the hash there.
 CREATE TABLE IF NOT EXISTS segments (
-    name TEXT PRIMARY KEY,
-    offset INTEGER NOT NULL,
+    journal TEXT NOT NULL,
+    name TEXT NOT NULL,
+    position INTEGER NOT NULL,
     seq INTEGER NOT NULL,
-    hash TEXT NOT NULL
+    hash TEXT NOT NULL,
+    PRIMARY KEY (journal, name)
 ) STRICT;

@@ -9,11 +9,11 @@ Owns the rows. Knows no file; where a record stands and whether it is whole is t
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
 from bessemer.core.nouns import Entry
+from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.energy import MICRO
 from bessemer.meter.rollups import KEYS, SUMS, Sums
 
@@ -27,7 +27,7 @@ AT_ONCE = 1000
 _KEYS = tuple(COLUMNS.index(name) for name in KEYS)
 _SUMS = tuple(COLUMNS.index(name) for name in SUMS)
 _STARTED, _STATUS, _BODY = (COLUMNS.index(name) for name in ("started_at", "status", "body"))
-_VALUES = f"VALUES ({', '.join('?' * len(COLUMNS))})"
+_VALUES = f"({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 
 _Row = tuple[Any, ...]
 
@@ -60,14 +60,16 @@ class SyncReport:
 class TakingIn:
     """One transaction's entries, on their way into the tables."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database, self._sums = database, Sums(database)
+    def __init__(self, database: LedgerDatabase) -> None:
+        self._database, self._query, self._sums = database, database.query, Sums(database.query)
         self._rows: list[_Row] = []
         self._added = self._repeated = 0
         self._differing: list[str] = []
 
     def add(self, text: str) -> None:
         """Take an entry, as JSON."""
+        if self._database.is_postgres:
+            text = text.replace("\\u0000", "\\ufffd")  # the one character that it cannot keep
         self._rows.append(_row(text))
         if len(self._rows) >= AT_ONCE:
             self._write()
@@ -81,8 +83,7 @@ class TakingIn:
     def _write(self) -> None:
         rows, self._rows = self._rows, []
         ids = json.dumps([row[0] for row in rows])
-        there = self._database.execute("SELECT id FROM entries WHERE id IN (SELECT value FROM json_each(?))", (ids,))
-        known = {id for (id,) in there}
+        known = {id for (id,) in self._query(self._database.dialect.known, (ids,))}
         fresh: dict[str, _Row] = {}
         again: list[_Row] = []
         for row in rows:
@@ -90,7 +91,8 @@ class TakingIn:
                 again.append(row)
             else:
                 fresh[row[0]] = row
-        self._database.executemany(f"INSERT INTO entries {_VALUES}", fresh.values())
+        if fresh:
+            self._database.many(f"INSERT INTO entries {_VALUES}", list(fresh.values()))
         for row in fresh.values():
             self._count(row)
         self._added += len(fresh)
@@ -99,10 +101,11 @@ class TakingIn:
 
     def _meet(self, row: _Row) -> None:
         """Take an entry whose id is there already."""
-        first = self._database.execute("SELECT * FROM entries WHERE id = ?", (row[0],)).fetchone()
+        (first,) = self._query(f"SELECT {', '.join(COLUMNS)} FROM entries WHERE id = ?", (row[0],))
         if first[_STATUS] == "ok" and row[_STATUS] != "ok":
             self._count(first, -1)
-            self._database.execute(f"REPLACE INTO entries {_VALUES}", row)
+            self._query("DELETE FROM entries WHERE id = ?", (row[0],))
+            self._query(f"INSERT INTO entries {_VALUES}", row)
             self._count(row)
         self._repeated += 1
         if json.loads(first[_BODY]) != json.loads(row[_BODY]):

@@ -31,10 +31,11 @@ class Answered:
 
     Args:
         books: the folder of journal and ledger.
+        url: of the Postgres where the ledger is instead.
     """
 
-    def __init__(self, books: Path) -> None:
-        self._ledger = open_ledger(books)
+    def __init__(self, books: Path, url: str = "") -> None:
+        self._ledger = open_ledger(books, url)
 
     def project_of(self, answer: str) -> str | None:
         """Return the project whose request an answer is; None if it is nobody's.
@@ -80,7 +81,7 @@ def gateway_parts(
     if traced:
         watchers.append(open_traces(traced))
         stack.callback(watchers[0].close)
-    answered = Answered(home.books)
+    answered = Answered(home.books, home.ledger_url)
     stack.callback(answered.close)
     feedback, webhooks = FeedbackStore(home.feedback, answered.project_of, clock), WebhookStore(home.webhooks, clock)
     answers = AnswerStore(home.answers)

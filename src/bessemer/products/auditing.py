@@ -36,7 +36,7 @@ def check_books(home: Home, prices: PriceHistory) -> list[Check]:
     """
     if not home.books.exists():
         raise NotFound(f"nothing is booked in {home.path}", hint="`bessemer up` serves and books.")
-    ledger = Ledger(home.books / "ledger.sqlite", home.books / "journal")
+    ledger = Ledger(home.ledger_url or home.books / "ledger.sqlite", home.books / "journal")
     try:
         checks = [_journal(ledger)]
         usage = BookedUsage(ledger, prices)

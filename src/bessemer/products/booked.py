@@ -48,9 +48,9 @@ def open_usage(home: Home, prices: PriceHistory) -> Iterator[BookedUsage]:
     Raises:
         NotFound: there are no books.
     """
-    if not home.books.exists():
+    if not (home.books.exists() or home.ledger_url):
         raise NotFound(f"nothing is booked in {home.path}", hint="`bessemer up` serves and books.")
-    ledger = open_ledger(home.books)
+    ledger = open_ledger(home.books, home.ledger_url)
     try:
         yield BookedUsage(ledger, prices)
     finally:

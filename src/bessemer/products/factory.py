@@ -140,7 +140,7 @@ class Factory:
             config.name, config.sources, config.curate, config.product, self.base, self.lake_url, self.home.erased()
         )
         self.home.use_lake(config.name, self.lake_url)  # a lake that opens
-        open_ledger(self.home.books).close()  # books that can be read: what is damaged in them shows before the work
+        open_ledger(self.home.books, self.home.ledger_url).close()  # what is damaged in the books shows before the work
         meter = self.open_meter()
         began = self._clock()
         try:
@@ -149,7 +149,7 @@ class Factory:
             result = self._run(flow, sink)
         finally:
             meter.close()
-        with closing(open_ledger(self.home.books)) as ledger:
+        with closing(open_ledger(self.home.books, self.home.ledger_url)) as ledger:
             done = Finished(
                 factory=config.name,
                 run=result.run,

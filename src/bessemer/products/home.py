@@ -106,7 +106,12 @@ class Home:
     @property
     def accounts(self) -> Path | str:
         """Where keys, projects, limits and budgets are: beside the runs in Postgres, else with the keys."""
-        return self.keys if self.database_url.startswith("sqlite:") else self.database_url
+        return self.ledger_url or self.keys
+
+    @property
+    def ledger_url(self) -> str:
+        """The Postgres in which runs, accounts and the ledger are; empty if they are files of the home."""
+        return "" if self.database_url.startswith("sqlite:") else self.database_url
 
     @property
     def workers(self) -> Path:

@@ -79,7 +79,7 @@ def charged_of(home: Home, requests: Sequence[str]) -> dict[str, int]:
     the journal is damaged nobody knows, and nothing is returned.
     """
     try:
-        ledger = open_ledger(home.books)
+        ledger = open_ledger(home.books, home.ledger_url)
     except IntegrityError:
         return {}
     with closing(ledger):

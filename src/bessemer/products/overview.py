@@ -86,9 +86,9 @@ def _runs(home: Home) -> list[RunRecord]:
 
 def usage_of(home: Home, project: str | None = None) -> list[UsageLine]:
     """Return the sums of the ledger: requests by project and model; steps, and apart those that came to nothing."""
-    if not home.books.exists():
+    if not (home.books.exists() or home.ledger_url):
         return []
-    with closing(open_ledger(home.books)) as ledger:
+    with closing(open_ledger(home.books, home.ledger_url)) as ledger:
         requests = ledger.totals(("project", "model"), kind="request", project=project or "")
         steps = [] if project else ledger.totals(("status",), kind="step")
     steps.sort(key=lambda total: total.group["status"] != "ok")

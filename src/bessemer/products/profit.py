@@ -122,9 +122,9 @@ def profits(home: Home, factory: Path | None = None, since: float = 0) -> Profit
     config, base = load_factory(factory)
     named = config.meter.price_book
     prices = load_price_history(base / named if named else None)
-    if not home.books.exists():
+    if not (home.books.exists() or home.ledger_url):
         return _profits({}, {}, {}, prices, (0.0, 0.0, 0.0))
-    with closing(open_ledger(home.books)) as ledger:
+    with closing(open_ledger(home.books, home.ledger_url)) as ledger:
         return of_ledger(ledger, _flows(home), prices, since)
 
 

@@ -143,10 +143,10 @@ def _receipt(home: Home, factory: str) -> Receipt | None:
 
 
 def _traffic(home: Home, model: str, now: float) -> _Traffic:
-    if not home.books.exists():
+    if not (home.books.exists() or home.ledger_url):
         return _Traffic()
     since = [now - day * DAY for day in range(WINDOW_DAYS + 1)]
-    with closing(open_ledger(home.books)) as ledger:
+    with closing(open_ledger(home.books, home.ledger_url)) as ledger:
         found = {t.group["status"]: t for t in ledger.totals(("status",), kind="request", model=model, since=since[-1])}
         counts = [sum(t.entries for t in ledger.totals((), kind="request", model=model, since=at)) for at in since]
     ok, failed = found.get("ok"), found.get("error")

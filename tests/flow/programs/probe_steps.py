@@ -148,6 +148,19 @@ def chatty(ctx: StepContext, config: None) -> Mapping[str, Any]:
     return {}
 
 
+def talks_and_publishes(ctx: StepContext, config: None) -> Mapping[str, Any]:
+    """Tell figures faster than anybody writes them down."""
+    for number in range(5):
+        ctx.measured(step=number)
+    return {}
+
+
+def talks_and_fails(ctx: StepContext, config: None) -> Mapping[str, Any]:
+    """Tell figures, then fail for good."""
+    talks_and_publishes(ctx, config)
+    raise ConfigError("no")
+
+
 def orphan(ctx: StepContext, config: None) -> Mapping[str, Any]:
     """Start a process of its own, then sleep without asking anything."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

@@ -187,7 +187,7 @@ class JobDriver:
 
     def _book(self, project: str, job: Job, trained_tokens: int) -> int:
         """Book the tokens that were trained on, once; return the charge. Time and energy are booked with the steps."""
-        with closing(open_ledger(self._parts.home.books)) as ledger:
+        with closing(open_ledger(self._parts.home.books, self._parts.home.ledger_url)) as ledger:
             ledger.sync()
             with suppress(NotFound):
                 return ledger.entry(f"step:{job.id}").charge.micros

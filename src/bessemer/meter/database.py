@@ -1,0 +1,184 @@
+"""Where the ledger's tables are: SQLite (WAL) or Postgres, the same SQL on both but for what `Dialect` names.
+
+Owns connection, transactions, errors and the dialect (`?` marks a parameter). Knows no table.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bessemer.core.errors import BackendError, ConfigError, MissingDependency
+
+CACHE_BYTES = 64 * 1024 * 1024
+_TRIES = 100
+_WRITING = 5_482_114
+"""Postgres's advisory lock of whoever writes: one at a time, as with SQLite, so none waits for another in a ring."""
+
+
+class Dialect(NamedTuple):
+    """What the two write in different words.
+
+    Attributes:
+        second: whole Unix seconds of ``started_at``.
+        boundary: of what was measured, from an entry's body.
+        grid: name, grams per kWh and source, as a JSON array, from an entry's body.
+        known: which of many ids are there; its one parameter is what `ids` makes.
+    """
+
+    second: str
+    boundary: str
+    grid: str
+    known: str
+
+
+_SQLITE = Dialect(
+    "CAST(started_at AS BIGINT)",
+    "json_extract(body, '$.measurement.boundary')",
+    "json_extract(body, '$.carbon.grid', '$.carbon.grams_per_kilowatt_hour', '$.carbon.source')",
+    "SELECT id FROM entries WHERE id IN (SELECT value FROM json_each(?))",
+)
+_POSTGRES = Dialect(
+    "CAST(TRUNC(started_at) AS BIGINT)",
+    "(body::jsonb #>> '{measurement,boundary}')",
+    "jsonb_build_array(body::jsonb #> '{carbon,grid}', body::jsonb #> '{carbon,grams_per_kilowatt_hour}',"
+    " body::jsonb #> '{carbon,source}')::text",
+    "SELECT id FROM entries WHERE id IN (SELECT jsonb_array_elements_text(?::jsonb))",
+)
+
+
+class LedgerDatabase:
+    """One connection; threads take turns.
+
+    Args:
+        where: of the file, made if missing, or ``postgresql://...``.
+
+    Raises:
+        BackendError: the server cannot be reached.
+        ConfigError: a URL is of another kind.
+        MissingDependency: psycopg is not installed.
+    """
+
+    def __init__(self, where: Path | str) -> None:
+        self._where, self._lock = where, threading.RLock()
+        self.is_postgres = isinstance(where, str) and where.startswith(("postgresql://", "postgres://"))
+        if isinstance(where, str) and not self.is_postgres:
+            raise ConfigError("no ledger has that URL", hint="Use postgresql://..., or none for SQLite.")
+        self.dialect = _POSTGRES if self.is_postgres else _SQLITE
+        self._errors: tuple[type[Exception], ...] = ()
+        with self._translated():
+            self._connection = self._opened()
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows that one statement gives, alone or in the transaction of this thread."""
+        with self._lock, self._translated():
+            cursor = self._alive().execute(self._said(sql), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute one statement for each row."""
+        with self._lock, self._translated():
+            self._connection.cursor().executemany(self._said(sql), rows)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Make a transaction of a block, the only one that writes; it is undone if the block raises."""
+        with self._lock:
+            self.query("BEGIN" if self.is_postgres else "BEGIN IMMEDIATE")
+            try:
+                if self.is_postgres:
+                    self.query("SELECT pg_advisory_xact_lock(?)", (_WRITING,))
+                yield
+                self.query("COMMIT")
+            except BaseException:
+                if not self.is_postgres or not self._connection.closed:
+                    self._connection.rollback()
+                raise
+
+    def make(self, script: str) -> None:
+        """Execute the statements of a script in SQLite's words, within a transaction."""
+        for statement in re.sub(r"--.*", "", script).split(";"):
+            if statement.strip():
+                self.query(_for_postgres(statement) if self.is_postgres else statement)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._connection.close()
+
+    def _said(self, sql: str) -> str:
+        return sql.replace("%", "%%").replace("?", "%s") if self.is_postgres else sql
+
+    def _alive(self) -> Any:
+        if self.is_postgres and self._connection.closed:
+            self._connection = self._opened()
+        return self._connection
+
+    def _opened(self) -> Any:
+        if isinstance(self._where, Path):
+            self._where.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._where, timeout=30, isolation_level=None, check_same_thread=False)
+            _use_wal(connection)
+            connection.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")  # ids come in no order
+            connection.execute("PRAGMA synchronous = NORMAL")  # losing the end is harmless: the journal has it
+            return connection
+        try:
+            import psycopg
+        except ModuleNotFoundError as error:
+            raise MissingDependency("psycopg", extra="postgres") from error
+        self._errors = (psycopg.Error,)
+        server = psycopg.connect(self._where, autocommit=True)
+        weakref.finalize(self, server.close)
+        return server
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            raise BackendError(
+                f"the ledger in Postgres cannot be used: {error}",
+                hint="Check that the server is there and its disk is not full; what was booked is in the journal.",
+            ) from error
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Turn write-ahead logging on: readers then never wait for a writer.
+
+    The first to do it needs the file to itself, and SQLite does not wait for that as it does for other locks: processes
+    that open a new database together would fail each other. Here each waits, as long as its connection's timeout.
+
+    Raises:
+        sqlite3.OperationalError: the disk refuses, or somebody keeps the file for longer.
+    """
+    for rest in reversed(range(_TRIES)):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not rest:
+                raise
+        connection.execute("BEGIN EXCLUSIVE")  # waits for everybody
+        connection.execute("ROLLBACK")
+
+
+def _for_postgres(statement: str) -> str:
+    """Return a statement that makes a table or an index as Postgres writes it; text sorts by bytes on both.
+
+    >>> _for_postgres("CREATE TABLE a (n INTEGER, at REAL, id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
+    'CREATE TABLE a (n BIGINT, at DOUBLE PRECISION, id TEXT COLLATE "C" PRIMARY KEY)'
+    """
+    for ours, theirs in (
+        (r"\bINTEGER\b", "BIGINT"),
+        (r"\bREAL\b", "DOUBLE PRECISION"),
+        (r"\bTEXT\b", 'TEXT COLLATE "C"'),
+        (r"\) STRICT(, WITHOUT ROWID)?$", ")"),
+    ):
+        statement = re.sub(ours, theirs, statement.strip())
+    return statement
