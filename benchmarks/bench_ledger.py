@@ -10,7 +10,7 @@ days), then each question is asked in a process of its own, whose largest reside
     roll-up    tokens, joules and money of everything, by project and model, from the entries themselves
     month      one project's 30 days by key, model and price, from the sums by the hour: what an invoice is made from
 
-Ids come in no order, as a gateway's do. The ledger is in SQLite, or in the Postgres of `--database`, which must be empty.
+Ids come in no order, as a gateway's do. The ledger is in SQLite, or in an empty Postgres that `--database` names.
 
 A record takes about 1 kB in the journal and about as much again in the ledger: 10 million need some 25 GB of disk. One
 line is appended to `results/ledger.jsonl`; it says how many records there were.

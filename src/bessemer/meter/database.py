@@ -81,10 +81,17 @@ class LedgerDatabase:
             cursor = self._alive().execute(self._said(sql), values)
             return cursor.fetchall() if cursor.description else []
 
-    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Execute one statement for each row."""
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert new rows, within a transaction."""
+        names = ", ".join(columns)
         with self._lock, self._translated():
-            self._connection.cursor().executemany(self._said(sql), rows)
+            cursor = self._connection.cursor()
+            if self.is_postgres:
+                with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+                    for row in rows:
+                        copy.write_row(row)
+            else:
+                cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

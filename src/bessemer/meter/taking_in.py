@@ -27,7 +27,6 @@ AT_ONCE = 1000
 _KEYS = tuple(COLUMNS.index(name) for name in KEYS)
 _SUMS = tuple(COLUMNS.index(name) for name in SUMS)
 _STARTED, _STATUS, _BODY = (COLUMNS.index(name) for name in ("started_at", "status", "body"))
-_VALUES = f"({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 
 _Row = tuple[Any, ...]
 
@@ -92,7 +91,7 @@ class TakingIn:
             else:
                 fresh[row[0]] = row
         if fresh:
-            self._database.many(f"INSERT INTO entries {_VALUES}", list(fresh.values()))
+            self._database.insert("entries", COLUMNS, list(fresh.values()))
         for row in fresh.values():
             self._count(row)
         self._added += len(fresh)
@@ -105,7 +104,7 @@ class TakingIn:
         if first[_STATUS] == "ok" and row[_STATUS] != "ok":
             self._count(first, -1)
             self._query("DELETE FROM entries WHERE id = ?", (row[0],))
-            self._query(f"INSERT INTO entries {_VALUES}", row)
+            self._database.insert("entries", COLUMNS, [row])
             self._count(row)
         self._repeated += 1
         if json.loads(first[_BODY]) != json.loads(row[_BODY]):
