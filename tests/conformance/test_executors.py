@@ -81,7 +81,7 @@ def test_progress_and_figures_are_told_before_the_outcome(desk: Desk) -> None:
     desk.outcome("write")
     until(lambda: {"outcome": ""} in desk.told)
     assert desk.told[0] == {"progress": {"done": 1, "total": 2, "unit": "words", "note": "half"}}
-    assert desk.told[1] == {"measured": {"words_per_second": 3.0}}
+    assert desk.told[1] == {"measured": {"figures": {"words_per_second": 3.0}}}
 
 
 def test_a_failure_is_an_outcome_with_its_code_and_hint(desk: Desk) -> None:
