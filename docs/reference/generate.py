@@ -22,6 +22,7 @@ from bessemer.core import errors
 from bessemer.infer.echo import EchoEngine
 from bessemer.infer.openvino import CAN
 from bessemer.infer.upstream import UpstreamEngine
+from bessemer.infer.vectors import VectorEngine
 from bessemer.products.factory import FactoryConfig
 from bessemer.serve import GatewayConfig
 from bessemer.serve.accounts.usage_wire import UsageDesk
@@ -71,8 +72,8 @@ OpenAI's endpoints, and Anthropic's messages, over one engine call: each request
 it asks for. Other fields than these are refused by name, so that a misspelt one is noticed. What a model's engine
 cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what each can:
 
-| capability | fields | echo | openvino | upstream |
-|---|---|---|---|---|
+| capability | fields | echo | openvino | upstream | vectors |
+|---|---|---|---|---|---|
 {capabilities}
 
 - `n` answers, or several prompts, are read by the engine one by one, so the prompt's tokens are counted for each. With
@@ -84,8 +85,9 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
   The openvino engine knows the token itself and no alternatives: what lm-eval calls `is_greedy` is then always true,
   and only likelihoods, accuracies and perplexities from there mean something. The upstream engine asks its server to
   echo the prompt (vLLM does); where an answer does not have a likelihood for each token of the prompt it is refused.
-- `embeddings` need an engine that makes vectors. The openvino engine makes none and says so. The echo engine's are
-  hashed words: for tests, of no use for search by meaning. The upstream engine forwards, one text at a time.
+- `embeddings` need an engine that makes vectors: the vectors engine, which does nothing else (see the how-to page
+  "Serve embeddings"). The openvino engine makes none and says so. The echo engine's are hashed words: for tests, of no
+  use for search by meaning. The upstream engine forwards, one text at a time.
 - `store` keeps an answer for its project until it is deleted, or pushed out by newer ones (10,000 of each kind); it is
   false unless asked for, in `responses`, too (OpenAI's is true there). What is stored is read, listed and deleted
   under `/v1/chat/completions` and `/v1/responses`; its `usage` has tokens, but no energy.
@@ -106,6 +108,7 @@ no mail is sent).
 
 def _wire() -> str:
     rows = [
+        ("chat", "chats, `responses`, `messages`"),
         ("logprobs", "`logprobs`"),
         ("top_logprobs", "`top_logprobs` over 0"),
         ("stop", "`stop`, `stop_sequences`"),
@@ -120,7 +123,7 @@ def _wire() -> str:
         ("embed", "`POST /v1/embeddings`"),
         ("tokens", "`prompt` and `input` as tokens"),
     ]
-    engines = (EchoEngine.capabilities, CAN | {"score"}, UpstreamEngine.capabilities)
+    engines = (EchoEngine.capabilities, CAN | {"score"}, UpstreamEngine.capabilities, VectorEngine.capabilities)
     marks = [[name, fields, *("yes" if name in each else "" for each in engines)] for name, fields in rows]
     capabilities = "\n".join("| " + " | ".join(row) + " |" for row in marks)
     tables = "\n".join(f"## {path}\n\n{_fields(model)}" for path, model in WIRE.items())

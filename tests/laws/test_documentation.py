@@ -63,7 +63,8 @@ parts = GatewayParts(
     accounts=accounts,
     usage=BookedUsage(ledger, meter.price_history),
 )
-app = create_app(config, {"pydocs": open_engine(EchoConfig())}, accounts.keys, meter, parts)
+engines = {name: open_engine(EchoConfig()) for name in ("pydocs", "all-minilm-l6-v2")}
+app = create_app(config, engines, accounts.keys, meter, parts)
 run_gateway(app, config, lambda url: print(url, secret, flush=True))
 """
 

@@ -67,11 +67,9 @@ class MissingDependency(BessemerError):
 
     code = "missing_dependency"
 
-    def __init__(self, package: str, *, extra: str) -> None:
-        super().__init__(
-            f"{package} is not installed",
-            hint=f"Install it with: pip install 'bessemer[{extra}]'",
-        )
+    def __init__(self, package: str, *, extra: str = "") -> None:
+        what = f"'bessemer[{extra}]'" if extra else f"--no-deps {package}"
+        super().__init__(f"{package} is not installed", hint=f"Install it with: pip install {what}")
         self.package = package
         self.extra = extra
 

@@ -5,7 +5,7 @@ package loads no engine: each backend's libraries are imported when one is opene
 """
 
 from bessemer.infer.compile import CompileReport, compile_model
-from bessemer.infer.config import CompileConfig, EchoConfig, EngineConfig, OpenVinoConfig, UpstreamConfig
+from bessemer.infer.config import CompileConfig, EchoConfig, EngineConfig, OpenVinoConfig, UpstreamConfig, VectorsConfig
 from bessemer.infer.engines import Counters, LanguageEngine, engine_names, open_engine
 from bessemer.infer.speed import SpeedConfig, SpeedReport, StreamSpeed, measure_speed
 
@@ -21,6 +21,7 @@ __all__ = [
     "SpeedReport",
     "StreamSpeed",
     "UpstreamConfig",
+    "VectorsConfig",
     "compile_model",
     "engine_names",
     "measure_speed",

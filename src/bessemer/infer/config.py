@@ -80,7 +80,26 @@ class UpstreamConfig(Config):
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
 
 
-EngineConfig = Annotated[EchoConfig | OpenVinoConfig | UpstreamConfig, Field(discriminator="kind")]
+class VectorsConfig(Config):
+    """The embedded engine for vectors: a text encoder (BERT, RoBERTa) on this machine.
+
+    Attributes:
+        path: its Hugging Face folder.
+        name: what the engine is called in reports.
+        device: OpenVINO's name of the device, such as ``CPU`` or ``GPU.0``.
+        threads: processor threads; 0 is one per physical core.
+        batch_tokens: most tokens in one step, with what fills shorter texts up.
+    """
+
+    kind: Literal["vectors"] = "vectors"
+    path: Annotated[str, Field(min_length=1)] = "model"
+    name: str = "vectors"
+    device: str = "CPU"
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    batch_tokens: Annotated[int, Field(ge=32, le=1 << 20)] = 4096
+
+
+EngineConfig = Annotated[EchoConfig | OpenVinoConfig | UpstreamConfig | VectorsConfig, Field(discriminator="kind")]
 
 
 class CompileConfig(Config):

@@ -18,8 +18,9 @@ engines = Registry(
         "echo": "bessemer.infer.echo:open_engine",
         "openvino": "bessemer.infer.openvino:open_engine",
         "upstream": "bessemer.infer.upstream:open_engine",
+        "vectors": "bessemer.infer.vectors:open_engine",
     },
-    extras={"openvino": "infer", "upstream": "infer"},
+    extras={"openvino": "infer", "upstream": "infer", "vectors": "infer"},
 )
 
 

@@ -2,5 +2,6 @@
 
 from bessemer.models.base import ResolvedBase, import_base, resolve_base
 from bessemer.models.card import ModelCard, read_card, write_card
+from bessemer.models.encoders import encoder_folder
 
-__all__ = ["ModelCard", "ResolvedBase", "import_base", "read_card", "resolve_base", "write_card"]
+__all__ = ["ModelCard", "ResolvedBase", "encoder_folder", "import_base", "read_card", "resolve_base", "write_card"]

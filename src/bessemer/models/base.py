@@ -112,7 +112,7 @@ def import_base(name: str, out: Path, start: Path = Path()) -> ModelCard:
         import_gguf(found.path, out)
         licence = found.licence
     else:
-        folder = found.path if found.path is not None else _download(name)
+        folder = found.path if found.path is not None else download(name)
         _copy_folder(folder, out, name)
         licence = _licence(folder)
     card = describe_folder(out, name=found.name, source=found.source, licence=licence)
@@ -181,8 +181,13 @@ def _copy_folder(folder: Path, out: Path, name: str) -> None:
         (out / TEMPLATE_FILE).write_text(PLAIN_TEMPLATE, encoding="utf-8")
 
 
-def _download(name: str) -> Path:
-    """Return the local snapshot of a hub model; offline (HF_HUB_OFFLINE) only what was downloaded before."""
+def download(name: str) -> Path:
+    """Return the local snapshot of a hub model; offline (HF_HUB_OFFLINE) only what was downloaded before.
+
+    Raises:
+        NotFound: the hub does not give it.
+        MissingDependency: the hub's client is not installed.
+    """
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

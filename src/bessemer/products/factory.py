@@ -16,9 +16,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from bessemer.core.config import Config
+from bessemer.core.config import Config, refusal
 from bessemer.core.errors import BackendError, Cancelled, NotFound
 from bessemer.core.events import Sink, ignore
 from bessemer.flow import Flow, Runner, RunResult, open_store
@@ -68,6 +68,13 @@ class FactoryConfig(Config):
     meter: MeterConfig = MeterConfig()
     work: tuple[Workload, ...] = ()
     expected: Expected = Expected()
+
+    @field_validator("product")
+    @classmethod
+    def _names_differ(cls, product: LlmConfig, known: ValidationInfo) -> LlmConfig:
+        if product.embeddings and product.embeddings.served_name == known.data.get("name"):
+            raise refusal(("embeddings", "name"), "the factory's own model has that name; give this one another")
+        return product
 
 
 def load_factory(path: Path | None) -> tuple[FactoryConfig, Path]:
@@ -192,9 +199,9 @@ class Factory:
             api_key: of that server.
 
         Raises:
-            NotFound: nothing passed the gate yet.
+            NotFound: nothing passed the gate yet, or there is no such model for vectors.
         """
-        from bessemer.products.llm.serving import open_deployed, open_upstream
+        from bessemer.products.llm.serving import open_deployed, open_encoder, open_upstream
 
         product, found = self.config.product, self._deployment()
         lake = (found.lake if found else "") or self.home.lake_url
@@ -202,7 +209,8 @@ class Factory:
             engine = open_upstream(product.engine.opened_with(api_key), found, product, lake)
         else:
             engine = open_deployed(self.deployed(), product, lake)
-        return {self.config.name: engine}
+        encoder = product.embeddings
+        return {self.config.name: engine} | ({encoder.served_name: open_encoder(encoder, self.base)} if encoder else {})
 
     def serve(
         self, gateway: GatewayConfig, ready: Callable[[str, str | None], None], api_key: str = "", traced: str = ""

@@ -24,7 +24,7 @@ def chat_reader(store: AnswerStore | None) -> Read:
         asked = read_asked(body)
         if asked.store and store is None:
             raise Refused(unsupported("store", "This gateway keeps no answers; leave 'store' out."))
-        engine = caller.engine(asked.model)
+        engine = caller.talker(asked.model)
         request = asked.to_request(engine.capabilities, caller.config)
         wanted = tuple(_numbered(request, number) for number in range(asked.n or 1))
         teller = _ChatTeller(asked, caller, store if asked.store else None)

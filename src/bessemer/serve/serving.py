@@ -40,7 +40,7 @@ from bessemer.serve.door import authenticate, read_body
 from bessemer.serve.envelope import EVENT_STREAM, respond
 from bessemer.serve.keys import Key, KeyStore
 from bessemer.serve.merging import beside_each_other
-from bessemer.serve.refusals import STOPPING, Refused, unknown_model
+from bessemer.serve.refusals import STOPPING, Refused, unknown_model, unsupported
 from bessemer.serve.traffic import Traffic
 from bessemer.serve.work.models import TunedModels
 
@@ -142,6 +142,17 @@ class Caller:
         """
         if (engine := self.engines.get(model)) is None:
             raise Refused(unknown_model(model))
+        return engine
+
+    def talker(self, model: str) -> ChatEngine:
+        """Return the engine of a model that talks.
+
+        Raises:
+            Refused: there is none, or it does not talk.
+        """
+        engine = self.engine(model)
+        if "chat" not in engine.capabilities:
+            raise Refused(unsupported("model", "This model does not talk; /v1/models says which models have 'chat'."))
         return engine
 
     def id(self, prefix: str) -> str:

