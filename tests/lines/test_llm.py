@@ -152,12 +152,28 @@ def test_training_that_is_killed_goes_on_and_gives_the_same_weights(line: Line, 
     assert bill_of(resumed, "train") == sum(e.measurement.joules for e in lost) + made_with(line, resumed, "train")
     resumed_weights = weights(killed, resumed)
     assert resumed_weights != weights(line, receipt)
+    assert weights_in_peace(killed, resumed) == resumed_weights
 
+
+def weights_in_peace(killed: Line, resumed: Receipt) -> str:
+    """Train again from the beginning; stop that run in order once it has, for the weights are all that is wanted."""
     forget(killed, resumed)
-    peaceful = killed.run()
-    assert "train" in ran(peaceful)
-    assert weights(killed, peaceful) == resumed_weights
-    assert bill_of(peaceful, "train") == made_with(line, peaceful, "train"), "the newest of two with one key"
+    process = subprocess.Popen(
+        killed.command("run", str(killed.factory)),
+        env=killed.environment,
+        cwd=killed.factory.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not adapters(killed, resumed) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "`bessemer run` goes on where it was" in said
+    return weights(killed, resumed)
 
 
 def test_a_lake_that_was_deleted_by_hand_is_filled_again(line: Line, ran: Ran) -> None:
@@ -167,6 +183,27 @@ def test_a_lake_that_was_deleted_by_hand_is_filled_again(line: Line, ran: Ran) -
         "the models are still there"
     )
     assert again.answers
+
+
+def test_what_nothing_needs_any_more_is_pruned_and_the_last_run_is_found_whole(
+    line: Line, receipt: Receipt, ran: Ran
+) -> None:
+    last = line.run()
+    before = disk(line)
+    promised = line.json("prune", "--dry-run")
+    assert disk(line) == before
+    assert line.json("prune") == promised
+    assert promised["results"].keys() >= {"train", "merge", "compile"}, "of the run that was killed and went on"
+    assert promised["freed_bytes"] > 500e6
+    assert abs(before - disk(line) - promised["freed_bytes"]) < 10e6
+    again = line.run()
+    assert ran(again) == set()
+    assert (again.metrics, again.answers) == (last.metrics, last.answers)
+
+
+def disk(line: Line) -> int:
+    """Return the bytes of a home."""
+    return sum(path.stat().st_size for path in line.home.rglob("*") if path.is_file())
 
 
 def bill_of(receipt: Receipt, step: str) -> float:
@@ -185,50 +222,53 @@ def made_with(line: Line, receipt: Receipt, step: str) -> float:
 
 def weights(line: Line, receipt: Receipt) -> str:
     """Return the digest of the adapter that a run trained."""
+    (found,) = adapters(line, receipt)
+    return hashlib.sha256(found.read_bytes()).hexdigest()
+
+
+def adapters(line: Line, receipt: Receipt) -> list[Path]:
+    """Return the adapters, at most one, that training left under the key that a run's has."""
     key = next(link.key for link in receipt.lineage if link.step == "train")
-    found = [*(line.home / "artifacts" / "published").glob(f"{key}-*/adapter/adapter_model.safetensors")]
-    assert len(found) == 1
-    return hashlib.sha256(found[0].read_bytes()).hexdigest()
+    return [*(line.home / "artifacts" / "published").glob(f"{key}-*/adapter/adapter_model.safetensors")]
 
 
 def forget(line: Line, receipt: Receipt) -> None:
     """Damage the result of training, so that the next run does it again."""
-    key = next(link.key for link in receipt.lineage if link.step == "train")
-    for path in (line.home / "artifacts" / "published").glob(f"{key}-*/adapter/adapter_model.safetensors"):
+    for path in adapters(line, receipt):
         path.unlink()
 
 
-def test_erasing_a_document_takes_it_out_of_the_next_model(line: Line, receipt: Receipt, ran: Ran) -> None:
+def test_erased_documents_are_gone_from_tables_receipts_and_the_next_model(
+    line: Line, receipt: Receipt, ran: Ran
+) -> None:
     listed = line.json("documents", "tools", "--limit", "100")["documents"]
     of_file = [d["id"] for d in listed if "anvil" in d["source"] and not d["dropped"]]
     passage = next(name for name in of_file if "struck with a hammer" in text_of(line, name))
     assert len(of_file) > 1, "the other passages of its file stay, and examples of theirs may have quoted it"
+    before = line.run()
+    quoted = max(before.answers, key=lambda answer: len(answer.reference))
+    erased = {passage, quoted.document_ids[0]}
+    assert {path.relative_to(line.home).parts[0] for path in holding(line, quoted.reference)} >= {"lake", "runs"}
+    assert holding(line, "struck with a hammer"), "this test would find nothing to erase"
     home = Home(line.home)
     searches = [open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3))]
     assert any("struck with a hammer" in page for page in searches[0]("What is an anvil?"))
-    assert holding(line, "struck with a hammer"), "this test would find nothing to erase"
-    assert line.json("erase", passage)
+
+    assert line.json("erase", *erased)
     searches.append(open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3)))
     for search in searches:  # the one that was open, and one of a gateway that starts now
         assert search("What is a lantern?")
         assert not any("struck with a hammer" in page for page in search("What is an anvil?"))
     assert not holding(line, "struck with a hammer")
-    after = line.run()
-    assert ran(after) >= {"ingest", "curate", "pairs"} | DOWN_FROM_TRAIN
-    assert after.documents.dropped["erased"] == 1
-    assert not holding(line, "struck with a hammer")
-
-
-def test_erasing_a_document_takes_it_out_of_evaluations_and_receipts(line: Line) -> None:
-    before = line.run()
-    quoted = max(before.answers, key=lambda answer: len(answer.reference))
-    kinds = {path.relative_to(line.home).parts[0] for path in holding(line, quoted.reference)}
-    assert {"lake", "runs"} <= kinds, "this test would find nothing to erase"
-    erased = quoted.document_ids[0]
-    assert line.json("erase", erased)
     assert not holding(line, quoted.reference)
     left = line.json("receipt", before.run)["answers"]
-    assert left == [a.model_dump(mode="json") for a in before.answers if erased not in a.document_ids]
+    assert left == [a.model_dump(mode="json") for a in before.answers if erased.isdisjoint(a.document_ids)]
+
+    after = line.run()
+    assert ran(after) >= {"ingest", "curate", "pairs"} | DOWN_FROM_TRAIN
+    assert after.documents.dropped["erased"] == len(erased)
+    assert not holding(line, "struck with a hammer")
+    assert not holding(line, quoted.reference)
 
 
 def text_of(line: Line, name: str) -> str:

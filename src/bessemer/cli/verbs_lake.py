@@ -1,8 +1,8 @@
-"""The verbs over the lake: documents, erase, compact."""
+"""The verbs over what a home keeps: documents, erase, compact, prune."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -12,14 +12,18 @@ from rich.table import Table
 
 from bessemer.cli import environment
 from bessemer.cli.output import emit
+from bessemer.core.units import show_bytes
 from bessemer.products.documents import DocumentLine, compact_lake, erase_documents, list_documents
+
+if TYPE_CHECKING:
+    from bessemer.products.pruning import Pruned
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these verbs to the command line."""
-    for verb in (documents, erase, compact):
+    for verb in (documents, erase, compact, prune):
         app.command()(verb)
 
 
@@ -63,6 +67,28 @@ def compact(as_json: Json = False) -> None:
         as_json,
         lambda: escape("\n".join(f"{table}: {said}" for table, said in found.items())) or "the lake is empty",
     )
+
+
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Give disk back: remove results that no served model, no newest run and no fine-tuned model needs."""
+    from bessemer.products import pruning
+
+    found = pruning.prune(environment.home(make=False), dry=dry_run)
+    emit(found, as_json, lambda: _pruned(found, dry_run))
+
+
+def _pruned(found: Pruned, dry_run: bool) -> str:
+    if not (found.results or found.checkpoints):
+        return "nothing to remove: all results are in use"
+    steps = ", ".join(f"{count} {escape(step)}" for step, count in found.results.items())
+    said = f"{'would free' if dry_run else 'freed'} {show_bytes(found.freed_bytes)}"
+    parts = [f"results: {steps}"] if steps else []
+    parts += [f"versions of tables: {found.versions}"] if found.versions else []
+    parts += [f"checkpoints: {found.checkpoints}"] if found.checkpoints else []
+    return f"{said}\n" + "\n".join(parts)
 
 
 def _documents(total: int, found: list[DocumentLine]) -> RenderableType:

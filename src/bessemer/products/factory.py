@@ -137,6 +137,10 @@ class Factory:
             BackendError: a step failed for good; a re-run resumes.
             Cancelled: somebody asked to stop.
         """
+        with self.home.results():
+            return self._made()
+
+    def _made(self) -> Receipt:
         from bessemer.products.llm.flow import build_flow
         from bessemer.products.llm.receipt import Finished, fill_receipt
         from bessemer.products.receipt_html import write_receipt
@@ -262,7 +266,8 @@ class Factory:
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:
-                self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=self._clock()))
+                now, run = self._clock(), served.run if served else ""
+                self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=now, run=run))
                 driver.start()
                 ready(url, accounts.keys.ensure_development_key())
 

@@ -67,7 +67,7 @@ def fill_receipt(done: Finished, product: LlmConfig, prices: PriceBook) -> Recei
     made = done.artifacts
     verdict = Verdict.model_validate_json((Path(made["gate"].path) / "verdict.json").read_text(encoding="utf-8"))
     before, after = read_reports(made["evaluate_base"].path), read_reports(made["evaluate"].path)
-    stages = _stages(done)
+    stages = stage_lines(done)
     return Receipt(
         factory=done.factory,
         run=done.run,
@@ -188,7 +188,7 @@ def _speed(made: Mapping[str, Artifact]) -> SpeedPart:
     )
 
 
-def _stages(done: Finished) -> tuple[StageLine, ...]:
+def stage_lines(done: Finished) -> tuple[StageLine, ...]:
     """Return a line for each step; the bill is of the newest attempt that made it and of those lost before it."""
     lost: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in done.entries:
