@@ -1,4 +1,4 @@
-"""A stage's bill is that of the newest attempt that made its result, with the attempts that the same run lost before."""
+"""A stage's bill is that of the newest attempt that made it, with the attempts that the same run lost before."""
 
 from __future__ import annotations
 
