@@ -37,6 +37,8 @@ def test_the_receipt_says_what_went_in_and_what_came_out(line: Line, receipt: Re
     assert len(receipt.training.curve) == receipt.training.steps
     assert {m.metric for m in receipt.metrics} == {"exact_match", "token_f1", "bits_per_byte"}
     assert all(m.after_low <= m.after <= m.after_high for m in receipt.metrics)
+    (bits,) = (m for m in receipt.metrics if m.metric == "bits_per_byte")
+    assert bits.after < bits.before, "even a few steps teach the default base something"
     assert receipt.deployed
     assert [s.streams for s in receipt.speed.lines] == [1, 4]
     folder = line.home / "runs" / receipt.run

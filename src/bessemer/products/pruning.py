@@ -66,16 +66,17 @@ def prune(home: Home, *, dry: bool = False) -> Pruned:
         if any(not folders.is_dead(owner) for owner in store.owners()):  # perhaps on another machine
             raise Conflict("a run is under way", hint="Wait until it has ended, then prune.")
         kept = {step.key for run in _wanted(home, store) for step in store.steps(run)}
+        kept |= {deployment.key for deployment in home.deployments()}
         gone = [result for result in _results(store) if result.key not in kept]
         stale = [folder for folder in folders.checkpoints.iterdir() if folder.name not in kept]
-        freed = sum(_bytes(path) for path in (*(folders.published / each.folder for each in gone), *stale))
+        places = [*(folders.published / result.folder for result in gone), *stale]
+        freed = sum(_bytes(place) for place in places)
         versions = _prune_lake(home, gone, dry=dry)  # first: were it cut off here, the next one would find it again
         if not dry:
             for result in gone:
                 store.drop(result)
-            for folder in stale:
-                shutil.rmtree(folder, ignore_errors=True)
-            folders.sweep(store.folders)
+            for place in places:
+                shutil.rmtree(place, ignore_errors=True)  # what is left when we are killed here, the next run sweeps
     counts = Counter(result.step for result in gone)
     return Pruned(results=dict(sorted(counts.items())), checkpoints=len(stale), freed_bytes=freed, versions=versions)
 
