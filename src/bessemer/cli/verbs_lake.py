@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bessemer.cli import environment
-from bessemer.cli.output import emit
+from bessemer.cli.output import emit, err
 from bessemer.core.units import show_bytes
-from bessemer.products.documents import DocumentLine, compact_lake, erase_documents, list_documents
+from bessemer.products.documents import DocumentLine, compact_lake, erase_documents, list_documents, same_text
 
 if TYPE_CHECKING:
     from bessemer.products.pruning import Pruned
@@ -46,7 +46,9 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """Erase documents and what was made from them from every table; older versions of those tables go too."""
-    found = erase_documents(environment.home(make=False), ids)
+    home = environment.home(make=False)
+    twins = same_text(home, ids)
+    found = erase_documents(home, ids)
     emit(
         found,
         as_json,
@@ -57,6 +59,10 @@ def erase(
             else "erased already: no table holds a row of it"
         ),
     )
+    if twins:
+        listed = " ".join(line.id[:12] for line in twins)
+        told = f"{len(twins)} more have the same text, which the next run takes from them unless they are erased too"
+        err.print(f"[yellow]{told}:[/] bessemer erase {listed}", soft_wrap=True)
 
 
 def compact(as_json: Json = False) -> None:
