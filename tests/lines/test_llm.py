@@ -125,6 +125,8 @@ def test_a_dropped_document_is_listed_with_its_reason(line: Line, receipt: Recei
     listed = line.json("documents", "tools", "--dropped")["documents"]
     assert {Path(d["source"]).name for d in listed if d["dropped"].startswith("binary")} == {"photo.md"}
     assert len(listed) == sum(receipt.documents.dropped.values())
+    shown = line.call("documents", "tools", "--dropped").stdout
+    assert all(d["id"][:12] in shown for d in listed), "ids are there to be erased by"
 
 
 def test_training_that_is_killed_goes_on_and_gives_the_same_weights(line: Line, receipt: Receipt, ran: Ran) -> None:

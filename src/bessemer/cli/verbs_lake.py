@@ -99,8 +99,10 @@ def _pruned(found: Pruned, dry_run: bool) -> str:
 
 def _documents(total: int, found: list[DocumentLine]) -> RenderableType:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("id", "title", "source", "dropped"):
+    table.add_column("id", no_wrap=True, min_width=12)  # whole: it is what `erase` takes
+    for column in ("title", "source"):
         table.add_column(column, overflow="ellipsis", no_wrap=True)
+    table.add_column("dropped", overflow="fold")
     for line in found:
         table.add_row(line.id[:12], *map(escape, (line.title, line.source, line.dropped)))
     return Group(table, f"[dim]{len(found):,} of {total:,}[/]")
