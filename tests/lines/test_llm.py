@@ -198,7 +198,7 @@ def test_what_nothing_needs_any_more_is_pruned_and_the_last_run_is_found_whole(
     assert disk(line) == before
     assert line.json("prune") == promised
     assert promised["results"].keys() >= {"train", "merge", "compile"}, "of the run that was killed and went on"
-    assert promised["freed_bytes"] > 500e6
+    assert promised["freed_bytes"] > 400e6, "a merged model and a compiled one"
     assert abs(before - disk(line) - promised["freed_bytes"]) < 10e6
     again = line.run()
     assert ran(again) == set()
