@@ -23,8 +23,8 @@ from bessemer.products.factory import load_factory
 from bessemer.products.home import Home
 from bessemer.products.llm.config import RetrievalConfig
 from bessemer.products.llm.serving import open_search
-from bessemer.products.llm.steps import rows_tag
 from bessemer.products.receipt import Receipt
+from bessemer.products.rows import rows_tag
 from bessemer.train import LoraTrainer
 
 from .conftest import GATE, Line, Ran
@@ -35,21 +35,22 @@ DOWN_FROM_TRAIN = {"train", "merge", "compile", "evaluate", "gate", "speed"}
 
 
 def test_the_receipt_says_what_went_in_and_what_came_out(line: Line, receipt: Receipt) -> None:
-    documents = receipt.documents
+    assert receipt.llm
+    documents, llm = receipt.llm.documents, receipt.llm
     assert documents.documents == documents.kept + sum(documents.dropped.values())
     assert {"binary", "duplicate"} <= set(documents.dropped)
     assert documents.examples_train > 0
     stages = [stage.step for stage in receipt.stages]
     assert stages.index("evaluate_base") < stages.index("train"), "a base that cannot be served fails before training"
     assert documents.groups_heldout > 0
-    assert receipt.training.tokens > 0
-    assert len(receipt.training.curve) == receipt.training.steps
-    assert {m.metric for m in receipt.metrics} == {"exact_match", "token_f1", "bits_per_byte"}
-    assert all(m.after_low <= m.after <= m.after_high for m in receipt.metrics)
-    (bits,) = (m for m in receipt.metrics if m.metric == "bits_per_byte")
+    assert llm.training.tokens > 0
+    assert len(llm.training.curve) == llm.training.steps
+    assert {m.metric for m in llm.metrics} == {"exact_match", "token_f1", "bits_per_byte"}
+    assert all(m.after_low <= m.after <= m.after_high for m in llm.metrics)
+    (bits,) = (m for m in llm.metrics if m.metric == "bits_per_byte")
     assert bits.after < bits.before, "even a few steps teach the default base something"
     assert receipt.deployed
-    assert [s.streams for s in receipt.speed.lines] == [1, 4]
+    assert [s.streams for s in llm.speed.lines] == [1, 4]
     folder = line.home / "runs" / receipt.run
     assert Receipt.model_validate_json((folder / "receipt.json").read_text()) == receipt
     assert "token_f1" in (folder / "receipt.html").read_text()
@@ -65,9 +66,9 @@ def test_every_stage_has_joules_grams_and_money_with_provenance(receipt: Receipt
         assert stage.bill.carbon.source
     assert receipt.total is not None
     assert receipt.total.measurement.joules == sum(s.bill.measurement.joules for s in receipt.stages if s.bill)
-    assert receipt.serving is not None
-    assert receipt.serving.per_1000_tokens.measurement.joules > 0
-    assert receipt.serving.charge.micros > 0
+    assert receipt.llm and receipt.llm.serving
+    assert receipt.llm.serving.per_1000_tokens.measurement.joules > 0
+    assert receipt.llm.serving.charge.micros > 0
 
 
 def test_what_was_predicted_of_a_run_is_kept_beside_it(line: Line, receipt: Receipt) -> None:
@@ -107,7 +108,7 @@ def test_held_out_groups_are_in_no_training_example(line: Line, receipt: Receipt
 def test_a_second_run_finds_everything_in_the_cache(line: Line, receipt: Receipt, ran: Ran) -> None:
     again = line.run()
     assert ran(again) == set()
-    assert again.metrics == receipt.metrics
+    assert again.llm and receipt.llm and again.llm.metrics == receipt.llm.metrics
     assert [s.bill for s in again.stages] == [s.bill for s in receipt.stages]
 
 
@@ -116,7 +117,7 @@ def test_a_touched_document_trains_nothing(line: Line, receipt: Receipt, ran: Ra
     again = line.run()
     assert ran(again) == {"ingest"}
     assert again.deployed
-    assert again.metrics == receipt.metrics
+    assert again.llm and receipt.llm and again.llm.metrics == receipt.llm.metrics
 
 
 def test_a_changed_gate_runs_the_gate_alone_and_a_failed_one_keeps_what_is_deployed(
@@ -131,9 +132,10 @@ def test_a_changed_gate_runs_the_gate_alone_and_a_failed_one_keeps_what_is_deplo
 
 
 def test_a_dropped_document_is_listed_with_its_reason(line: Line, receipt: Receipt) -> None:
+    assert receipt.llm
     listed = line.json("documents", "tools", "--dropped")["documents"]
     assert {Path(d["source"]).name for d in listed if d["dropped"].startswith("binary")} == {"photo.md"}
-    assert len(listed) == sum(receipt.documents.dropped.values())
+    assert len(listed) == sum(receipt.llm.documents.dropped.values())
     shown = line.call("documents", "tools", "--dropped").stdout
     assert all(d["id"][:12] in shown for d in listed), "ids are there to be erased by"
 
@@ -144,7 +146,7 @@ def test_a_lake_that_was_deleted_by_hand_is_filled_again(line: Line, ran: Ran) -
     assert ran(again) == {"ingest", "curate", "pairs", "evaluate_base", "evaluate", "gate"}, (
         "the models are still there"
     )
-    assert again.answers
+    assert again.llm and again.llm.answers
 
 
 def disk(line: Line) -> int:
@@ -165,7 +167,9 @@ def test_erased_documents_are_gone_from_tables_and_receipts(line: Line, receipt:
     passage = next(name for name in of_file if SECRET in text_of(line, name))
     assert len(of_file) > 1, "the other passages of its file stay, and examples of theirs may have quoted it"
     before = line.run()
-    quoted = max(before.answers, key=lambda answer: len(answer.reference))
+    assert before.llm
+    answers = before.llm.answers
+    quoted = max(answers, key=lambda answer: len(answer.reference))
     erased = {passage, quoted.document_ids[0]}
     assert {path.relative_to(line.home).parts[0] for path in holding(line, quoted.reference)} >= {"lake", "runs"}
     assert holding(line, SECRET), "this test would find nothing to erase"
@@ -180,8 +184,8 @@ def test_erased_documents_are_gone_from_tables_and_receipts(line: Line, receipt:
         assert not any(SECRET in page for page in search("What is an anvil?"))
     assert not holding(line, SECRET)
     assert not holding(line, quoted.reference)
-    left = line.json("receipt", before.run)["answers"]
-    assert left == [a.model_dump(mode="json") for a in before.answers if erased.isdisjoint(a.document_ids)]
+    left = line.json("receipt", before.run)["products"][0]["answers"]
+    assert left == [a.model_dump(mode="json") for a in answers if erased.isdisjoint(a.document_ids)]
 
 
 def test_the_next_model_is_made_without_them_and_the_same_however_often_it_is_stopped(
@@ -198,7 +202,7 @@ def test_the_next_model_is_made_without_them_and_the_same_however_often_it_is_st
         os.killpg(process.pid, signal.SIGKILL)
     after = line.run()
     assert ran(after) == DOWN_FROM_TRAIN
-    assert after.documents.dropped["erased"] == 2
+    assert after.llm and after.llm.documents.dropped["erased"] == 2
     assert not holding(line, SECRET)
 
     with closing(open_ledger(line.home / "books")) as ledger:
@@ -244,7 +248,8 @@ def under_way(line: Line, checkpoint: str) -> Iterator[subprocess.Popen[str]]:
 def weights_in_peace(line: Line, receipt: Receipt, folder: Path) -> str:
     """Return the digest of the adapter that the same examples give in one go."""
     config, _ = load_factory(line.factory)
-    settings = config.product.train.model_copy(update={"precision": receipt.training.precision})  # it was timed
+    assert config.llm and receipt.llm
+    settings = config.llm.train.model_copy(update={"precision": receipt.llm.training.precision})  # it was timed
     keys = {link.step: link.key for link in receipt.lineage}
     rows = open_lake(Home(line.home).lake_url).get("tools.examples", version=rows_tag(keys["pairs"]))
     (base,) = (line.home / "artifacts" / "published").glob(f"{keys['base']}-*/model")
@@ -266,7 +271,7 @@ def test_what_nothing_needs_any_more_is_pruned_and_the_last_run_is_found_whole(
     assert abs(before - disk(line) - promised["freed_bytes"]) < 10e6
     again = line.run()
     assert ran(again) == set()
-    assert (again.metrics, again.answers) == (last.metrics, last.answers)
+    assert again.products == last.products
 
 
 def text_of(line: Line, name: str) -> str:

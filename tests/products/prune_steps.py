@@ -5,7 +5,7 @@ from __future__ import annotations
 from bessemer.core.config import Config
 from bessemer.flow import StepContext
 from bessemer.lake import open_lake
-from bessemer.products.llm.steps import rows_tag
+from bessemer.products.rows import rows_tag
 
 
 class MakeConfig(Config):

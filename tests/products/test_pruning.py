@@ -56,7 +56,7 @@ def deploy(home: Home, result: RunResult, **more: object) -> None:
 def test_what_is_deployed_served_or_newest_stays_and_the_rest_goes(home: Home) -> None:
     old, deployed, served, last, other = (run(home, flow, n) for n, flow in enumerate("mmmmo"))
     deploy(home, deployed)
-    home.announce(Gateway(url="http://127.0.0.1:1", pid=os.getpid(), models=("m",), started_at=0.0, run=served.run))
+    home.announce(Gateway(url="http://127.0.0.1:1", pid=os.getpid(), models=("m",), started_at=0.0, runs=(served.run,)))
     every = {key(result) for result in (old, deployed, served, last, other)}
     said = prune(home, dry=True)
     assert (said.results, said.freed_bytes) == ({"make": 1}, 1000)

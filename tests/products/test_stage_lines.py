@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bessemer.core import events
 from bessemer.meter import MeterConfig, open_ledger, open_meter
-from bessemer.products.llm.receipt import Finished, stage_lines
+from bessemer.products.filling import stage_lines
 from bessemer.products.metered import MeteredSink
+from bessemer.products.product import Finished
 from bessemer.products.receipt import StageLine
 
 KEY = "k" * 64
@@ -31,7 +32,7 @@ def line_of(folder: Path, run: str, told: list[events.Event]) -> StageLine:
             sink(event)
     with closing(open_ledger(folder)) as ledger:
         entries = ledger.entries(kind="step", limit=-1)
-    done = Finished("m", run, NOW, NOW, {}, sink.finished, {}, entries, "")
+    done = Finished("m", run, NOW, NOW, {}, sink.finished, {}, entries, "", meter.prices)
     (line,) = stage_lines(done)
     return line
 

@@ -22,6 +22,7 @@ class Deployment(Noun):
 
     Attributes:
         name: what clients call the model.
+        factory: that made it; empty: of the same name.
         run: the run that made it.
         key: key of the step whose artifact is served.
         path: the compiled model's folder.
@@ -32,6 +33,7 @@ class Deployment(Noun):
     """
 
     name: str
+    factory: str = ""
     run: str
     key: str
     path: str
@@ -42,13 +44,13 @@ class Deployment(Noun):
 
 
 class Gateway(Noun):
-    """Where a running gateway answers, the process that is it, and the run that made its model, if one here did."""
+    """Where a running gateway answers, the process that is it, and the runs that made its models, if any here did."""
 
     url: str
     pid: int
     models: tuple[str, ...]
     started_at: float
-    run: str = ""
+    runs: tuple[str, ...] = ()
 
 
 class Home:

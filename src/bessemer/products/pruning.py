@@ -19,7 +19,7 @@ from bessemer.flow.folders import Folders
 from bessemer.flow.store import Result
 from bessemer.lake import open_lake
 from bessemer.products.home import Home
-from bessemer.products.llm.steps import rows_tag
+from bessemer.products.rows import rows_tag
 from bessemer.serve.work.jobs import KIND as JOB
 from bessemer.serve.work.jobs import UNFINISHED, Job
 from bessemer.serve.work.models import KIND as MODEL
@@ -48,7 +48,7 @@ class Pruned(Noun):
 def prune(home: Home, *, dry: bool = False) -> Pruned:
     """Remove the results that nothing here needs any more, and return what that was.
 
-    Kept is what these runs made: those of deployed models and of the one that the gateway serves, of each factory the
+    Kept is what these runs made: those of deployed models and of those that the gateway serves, of each factory the
     newest and the newest that finished, and of fine-tuning jobs those that are not over or whose model is still there.
 
     Args:
@@ -84,7 +84,7 @@ def prune(home: Home, *, dry: bool = False) -> Pruned:
 def _wanted(home: Home, store: Store) -> set[str]:
     """Return the runs whose results are kept."""
     gateway = home.gateway()
-    wanted = {deployment.run for deployment in home.deployments()} | ({gateway.run} if gateway else set())
+    wanted = {deployment.run for deployment in home.deployments()} | set(gateway.runs if gateway else ())
     by_flow: dict[str, list[RunRecord]] = defaultdict(list)
     for run in store.runs():
         by_flow[run.flow].append(run)
