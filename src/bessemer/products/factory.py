@@ -175,6 +175,10 @@ class Factory:
             BackendError: a step failed for good; a re-run resumes.
             Cancelled: somebody asked to stop.
         """
+        with self.home.results():
+            return self._made()
+
+    def _made(self) -> Receipt:
         from bessemer.products.filling import fill_receipt
         from bessemer.products.line import build_line
         from bessemer.products.receipt_html import write_receipt
@@ -289,6 +293,7 @@ class Factory:
             allowed = trainable(llm, served)
             work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
             parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack)
+            runs = tuple({deployment.run for deployment in self.deployed().values()})
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
             line = tuning_line(llm, served, self.home, self.base, work)
@@ -310,7 +315,8 @@ class Factory:
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:
-                self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=self._clock()))
+                now = self._clock()
+                self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=now, runs=runs))
                 driver.start()
                 ready(url, accounts.keys.ensure_development_key())
 
