@@ -1,4 +1,4 @@
-"""The verbs below `bessemer projects`: create, list, rename, archive, log."""
+"""The verbs below `bessemer projects`: create, list, rename, archive, capture, log."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from rich.table import Table
 
 from bessemer.cli.output import emit
 from bessemer.cli.verbs_keys import accounts, day
+from bessemer.core.errors import ConfigError
+from bessemer.serve.privacy import Capture, Pii
 
 app = typer.Typer(help="Make, list, rename and archive projects; see who did what.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 ProjectId = Annotated[str, typer.Argument(help="From `bessemer projects list`.")]
 _MOST = 100_000
+_PII: dict[str, Pii | None] = {"": None, "keep": "keep", "mask": "mask"}
 
 
 @app.command()
@@ -71,6 +74,29 @@ def archive(project: ProjectId, as_json: Json = False) -> None:
     with accounts(make=False) as found:
         archived = found.projects.archive(project)
     emit(archived, as_json, lambda: escape(f"archived {archived.id}"))
+
+
+@app.command()
+def capture(
+    project: ProjectId,
+    store: Annotated[bool | None, typer.Option("--store/--no-store", help="May anything be kept?")] = None,
+    pii: Annotated[str, typer.Option(help="keep, or mask: personal data that can be told by its form.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show or say what may be kept of a project's words: of answers with `store`, and of feedback."""
+    if pii not in _PII:
+        raise ConfigError(f"'{pii}' is no rule for personal data", hint="Say --pii keep or --pii mask.")
+    with accounts(make=False) as found:
+        now = found.capture.of(found.projects.get(project).id)
+        wanted = Capture(stores=now.stores if store is None else store, pii=_PII[pii] or now.pii)
+        kept = now if wanted == now else found.capture.set(project, wanted)
+
+    def draw() -> str:
+        what = "what clients ask for" if kept.stores else "nothing"
+        masks = ", personal data masked" if kept.stores and kept.pii == "mask" else ""
+        return escape(f"of {project} is kept: {what}{masks}")
+
+    emit(kept, as_json, draw)
 
 
 @app.command()
