@@ -11,7 +11,8 @@ from bessemer.core.errors import ConfigError, Unsupported
 from bessemer.infer.agents import Occasion, callable_tool
 from bessemer.infer.agents import sandbox as sandbox_module
 from bessemer.infer.agents.calculator import calculate, calculator
-from bessemer.infer.agents.sandbox import SandboxConfig, python_tool, run_python, strong_isolation_lacks
+from bessemer.infer.agents.sandbox import python_tool, run_python, strong_isolation_lacks
+from bessemer.infer.agents.sandbox_config import SandboxConfig
 
 
 class Place(BaseModel):

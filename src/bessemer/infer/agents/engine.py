@@ -39,6 +39,8 @@ class AgentParts:
         energy: from tokens to joules, for a budget of joules.
         journal: where runs and sessions are written down.
         clock: Unix time in seconds.
+        asks: under which name the tokens of its engine are counted, too; empty if nobody else counts them.
+        owns: whether the engine is the agent's own, and closed with it.
     """
 
     approve: Approve | None = None
@@ -46,20 +48,18 @@ class AgentParts:
     energy: Rate | None = None
     journal: Journal | None = None
     clock: Callable[[], float] = time.time
+    asks: str = ""
+    owns: bool = False
 
 
 class AgentEngine:
     """Answers by asking its engine, and by calling tools for it.
 
     Args:
-        engine: any that can ``chat``; best with ``tools``, else with ``json_schema``. Not closed with the agent: its
-            owner serves it too.
+        engine: any that can ``chat``; best with ``tools``, else with ``json_schema``.
         capabilities: the tools.
         config: how it goes about it.
         parts: what it is handed besides.
-
-    Attributes:
-        asks: under which name the tokens of its engine are counted, too; empty if nobody else counts them.
 
     Raises:
         ConfigError: two tools have one name, or a budget is in what nobody can measure.
@@ -71,9 +71,8 @@ class AgentEngine:
         capabilities: Sequence[Capability],
         config: AgentConfig | None = None,
         parts: AgentParts | None = None,
-        asks: str = "",
     ) -> None:
-        self.config, self.parts, self.asks = config or AgentConfig(), parts or AgentParts(), asks
+        self.config, self.parts = config or AgentConfig(), parts or AgentParts()
         self.name = self.config.name
         self.engine = engine
         self.capabilities = CAN | (engine.capabilities & {"seed"})
@@ -131,10 +130,12 @@ class AgentEngine:
         return self.config.budget.most()
 
     async def close(self) -> None:
-        """Release what the tools hold; the engine below stays open."""
+        """Release what the tools hold, and the engine below if it is the agent's own."""
         for capability in self.tools.values():
             if capability.close:
                 await capability.close()
+        if self.parts.owns:
+            await self.engine.close()
 
 
 class AskedAgent:

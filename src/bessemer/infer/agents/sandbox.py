@@ -19,36 +19,16 @@ import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from bessemer.core.config import Config
 from bessemer.core.errors import BackendError, Unsupported
 from bessemer.core.nouns import Noun
 from bessemer.infer.agents.callables import callable_tool
 from bessemer.infer.agents.capability import Capability
+from bessemer.infer.agents.sandbox_config import SandboxConfig
 
 _CHILD = Path(__file__).with_name("sandboxed.py")
 _PROBE = "print('ready')"
-
-
-class SandboxConfig(Config):
-    """What code may take.
-
-    Attributes:
-        isolation: see this module; ``strong`` is refused where the kernel does not give it.
-        seconds: of wall clock; of processor time at most as many, rounded up.
-        memory_bytes: of address space.
-        file_bytes: of one file that it writes, and of all that it prints.
-        output_characters: that are taken of what it prints.
-    """
-
-    isolation: Literal["strong", "limits"] = "strong"
-    seconds: Annotated[float, Field(gt=0, le=600)] = 5.0
-    memory_bytes: Annotated[int, Field(ge=1 << 26)] = 1 << 29
-    file_bytes: Annotated[int, Field(ge=4096)] = 1 << 20
-    output_characters: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
 
 
 class Ran(Noun):
