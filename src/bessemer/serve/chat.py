@@ -27,7 +27,7 @@ def chat_reader(store: AnswerStore | None) -> Read:
             raise Refused(unsupported("store", "This gateway keeps no answers; leave 'store' out."))
         if asked.store and store:
             await permitted(store, caller.key.project)
-        engine = caller.talker(asked.model)
+        engine = caller.talker(asked.model, asked.metadata)
         request = asked.to_request(engine.capabilities, caller.config)
         wanted = tuple(_numbered(request, number) for number in range(asked.n or 1))
         teller = _ChatTeller(asked, caller, store if asked.store else None)
@@ -49,6 +49,7 @@ class _ChatTeller(Teller):
 
     def __init__(self, asked: Asked, caller: Caller, store: AnswerStore | None) -> None:
         super().__init__(caller.id("chatcmpl-"), caller.created, asked.model, asked.wants_usage, bool(asked.logprobs))
+        self.with_acts = bool(asked.include)
         self._asked, self._project, self._store = asked, caller.key.project, store
         self.keeps = store is not None
 

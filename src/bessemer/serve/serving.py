@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
+from bessemer.core.acting import ActedDelta, Asker, Bounded, Personal
 from bessemer.core.errors import BackendError
 from bessemer.core.nouns import (
     ChatRequest,
@@ -145,8 +146,12 @@ class Caller:
             raise Refused(unknown_model(model))
         return engine
 
-    def talker(self, model: str) -> ChatEngine:
-        """Return the engine of a model that talks.
+    def talker(self, model: str, metadata: Mapping[str, str] | None = None) -> ChatEngine:
+        """Return the engine of a model that talks; an agent with what this key and this request let it do.
+
+        Args:
+            model: its name.
+            metadata: of the request; an agent reads `session`, `run`, `approve` and `deny`.
 
         Raises:
             Refused: there is none, or it does not talk.
@@ -154,11 +159,28 @@ class Caller:
         engine = self.engine(model)
         if "chat" not in engine.capabilities:
             raise Refused(unsupported("model", "This model does not talk; /v1/models says which models have 'chat'."))
-        return engine
+        return engine.of(_asker(self.key, model, metadata or {})) if isinstance(engine, Personal) else engine
 
     def id(self, prefix: str) -> str:
         """Return the id of the answer, such as ``chatcmpl-…``."""
         return self.request_id.replace("req_", prefix)
+
+
+def _asker(key: Key, model: str, metadata: Mapping[str, str]) -> Asker:
+    """Return who asks an agent: nothing that a client writes widens what its key grants."""
+
+    def named(field: str) -> tuple[str, ...]:
+        return tuple(filter(None, (id.strip() for id in metadata.get(field, "").split(","))))
+
+    return Asker(
+        project=key.project,
+        key_id=key.id,
+        tools=key.tools_of(model),
+        session=metadata.get("session", ""),
+        run=metadata.get("run", ""),
+        approved=named("approve"),
+        denied=named("deny"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +210,15 @@ class Order:
     @property
     def input_bytes(self) -> int:
         """What bounds the input tokens of all answers: each reads all of its words, also those that were stored."""
+        if isinstance(self.engine, Bounded):
+            return sum(self.engine.most(each).input_tokens for each in self.wanted if isinstance(each, ChatRequest))
         return sum(len(each.model_dump_json(exclude_defaults=True).encode()) for each in self.wanted)
 
     @property
     def output_tokens(self) -> int:
         """What bounds the output tokens of all answers."""
+        if isinstance(self.engine, Bounded):
+            return sum(self.engine.most(each).output_tokens for each in self.wanted if isinstance(each, ChatRequest))
         asked = (each for each in self.wanted if isinstance(each, ChatRequest | PromptRequest))
         return sum(each.sampling.max_output_tokens for each in asked)
 
@@ -335,6 +361,8 @@ class Making:
 
     def _take(self, answer: Answer, piece: Piece) -> None:
         self.span.watch.piece()
+        if isinstance(piece, ActedDelta):
+            self.span.watch.seen.acts += piece.acts
         if piece.usage:
             was, now, total = answer.usage, piece.usage, self.span.usage
             answer.usage = now

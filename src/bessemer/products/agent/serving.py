@@ -83,7 +83,7 @@ def open_tool(tool: ToolConfig, place: Place, opening: Opening) -> Sequence[Capa
         case McpTool():
             from bessemer.products.agent.outside import open_mcp
 
-            return open_mcp(tool, opening.secrets)
+            return open_mcp(tool, opening.secret)
         case SearchTool() | SqlTool():
             from bessemer.products.agent.lake_tools import open_lake_tool
 
