@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias
 from starlette.types import Receive, Scope, Send
 
 from bessemer.core.acting import ActedDelta, Asker, Bounded, Personal
-from bessemer.core.errors import BackendError
+from bessemer.core.errors import BackendError, NotFound
 from bessemer.core.nouns import (
     ChatRequest,
     Completion,
@@ -159,7 +159,12 @@ class Caller:
         engine = self.engine(model)
         if "chat" not in engine.capabilities:
             raise Refused(unsupported("model", "This model does not talk; /v1/models says which models have 'chat'."))
-        return engine.of(_asker(self.key, model, metadata or {})) if isinstance(engine, Personal) else engine
+        if not isinstance(engine, Personal):
+            return engine
+        try:
+            return engine.of(_asker(self.key, model, metadata or {}))
+        except NotFound as error:
+            raise Refused(unsupported("model", f"{error.message}. {error.hint}")) from error
 
     def id(self, prefix: str) -> str:
         """Return the id of the answer, such as ``chatcmpl-…``."""

@@ -93,7 +93,7 @@ class Traces:
         span.end(round((seen.began + seen.seconds) * NANO))
 
     def _act(self, act: Act, parent: Context) -> None:
-        """Tell an act of an agent as a span below its request's: which tool or model, and how long; not what was said."""
+        """Tell an act of an agent as a span below its request's: which tool or model, how long, no words."""
         tool = act.kind == "tool"
         attributes: dict[str, str | int] = {"gen_ai.operation.name": "execute_tool" if tool else "chat"}
         if tool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bessemer.core.acting import Asker, acts_of
-from bessemer.core.errors import BudgetExceeded, ConfigError, Conflict, NotFound
+from bessemer.core.errors import BudgetExceeded, ConfigError, Conflict, NotFound, Unsupported
 from bessemer.core.nouns import Message, Tool, Usage
 from bessemer.core.protocols import Engine
 from bessemer.flow.records import open_records
@@ -137,7 +137,7 @@ async def test_a_client_s_own_tool_is_handed_over(scripted: Any, ask: Any) -> No
     answer = await agent(model).respond(ask("Go on.", tools=(tool,)))
     assert answer.finish_reason == "tool_calls"
     assert [call.name for call in answer.tool_calls] == ["theirs"]
-    with pytest.raises(ConfigError, match="double"):
+    with pytest.raises(Unsupported, match="double"):
         await agent(scripted("x")).respond(ask("Go on.", tools=(Tool(name="double"),)))
 
 

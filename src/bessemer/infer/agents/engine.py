@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from bessemer.core.acting import ActedCompletion, Asker, acts_of
 from bessemer.core.digest import canonical_json, digest
-from bessemer.core.errors import ConfigError, Conflict, NotFound
+from bessemer.core.errors import ConfigError, Conflict, NotFound, Unsupported
 from bessemer.core.nouns import ChatRequest, Delta, Message, Usage
 from bessemer.infer.agents.budget import Purse, Rate
 from bessemer.infer.agents.capability import Approve, Capability
@@ -179,7 +179,7 @@ class AskedAgent:
         Raises:
             Conflict: the run is being worked on elsewhere, or was begun with another question.
             BudgetExceeded: not even one act of the model fits the budget.
-            ConfigError: a tool of the client's has the name of one of the agent's.
+            Unsupported: a tool of the client's has the name of one of the agent's.
         """
         agent = self._agent
         conversation = self._conversation(request)
@@ -219,7 +219,7 @@ class AskedAgent:
     def _conversation(self, request: ChatRequest) -> Conversation:
         config, journal = self._agent.config, self._agent.parts.journal
         if clash := [tool.name for tool in request.tools if tool.name in self._agent.tools]:
-            raise ConfigError(f"'{clash[0]}' is a tool of '{self.name}' already", hint="Call your own differently.")
+            raise Unsupported(f"'{clash[0]}' is a tool of '{self.name}' already", hint="Call your own differently.")
         name = f"run/{self.asker.project}/{self.name}/{self.asker.run}" if self.asker.run and journal else ""
         kept = tuple(Record.model_validate(each) for each in journal.read(name)) if name and journal else ()
         remembered = self._remembered(kept)

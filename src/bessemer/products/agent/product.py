@@ -199,8 +199,8 @@ def _tried(done: Finished, trials: Artifact) -> Iterable[tuple[str, str]]:
     solved, usage = meta["solved"], Usage.model_validate(meta["usage"])
     yield (
         "trials",
-        f"{solved} of {meta['attempts']} attempts solved their task, {meta['steps'] / meta['attempts']:.1f} acts of the "
-        f"model each; {usage.input_tokens:,} tokens read and {usage.output_tokens:,} written",
+        f"{solved} of {meta['attempts']} attempts solved their task, {meta['steps'] / meta['attempts']:.1f} acts of "
+        f"the model each; {usage.input_tokens:,} tokens read and {usage.output_tokens:,} written",
     )
     if bill and solved:
         took = bill.measurement

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.nouns import Usage
@@ -19,7 +19,6 @@ from bessemer.infer.agents.calculator import calculator
 from bessemer.infer.agents.sandbox import python_tool
 from bessemer.products.agent.config import (
     AgentProductConfig,
-    CalculatorTool,
     DomainTool,
     FunctionTool,
     McpTool,
@@ -30,6 +29,8 @@ from bessemer.products.agent.config import (
     ToolConfig,
 )
 from bessemer.products.agent.domain import find_domain
+from bessemer.products.agent.lake_tools import open_lake_tool
+from bessemer.products.agent.outside import open_mcp
 from bessemer.products.agent.steps import told
 from bessemer.products.home import Deployment
 from bessemer.products.product import Opening, Place
@@ -69,25 +70,17 @@ def open_agent(config: AgentProductConfig, place: Place, deployment: Deployment,
 
 def open_tool(tool: ToolConfig, place: Place, opening: Opening) -> Sequence[Capability]:
     """Return the capabilities that a declared tool comes to; see `open_agent` for what it raises."""
-    match tool:
-        case CalculatorTool():
-            return [calculator()]
-        case PythonTool():
-            return [python_tool(tool.sandbox)]
-        case FunctionTool():
-            return [_function(tool)]
-        case DomainTool():
-            return _domain(tool)
-        case RecommenderTool():
-            return [_recommender(tool, opening)]
-        case McpTool():
-            from bessemer.products.agent.outside import open_mcp
-
-            return open_mcp(tool, opening.secret)
-        case SearchTool() | SqlTool():
-            from bessemer.products.agent.lake_tools import open_lake_tool
-
-            return [open_lake_tool(tool, place, opening)]
+    openers: dict[str, Callable[[], Sequence[Capability]]] = {
+        "calculator": lambda: [calculator()],
+        "python": lambda: [python_tool(cast(PythonTool, tool).sandbox)],
+        "function": lambda: [_function(cast(FunctionTool, tool))],
+        "domain": lambda: _domain(cast(DomainTool, tool)),
+        "recommender": lambda: [_recommender(cast(RecommenderTool, tool), opening)],
+        "mcp": lambda: open_mcp(cast(McpTool, tool), opening.secret),
+        "search": lambda: [open_lake_tool(cast(SearchTool, tool), place, opening)],
+        "sql": lambda: [open_lake_tool(cast(SqlTool, tool), place, opening)],
+    }
+    return openers[tool.kind]()
 
 
 def _price(read: int, written: int) -> Callable[[Usage], float]:

@@ -57,9 +57,7 @@ def response_reader(store: AnswerStore | None) -> Read:
 def _output_items(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what an answer said, as items of an input."""
     kept = {"message": ("type", "role", "content"), "function_call": ("type", "call_id", "name", "arguments")}
-    said = (
-        item for item in body["output"] if item["type"] in kept
-    )  # an agent's own acts are no part of a conversation
+    said = (item for item in body["output"] if item["type"] in kept)  # an agent's own acts are not said
     return [{name: item[name] for name in kept[item["type"]]} for item in said]
 
 
