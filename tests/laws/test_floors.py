@@ -17,12 +17,12 @@ OUTSIDE = {
     "core": set(),
     "flow": {"psycopg"},
     "models": {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "gguf"},
-    "lake": {"pyarrow", "lance", "selectolax", "docutils", "yaml"},
+    "lake": {"pyarrow", "lance", "selectolax", "docutils", "yaml", "duckdb"},
     "train": {"torch", "transformers", "peft", "accelerate", "safetensors", "numpy"},
     "evals": {"numpy"},
     "infer": {
         "openvino", "openvino_genai", "openvino_tokenizers", "nncf", "httpx2",
-        "torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy",
+        "torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy", "mcp", "httpx",
     },
     "serve": {
         "psycopg", "starlette", "httptools", "uvloop", "msgspec", "prometheus_client", "opentelemetry", "httpx2",

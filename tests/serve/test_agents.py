@@ -12,8 +12,8 @@ from openai import APIStatusError
 
 from bessemer.core.acting import Act
 from bessemer.core.nouns import Subject
-from bessemer.flow.records import open_records
 from bessemer.infer.agents import AgentBudget, AgentConfig, AgentEngine, AgentParts, callable_tool
+from bessemer.infer.agents.records import open_records
 from bessemer.serve.observing import Seen
 
 _spec = importlib.util.spec_from_file_location(

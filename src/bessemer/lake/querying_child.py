@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import threading
 from typing import Any
 
@@ -32,7 +31,8 @@ _FORBIDDEN = re.compile(
 
 def main() -> None:
     """Answer the order on standard input; one JSON object goes out."""
-    order = json.load(sys.stdin)
+    with os.fdopen(0, "rb") as given:
+        order = json.load(given)
     out = os.dup(1)
     os.dup2(2, 1)  # nothing but the answer may be written there
     with os.fdopen(out, "w", encoding="utf-8") as file:

@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
-from bessemer.core.acting import ActedDelta, Asker, Bounded, Personal
-from bessemer.core.errors import BackendError, NotFound
+from bessemer.core.acting import ActedDelta, Bounded
+from bessemer.core.errors import BackendError
 from bessemer.core.nouns import (
     ChatRequest,
     Completion,
@@ -35,6 +35,7 @@ from bessemer.core.nouns import (
 from bessemer.core.protocols import Engine
 from bessemer.core.raw import EmbedRequest, EmbedResult, PromptRequest
 from bessemer.serve.accounts.gate import Gate, let_in
+from bessemer.serve.askers import personal
 from bessemer.serve.booking import Bookkeeper, Span
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate, read_body
@@ -159,33 +160,11 @@ class Caller:
         engine = self.engine(model)
         if "chat" not in engine.capabilities:
             raise Refused(unsupported("model", "This model does not talk; /v1/models says which models have 'chat'."))
-        if not isinstance(engine, Personal):
-            return engine
-        try:
-            return engine.of(_asker(self.key, model, metadata or {}))
-        except NotFound as error:
-            raise Refused(unsupported("model", f"{error.message}. {error.hint}")) from error
+        return personal(engine, self.key, model, metadata or {})
 
     def id(self, prefix: str) -> str:
         """Return the id of the answer, such as ``chatcmpl-…``."""
         return self.request_id.replace("req_", prefix)
-
-
-def _asker(key: Key, model: str, metadata: Mapping[str, str]) -> Asker:
-    """Return who asks an agent: nothing that a client writes widens what its key grants."""
-
-    def named(field: str) -> tuple[str, ...]:
-        return tuple(filter(None, (id.strip() for id in metadata.get(field, "").split(","))))
-
-    return Asker(
-        project=key.project,
-        key_id=key.id,
-        tools=key.tools_of(model),
-        session=metadata.get("session", ""),
-        run=metadata.get("run", ""),
-        approved=named("approve"),
-        denied=named("deny"),
-    )
 
 
 @dataclass(frozen=True, slots=True)

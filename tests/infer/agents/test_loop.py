@@ -12,8 +12,8 @@ from bessemer.core.acting import Asker, acts_of
 from bessemer.core.errors import BudgetExceeded, ConfigError, Conflict, NotFound, Unsupported
 from bessemer.core.nouns import Message, Tool, Usage
 from bessemer.core.protocols import Engine
-from bessemer.flow.records import open_records
 from bessemer.infer.agents import AgentBudget, AgentConfig, AgentEngine, AgentParts, Occasion, callable_tool
+from bessemer.infer.agents.records import open_records
 
 done: list[str] = []
 

@@ -102,7 +102,8 @@ def limit(order: dict[str, Any]) -> None:
 def main() -> None:
     """Give everything up, then run what is read."""
     order = json.loads(sys.argv[1])
-    code = sys.stdin.buffer.read().decode()
+    with os.fdopen(0, "rb") as given:
+        code = given.read().decode()
     strong = order["isolation"] == "strong"
     if strong:
         _checked(_libc.unshare(_NEW_NAMESPACES), "namespaces")

@@ -68,7 +68,7 @@ class Trajectory(Noun):
 
 
 class Journal(Protocol):
-    """Where records are kept; `bessemer.flow.records.Records` is one."""
+    """Where records are kept; `bessemer.infer.agents.records.Records` is one."""
 
     def read(self, name: str, last: int | None = None) -> list[object]:
         """Return the records of a name in their order, or the newest of them."""

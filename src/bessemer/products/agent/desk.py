@@ -85,17 +85,21 @@ _ASKS: dict[str, dict[Split, tuple[str, ...]]] = {
 
 def desk_tools(world: World) -> list[Capability]:
     """Return the tools of the desk, over the tables ``orders`` and ``stock`` of a world."""
+    return [*_looking(world), *_changing(world)]
 
-    def order(order_id: str) -> dict[str, Any]:
-        found = world.execute("SELECT * FROM orders WHERE id = ?", order_id)
-        if not found:
-            raise NotFound(f"there is no order {order_id}")
-        return found[0]
 
+def _order(world: World, order_id: str) -> dict[str, Any]:
+    found = world.execute("SELECT * FROM orders WHERE id = ?", order_id)
+    if not found:
+        raise NotFound(f"there is no order {order_id}")
+    return dict(found[0])
+
+
+def _looking(world: World) -> list[Capability]:
     @callable_tool(trusted=True)
     def find_order(order_id: str) -> dict[str, Any]:
         """Look an order up by its id."""
-        return order(order_id)
+        return _order(world, order_id)
 
     @callable_tool(trusted=True)
     def find_customer(name: str) -> dict[str, Any]:
@@ -103,22 +107,7 @@ def desk_tools(world: World) -> list[Capability]:
         found = world.execute("SELECT * FROM orders WHERE customer = ?", name)
         if not found:
             raise NotFound(f"no order of {name}")
-        return found[0]
-
-    @callable_tool(effects="once", trusted=True)
-    def cancel_order(order_id: str) -> str:
-        """Cancel an order that was not shipped."""
-        if order(order_id)["status"] == "shipped":
-            raise Unsupported(f"order {order_id} is shipped and cannot be cancelled")
-        world.execute("UPDATE orders SET status = 'cancelled' WHERE id = ?", order_id)
-        return f"order {order_id} cancelled"
-
-    @callable_tool(effects="once", trusted=True)
-    def set_quantity(order_id: str, quantity: int) -> str:
-        """Change how many pieces an order has."""
-        order(order_id)
-        world.execute("UPDATE orders SET quantity = ? WHERE id = ?", quantity, order_id)
-        return f"order {order_id} has {quantity} pieces"
+        return dict(found[0])
 
     @callable_tool(trusted=True)
     def check_stock(item: str) -> str:
@@ -128,7 +117,26 @@ def desk_tools(world: World) -> list[Capability]:
             raise NotFound(f"there is no {item}")
         return f"{found[0]['pieces']} pieces of {item} left"
 
-    return [find_order, find_customer, cancel_order, set_quantity, check_stock]
+    return [find_order, find_customer, check_stock]
+
+
+def _changing(world: World) -> list[Capability]:
+    @callable_tool(effects="once", trusted=True)
+    def cancel_order(order_id: str) -> str:
+        """Cancel an order that was not shipped."""
+        if _order(world, order_id)["status"] == "shipped":
+            raise Unsupported(f"order {order_id} is shipped and cannot be cancelled")
+        world.execute("UPDATE orders SET status = 'cancelled' WHERE id = ?", order_id)
+        return f"order {order_id} cancelled"
+
+    @callable_tool(effects="once", trusted=True)
+    def set_quantity(order_id: str, quantity: int) -> str:
+        """Change how many pieces an order has."""
+        _order(world, order_id)
+        world.execute("UPDATE orders SET quantity = ? WHERE id = ?", quantity, order_id)
+        return f"order {order_id} has {quantity} pieces"
+
+    return [cancel_order, set_quantity]
 
 
 def practices(split: Split, count: int, seed: int = 0) -> Iterator[Practice]:

@@ -12,10 +12,10 @@ from typing import Any, cast
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.nouns import Usage
 from bessemer.evals import World
-from bessemer.flow.records import open_records
 from bessemer.infer import OpenVinoConfig, open_engine
 from bessemer.infer.agents import AgentEngine, AgentParts, Capability, callable_tool
 from bessemer.infer.agents.calculator import calculator
+from bessemer.infer.agents.records import open_records
 from bessemer.infer.agents.sandbox import python_tool
 from bessemer.products.agent.config import (
     AgentProductConfig,
