@@ -147,6 +147,6 @@ def test_each_act_is_a_span_below_the_request_s() -> None:
     assert set(told) == {"invoke_agent clerk", "chat m", "execute_tool sql"}
     tool, request = told["execute_tool sql"], told["invoke_agent clerk"]
     assert tool.parent.span_id == request.context.span_id and tool.start_time == 101 * 10**9
-    assert tool.attributes["gen_ai.tool.name"] == "sql" and tool.attributes["error.type"] == "timeout"
+    assert tool.attributes["gen_ai.tool.name"] == "sql" and tool.attributes["error.type"] == "late"
     assert "private" not in str([dict(span.attributes) for span in told.values()])
     traces.close()

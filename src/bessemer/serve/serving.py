@@ -160,7 +160,8 @@ class Caller:
         engine = self.engine(model)
         if "chat" not in engine.capabilities:
             raise Refused(unsupported("model", "This model does not talk; /v1/models says which models have 'chat'."))
-        return personal(engine, self.key, model, metadata or {})
+        asked: ChatEngine = personal(engine, self.key, model, metadata or {})
+        return asked
 
     def id(self, prefix: str) -> str:
         """Return the id of the answer, such as ``chatcmpl-…``."""

@@ -78,7 +78,7 @@ def calculator() -> Capability:
 
 def _value(node: ast.AST) -> Number:
     match node:
-        case ast.Constant(value=value) if type(value) in (int, float):
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return _small(value)
         case ast.Name(id=name) if name in _CONSTANTS:
             return _CONSTANTS[name]

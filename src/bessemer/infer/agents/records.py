@@ -1,7 +1,9 @@
 """Records of work whose steps nobody knows beforehand: named sequences of JSON values, appended, never changed.
 
-They lie in the database of `flow`, beside the runs of steps that somebody could declare. Two that append the same number to one name collide, and one of them is told: so what must happen once is written down
-before it is done. Owns the table. Knows not what a record says.
+They lie in a database of `flow`, beside the runs of steps that somebody could declare. Two that append the same number
+to one name collide, and one of them is told: so what must happen once is written down before it is done.
+
+Owns the table. Knows not what a record says.
 """
 
 from __future__ import annotations
