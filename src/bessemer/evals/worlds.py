@@ -52,14 +52,11 @@ class World:
         self.folder = Path(self._folder.name)
         self._lock = threading.Lock()
         self._database = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-        for name, rows in state.tables.items():
-            self._fill(name, rows)
-        for name, text in state.files.items():
-            path = (self.folder / name).resolve()
-            if not path.is_relative_to(self.folder.resolve()):
-                raise ConfigError(f"the file '{name}' lies outside its world", hint="Name it relative to the world.")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+        try:
+            self._make(state)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
 
     def __enter__(self) -> World:
         return self
@@ -85,6 +82,16 @@ class World:
             tables={str(name): tuple(self.execute(f'SELECT * FROM "{name}"')) for name in names},
             files={str(path.relative_to(self.folder)): path.read_text("utf-8", "replace") for path in paths},
         )
+
+    def _make(self, state: State) -> None:
+        for name, rows in state.tables.items():
+            self._fill(name, rows)
+        for name, text in state.files.items():
+            path = (self.folder / name).resolve()
+            if not path.is_relative_to(self.folder.resolve()):
+                raise ConfigError(f"the file '{name}' lies outside its world", hint="Name it relative to the world.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
 
     def _fill(self, name: str, rows: Rows) -> None:
         columns = list(rows[0]) if rows else []

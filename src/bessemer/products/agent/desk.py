@@ -62,7 +62,11 @@ _ASKS: dict[str, dict[Split, tuple[str, ...]]] = {
             "Change the quantity of order {id} to {n}.",
             "I need {n} in order {id}.",
         ),
-        "heldout": ("Set the amount of order {id} to {n}, please.", "Order {id} should have {n} instead."),
+        "heldout": (
+            "Set the amount of order {id} to {n}, please.",
+            "Order {id} should have {n} instead.",
+            "We want {n} of them in {id} now.",
+        ),
     },
     "stock": {
         "train": ("How many of the {item} are left?", "Do you have the {item}, and how many?", "Stock of {item}?"),
@@ -78,7 +82,11 @@ _ASKS: dict[str, dict[Split, tuple[str, ...]]] = {
             "{name} wants to cancel the order.",
             "Please cancel what {name} ordered.",
         ),
-        "heldout": ("{name} called: the order is to be dropped.", "Take back the order of {name}, please."),
+        "heldout": (
+            "{name} called: the order is to be dropped.",
+            "Take back the order of {name}, please.",
+            "{name} does not want the order any longer.",
+        ),
     },
 }
 
