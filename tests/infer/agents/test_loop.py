@@ -14,6 +14,8 @@ from bessemer.core.nouns import Message, Tool, Usage
 from bessemer.core.protocols import Engine
 from bessemer.infer.agents import AgentBudget, AgentConfig, AgentEngine, AgentParts, Occasion, callable_tool
 from bessemer.infer.agents.records import open_records
+from bessemer.infer.agents.replay import replay
+from bessemer.infer.agents.trajectory import Trajectory
 
 done: list[str] = []
 
@@ -253,3 +255,32 @@ class TestInjection:
         lines = [("page", {})], [("book", {"room": "evil"}), ("book", {"room": "good"})], "Done."
         await agent(scripted(*lines), parts=AgentParts(approve=approve)).respond(ask("Go on."))
         assert [name.split()[0] for name in done] == ["good"] and len(asked) == 2
+
+
+class TestReplay:
+    LINES = (
+        [("double", {"number": 21}), ("book", {"room": "blue"})],
+        [("page", {})],
+        [("book", {"room": "x"})],
+        "Done.",
+    )
+
+    async def test_a_run_plays_again_to_the_last_bit_and_does_nothing(self, scripted: Any, ask: Any) -> None:
+        made = agent(scripted(*self.LINES)).of(Asker())
+        await made.respond(ask("Go on."))
+        told = made.trajectory()
+        assert len(done) == 1
+        again = await replay(
+            Trajectory.model_validate_json(told.model_dump_json()), scripted(*self.LINES), AgentConfig()
+        )
+        assert again.differs_at is None and len(done) == 1
+        assert [r for r in told.records if r.kind != "meant"] == list(again.trajectory.records)
+
+    async def test_what_is_said_otherwise_is_found(self, scripted: Any, ask: Any) -> None:
+        made = agent(scripted(*self.LINES)).of(Asker())
+        await made.respond(ask("Go on."))
+        told = made.trajectory()
+        other = await replay(told, scripted(self.LINES[0], "I give up."), AgentConfig())
+        assert other.trajectory.records[4].text == "I give up." and other.differs_at == 4
+        invents = await replay(told, scripted([("wipe", {})], "Done."), AgentConfig())
+        assert invents.trajectory.records[2].error == "not_recorded" and len(done) == 1

@@ -207,7 +207,8 @@ class AskedAgent:
         """
         if self.last is None:
             raise NotFound("this agent was not asked anything yet", hint="Ask it, then look at what it did.")
-        return Trajectory(request=self.last.conversation.request, records=tuple(self.last.records))
+        request = self.last.conversation.request
+        return Trajectory(request=request, tools=tuple(self.tools), records=tuple(self.last.records))
 
     async def close(self) -> None:
         """Nothing: the agent is closed by its owner."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _OVERHEAD_BYTES = 256
 """Of what an engine's template writes around a conversation; never fewer than its tokens."""
+_UNHEARD = Said("the record has no such call", "not_recorded")
 _UNKNOWN = "it is not known whether this was done before a restart; it was not done again"
 
 
@@ -57,6 +58,7 @@ class Conversation:
         name: of its records; empty keeps none.
         began: its first record.
         kept: its records from before a restart.
+        mocked: what calls say instead of being made; None makes them.
         nonce: stands for the name where there is none, so that its idempotency keys are its own.
     """
 
@@ -67,6 +69,7 @@ class Conversation:
     nonce: str
     began: Record
     kept: tuple[Record, ...] = ()
+    mocked: Mapping[ToolCall, Said] | None = None
 
 
 class Run:
@@ -222,6 +225,8 @@ class Run:
         known = self._known
         if known and known.kind == "tool":
             return Said(known.text, known.error), False
+        if (mocked := self.conversation.mocked) is not None:
+            return mocked.get(call, _UNHEARD), False
         values = self._checked(call, capability)
         if capability is None or isinstance(values, Said):
             return values if isinstance(values, Said) else Said(""), False

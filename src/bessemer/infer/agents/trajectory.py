@@ -45,10 +45,12 @@ class Trajectory(Noun):
 
     Attributes:
         request: what the model saw before its first act, instructions and tools included.
+        tools: of the request, which are the agent's own; the client calls the others.
         records: in their order.
     """
 
     request: ChatRequest
+    tools: tuple[str, ...]
     records: tuple[Record, ...]
 
     @property
