@@ -44,8 +44,8 @@ class AgentBudget(Config):
     def most(self) -> Usage:
         """Return the most that an answer may take; it reads at most all of `tokens` and writes what it may.
 
-        >>> AgentBudget(steps=2, step_tokens=10, tokens=100).most()
-        Usage(input_tokens=100, output_tokens=20, cached_tokens=0)
+        >>> AgentBudget(steps=2, step_tokens=10, tokens=100).most().output_tokens
+        20
         """
         return Usage(input_tokens=self.tokens, output_tokens=min(self.tokens, self.steps * self.step_tokens))
 

@@ -179,9 +179,11 @@ class AskedAgent:
         Raises:
             Conflict: the run is being worked on elsewhere, or was begun with another question.
             BudgetExceeded: not even one act of the model fits the budget.
-            Unsupported: a tool of the client's has the name of one of the agent's.
+            Unsupported: a tool of the client's has the name of one of the agent's; or no conversation is asked.
         """
         agent = self._agent
+        if not isinstance(request, ChatRequest):
+            raise Unsupported("an agent answers conversations only", hint="Ask its model for anything else.")
         conversation = self._conversation(request)
         purse = Purse(agent.config.budget, agent.parts.price, agent.parts.energy)
         run = self.last = Run(agent.engine, conversation, agent.config, agent.parts, purse)

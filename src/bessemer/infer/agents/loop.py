@@ -89,6 +89,7 @@ class Run:
         self._messages = list(conversation.request.messages)
         self._unread = _size(self._messages) + _size(conversation.request.tools)
         self._tainted = any(message.role == "tool" for message in self._messages)
+        self._shown = ""
         self._read, self._acts, self._errors, self._began = 0, 0, 0, time.perf_counter()
 
     async def pieces(self) -> AsyncGenerator[Delta, None]:
@@ -152,11 +153,12 @@ class Run:
         if (known := self._known) is None or known.kind != "model":
             async with aclosing(say(self._engine, self._request())) as saying:
                 async for piece in saying:
-                    if isinstance(piece, Usage):
-                        self._purse.usage = add(before, piece)
-                        yield Delta(usage=self._purse.usage)
-                    else:
+                    if isinstance(piece, Completion):
                         whole = piece
+                        continue
+                    self._purse.usage = add(before, piece.usage or Usage())
+                    self._shown += piece.text
+                    yield Delta(text=piece.text, usage=self._purse.usage)
         record = self._note(self._said(whole) if whole else known or Record(kind="model"))
         self._messages.append(Message(role="assistant", content=record.text, tool_calls=record.calls))
         self._read, self._unread = record.usage.input_tokens, _size(self._messages[-1:])
@@ -275,7 +277,8 @@ class Run:
     def _end(self, reason: FinishReason, text: str) -> Delta:
         record = self._note(Record(kind="ended", text=text, finish_reason=reason))
         self.text = record.text
-        return Delta(text=record.text, finish_reason=record.finish_reason, usage=self._purse.usage)
+        left = record.text.removeprefix(self._shown)  # of what was told while it was made
+        return Delta(text=left, finish_reason=record.finish_reason, usage=self._purse.usage)
 
     def _hand_over(self, calls: list[ToolCall]) -> Delta:
         """End with calls of tools that are the client's own."""

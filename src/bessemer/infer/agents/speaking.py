@@ -25,13 +25,16 @@ from bessemer.infer import calling
 ChatEngine = Engine[ChatRequest, Completion, Delta]
 
 
-async def say(engine: ChatEngine, request: ChatRequest) -> AsyncGenerator[Completion | Usage, None]:
-    """Yield the usage so far, each time that it grows, and last the completion.
+async def say(engine: ChatEngine, request: ChatRequest) -> AsyncGenerator[Completion | Delta, None]:
+    """Yield pieces with the usage so far, and last the completion.
+
+    Where no tool can be called the pieces have the text; else it is held back, as it may turn out to be no answer.
 
     An engine without ``tools`` is told of them in words; one with ``json_schema`` is held to their form, and one
     without may write what it likes: what is in the form is taken for calls, all else for an answer.
     """
-    native = "tools" in engine.capabilities or not request.callable_tools()
+    plain = not request.callable_tools()
+    native = plain or "tools" in engine.capabilities
     texts: list[str] = []
     pieces: list[Delta] = []
     usage, reason = Usage(), "error"
@@ -40,9 +43,9 @@ async def say(engine: ChatEngine, request: ChatRequest) -> AsyncGenerator[Comple
             texts.append(piece.text)
             if piece.tool_calls:
                 pieces.append(piece)
-            if piece.usage and piece.usage != usage:
-                usage = piece.usage
-                yield usage
+            grew, usage = bool(piece.usage and piece.usage != usage), piece.usage or usage
+            if grew or (plain and piece.text):
+                yield Delta(text=piece.text if plain else "", usage=usage)
             reason = piece.finish_reason or reason
     text, calls = "".join(texts), joined_calls(pieces)
     if not native:
