@@ -63,6 +63,23 @@ class UsageRow(Noun):
     currency: str
     energy_class: EnergyClass
 
+    def plus(self, other: UsageRow) -> UsageRow:
+        """Return the sum of this row and another one of the same bucket, group and currency."""
+        classes = list(EnergyClass)
+        amounts = ("entries", "microjoules", "microjoules_low", "microjoules_high", "micrograms")
+        return self.model_copy(
+            update={
+                "usage": Usage(
+                    **{name: getattr(self.usage, name) + getattr(other.usage, name) for name in Usage.model_fields}
+                ),
+                "energy_class": max(self.energy_class, other.energy_class, key=classes.index),
+                **{
+                    name: getattr(self, name) + getattr(other, name)
+                    for name in (*amounts, "cost_micros", "charge_micros")
+                },
+            }
+        )
+
 
 class CostLine(Noun):
     """What was charged for one kind of tokens, or for units.

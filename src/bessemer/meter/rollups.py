@@ -115,7 +115,7 @@ def usage_rows(query: Query, second: str, wanted: UsageQuery) -> list[UsageRow]:
             continue
         sums_of = {name: parts[2 * i] * BILLION + parts[2 * i + 1] for i, name in enumerate(SUMS)}
         made = _row(wanted, key, entries, sums_of, energy_class)
-        found[key] = _added(found[key], made) if key in found else made
+        found[key] = found[key].plus(made) if key in found else made
     return [found[key] for key in sorted(found)]
 
 
@@ -145,17 +145,4 @@ def _row(
     told = dict(zip(wanted.group_by, group, strict=True))
     return UsageRow(
         start=start, group=told, entries=entries, usage=usage, currency=currency, energy_class=energy_class, **amounts
-    )
-
-
-def _added(one: UsageRow, two: UsageRow) -> UsageRow:
-    classes, amounts = list(EnergyClass), (name for name in SUMS if name in UsageRow.model_fields)
-    usage = {name: getattr(one.usage, name) + getattr(two.usage, name) for name in Usage.model_fields}
-    return one.model_copy(
-        update={
-            "entries": one.entries + two.entries,
-            "usage": Usage(**usage),
-            "energy_class": max(one.energy_class, two.energy_class, key=classes.index),
-            **{name: getattr(one, name) + getattr(two, name) for name in amounts},
-        }
     )
