@@ -180,7 +180,8 @@ def _times(p: Points, work: Serving) -> tuple[decode.Array, decode.Array, decode
     if drafted:
         plain = decode.decode_seconds(p, k, running)
         with_drafts = decode.decode_seconds(p, k, running, drafted) + drafted * DRAFT_RATIO * plain
-        token = token + with_drafts / accepted_tokens(drafted) - plain
+        apart = k.apart if work.disaggregated else 1.0
+        token = token + apart * (with_drafts / accepted_tokens(drafted) - plain)
     return (
         token,
         first,
