@@ -189,6 +189,14 @@ def test_apart_prefill_takes_accelerators_of_its_own() -> None:
     assert longer.prefill_accelerators > answer.prefill_accelerators
 
 
+def test_little_traffic_is_given_little_that_prefills() -> None:
+    full = Serving(disaggregated=True, input_tokens=2000, output_tokens=300)
+    few = full.model_copy(update={"requests_per_second": 20.0})
+    whole, part = (inference.best(shape("DeepSeek-V3"), work, H100, LINKS) for work in (full, few))
+    assert part.tokens_per_second.mid >= 20 * 300
+    assert part.accelerators + part.prefill_accelerators < (whole.accelerators + whole.prefill_accelerators) / 2
+
+
 def test_joules_follow_watts() -> None:
     answer = inference.replica(shape("Qwen3-32B"), Serving(), H100, 8, LINKS, 64)
     joules = inference.joules_per_token(answer, Interval(6000, 5000, 7000))
