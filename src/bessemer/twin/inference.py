@@ -88,9 +88,9 @@ def replica(
 def best(shape: Shape, work: Serving, device: Accelerator, links: LinkRates, most: float = math.inf) -> Decode:
     """Return the replica with the most output for each accelerator that keeps what users accept.
 
-    Where traffic is told, it is the one of which the whole replicas that it takes have the fewest accelerators. Searches
-    the number of accelerators, tensor- against data-parallel attention, and the requests in flight. Of replicas that
-    keep it, those of at most `most` accelerators come first, what prefills for them included.
+    Where traffic is told, it is the one of which as many as that takes have the fewest accelerators. Searches the
+    number of accelerators, tensor- against data-parallel attention, and the requests in flight. Of replicas that keep
+    it, those of at most `most` accelerators come first, what prefills for them included.
 
     Raises:
         Unsupported: the model does not fit, or the times cannot be kept: says the least that can.
