@@ -117,10 +117,10 @@ class KeyStore:
 
     def verify(self, secret: str) -> Key | KeyRefusal:
         """Return the key of a secret, or why it is refused; in constant time for all wrong secrets of one length."""
-        id = secret[3:].partition("-")[0]
         version = self._database.version()
         if version != self._known_at:
             self._known, self._known_at = {}, version
+        id = secret[3:].partition("-")[0]
         known = self._known.get(id) or self._look_up(id, self._known)
         right = hmac.compare_digest(_digest(secret), known[0] if known else _NOBODY)
         if not known or not right:

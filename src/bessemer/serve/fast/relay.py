@@ -22,7 +22,7 @@ from bessemer.serve.fast.exchange import Exchange
 from bessemer.serve.fast.reading import Asked, Tail, count_written, place_of_usage, read_answer, read_asked, to_send
 from bessemer.serve.fast.telling import event_of, of_server, usage_event, with_usage
 from bessemer.serve.observing import Seen, told
-from bessemer.serve.refusals import CLIENT_GONE, SLOW_BODY, TOO_SLOW, Refusal, failed, invalid
+from bessemer.serve.refusals import CLIENT_GONE, SLOW_BODY, TOO_SLOW, Refusal, failed
 from bessemer.serve.telling import DONE
 from bessemer.serve.traffic import Visit
 
@@ -82,20 +82,17 @@ class Relay(Visit):
         desk, who = self._desk, self._who
         config = desk.config
         output = config.default_output_tokens if asked.output_tokens is None else asked.output_tokens
-        permit = desk.admission.admit(who, asked.model, (size, output * asked.choices))
+        spent = Spent(new_id(), who.project, who.key_id, asked.model)
+        permit = None
+        if 0 < output <= config.max_output_tokens:  # else the application says what is wrong
+            permit = desk.admission.admit(who, asked.model, (size, output * asked.choices))
         if permit is None:
             return False
-        self._pieces, self._size, self._asked_size = [], 0, size
-        self._asked, self._way = asked, way
-        if not 0 < output <= config.max_output_tokens:
-            said = f"'{asked.limit_field}' must be given once and be 1 to {config.max_output_tokens}."
-            self._refuse(invalid(asked.limit_field, said))
-            return True
         if isinstance(permit, Refusal):
             self._refuse(permit)
             return True
-        self._permit = permit
-        spent = self._spent = Spent(new_id(), who.project, who.key_id, asked.model)
+        self._pieces, self._size, self._asked_size = [], 0, size
+        self._asked, self._way, self._spent, self._permit = asked, way, spent, permit
         desk.committer.begin(spent)
         self._exchange.deadline = self._began + config.request_timeout_seconds
         if desk.watchers:
@@ -372,7 +369,11 @@ class Relay(Visit):
             other.ended()
 
     def _watch(self, spent: Spent) -> None:
-        told_by = next((value for name, value in self._exchange.headers if name == b"traceparent"), b"")
+        told_by = b""
+        for name, value in self._exchange.headers:
+            if name == b"traceparent":
+                told_by = value
+                break
         self._seen = Seen(spent, time.time(), told_by.decode("latin-1"))
         for watcher in self._desk.watchers:
             told(watcher.began, self._seen)
