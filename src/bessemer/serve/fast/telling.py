@@ -45,9 +45,10 @@ def _cost(terms: Terms) -> bytes:
     return f',"cost":{{"micros":%d,"currency":{currency},"price_version":{version}}}'.encode()
 
 
-def with_usage(body: bytes, at: int, spent: Spent) -> bytes:
-    """Return a body with more in its ``usage``, whose object begins at a place and is not empty."""
+def with_usage(body: bytes, spent: Spent) -> bytes:
+    """Return a body with more in its last ``usage``, which is an object and not empty."""
     assert spent.terms is not None, "it was booked"
+    at = place_of_usage(body)
     energy = _energy(spent.terms, *spent.microjoules)
     cost = _cost(spent.terms) % spent.charge_micros if spent.charge_micros else b""
     return b"%s{%s%s,%s" % (body[:at], energy, cost, body[at + 1 :])
@@ -55,8 +56,7 @@ def with_usage(body: bytes, at: int, spent: Spent) -> bytes:
 
 def usage_event(chunk: bytes, spent: Spent) -> bytes:
     """Return the event that tells a stream's usage."""
-    at = place_of_usage(chunk)
-    return b"data: %s\n\n" % with_usage(chunk, at, spent)
+    return b"data: %s\n\n" % with_usage(chunk, spent)
 
 
 def event_of(refusal: Refusal) -> bytes:
