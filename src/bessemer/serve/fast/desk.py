@@ -31,7 +31,7 @@ _SOME = 0.05
 
 def new_id() -> str:
     """Return an id for a request: 128 random bits, without asking the system for each."""
-    return f"req_{_RANDOM.getrandbits(128):032x}"
+    return "req_" + _RANDOM.getrandbits(128).to_bytes(16, "little").hex()
 
 
 class Way:
