@@ -29,7 +29,7 @@ KEYS = (
     *("energy_class", "currency", "price_version"),
 )
 SUMS = (
-    *("microseconds", "input_tokens", "output_tokens", "cached_tokens"),
+    *("microseconds", "input_tokens", "output_tokens", "cached_tokens", "units"),
     *("microjoules", "microjoules_low", "microjoules_high"),
     *("micrograms", "micrograms_low", "micrograms_high", "cost_micros", "charge_micros"),
 )
@@ -132,7 +132,7 @@ def _where(wanted: UsageQuery) -> tuple[str, list[Any]]:
         said += " AND batch = ?"
         values.append("1" if wanted.batch else "")
     if wanted.embeddings is not None:
-        said += " AND name = 'embeddings'" if wanted.embeddings else " AND name <> 'embeddings'"
+        said += " AND name = 'embeddings'" if wanted.embeddings else " AND name = ''"
     return said + (" AND status <> 'error'" if wanted.charged else ""), values
 
 
@@ -140,7 +140,7 @@ def _row(
     wanted: UsageQuery, key: tuple[Any, ...], entries: int, sums: dict[str, int], energy_class: EnergyClass
 ) -> UsageRow:
     start, *group, currency = key
-    usage = Usage(**{name: sums[name] for name in ("input_tokens", "output_tokens", "cached_tokens")})
+    usage = Usage(**{name: sums[name] for name in Usage.model_fields})
     amounts = {name: sums[name] for name in UsageRow.model_fields if name in sums and name not in Usage.model_fields}
     told = dict(zip(wanted.group_by, group, strict=True))
     return UsageRow(
