@@ -70,6 +70,20 @@ _TABLES = (
         at REAL NOT NULL
     ) STRICT""",
     """
+    CREATE TABLE IF NOT EXISTS blocks (
+        worker TEXT NOT NULL, budget TEXT NOT NULL, span TEXT NOT NULL, micros INTEGER NOT NULL,
+        PRIMARY KEY (worker, budget, span)
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS slates (
+        worker TEXT PRIMARY KEY, books TEXT NOT NULL, boot TEXT NOT NULL, round INTEGER NOT NULL
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS shares (
+        rate_limit TEXT NOT NULL, unit TEXT NOT NULL, worker TEXT NOT NULL, amount INTEGER NOT NULL,
+        until REAL NOT NULL, PRIMARY KEY (rate_limit, unit, worker)
+    ) STRICT""",
+    """
     CREATE TABLE IF NOT EXISTS audit (
         number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, actor TEXT NOT NULL, act TEXT NOT NULL,
         project TEXT NOT NULL, target TEXT NOT NULL, details TEXT NOT NULL

@@ -25,7 +25,7 @@ from bessemer.serve.fast.exchange import Answerer, Exchange, status_line
 from bessemer.serve.fast.reading import Asked, Tail, count_written, place_of_usage, read_answer, read_asked, to_send
 from bessemer.serve.fast.telling import event_of, of_server, usage_event, with_usage
 from bessemer.serve.observing import Seen, told
-from bessemer.serve.refusals import CLIENT_GONE, SLOW_BODY, TOO_SLOW, Refusal, failed, invalid
+from bessemer.serve.refusals import CLIENT_GONE, SLOW_BODY, TOO_SLOW, Refusal, failed
 from bessemer.serve.telling import DONE
 from bessemer.serve.traffic import Visit
 
@@ -108,22 +108,19 @@ class Relay:
             return
         config = self._desk.config
         output = config.default_output_tokens if asked.output_tokens is None else asked.output_tokens
-        permit = self._desk.admission.admit(self._who, asked.model, (len(body), output * asked.choices))
+        spent = Spent(new_id(), self._who.project, self._who.key_id, asked.model)
+        permit = None
+        if 0 < output <= config.max_output_tokens:  # else the application says what is wrong
+            permit = self._desk.admission.admit(self._who, spent, (len(body), output * asked.choices))
         if permit is None:
             self._hand_over()
             return
         self._pieces.clear()
         self._asked_size, self._size = len(body), 0
-        self._asked, self._way = asked, way
-        if not 0 < output <= config.max_output_tokens:
-            said = f"'{asked.limit_field}' must be given once and be 1 to {config.max_output_tokens}."
-            self._refuse(invalid(asked.limit_field, said))
-            return
         if isinstance(permit, Refusal):
             self._refuse(permit)
             return
-        self._permit = permit
-        spent = self._spent = Spent(new_id(), self._who.project, self._who.key_id, asked.model)
+        self._asked, self._way, self._spent, self._permit = asked, way, spent, permit
         self._desk.committer.begin(spent)
         self._exchange.deadline = self._began + config.request_timeout_seconds
         self._watch(spent)
@@ -317,7 +314,7 @@ class Relay:
         self._over = True
         self._desk.traffic.leave(self.visit)
         if self._permit and self._spent:
-            self._desk.admission.settle(self._permit, self._spent.usage)
+            self._desk.admission.settle(self._permit, self._spent)
             self._permit = None
         seen, self._seen = self._seen, None
         if seen and self._spent:
