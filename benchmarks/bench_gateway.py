@@ -159,10 +159,10 @@ def of_nginx(upstream: int, seconds: float) -> dict[str, Any] | None:
         return found
 
 
-def of_ours(upstream: int, seconds: float, durability: str) -> dict[str, Any]:
+def of_ours(upstream: int, seconds: float, *more: str) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        piece("gateway", 0, "--upstream", upstream, "--folder", folder, "--durability", durability) as (pid, said),
+        piece("gateway", 0, "--upstream", upstream, "--folder", folder, *more) as (pid, said),
     ):
         found = measure(pid, said["port"], said["key"], seconds)
         found["streams"] = measure_streams(pid, said["port"], said["key"])
@@ -210,8 +210,9 @@ def main() -> None:
     with piece("upstream", 1) as (_, said):
         direct = told("load", "--port", said["port"], "--seconds", options.seconds / 2, "--connections", 1)
         lines["nginx"] = of_nginx(said["port"], options.seconds)
-        lines["ours"] = of_ours(said["port"], options.seconds, "interval")
-        lines["ours, fsync"] = of_ours(said["port"], options.seconds, "fsync")
+        lines["ours"] = of_ours(said["port"], options.seconds)
+        lines["ours, limited"] = of_ours(said["port"], options.seconds, "--limited")
+        lines["ours, fsync"] = of_ours(said["port"], options.seconds, "--durability", "fsync")
         if options.litellm:
             lines["litellm"] = of_litellm(options.litellm, said["port"], options.seconds)
     for name, line in lines.items():
@@ -255,7 +256,13 @@ def table(result: dict[str, Any]) -> str:
     head = ("", "CPU a request", "over nginx", "requests/s and core", "added p50", "512 streams", "memory of them")
     rows = [head, ("---", *("--:",) * (len(head) - 1))]
     nginx = result["lines"]["nginx"]["cpu_microseconds_per_request"]
-    names = {"nginx": "nginx", "ours": "Bessemer", "ours, fsync": "Bessemer, `durability: fsync`", "litellm": "LiteLLM"}
+    names = {
+        "nginx": "nginx",
+        "ours": "Bessemer",
+        "ours, limited": "Bessemer, limits and budget on",
+        "ours, fsync": "Bessemer, `durability: fsync`",
+        "litellm": "LiteLLM",
+    }
     for name, line in result["lines"].items():
         cpu, streams = line["cpu_microseconds_per_request"], line.get("streams")
         told = f"{streams['tokens_per_second_and_stream']:.0f} tokens/s each" if streams else "–"

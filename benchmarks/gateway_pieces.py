@@ -209,20 +209,34 @@ def asked(options: argparse.Namespace, stream: bool) -> bytes:
 
 
 def gateway(options: argparse.Namespace) -> None:
+    from bessemer.core.nouns import Subject
+    from bessemer.core.units import Money
     from bessemer.infer import UpstreamConfig, open_engine
     from bessemer.meter import MeterConfig, open_meter
-    from bessemer.serve import GatewayConfig, KeyStore, create_app, run_gateway
+    from bessemer.products.limiting import TEMPLATE_TOKENS, worst_tariff
+    from bessemer.serve import Gate, GatewayConfig, GatewayParts, Tariff, Worker, create_app, open_accounts, run_gateway
 
     folder = Path(options.folder)
-    keys = KeyStore(folder / "keys.sqlite")
-    _, secret = keys.create("benchmark")
+    accounts = open_accounts(folder / "keys.sqlite")
+    _, secret = accounts.keys.create("benchmark")
+    if options.limited:  # a minute of 100,000 requests a second, and the money for them
+        accounts.rates.set("project", "benchmark", requests=6_000_000, tokens=6_000_000_000)
+        accounts.budgets.set("project", "benchmark", "month", Money(micros=10**12))
     config = GatewayConfig(port=0, max_concurrent_requests=4096, grace_seconds=0)
     engine = open_engine(
         UpstreamConfig(base_url=f"http://127.0.0.1:{options.upstream}/v1", model="m", max_streams=4096)
     )
     with open_meter(MeterConfig(durability=options.durability), folder / "books") as meter:
-        app = create_app(config, {"m": engine}, keys, meter)
+
+        def pricing(subject: Subject) -> Tariff:
+            now = time.time()
+            return worst_tariff([meter.price_history.at(now)], subject, TEMPLATE_TOKENS, now + 60)
+
+        gate = Gate(accounts.database, pricing, Worker(folder / "workers"), lambda requests: {})
+        app = create_app(config, {"m": engine}, accounts.keys, meter, GatewayParts(gate=gate))
         run_gateway(app, config, lambda url: tell({"port": int(url.rsplit(":", 1)[1]), "key": secret}))
+        gate.close()
+    accounts.close()
 
 
 def tell(said: dict[str, object]) -> None:
@@ -242,6 +256,7 @@ def main() -> None:
     parser.add_argument("--upstream", type=int)
     parser.add_argument("--folder")
     parser.add_argument("--durability", default="interval")
+    parser.add_argument("--limited", action="store_true", help="under limits of requests and tokens, and a budget")
     options = parser.parse_args()
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
