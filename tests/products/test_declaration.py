@@ -13,8 +13,7 @@ from bessemer.models import resolve_base
 from bessemer.products.declaration import parse_declaration
 from bessemer.products.factory import Factory, FactoryConfig, builtin_declaration, load_factory
 from bessemer.products.home import Home
-from bessemer.products.llm.config import SIZES
-from bessemer.products.llm.flow import build_flow
+from bessemer.products.line import SIZES, build_line
 
 GOOD = "name: mine\nsources:\n  - kind: folder\n    path: docs\n"
 
@@ -51,7 +50,7 @@ def test_the_wheel_carries_the_example_of_the_repository_and_every_catalogue(tmp
         (GOOD + "prodct: {}\n", ("line 5", "unknown key 'prodct'", "did you mean 'product'?")),
         (GOOD + "product:\n  kind: llm\n  bas: x\n", ("line 7", "unknown key 'bas'", "did you mean 'base'?")),
         (GOOD.replace("path", "pth"), ("line 4", "unknown key 'pth'", "did you mean 'path'?")),
-        (GOOD.replace("folder", "foldr"), ("line 3", "folder", "pydocs")),
+        (GOOD.replace("folder", "foldr"), ("line 3", "unknown kind 'foldr'", "did you mean 'folder'")),
         (GOOD + "size: huge\n", ("line 5", "size", "tiny")),
         (GOOD + "name: twice\n", ("line 5", "'name' is given twice", "first on line 1")),
         (GOOD + "gateway: {port: many}\n", ("line 5", "gateway.port", "integer")),
@@ -107,8 +106,8 @@ def test_a_base_and_a_price_book_are_looked_for_beside_the_declaration(
     )
     monkeypatch.chdir(tmp_path)
     config, base = load_factory(Path("mine/factory.yaml"))
-    lake = str(tmp_path / "lake")
-    flow = build_flow(config.name, config.sources, config.curate, config.product, base, lake)
+    made = Factory(config.model_copy(update={"lake_url": str(tmp_path / "lake")}), base, Home(tmp_path / "state"))
+    flow = build_line(made.declared, made.products())
     weights = next(step for step in flow.steps if step.name == "base").inputs["weights"]
     assert weights == resolve_base(str(mine / "model")).fingerprint
     with pytest.raises(ConfigError, match=re.escape(str(mine / "prices.toml"))):

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence, Set
 
 from bessemer.core.errors import ConfigError, IntegrityError, NotFound
-from bessemer.core.nouns import Noun
+from bessemer.core.nouns import Document, Noun
 from bessemer.lake import open_lake
+from bessemer.lake.curation import DUPLICATE_OF
 from bessemer.products.home import Home
-from bessemer.products.receipt import load_receipt
+from bessemer.products.receipt import AnyPart, LlmPart, load_receipt
 from bessemer.products.receipt_html import write_receipt
 
 
@@ -34,7 +36,7 @@ def list_documents(
     table = _curated([table for url in home.lakes() for table in open_lake(url).list()], name)
     lake = open_lake(home.lake_of(table.removesuffix(".curated")))
     found = [
-        DocumentLine(id=d.id, title=d.title, source=d.source, group=d.group, dropped=d.dropped)
+        _line(d)
         for d in lake.get_documents(table)
         if (not (dropped or reason) or d.dropped) and (reason is None or d.dropped.partition(":")[0] == reason)
     ]
@@ -73,6 +75,28 @@ def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
     return rows
 
 
+def same_text(home: Home, ids: Sequence[str]) -> list[DocumentLine]:
+    """Return the other documents with the text of one of these: after an erasure the next run keeps one of them.
+
+    Args:
+        home: holds the tables.
+        ids: of documents, or beginnings of ids.
+    """
+    wanted = tuple(ids)
+    found: dict[str, DocumentLine] = {}
+    for url in home.lakes():
+        lake = open_lake(url)
+        for table in (name for name in lake.list() if name.endswith(".curated")):
+            groups: dict[str, list[DocumentLine]] = defaultdict(list)
+            for document in lake.get_documents(table):
+                first = document.dropped.removeprefix(DUPLICATE_OF)
+                groups[document.id[:12] if first == document.dropped else first].append(_line(document))
+            for group in groups.values():
+                if any(line.id.startswith(wanted) for line in group):
+                    found |= {line.id: line for line in group if not line.id.startswith(wanted)}
+    return list(found.values())
+
+
 def compact_lake(home: Home) -> dict[str, str]:
     """Compact every table; return table -> its files before and after."""
     said: dict[str, str] = {}
@@ -84,6 +108,11 @@ def compact_lake(home: Home) -> dict[str, str]:
     return said
 
 
+def _line(document: Document) -> DocumentLine:
+    d = document
+    return DocumentLine(id=d.id, title=d.title, source=d.source, group=d.group, dropped=d.dropped)
+
+
 def _erase_from_receipts(home: Home, ids: Set[str]) -> None:
     """Write receipts that quote a document anew, all of them before saying which cannot be read."""
     unread = []
@@ -93,16 +122,24 @@ def _erase_from_receipts(home: Home, ids: Set[str]) -> None:
         except IntegrityError:
             unread.append(path.parent.name)
             continue
-        kept = tuple(answer for answer in receipt.answers if ids.isdisjoint(answer.document_ids))
-        if kept != receipt.answers:
+        kept = tuple(_without(part, ids) for part in receipt.products)
+        if kept != receipt.products:
             written_at = path.stat().st_mtime_ns
-            write_receipt(path.parent, receipt.model_copy(update={"answers": kept}))
+            write_receipt(path.parent, receipt.model_copy(update={"products": kept}))
             os.utime(path, ns=(written_at, written_at))  # by which the newest receipt is told
     if unread:
         raise IntegrityError(
             f"erased everywhere but in receipts that cannot be read: {', '.join(unread)}",
             hint=f"Another version wrote them; delete their folders in {home.path / 'runs'}.",
         )
+
+
+def _without(part: AnyPart, ids: Set[str]) -> AnyPart:
+    """Return a part of a receipt without the answers that quote documents."""
+    if not isinstance(part, LlmPart):
+        return part
+    kept = tuple(answer for answer in part.answers if ids.isdisjoint(answer.document_ids))
+    return part.model_copy(update={"answers": kept})
 
 
 def _resolved(start: str, known: set[str], gone: set[str]) -> str:
