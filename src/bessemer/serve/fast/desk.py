@@ -113,7 +113,7 @@ class Desk:
     ) -> None:
         self.config, self.admission, self.traffic = short.config, short.admission, short.traffic
         self.watchers, self.otherwise, self.loop = short.watchers, otherwise, loop
-        self.committer = Committer(short.meter, loop, short.threads)
+        self.meter, self.committer = short.meter, Committer(short.meter, loop, short.threads)
         self.shapes, self.heads = Shapes(b"POST /v1/chat/completions HTTP/1.1\r\n", secret=True), Heads()
         pools: dict[Forward, Pool] = {}
         for forward in short.forwards.values():

@@ -193,7 +193,7 @@ class Connection(_Wire):
             (self._close if exchange.received else self._linger)()
         elif self._waiting:
             self.server.loop.call_soon(self._turn)
-        else:
+        elif self._held:
             self.hold(False)
 
     def abort(self) -> None:

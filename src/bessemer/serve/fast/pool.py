@@ -211,7 +211,8 @@ class Pool:
                 upstream.close()
                 continue
             self._asking[taker] = upstream
-            upstream.send(request, taker, now)
+            upstream.taker, upstream.since = taker, now
+            upstream.transport.write(request)
             return
         if len(self._all) + self._connecting >= self.forward.max_streams:
             self._asking[taker] = None

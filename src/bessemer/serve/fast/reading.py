@@ -212,7 +212,11 @@ def read_answer(body: bytes) -> tuple[Usage | None, str]:
         answer = _ANSWER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None, ""
-    reason = next((choice.finish_reason for choice in answer.choices if choice.finish_reason), "")
+    reason = ""
+    for choice in answer.choices:
+        if choice.finish_reason:
+            reason = choice.finish_reason
+            break
     if (told := answer.usage) is None:
         return None, reason
     cached = (told.prompt_tokens_details and told.prompt_tokens_details.cached_tokens) or 0
