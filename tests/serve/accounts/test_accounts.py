@@ -131,6 +131,14 @@ def test_every_process_refuses_a_revoked_key_at_once(office, database_url) -> No
     other.database.close()
 
 
+def test_an_expired_key_is_not_rotated(office) -> None:
+    """One like it would have expired, too."""
+    key, _ = office.keys.create("docs", expires_at=office.now[0] + 1)
+    office.now[0] += 1
+    with pytest.raises(Conflict, match="expired"):
+        office.keys.rotate(key.id)
+
+
 def test_a_process_that_hears_no_bell_looks_again_in_time(office, database_url) -> None:
     key, secret = office.keys.create("docs")
     other = Office(database_url)

@@ -43,6 +43,8 @@ class _Connection:
         self.raw = open_one()
 
     def execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        if not all(_is_sound(value) for value in values if isinstance(value, str)):
+            raise ConfigError("a text has a character that no database takes", hint="Leave out zeros and surrogates.")
         cursor = self.raw.execute(sql.replace("?", "%s") if self._is_postgres else sql, values)
         return cursor.fetchall() if cursor.description else []
 
@@ -154,8 +156,9 @@ class Database:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._listener:
-            self._listener.close()
+        listener, self._listener = self._listener, None
+        if listener:
+            listener.close()
         for side in (self._reader, self._writer):
             with side.lock:
                 side.raw.close()
@@ -191,6 +194,11 @@ class Database:
                 f"the keys and accounts in {self._where} cannot be used: {error}",
                 hint="Check that the database is there, writable and not full.",
             ) from error
+
+
+def _is_sound(text: str) -> bool:
+    """Whether a text can be kept, or asked for, in either database."""
+    return "\x00" not in text and (text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text))
 
 
 def _make_private(path: Path) -> FileBell:
