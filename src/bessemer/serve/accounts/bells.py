@@ -9,6 +9,7 @@ by looking again after `database.STALE_SECONDS`.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import secrets
@@ -26,6 +27,17 @@ NOTIFY = f"NOTIFY {_CHANNEL}"
 _AGAIN_SECONDS = 0.5
 
 
+def shared_memory(file: int, size: int) -> mmap.mmap:
+    """Return the beginning of a file as memory, which outlives its process and is shared by all that have it.
+
+    Raises:
+        OSError: the disk is full. To have it written first matters: else writing to the memory would kill the process.
+    """
+    if os.fstat(file).st_size < size and os.write(file, bytes(size)) < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return mmap.mmap(file, size)
+
+
 class FileBell:
     """A few bytes that the processes of a machine share.
 
@@ -39,8 +51,7 @@ class FileBell:
     def __init__(self, path: Path) -> None:
         file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            os.posix_fallocate(file, 0, _BYTES)  # else a full disk would kill who writes to the memory
-            self._memory = mmap.mmap(file, _BYTES)
+            self._memory = shared_memory(file, _BYTES)
         finally:
             os.close(file)
 

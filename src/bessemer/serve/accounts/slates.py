@@ -7,7 +7,8 @@ The slate is memory that the kernel keeps when the process dies, so that a reque
 without a system call. A settled request carries the number of the round by which the database is told; the database
 keeps the number of the last round that it took in, so that after a kill between both it is known what was told.
 
-It is not waited for the disk: after a power loss a slate is not believed (see `is_believed`).
+It is not waited for the disk: after a power loss a slate is not believed (see `is_believed`). Where the system does not
+name the time since it was switched on (Linux does), a slate is believed always.
 
 Owns the files. Knows no money.
 """
@@ -15,13 +16,14 @@ Owns the files. Knows no money.
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from bessemer.serve.accounts.bells import shared_memory
 
 Spans = tuple[tuple[str, str], ...]
 """Budgets and the spans of their periods."""
@@ -48,8 +50,7 @@ class Slate:
         self._sets = os.open(self._sets_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         file = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
-            os.posix_fallocate(file, 0, _SLOTS * _SLOT_BYTES)  # else a full disk would kill who writes to the memory
-            self._memory = mmap.mmap(file, _SLOTS * _SLOT_BYTES)
+            self._memory = shared_memory(file, _SLOTS * _SLOT_BYTES)
         finally:
             os.close(file)
         self._free = list(range((_SLOTS - 1) * _SLOT_BYTES, -1, -_SLOT_BYTES))
@@ -62,10 +63,10 @@ class Slate:
         return self._numbers[spans]
 
     def enter(self, id: str, number: int) -> int:
-        """Enter a request and return its place; -1 if there is no room or the id is too long."""
+        """Enter a request and return its place; there must be room, and an id has 40 characters at most."""
         name = id.encode()
-        if not self._free or len(name) > _ID_BYTES:
-            return -1
+        if len(name) > _ID_BYTES:
+            raise ValueError(f"the id {id} is too long")
         place, memory = self._free.pop(), self._memory
         _MARKS.pack_into(memory, place + _ID_BYTES, 0, number)
         memory[place : place + len(name)] = name  # last: a slot without an id is free
