@@ -291,11 +291,12 @@ STEPS = st.lists(
             ["admit"] * 8 + ["book"] * 4 + ["settle"] * 4 + ["tend"] * 2 + ["crash", "stop", "sweep", "time", "pause"]
         ),
         st.integers(0, 2),
-        st.integers(0, 40),
+        st.integers(0, 15),
         st.integers(0, 100),
         st.sampled_from([""] * 6 + ["refused", "lost"]),
     ),
-    max_size=80,
+    min_size=30,
+    max_size=90,
 )
 
 
@@ -306,8 +307,8 @@ def test_no_order_of_things_exceeds_a_budget_or_leaves_anything_reserved(desks, 
     number = len(admin.projects.list(limit=10_000).items)
     project = admin.projects.create(f"p{number}").id
     budgets = (
-        admin.budgets.set("project", project, "total", Money(micros=150)),
-        admin.budgets.set("project", project, "day", Money(micros=70)),
+        admin.budgets.set("project", project, "total", Money(micros=300)),
+        admin.budgets.set("project", project, "day", Money(micros=140)),
     )
     books: dict[str, int] = {}
     begun: dict[str, float] = {}
