@@ -66,6 +66,7 @@ def test_grading_looks_at_the_end_the_words_and_the_calls() -> None:
     assert grade(asked, END, "Order A1 has 5.", good) == []
     assert grade(asked, START, "Order A1 has 5.", good) == ["the rows of 'orders' are not as wanted"]
     assert grade(asked, END, "Done.", good) == ["the answer does not say '5'"]
+    assert grade(asked, END, "It is 1234567.", good), "a number within a number says nothing"
     assert grade(asked, END, "5", good[::-1]) == ["'set' was not called in its place"]
     dropped = (*good, Act(number=2, kind="tool", name="drop", error="denied"))
     assert grade(asked, END, "5", dropped) == ["'drop' was called"]

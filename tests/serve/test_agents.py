@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,30 @@ def test_a_run_waits_for_approval_and_goes_on_over_the_wire(start: Any, tmp_path
         ask(model="played", messages=[{"role": "user", "content": "Other."}], metadata={"run": "r1"})
     assert refused.value.status_code == 409
     records.close()
+
+
+async def test_what_a_project_keeps_no_words_of_has_no_sessions(tmp_path: Path) -> None:
+    from bessemer.core.errors import Unsupported
+    from bessemer.serve import GatewayConfig
+    from bessemer.serve.chat import chat_reader
+    from bessemer.serve.keys import Key
+    from bessemer.serve.privacy import Capture
+    from bessemer.serve.serving import Caller
+    from bessemer.serve.wire.responses import response_reader
+    from bessemer.serve.wire.store import AnswerStore
+
+    key = Key(id="k", project="p", created_at=0)
+    caller = Caller(key, "req_1", 0, GatewayConfig(), {"played": agent()})
+    for number, kept in enumerate((Capture(stores=False), Capture(pii="mask"), Capture())):
+        store = AnswerStore(tmp_path / f"{number}.sqlite", capture=lambda project, kept=kept: kept)
+        for reader, words in ((chat_reader, {"messages": QUESTION}), (response_reader, {"input": "Hi"})):
+            body = json.dumps({"model": "played", **words, "metadata": {"session": "s"}}).encode()
+            if kept == Capture():
+                await reader(store)(body, caller)
+                continue
+            with pytest.raises(Unsupported, match="no words"):
+                await reader(store)(body, caller)
+        store.close()
 
 
 def test_each_act_is_a_span_below_the_request_s() -> None:

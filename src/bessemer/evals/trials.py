@@ -10,6 +10,7 @@ Owns the grading. Knows not what an agent is made of: it is handed a function fr
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Trial(Noun):
         question: what the agent is asked.
         start: of the world.
         end: that the world must have; None is the start, unchanged.
-        says: texts that must stand in the answer, in any case.
+        says: words that must stand in the answer, in upper or lower case; 12 does not stand in 1234.
         calls: tools that must be called without error, in this order, others between them or not.
         never: tools that must not be called.
         split: ``train`` or ``heldout``.
@@ -115,12 +116,16 @@ def pass_hat(solved: int, attempts: int, k: int) -> float:
 def grade(trial: Trial, found: State, answer: str, acts: Sequence[Act]) -> list[str]:
     """Return in sentences what an attempt did not do as wanted; nothing if it solved the trial."""
     wrong = differences(trial.end or trial.start, found)
-    wrong += [f"the answer does not say '{text}'" for text in trial.says if text.casefold() not in answer.casefold()]
+    wrong += [f"the answer does not say '{text}'" for text in trial.says if not _says(answer, text)]
     made = [act.name for act in acts if act.kind == "tool"]
     wrong += [f"'{name}' was called" for name in trial.never if name in made]
     left = iter(act.name for act in acts if act.kind == "tool" and not act.error)
     wrong += [f"'{name}' was not called in its place" for name in trial.calls if name not in left]
     return wrong
+
+
+def _says(answer: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(text)}(?!\w)", answer, re.IGNORECASE) is not None
 
 
 async def run_trials(

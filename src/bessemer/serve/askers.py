@@ -34,6 +34,12 @@ def personal(engine: Any, key: Key, model: str, metadata: Mapping[str, str]) -> 
         raise Refused(unsupported("model", f"{error.message}. {error.hint}")) from error
 
 
+def keeps_words(engine: Any) -> bool:
+    """Return whether an agent would keep words of this request: a session's, or a run's."""
+    asker = getattr(engine, "asker", None)
+    return isinstance(asker, Asker) and bool(asker.session or asker.run)
+
+
 def _asker(key: Key, model: str, metadata: Mapping[str, str]) -> Asker:
     def named(field: str) -> tuple[str, ...]:
         return tuple(filter(None, (id.strip() for id in metadata.get(field, "").split(","))))

@@ -10,6 +10,7 @@ Owns the order of acts. What a tool may do is decided in `permission.py`.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 _OVERHEAD_BYTES = 256
 """Of what an engine's template writes around a conversation; never fewer than its tokens."""
+_CALLING = re.compile(r'\s*\{\s*"tool_calls"')
+"""How a call begins that a small model writes as text: cut off, it is neither a call nor an answer."""
+_CUT = "I stopped: a call of a tool was longer than an act of the model may be."
 _UNHEARD = Said("the record has no such call", "not_recorded")
 _UNKNOWN = "it is not known whether this was done before a restart; it was not done again"
 
@@ -104,7 +108,8 @@ class Run:
                     yield piece
             said = self.records[-1]
             if not said.calls:
-                yield self._end(said.finish_reason or "stop", said.text)
+                cut = said.finish_reason == "length" and _CALLING.match(said.text)
+                yield self._end(said.finish_reason or "stop", _CUT if cut else said.text)
                 return
             theirs = [
                 call for call in said.calls if call.name not in self.conversation.tools and self._is_clients(call)

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from bessemer.core.acting import Act, acts_of
 from bessemer.core.nouns import Delta, Entry, ToolCallPiece
+from bessemer.serve.askers import keeps_words
 from bessemer.serve.door import authenticate
 from bessemer.serve.refusals import Refused, invalid, unsupported
 from bessemer.serve.serving import Answer, Caller, Floor, Order, Read
@@ -44,6 +45,8 @@ def response_reader(store: AnswerStore | None) -> Read:
             before = await asked(store.get, caller.key.project, "response", wish.previous_response_id)
             items = [*before.said, *_output_items(before.body), *items]
         chat, engine = wish.to_chat(items), caller.talker(wish.model, wish.metadata)
+        if store is not None and keeps_words(engine):
+            await run_in_threadpool(store.permit_whole, caller.key.project)
         try:
             request = chat.to_request(engine.capabilities, caller.config)
         except Refused as error:
