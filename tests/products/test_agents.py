@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from bessemer.core.acting import Asker
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.nouns import ChatRequest, Message
+from bessemer.core.ranking import Ranked, Ranking, RankRequest, Reason
 from bessemer.evals import World, run_trials
 from bessemer.infer import EchoConfig, calling, open_engine
 from bessemer.infer.agents import AgentConfig, AgentEngine, Occasion
@@ -158,6 +159,26 @@ class TestOpening:
         token = self.open(tmp_path, tool)["token"]
         assert (await self.call(token)).output == "my token is [secret]"
         await token.close()
+
+    async def test_the_recommender_is_asked_for_the_asker_s_project(self, tmp_path: Path) -> None:
+        asked: list[RankRequest] = []
+
+        class Ranks:
+            name, capabilities = "ranks", frozenset({"rank"})
+
+            async def respond(self, request: RankRequest, /) -> Ranking:
+                asked.append(request)
+                reason = Reason(kind="because", items=("lamp",), sentence="because you bought a lamp")
+                return Ranking(items=(Ranked(item="bulb", score=1.0, reason=reason),))
+
+        tool = {"kind": "recommender", "product": "recommend", "items": 3}
+        found = self.open(tmp_path, tool, recommend=Ranks())["recommend"]
+        values = found.read('{"user": "ada", "n": 9}')
+        said = await found.perform(values, Occasion(Asker(project="p")))
+        assert said.output == '[{"item": "bulb", "reason": "because you bought a lamp"}]'
+        assert (asked[0].project, asked[0].user, asked[0].n) == ("p", "ada", 3)
+        with pytest.raises(NotFound, match="not served"):
+            self.open(tmp_path, tool)
 
     async def test_books_balance_when_a_model_is_served_beside_its_agent(self, tmp_path: Path) -> None:
         echo = open_engine(EchoConfig())

@@ -31,6 +31,7 @@ from bessemer.products.agent.config import (
 from bessemer.products.agent.domain import find_domain
 from bessemer.products.agent.lake_tools import open_lake_tool
 from bessemer.products.agent.outside import open_mcp
+from bessemer.products.agent.recommending import recommend_with
 from bessemer.products.agent.steps import told
 from bessemer.products.home import Deployment
 from bessemer.products.product import Opening, Place
@@ -98,8 +99,7 @@ def _function(tool: FunctionTool) -> Capability:
         return found
     if not callable(found):
         raise ConfigError(f"'{tool.run}' is no function", hint="Name a function whose parameters have types.")
-    made: Capability = callable_tool(effects=tool.effects, approval=tool.approval)(found)
-    return made
+    return callable_tool(effects=tool.effects, approval=tool.approval)(found)
 
 
 def _domain(tool: DomainTool) -> list[Capability]:
@@ -108,8 +108,6 @@ def _domain(tool: DomainTool) -> list[Capability]:
 
 
 def _recommender(tool: RecommenderTool, opening: Opening) -> Capability:
-    from bessemer.products.agent.recommending import recommend_with
-
     if tool.product not in opening.engines:
         told = f"the recommender '{tool.product}' is not served"
         raise NotFound(told, hint="Declare it before the agent; `bessemer run` makes it.")

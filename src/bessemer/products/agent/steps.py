@@ -81,7 +81,8 @@ def try_out(ctx: StepContext, config: TryConfig) -> Meta:
     settings = told(config.agent, domain.instructions)
 
     async def tried() -> Any:
-        engine = open_engine(OpenVinoConfig(path=str(Path(ctx.inputs[config.source].path) / "engine")))
+        path = str(Path(ctx.inputs[config.source].path) / "engine")
+        engine = open_engine(OpenVinoConfig(path=path, prefix_caching=True))  # all tasks begin with the same tools
         try:
             return await run_trials(
                 lambda world: AgentEngine(engine, domain.tools(world), settings),
