@@ -12,10 +12,18 @@ import pytest
 from openai import APIStatusError
 
 from bessemer.core.acting import Act
+from bessemer.core.errors import Unsupported
 from bessemer.core.nouns import Subject
 from bessemer.infer.agents import AgentBudget, AgentConfig, AgentEngine, AgentParts, callable_tool
 from bessemer.infer.agents.records import open_records
+from bessemer.serve import GatewayConfig
+from bessemer.serve.chat import chat_reader
+from bessemer.serve.keys import Key
 from bessemer.serve.observing import Seen
+from bessemer.serve.privacy import Capture
+from bessemer.serve.serving import Caller
+from bessemer.serve.wire.responses import response_reader
+from bessemer.serve.wire.store import AnswerStore
 
 _spec = importlib.util.spec_from_file_location(
     "scripted", Path(__file__).parents[1] / "infer" / "agents" / "scripted.py"
@@ -119,15 +127,18 @@ def test_a_run_waits_for_approval_and_goes_on_over_the_wire(start: Any, tmp_path
     records.close()
 
 
+async def test_its_worst_case_is_what_a_hard_budget_reserves() -> None:
+    made = agent(*[[("double", {"number": 1})]] * 50)
+    caller = Caller(Key(id="k", project="p", created_at=0), "req_1", 0, GatewayConfig(), {"played": made})
+    order = await chat_reader(None)(json.dumps({"model": "played", "messages": QUESTION}).encode(), caller)
+    most = made.config.budget.most()
+    assert (order.input_bytes, order.output_tokens) == (most.input_tokens, most.output_tokens)
+    answer = await order.engine.respond(order.wanted[0])
+    assert answer.finish_reason == "length" and len(made.engine.asked) > 1
+    assert answer.usage.input_tokens <= order.input_bytes and answer.usage.output_tokens <= order.output_tokens
+
+
 async def test_what_a_project_keeps_no_words_of_has_no_sessions(tmp_path: Path) -> None:
-    from bessemer.core.errors import Unsupported
-    from bessemer.serve import GatewayConfig
-    from bessemer.serve.chat import chat_reader
-    from bessemer.serve.keys import Key
-    from bessemer.serve.privacy import Capture
-    from bessemer.serve.serving import Caller
-    from bessemer.serve.wire.responses import response_reader
-    from bessemer.serve.wire.store import AnswerStore
 
     key = Key(id="k", project="p", created_at=0)
     caller = Caller(key, "req_1", 0, GatewayConfig(), {"played": agent()})
