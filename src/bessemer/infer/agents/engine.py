@@ -217,13 +217,17 @@ class AskedAgent:
 
     @property
     def _session(self) -> str:
-        return f"session/{self.asker.project}/{self._agent.name}/{self.asker.session}"
+        return self._named("session", self.asker.session)
+
+    def _named(self, kind: str, name: str) -> str:
+        """Return the name of records; no two of different projects or agents can be the same, whatever is in a name."""
+        return canonical_json([kind, self.asker.project, self.name, name])
 
     def _conversation(self, request: ChatRequest) -> Conversation:
         config, journal = self._agent.config, self._agent.parts.journal
         if clash := [tool.name for tool in request.tools if tool.name in self._agent.tools]:
             raise Unsupported(f"'{clash[0]}' is a tool of '{self.name}' already", hint="Call your own differently.")
-        name = f"run/{self.asker.project}/{self.name}/{self.asker.run}" if self.asker.run and journal else ""
+        name = self._named("run", self.asker.run) if self.asker.run and journal else ""
         kept = tuple(Record.model_validate(each) for each in journal.read(name)) if name and journal else ()
         remembered = self._remembered(kept)
         system = [m.content for m in request.messages if m.role == "system"]
