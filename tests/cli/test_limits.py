@@ -14,7 +14,7 @@ from bessemer.cli.verbs_limits import money
 from bessemer.core.errors import ConfigError
 from bessemer.serve import Key, open_accounts
 
-from .test_bad_input import call, refused
+from .calling import call, refused
 
 
 def said(folder: Path, *words: str) -> Any:

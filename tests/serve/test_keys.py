@@ -8,7 +8,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import openai
@@ -137,14 +136,13 @@ def test_several_processes_at_once(tmp_path) -> None:
     store.close()
 
 
-def test_a_key_of_another_process_works_at_once_and_ends_within_a_second(running) -> None:
+def test_a_key_of_another_process_works_and_ends_at_once(running) -> None:
     other = KeyStore(running.keys.url)
     key, secret = other.create("elsewhere")
     create = running.client(secret).chat.completions.create
     create(model="played", messages=HELLO)
     assert running.meter.entries()[0].subject.project == "elsewhere"
     other.revoke(key.id)
-    time.sleep(1.0)
     with pytest.raises(openai.AuthenticationError) as caught:
         create(model="played", messages=HELLO)
     assert caught.value.code == "api_key_revoked"

@@ -314,12 +314,14 @@ class Factory:
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:
-                now = self._clock()
-                self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=now, runs=runs))
+                self._announce(url, tuple(engines), runs)
                 driver.start()
                 ready(url, accounts.keys.ensure_development_key())
 
             run_gateway(app, gateway, announce)
+
+    def _announce(self, url: str, models: tuple[str, ...], runs: tuple[str, ...]) -> None:
+        self.home.announce(Gateway(url=url, pid=os.getpid(), models=models, started_at=self._clock(), runs=runs))
 
     def _language_model(self) -> tuple[LlmConfig | None, ServerConfig | None, Deployment | None]:
         """Return the first language model, the server that has it, and else what is deployed of it."""
