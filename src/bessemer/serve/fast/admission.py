@@ -16,7 +16,7 @@ from bessemer.serve.keys import Key, KeyRefusal, KeyStore
 from bessemer.serve.refusals import Refusal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Identity:
     """Whose key it is."""
 

@@ -66,19 +66,19 @@ class Relay(Visit):
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         asked = read_asked(body)
         way = self._desk.ways.get(asked.model) if asked else None
-        if asked is None or way is None or not self.begin(asked, way, len(body)):
-            self._hand_over()
+        try:
+            if asked is None or way is None or not self.begin(asked, way, len(body)):
+                self._hand_over()
+        except Exception as error:  # in here, and not in the parser that calls
+            self.failed(error)
+
+    def failed(self, error: Exception) -> None:
+        """Refuse a request because of a fault of our own."""
+        logger.error("a request failed on the short way: %s", type(error).__name__)
+        self._refuse(failed("none, it was not begun"))
 
     def begin(self, asked: Asked, way: Way, size: int) -> bool:
         """Admit a request that was read and send it on, or refuse it; False leaves it to the application."""
-        try:
-            return self._begin(asked, way, size)
-        except Exception as error:  # in here, and not in the parser that calls
-            logger.error("a request failed on the short way: %s", type(error).__name__)
-            self._refuse(failed("none, it was not begun"))
-            return True
-
-    def _begin(self, asked: Asked, way: Way, size: int) -> bool:
         desk, who = self._desk, self._who
         config = desk.config
         output = config.default_output_tokens if asked.output_tokens is None else asked.output_tokens
@@ -338,8 +338,9 @@ class Relay(Visit):
 
     def _head_of(self, status: int, kind: bytes) -> bytes:
         exchange, spent, permit = self._exchange, self._spent, self._permit
+        begin = status, kind, exchange.connection.server.date
         return b"%sx-request-id: %s\r\nopenai-processing-ms: %d\r\n%s%s" % (
-            self._desk.heads.begin(status, kind, exchange.connection.server.date),
+            self._desk.heads.get(begin) or self._desk.head(*begin),
             (spent.id if spent else new_id()).encode(),
             (self._desk.loop.time() - self._began) * 1000,
             permit.headers if permit else b"",

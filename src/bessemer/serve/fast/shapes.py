@@ -13,11 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-MAX_HEAD_BYTES = 8_192
+MAX_HEAD_BYTES = 4_096
 """Of a head that is remembered."""
 
-_OF_ONE_SIZE = 8
-_SIZES = 512
+_OF_ONE_SIZE = 4
+_SIZES = 256
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
 _SECRET = re.compile(rb"\r\nauthorization:[ \t]*bearer ([-_A-Za-z0-9]+)(?=\r\n)", re.IGNORECASE)
 _NEVER = (b"transfer-encoding", b"upgrade", b"expect", b"trailer", b"traceparent")
@@ -82,7 +82,7 @@ class Shapes:
         """
         at = data.find(b"\r\n\r\n")
         head = data[: at + 4]
-        if not 0 < at < MAX_HEAD_BYTES or not head.startswith(self._start):
+        if not 0 < at <= MAX_HEAD_BYTES - 4 or not head.startswith(self._start):
             return
         if not all(_plain(name, value) for name, value in headers):
             return

@@ -9,7 +9,6 @@ import json
 from functools import lru_cache
 
 from bessemer.core.forwarding import Spent, Terms
-from bessemer.serve.fast.reading import place_of_usage
 from bessemer.serve.refusals import (
     ENGINE_LIMIT,
     OVERLOADED,
@@ -48,7 +47,7 @@ def _cost(terms: Terms) -> bytes:
 def with_usage(body: bytes, spent: Spent) -> bytes:
     """Return a body with more in its last ``usage``, which is an object and not empty."""
     assert spent.terms is not None, "it was booked"
-    at = place_of_usage(body)
+    at = body.find(b"{", body.rfind(b'"usage":'))  # quotes in texts are escaped
     energy = _energy(spent.terms, *spent.microjoules)
     cost = _cost(spent.terms) % spent.charge_micros if spent.charge_micros else b""
     return b"%s{%s%s,%s" % (body[:at], energy, cost, body[at + 1 :])
