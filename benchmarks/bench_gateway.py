@@ -120,9 +120,9 @@ def loading() -> Iterator[Load]:
 
 
 @contextmanager
-def gateway(upstream: int, folder: str, durability: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def gateway(upstream: int, folder: str, *more: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Run our gateway on core 0 within a block; give its process and what it told."""
-    options = ("--upstream", str(upstream), "--folder", folder, "--durability", durability)
+    options = ("--upstream", str(upstream), "--folder", folder, *more)
     with running([sys.executable, DEPLOYED, *options], 0, stdout=subprocess.PIPE) as process:
         assert process.stdout
         yield process.pid, json.loads(process.stdout.readline())
@@ -189,10 +189,10 @@ def of_nginx(load: Load, seconds: float) -> dict[str, Any] | None:
         return found
 
 
-def of_ours(load: Load, seconds: float, durability: str) -> dict[str, Any]:
+def of_ours(load: Load, seconds: float, *more: str) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        gateway(load.port, folder, durability) as (pid, said),
+        gateway(load.port, folder, *more) as (pid, said),
     ):
         found = measure(load, pid, said["port"], said["key"], seconds)
         found["streams"] = measure_streams(load, pid, said["port"], said["key"])
@@ -240,8 +240,9 @@ def main() -> None:
     with loading() as load:
         direct = load("load", load.port, "none", 1, options.seconds / 2)
         lines["nginx"] = of_nginx(load, options.seconds)
-        lines["ours"] = of_ours(load, options.seconds, "interval")
-        lines["ours, fsync"] = of_ours(load, options.seconds, "fsync")
+        lines["ours"] = of_ours(load, options.seconds)
+        lines["ours, limited"] = of_ours(load, options.seconds, "--limited")
+        lines["ours, fsync"] = of_ours(load, options.seconds, "--durability", "fsync")
         if options.litellm:
             lines["litellm"] = of_litellm(options.litellm, load, options.seconds)
     for name, line in lines.items():
@@ -285,7 +286,13 @@ def table(result: dict[str, Any]) -> str:
     head = ("", "CPU a request", "over nginx", "requests/s and core", "added p50", "512 streams", "memory of them")
     rows = [head, ("---", *("--:",) * (len(head) - 1))]
     nginx = result["lines"]["nginx"]["cpu_microseconds_per_request"]
-    names = {"nginx": "nginx", "ours": "Bessemer", "ours, fsync": "Bessemer, `durability: fsync`", "litellm": "LiteLLM"}
+    names = {
+        "nginx": "nginx",
+        "ours": "Bessemer",
+        "ours, limited": "Bessemer, limits and budget on",
+        "ours, fsync": "Bessemer, `durability: fsync`",
+        "litellm": "LiteLLM",
+    }
     for name, line in result["lines"].items():
         cpu, streams = line["cpu_microseconds_per_request"], line.get("streams")
         told = f"{streams['tokens_per_second_and_stream']:.0f} tokens/s each" if streams else "–"

@@ -191,8 +191,11 @@ class KeyStore:
             Conflict: the key had ended already.
         """
         with self._database.changing() as execute:
-            if _found(execute, key_id).revoked_at is not None:
-                raise Conflict(f"the key '{key_id}' was revoked", hint="Make a new one with `bessemer keys create`.")
+            ended = _found(execute, key_id)
+            expired = ended.expires_at is not None and ended.expires_at <= self._clock()
+            if ended.revoked_at is not None or expired:  # one like an expired one would have expired, too
+                how = "has expired" if expired else "was revoked"
+                raise Conflict(f"the key '{key_id}' {how}", hint="Make a new one with `bessemer keys create`.")
             old = self.end(execute, key_id)
             like = old.model_dump(include=_LIKE)
             key, secret = self.add(execute, old.project, **like)
@@ -234,15 +237,15 @@ class KeyStore:
             after: id of the last key of the page before.
             project: only of this project.
             admin: only administrators' keys, or only others.
+
+        Raises:
+            NotFound: there never was a key `after`.
         """
-        found = [
-            key
-            for key in self.list()
-            if key.revoked_at is None and project in (None, key.project) and admin in (None, key.admin)
-        ]
-        ids = [key.id for key in found]
-        begin = ids.index(after) + 1 if after in ids else 0
-        return Page.of(found[begin : begin + limit + 1], limit)
+
+        def shown(key: Key) -> bool:
+            return key.revoked_at is None and project in (None, key.project) and admin in (None, key.admin)
+
+        return Page.following(self.list(), after, limit, lambda key: key.id, shown)
 
     def close(self) -> None:
         """Close the database."""

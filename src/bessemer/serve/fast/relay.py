@@ -85,7 +85,7 @@ class Relay(Visit):
         spent = Spent(new_id(), who.key.project, who.key.id, asked.model)
         permit = None
         if 0 < output <= config.max_output_tokens:  # else the application says what is wrong
-            permit = desk.admission.admit(who, asked.model, (size, output * asked.choices))
+            permit = desk.admission.admit(who, spent, (size, output * asked.choices))
         if permit is None:
             return False
         if isinstance(permit, Refusal):
@@ -310,7 +310,7 @@ class Relay(Visit):
         if spent is None:
             return
         if self._permit:
-            desk.admission.settle(self._permit, spent.usage)
+            desk.admission.settle(self._permit, spent)
             self._permit = None
         seen, self._seen = self._seen, None
         if seen:
