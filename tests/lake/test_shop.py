@@ -41,9 +41,7 @@ def test_the_structure_that_is_told_is_in_the_events() -> None:
     shop = Shop(**SIZE)
     events = sorted(shop.events(), key=lambda event: event["session"])
     pairs = [
-        (int(a["item"][1:]), int(b["item"][1:]))
-        for a, b in itertools.pairwise(events)
-        if a["session"] == b["session"]
+        (int(a["item"][1:]), int(b["item"][1:])) for a, b in itertools.pairwise(events) if a["session"] == b["session"]
     ]
     followed = sum(shop.companion(a) == b for a, b in pairs) / len(pairs)
     assert followed == pytest.approx(COMPANION_RATIO, abs=0.1)

@@ -5,9 +5,9 @@ agents and synthetic tables can be tried where no real data may be shipped, and 
 construction (`Shop.affinity`, `Shop.companion`). The same arguments give the same rows on every machine.
 
 The model: a customer likes two or three of the categories (the rest hardly), has a price that they feel at home with,
-and comes back in sessions. A session stays mostly within one category; within it items are drawn by popularity (Zipf) and
-thinned by how far their price is from the customer's. After an item its companion (boots, then socks) follows with a
-fixed chance. Views become carts and purchases with chances that rise with the affinity.
+and comes back in sessions. A session stays mostly within one category; within it items are drawn by popularity (Zipf)
+and thinned by how far their price is from the customer's. After an item its companion (boots, then socks) follows with
+a fixed chance. Views become carts and purchases with chances that rise with the affinity.
 """
 
 from __future__ import annotations
