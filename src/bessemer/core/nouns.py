@@ -94,11 +94,15 @@ class Artifact(Noun):
 
 
 class Usage(Noun):
-    """Tokens that a request took; `cached_tokens` are those of the input that came from a cache."""
+    """Tokens that a request took; `cached_tokens` are those of the input that came from a cache.
+
+    `units` are things delivered that are no tokens: recommended items, accepted rows.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    units: int = 0
 
     @property
     def total_tokens(self) -> int:

@@ -6,7 +6,8 @@ Owns those nouns. Knows no model, no store and no clock. A user is what they did
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import Field, model_validator
 
@@ -134,6 +135,7 @@ class Ranking(Noun):
         items: at most as many as were asked for; fewer where rules leave fewer.
         policy: which model and rules ranked, such as ``ease-3f2a``; the same policy ranks the same way.
         events: how many events of the user and the session counted.
+        unknown: candidates that the model does not know; they are not in `items`.
         usage: `units` are the items delivered.
         seconds: the engine's own clock.
     """
@@ -141,5 +143,19 @@ class Ranking(Noun):
     items: tuple[Ranked, ...]
     policy: str = ""
     events: int = 0
+    unknown: tuple[str, ...] = ()
     usage: Usage = Usage()
     seconds: float | None = None
+
+
+@runtime_checkable
+class Learning(Protocol):
+    """An engine that takes events while it serves (capability ``learn``)."""
+
+    def learn(self, project: str, events: Sequence[Interaction], /) -> int:
+        """Take events of a project, the oldest first; return how many of them are about items that it knows."""
+        ...
+
+    def forget(self, project: str, user: str, /) -> None:
+        """Forget what a project's user did, and what was learnt from it."""
+        ...
