@@ -26,19 +26,20 @@ DOWN_FROM_TRAIN = {"train", "merge", "compile", "evaluate", "gate", "speed"}
 
 
 def test_the_receipt_says_what_went_in_and_what_came_out(line: Line, receipt: Receipt) -> None:
-    documents = receipt.documents
+    assert receipt.llm
+    documents, llm = receipt.llm.documents, receipt.llm
     assert documents.documents == documents.kept + sum(documents.dropped.values())
     assert {"binary", "duplicate"} <= set(documents.dropped)
     assert documents.examples_train > 0
     stages = [stage.step for stage in receipt.stages]
     assert stages.index("evaluate_base") < stages.index("train"), "a base that cannot be served fails before training"
     assert documents.groups_heldout > 0
-    assert receipt.training.tokens > 0
-    assert len(receipt.training.curve) == receipt.training.steps
-    assert {m.metric for m in receipt.metrics} == {"exact_match", "token_f1", "bits_per_byte"}
-    assert all(m.after_low <= m.after <= m.after_high for m in receipt.metrics)
+    assert llm.training.tokens > 0
+    assert len(llm.training.curve) == llm.training.steps
+    assert {m.metric for m in llm.metrics} == {"exact_match", "token_f1", "bits_per_byte"}
+    assert all(m.after_low <= m.after <= m.after_high for m in llm.metrics)
     assert receipt.deployed
-    assert [s.streams for s in receipt.speed.lines] == [1, 4]
+    assert [s.streams for s in llm.speed.lines] == [1, 4]
     folder = line.home / "runs" / receipt.run
     assert Receipt.model_validate_json((folder / "receipt.json").read_text()) == receipt
     assert "token_f1" in (folder / "receipt.html").read_text()
@@ -54,9 +55,9 @@ def test_every_stage_has_joules_grams_and_money_with_provenance(receipt: Receipt
         assert stage.bill.carbon.source
     assert receipt.total is not None
     assert receipt.total.measurement.joules == sum(s.bill.measurement.joules for s in receipt.stages if s.bill)
-    assert receipt.serving is not None
-    assert receipt.serving.per_1000_tokens.measurement.joules > 0
-    assert receipt.serving.charge.micros > 0
+    assert receipt.llm and receipt.llm.serving
+    assert receipt.llm.serving.per_1000_tokens.measurement.joules > 0
+    assert receipt.llm.serving.charge.micros > 0
 
 
 def test_what_was_predicted_of_a_run_is_kept_beside_it(line: Line, receipt: Receipt) -> None:
@@ -96,7 +97,7 @@ def test_held_out_groups_are_in_no_training_example(line: Line, receipt: Receipt
 def test_a_second_run_finds_everything_in_the_cache(line: Line, receipt: Receipt, ran: Ran) -> None:
     again = line.run()
     assert ran(again) == set()
-    assert again.metrics == receipt.metrics
+    assert again.llm and receipt.llm and again.llm.metrics == receipt.llm.metrics
     assert [s.bill for s in again.stages] == [s.bill for s in receipt.stages]
 
 
@@ -105,7 +106,7 @@ def test_a_touched_document_trains_nothing(line: Line, receipt: Receipt, ran: Ra
     again = line.run()
     assert ran(again) == {"ingest"}
     assert again.deployed
-    assert again.metrics == receipt.metrics
+    assert again.llm and receipt.llm and again.llm.metrics == receipt.llm.metrics
 
 
 def test_a_changed_gate_runs_the_gate_alone_and_a_failed_one_keeps_what_is_deployed(
@@ -120,9 +121,10 @@ def test_a_changed_gate_runs_the_gate_alone_and_a_failed_one_keeps_what_is_deplo
 
 
 def test_a_dropped_document_is_listed_with_its_reason(line: Line, receipt: Receipt) -> None:
+    assert receipt.llm
     listed = line.json("documents", "tools", "--dropped")["documents"]
     assert {Path(d["source"]).name for d in listed if d["dropped"].startswith("binary")} == {"photo.md"}
-    assert len(listed) == sum(receipt.documents.dropped.values())
+    assert len(listed) == sum(receipt.llm.documents.dropped.values())
 
 
 def test_training_that_is_killed_goes_on_and_gives_the_same_weights(line: Line, receipt: Receipt, ran: Ran) -> None:
@@ -221,14 +223,16 @@ def test_erasing_a_document_takes_it_out_of_the_next_model(line: Line, receipt: 
 
 def test_erasing_a_document_takes_it_out_of_evaluations_and_receipts(line: Line) -> None:
     before = line.run()
-    quoted = max(before.answers, key=lambda answer: len(answer.reference))
+    assert before.llm
+    answers = before.llm.answers
+    quoted = max(answers, key=lambda answer: len(answer.reference))
     kinds = {path.relative_to(line.home).parts[0] for path in holding(line, quoted.reference)}
     assert {"lake", "runs"} <= kinds, "this test would find nothing to erase"
     erased = quoted.document_ids[0]
     assert line.json("erase", erased)
     assert not holding(line, quoted.reference)
-    left = line.json("receipt", before.run)["answers"]
-    assert left == [a.model_dump(mode="json") for a in before.answers if erased not in a.document_ids]
+    left = line.json("receipt", before.run)["products"][0]["answers"]
+    assert left == [a.model_dump(mode="json") for a in answers if erased not in a.document_ids]
 
 
 def text_of(line: Line, name: str) -> str:

@@ -54,9 +54,11 @@ def receipt(questions: int, half: float, *, passed: bool = True, groups: int = 2
     )
     outcome = RuleOutcome(rule="better_than", metric="token_f1", passed=passed, after=0.6, sentence="token_f1 rose")
     made = ran("r0", NOW - DAY, {"train": 60.0})
-    documents = made.documents.model_copy(update={"groups_heldout": groups})
+    assert made.llm
+    documents = made.llm.documents.model_copy(update={"groups_heldout": groups})
     verdict = Verdict(passed=passed, outcomes=(outcome,))
-    return made.model_copy(update={"metrics": (line,), "verdict": verdict, "documents": documents})
+    changes = {"metrics": (line,), "verdict": verdict, "documents": documents, "deployed": passed}
+    return made.model_copy(update={"products": (made.llm.model_copy(update=changes),), "deployed": passed})
 
 
 def home_with(folder: Path, found: Receipt | None, *, deployed: bool = True) -> Home:

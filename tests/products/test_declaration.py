@@ -13,8 +13,7 @@ from bessemer.models import resolve_base
 from bessemer.products.declaration import parse_declaration
 from bessemer.products.factory import Factory, FactoryConfig, builtin_declaration, load_factory
 from bessemer.products.home import Home
-from bessemer.products.llm.config import SIZES
-from bessemer.products.llm.flow import build_flow
+from bessemer.products.line import SIZES, build_line
 
 GOOD = "name: mine\nsources:\n  - kind: folder\n    path: docs\n"
 
@@ -107,8 +106,8 @@ def test_a_base_and_a_price_book_are_looked_for_beside_the_declaration(
     )
     monkeypatch.chdir(tmp_path)
     config, base = load_factory(Path("mine/factory.yaml"))
-    lake = str(tmp_path / "lake")
-    flow = build_flow(config.name, config.sources, config.curate, config.product, base, lake)
+    made = Factory(config.model_copy(update={"lake_url": str(tmp_path / "lake")}), base, Home(tmp_path / "state"))
+    flow = build_line(made.declared, made.products())
     weights = next(step for step in flow.steps if step.name == "base").inputs["weights"]
     assert weights == resolve_base(str(mine / "model")).fingerprint
     with pytest.raises(ConfigError, match=re.escape(str(mine / "prices.toml"))):

@@ -204,9 +204,10 @@ def test_dots_lie_where_their_values_say() -> None:
 FACTORY = """name: two
 sources:
   - {kind: folder, path: documents}
-work:
-  - {kind: training, method: finetune, model: Llama-3.1-8B, tokens: 1.0e+9, accelerators: 64}
-  - {kind: serving, model: Llama-3.1-70B, precision: fp8}
+plan:
+  work:
+    - {kind: training, method: finetune, model: Llama-3.1-8B, tokens: 1.0e+9, accelerators: 64}
+    - {kind: serving, model: Llama-3.1-70B, precision: fp8}
 """
 
 

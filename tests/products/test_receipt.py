@@ -18,6 +18,7 @@ from bessemer.products.receipt import (
     Bill,
     DocumentsPart,
     Link,
+    LlmPart,
     MetricLine,
     Receipt,
     ServingPart,
@@ -78,6 +79,17 @@ def receipt(*, deployed: bool = True) -> Receipt:
         wall_seconds=101.0,
         machine="Linux x86_64",
         deployed=deployed,
+        products=(llm_part(deployed, outcome),),
+        stages=stages,
+        total=added([line.bill for line in stages if line.bill]),
+        lineage=(Link(step="compile", key="a" * 64, what="int8 weights", made_from=("b" * 64,)),),
+    )
+
+
+def llm_part(deployed: bool, outcome: RuleOutcome) -> LlmPart:
+    return LlmPart(
+        name="mine",
+        deployed=deployed,
         documents=DocumentsPart(
             sources=("docs/",),
             documents=1200,
@@ -132,12 +144,9 @@ def receipt(*, deployed: bool = True) -> Receipt:
                 ),
             ),
         ),
-        stages=stages,
-        total=added([line.bill for line in stages if line.bill]),
         serving=ServingPart(
             input_tokens=3000, per_1000_tokens=bill(90.0), charge=Money(micros=700), price_version="example-1"
         ),
-        lineage=(Link(step="compile", key="a" * 64, what="int8 weights", made_from=("b" * 64,)),),
     )
 
 
@@ -228,7 +237,7 @@ def test_the_sum_says_how_many_stages_it_leaves_out(unmetered: tuple[str, ...], 
 
 def test_a_receipt_of_which_nothing_was_metered_says_so() -> None:
     stages = (StageLine(step="train", cached=False, wall_seconds=9.0, bill=None),)
-    made = receipt().model_copy(update={"stages": stages, "total": None, "serving": None})
+    made = changed(receipt(), serving=None).model_copy(update={"stages": stages, "total": None})
     text = StringIO()
     Console(file=text, width=80, color_system=None).print(draw_receipt(made))
     for said in (text.getvalue(), receipt_page(made)):
@@ -247,7 +256,7 @@ def test_bills_add_and_keep_the_weakest_class() -> None:
 @pytest.mark.parametrize("after", [0.0, 0.625])
 def test_what_a_run_graded_is_what_the_planner_counts_as_accepted(tmp_path: Path, after: float) -> None:
     config, home = load_factory(None)[0], Home(tmp_path / "home")
-    line = receipt().metrics[0]
+    line = receipt().products[0].metrics[0]
     found = {"metric": "exact_match", "samples": 64, "after": after, "after_low": after, "after_high": after + 0.1}
     graded = line.model_copy(update=found)
     for name, metrics in (("another", (line, graded)), (config.name, (line,))):
@@ -263,4 +272,10 @@ def test_what_a_run_graded_is_what_the_planner_counts_as_accepted(tmp_path: Path
 
 
 def told(factory: str, metrics: tuple[MetricLine, ...]) -> str:
-    return receipt().model_copy(update={"factory": factory, "metrics": metrics}).model_dump_json()
+    return changed(receipt(), metrics=metrics).model_copy(update={"factory": factory}).model_dump_json()
+
+
+def changed(whole: Receipt, **changes: object) -> Receipt:
+    """Return a receipt whose language model is another."""
+    part = whole.products[0].model_copy(update=changes)
+    return whole.model_copy(update={"products": (part,), "deployed": part.deployed})

@@ -21,7 +21,7 @@ from bessemer.products.factory import FactoryConfig, load_factory
 from bessemer.products.home import Home
 from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import LlmConfig
-from bessemer.products.receipt import Bill, DocumentsPart, Receipt, SpeedPart, StageLine, TrainingPart
+from bessemer.products.receipt import Bill, DocumentsPart, LlmPart, Receipt, SpeedPart, StageLine, TrainingPart
 from bessemer.products.receipt_html import write_receipt
 from bessemer.products.reconciliation import forecast, keep_residuals, reconcile
 from bessemer.twin.catalogue import table
@@ -56,6 +56,17 @@ def ran(run: str, at: float, seconds: dict[str, float], cached: tuple[str, ...] 
         wall_seconds=sum(seconds.values()),
         machine="test",
         deployed=True,
+        products=(llm_part(),),
+        stages=lines,
+        total=None,
+        lineage=(),
+    )
+
+
+def llm_part() -> LlmPart:
+    return LlmPart(
+        name="pydocs",
+        deployed=True,
         documents=DocumentsPart(
             sources=("here",),
             documents=100,
@@ -81,10 +92,7 @@ def ran(run: str, at: float, seconds: dict[str, float], cached: tuple[str, ...] 
         verdict=Verdict(passed=True, outcomes=()),
         answers=(),
         speed=SpeedPart(engine="e", weights="int8", model_bytes=1, prompt_tokens=1, lines=()),
-        stages=lines,
-        total=None,
         serving=None,
-        lineage=(),
     )
 
 

@@ -11,16 +11,19 @@ import pytest
 
 from bessemer.core.errors import ConfigError
 from bessemer.core.events import Event, StepFinished
+from bessemer.core.nouns import Verdict
 from bessemer.flow import Flow, Runner, RunResult, open_store
 from bessemer.lake import CurateConfig, FolderSource, open_lake
+from bessemer.meter import PriceBook
 from bessemer.products.documents import compact_lake, erase_documents, list_documents
 from bessemer.products.factory import Factory, FactoryConfig
+from bessemer.products.filling import what
 from bessemer.products.home import Home
+from bessemer.products.line import Declared, build_line, open_products
 from bessemer.products.llm.config import LlmConfig, RetrievalConfig
-from bessemer.products.llm.flow import build_flow
-from bessemer.products.llm.receipt import _what
 from bessemer.products.llm.serving import open_search
-from bessemer.products.llm.steps import rows_tag
+from bessemer.products.product import Finished
+from bessemer.products.rows import rows_tag
 
 TOOLS = ("valve", "ledger", "lantern", "anvil", "sextant", "loom", "kiln", "bellows")
 LAKE_STEPS = {"ingest", "curate", "pairs"}
@@ -46,7 +49,8 @@ class Place:
     def run(self) -> tuple[set[str], RunResult]:
         """Return which steps did not come from the cache, and the result."""
         source, done = FolderSource(path="documents"), set[str]()
-        whole = build_flow(self.name, (source,), self.curate, LlmConfig(), self.base, self.lake_url, self.home.erased())
+        declared = Declared(self.name, (source,), self.curate, {}, {self.name: LlmConfig()}, self.base, self.lake_url)
+        whole = build_line(declared, open_products(declared), self.home.erased())
         flow = Flow(self.name, tuple(step for step in whole.steps if step.name in LAKE_STEPS))
 
         def sink(event: Event) -> None:
@@ -97,7 +101,7 @@ def test_the_lineage_names_tags_that_open_the_rows(place: Place) -> None:
     lake = open_lake(place.lake_url)
     for step in LAKE_STEPS:
         artifact = result.artifacts[step]
-        table, tag = _what(step, artifact).partition(",")[0].split(" tagged ")
+        table, tag = what(step, artifact, {}).partition(",")[0].split(" tagged ")
         assert lake.digest(table, version=tag) == artifact.meta["rows"]
 
 
@@ -165,7 +169,10 @@ def test_a_lake_in_an_object_store_is_found_by_every_verb(place: Place, tmp_path
     assert ran == LAKE_STEPS
     assert not Path(place.home.lake_url).exists()
     made = result.artifacts["curate"]
-    factory._deploy(replace(result, artifacts={**result.artifacts, "compile": made.model_copy(update={"key": "k"})}))
+    (tmp_path / "verdict.json").write_text(Verdict(passed=True, outcomes=()).model_dump_json())
+    more = {"compile": made, "gate": made.model_copy(update={"path": str(tmp_path)})}
+    done = Finished("tools", result.run, 0.0, 1.0, {**result.artifacts, **more}, {}, {}, (), url, PriceBook())
+    factory._deploy(done, factory.products())
     (deployment,) = place.home.deployments()
     assert deployment.lake == url
     search = open_search(url, deployment, RetrievalConfig())

@@ -31,14 +31,14 @@ def config() -> FactoryConfig:
 
 
 def test_without_a_run_the_declaration_is_assumed(config: FactoryConfig, tmp_path: Path) -> None:
-    expected = config.expected.model_copy(update={"accepted_ratio": 0.7, "lake_bytes_per_day": 5.0})
+    plan = config.plan.model_validate({"expected": {"accepted_ratio": 0.7, "lake_bytes_per_day": 5.0}})
     home = Home(tmp_path / "home")
     older = home.receipt("of-an-older-version") / "receipt.json"
     older.parent.mkdir(parents=True)
     older.write_text('{"what": "an older version wrote"}')
     with pytest.raises(IntegrityError, match="no receipt that this version"):
         read_receipt(home, "of-an-older-version")
-    found = terms_of(config.model_copy(update={"expected": expected}), tmp_path, home)
+    found = terms_of(config.model_copy(update={"plan": plan}), tmp_path, home)
     assert found.accepted_ratio == Interval.exactly(0.7)
     assert found.accepted.startswith("assumed") and found.growth.startswith("assumed")
     assert found.lake_bytes_per_day == 5.0

@@ -108,10 +108,10 @@ def up(
     given = {"port": port, "host": host}
     gateway = config.gateway.model_copy(update={key: value for key, value in given.items() if value is not None})
     check_port(gateway)  # before the line runs for minutes
-    engine = config.product.engine
+    engine = config.llm.engine if config.llm else None
     secret = environment.secret(engine.api_key_variable) if isinstance(engine, ServerConfig) else ""
     home = environment.home()
-    if isinstance(engine, ServerConfig):
+    if isinstance(engine, ServerConfig) and len(config.made) == 1:
         made = Factory(config, base, home)
         err.print(escape(f"answers come from {engine.model} at {engine.base_url}; no line is run"), soft_wrap=True)
     else:
@@ -120,11 +120,13 @@ def up(
             receipt = _run(made)
         _say_unless_deployed(receipt)
 
+    models = list(config.made)
+
     def ready(url: str, key: str | None) -> None:
         if as_json:
-            write_json({"url": url, "model": config.name, **({"key": key} if key else {})})
+            write_json({"url": url, "model": models[0], "models": models, **({"key": key} if key else {})})
             return
-        out.print(f"\n[bold green]serving[/] [bold]{config.name}[/] at [bold]{url}/v1[/]", soft_wrap=True)
+        out.print(f"\n[bold green]serving[/] [bold]{', '.join(models)}[/] at [bold]{url}/v1[/]", soft_wrap=True)
         if key:
             out.print(f"[dim]development key, shown once:[/] [bold]{key}[/]", soft_wrap=True)
         out.print("[dim]talk to it in another terminal with[/] bessemer chat[dim]; stop with Ctrl-C[/]")
@@ -215,7 +217,9 @@ def _usual(home: Home, config: FactoryConfig, base: Path) -> dict[str, float]:
         from bessemer.products.reconciliation import forecast
     except ModuleNotFoundError:
         return {}
-    return {line.stage: line.seconds for line in forecast([home], config.sources, config.product, base)}
+    found = {line.stage: line.seconds for line in forecast([home], config.sources, config.llm, base)}
+    names = [name for name, product in config.products.items() if product is config.llm]
+    return found | {f"{name}.{stage}": seconds for name in names for stage, seconds in found.items()}
 
 
 def _run(made: Factory) -> Receipt:
@@ -227,9 +231,10 @@ def _run(made: Factory) -> Receipt:
 
 def _say_unless_deployed(receipt: Receipt) -> None:
     if not receipt.deployed:
-        for outcome in receipt.verdict.outcomes:
+        for outcome in receipt.outcomes:
             err.print(("passed: " if outcome.passed else "failed: ") + outcome.sentence, soft_wrap=True)
-        err.print("the gate did not let this model through; an earlier one is served if there is one")
+        held = ", ".join(part.name for part in receipt.products if not part.deployed)
+        err.print(f"the gate did not let {held} through; an earlier one is served if there is one")
 
 
 def _space_hint(error: OSError) -> str:

@@ -15,26 +15,44 @@ from rich.table import Table
 from rich.text import Text
 
 from bessemer.core.units import show_bytes, show_joules, show_seconds
-from bessemer.products.receipt import Bill, Receipt, provenance
+from bessemer.products.receipt import Bill, FactsPart, LlmPart, MetricLine, Receipt, provenance
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def draw_receipt(receipt: Receipt) -> RenderableType:
     """Return the receipt as something to print."""
-    return Group(
-        _title(receipt),
-        _facts(receipt),
-        _metrics(receipt),
-        *(_outcome(o.passed, o.sentence) for o in receipt.verdict.outcomes),
-        _stages(receipt),
-        _serving(receipt),
-        _lineage(receipt),
-    )
+    several = len(receipt.products) > 1
+    drawn = [each for part in receipt.products for each in _product(part, named=several)]
+    served = [_serving(part) for part in receipt.products if isinstance(part, LlmPart)]
+    return Group(_title(receipt), *drawn, _stages(receipt), *served, _lineage(receipt))
+
+
+def _product(part: LlmPart | FactsPart, *, named: bool) -> list[RenderableType]:
+    """Return a product's part, under its name if there are several."""
+    head = [Text.assemble((f"\n{part.name}", "bold"), f"  {part.kind}  ", _state(part.deployed))] if named else []
+    facts = _llm_facts(part) if isinstance(part, LlmPart) else _facts(part.facts)
+    before = "base" if isinstance(part, LlmPart) else part.compared or "before"
+    outcomes = part.verdict.outcomes if part.verdict else ()
+    metrics = [_metrics(part.metrics, before)] if part.metrics else []
+    return [*head, facts, *metrics, *(_outcome(o.passed, o.sentence) for o in outcomes)]
+
+
+def _state(deployed: bool) -> tuple[str, str]:
+    return ("deployed", "bold green") if deployed else ("not deployed", "bold red")
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, said in facts:
+        table.add_row(escape(name), escape(said))
+    return table
 
 
 def _title(receipt: Receipt) -> Text:
-    state = ("deployed", "bold green") if receipt.deployed else ("not deployed", "bold red")
+    state = _state(receipt.deployed)
     return Text.assemble(
         ("\nRECEIPT ", "bold"),
         (receipt.factory, "bold"),
@@ -44,8 +62,8 @@ def _title(receipt: Receipt) -> Text:
     )
 
 
-def _facts(receipt: Receipt) -> Table:
-    documents, training = receipt.documents, receipt.training
+def _llm_facts(part: LlmPart) -> Table:
+    documents, training = part.documents, part.training
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in _largest(documents.dropped))
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
@@ -89,11 +107,11 @@ def _sparkline(values: Sequence[float], width: int = 48) -> str:
     return f"{values[0]:.2f} {blocks} {values[-1]:.2f}"
 
 
-def _metrics(receipt: Receipt) -> Table:
+def _metrics(lines: Sequence[MetricLine], before: str) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("held out", "samples", "base", "new", "better is"):
+    for name in ("held out", "samples", before, "new", "better is"):
         table.add_column(name, justify="left" if name == "held out" else "right")
-    for line in receipt.metrics:
+    for line in lines:
         table.add_row(
             line.metric,
             f"{line.samples:,}",
@@ -153,8 +171,8 @@ def _figures(bill: Bill) -> tuple[str, str, str, str, str]:
     )
 
 
-def _serving(receipt: Receipt) -> Table:
-    speed, serving = receipt.speed, receipt.serving
+def _serving(part: LlmPart) -> Table:
+    speed, serving = part.speed, part.serving
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column()
@@ -183,4 +201,4 @@ def _lineage(receipt: Receipt) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for link in receipt.lineage:
         table.add_row(link.step, f"[dim]{link.key[:12]}[/]", escape(link.what))
-    return Group(Text("\nlineage, from the served model to its sources", style="dim"), table)
+    return Group(Text("\nlineage, from what is served to its sources", style="dim"), table)

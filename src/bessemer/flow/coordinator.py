@@ -142,7 +142,7 @@ class Coordinator:
                 self._launch(step, claim)
 
     def _launch(self, step: Step, claim: Claim) -> None:
-        folders, (key, code) = self._site.folders, self._key(step)
+        folders, (key, code), part = self._site.folders, self._key(step), step.name[: step.name.rfind(".") + 1]
         self._tell(events.StepStarted, step=step.name, attempt=claim.attempt)
 
         def emit(message: Mapping[str, Any]) -> None:
@@ -150,7 +150,7 @@ class Coordinator:
 
         try:
             places = (folders.begin(key, claim.fence), folders.checkpoints / key, self._site.resources)
-            inputs = {name: self.artifacts[name] for name in step.needs}
+            inputs = {need.removeprefix(part): self.artifacts[need] for need in step.needs}
             task = Task(step, key, claim.fence, code, inputs, *places, emit)
             self._running[step.name] = (claim, self._site.executor.submit(task))
         except OSError as error:

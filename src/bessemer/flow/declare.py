@@ -29,10 +29,11 @@ class Step:
     """One function call whose result is kept for ever.
 
     Attributes:
-        name: unique in its flow; letters, digits, ``_ . -``.
+        name: unique in its flow; letters, digits, ``_ . -``. What stands before the last dot is the part of the flow.
         run: ``package.module:function``; called as ``function(ctx, config)``, returns JSON values as its meta.
         config: handed to the function; its class stands at the top level of a module.
-        needs: names of the steps whose artifacts the function reads.
+        needs: names of the steps whose artifacts the function reads, found in its context
+            without the part of the flow that both are in.
         inputs: digests of what it reads besides, such as the fingerprint of a source.
         code: modules and packages whose source the result depends on, besides the function's own module.
         queue: name of the limit that it runs under.

@@ -81,7 +81,7 @@ def assess(home: Home, config: FactoryConfig, base: Path, asked: Asked, now: flo
     today = datetime.fromtimestamp(now, UTC).date()
     grown = [each for site in sites for each in prospects(site, config, found, wanted, today)]
     known = {fact.name: fact.value for fact in found.facts}
-    held, daily = known.get("lake_bytes", 0.0), known.get("lake_bytes_per_day", config.expected.lake_bytes_per_day)
+    held, daily = known.get("lake_bytes", 0.0), known.get("lake_bytes_per_day", config.plan.expected.lake_bytes_per_day)
     full = {site.name: days_until_full(site, daily, held) for site in sites}
     return Assessment(
         standing=found,
@@ -89,7 +89,7 @@ def assess(home: Home, config: FactoryConfig, base: Path, asked: Asked, now: flo
         demand=wanted,
         prospects=tuple(grown),
         days_until_full={name: None if days == float("inf") else days for name, days in full.items()},
-        next_run=tuple(forecast([home], config.sources, config.product, base)),
+        next_run=tuple(forecast([home], config.sources, config.llm, base)),
     )
 
 

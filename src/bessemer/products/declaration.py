@@ -17,17 +17,21 @@ from bessemer.core.errors import ConfigError, NotFound
 
 C = TypeVar("C", bound=Config)
 Location = tuple[str | int, ...]
+Dials = Mapping[str, Mapping[str, Mapping[str, Any]]]
+FIRST_KIND = "llm"
+"""Of a product that does not name its kind."""
 DEEPEST = 50
 """Levels of a declaration; far more than any has."""
 
 
-def read_declaration(path: Path, model: type[C], dials: Mapping[str, Mapping[str, Any]]) -> C:
+def read_declaration(path: Path, model: type[C], dials: Dials) -> C:
     """Return the checked declaration in a file.
 
     Args:
         path: a YAML file.
         model: what it declares.
-        dials: for each value of the key ``size``, the values that it implies; what the file says wins.
+        dials: for each value of the key ``size``, the values that it implies for each kind of product; what the file
+            says wins.
 
     Raises:
         NotFound: there is no such file.
@@ -48,7 +52,7 @@ def read_declaration(path: Path, model: type[C], dials: Mapping[str, Mapping[str
     return parse_declaration(text, str(path), model, dials)
 
 
-def parse_declaration(text: str, name: str, model: type[C], dials: Mapping[str, Mapping[str, Any]]) -> C:
+def parse_declaration(text: str, name: str, model: type[C], dials: Dials) -> C:
     """Return the checked declaration in a text; `name` stands for the file in errors. See `read_declaration`."""
     values, lines = _load(text, name)
     if not isinstance(values, dict):
@@ -56,7 +60,7 @@ def parse_declaration(text: str, name: str, model: type[C], dials: Mapping[str, 
     size = values.get("size", next(iter(dials), None))
     implied = dials.get(size, {}) if isinstance(size, str) else {}
     try:
-        return model.model_validate(_merged(implied, values))
+        return model.model_validate(_dialled(implied, values))
     except ValidationError as error:
         found = explain(error, model)
         said = [
@@ -109,6 +113,19 @@ def _walk(node: yaml.Node, where: Location, lines: dict[Location, int], name: st
         for index, value in enumerate(node.value):
             lines[(*where, index)] = value.start_mark.line + 1
             _walk(value, (*where, index), lines, name)
+
+
+def _dialled(implied: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a declaration with what the dial implies for each of its products; the declaration wins."""
+
+    def whole(product: Any) -> Any:
+        known = isinstance(product, Mapping) and isinstance(kind := product.get("kind", FIRST_KIND), str)
+        return _merged(implied.get(kind, {}), product) if known else product
+
+    several = values.get("products")
+    if isinstance(several, Mapping):
+        return {**values, "products": {name: whole(product) for name, product in several.items()}}
+    return {**values, "product": whole(values.get("product", {}))}
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from bessemer.core.errors import ConfigError, IntegrityError, NotFound
 from bessemer.core.nouns import Noun
 from bessemer.lake import open_lake
 from bessemer.products.home import Home
-from bessemer.products.receipt import load_receipt
+from bessemer.products.receipt import AnyPart, LlmPart, load_receipt
 from bessemer.products.receipt_html import write_receipt
 
 
@@ -93,16 +93,24 @@ def _erase_from_receipts(home: Home, ids: Set[str]) -> None:
         except IntegrityError:
             unread.append(path.parent.name)
             continue
-        kept = tuple(answer for answer in receipt.answers if ids.isdisjoint(answer.document_ids))
-        if kept != receipt.answers:
+        kept = tuple(_without(part, ids) for part in receipt.products)
+        if kept != receipt.products:
             written_at = path.stat().st_mtime_ns
-            write_receipt(path.parent, receipt.model_copy(update={"answers": kept}))
+            write_receipt(path.parent, receipt.model_copy(update={"products": kept}))
             os.utime(path, ns=(written_at, written_at))  # by which the newest receipt is told
     if unread:
         raise IntegrityError(
             f"erased everywhere but in receipts that cannot be read: {', '.join(unread)}",
             hint=f"Another version wrote them; delete their folders in {home.path / 'runs'}.",
         )
+
+
+def _without(part: AnyPart, ids: Set[str]) -> AnyPart:
+    """Return a part of a receipt without the answers that quote documents."""
+    if not isinstance(part, LlmPart):
+        return part
+    kept = tuple(answer for answer in part.answers if ids.isdisjoint(answer.document_ids))
+    return part.model_copy(update={"answers": kept})
 
 
 def _resolved(start: str, known: set[str], gone: set[str]) -> str:

@@ -9,28 +9,30 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, model_validator
 
 from bessemer.core.config import Config, refusal
 from bessemer.core.errors import BackendError, Cancelled, NotFound
 from bessemer.core.events import Sink, ignore
 from bessemer.flow import Flow, Runner, RunResult, open_store
 from bessemer.lake import CurateConfig, SourceConfig
+from bessemer.lake.table_sources import TableSourceConfig
 from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
 from bessemer.products.counted import Counted
 from bessemer.products.declaration import parse_declaration, read_declaration
 from bessemer.products.home import Deployment, Gateway, Home
+from bessemer.products.line import SIZES, Declared, ProductConfig, open_products
 from bessemer.products.llm.amounts import amounts
-from bessemer.products.llm.config import SIZES, LlmConfig, ServerConfig
-from bessemer.products.llm.grounded import ChatEngine
+from bessemer.products.llm.config import LlmConfig, ServerConfig
 from bessemer.products.metered import MeteredSink
+from bessemer.products.product import AnyEngine, Finished, Opening, Product
 from bessemer.products.receipt import Receipt
 from bessemer.serve import GatewayConfig, JobsConfig
 from bessemer.twin.terms import Expected
@@ -39,42 +41,78 @@ from bessemer.twin.workload import Workload
 BUILTIN = "pydocs"
 
 
-class FactoryConfig(Config):
-    """The whole line, from sources to the served product.
+class PlanConfig(Config):
+    """What the planner is told of a factory.
 
     Attributes:
-        name: of the factory, its tables and its model; lower case, digits and dashes.
-        size: the one dial; it implies values of `product` that this declaration does not give.
+        work: what it is asked about; what the product itself asks for if nothing is named.
+        expected: what it takes for granted of the product until runs say otherwise.
+    """
+
+    work: tuple[Workload, ...] = ()
+    expected: Expected = Expected()
+
+
+ProductName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+
+class FactoryConfig(Config):
+    """The whole line, from sources to the served products.
+
+    Attributes:
+        name: of the factory, its tables and its only product; lower case, digits and dashes.
+        size: the one dial; it implies values of products that this declaration does not give.
         sources: where documents come from.
         curate: which of them are dropped.
-        product: what is made of the rest.
-        lake_url: where the tables of documents are: a path, or an object store's URL such as ``s3://bucket/folder``;
+        tables: of rows, by name: events, customers, whatever products are made from that is no text.
+        product: what is made, if it is one thing.
+        products: what is made, by name, if it is several; each may be made of those before it.
+        lake_url: where all tables are: a path, or an object store's URL such as ``s3://bucket/folder``;
             empty keeps them in the home.
         gateway: how it is served.
         jobs: what clients may leave to be done: files, fine-tuning jobs, batches.
         meter: where and at what price energy is used.
-        work: what the planner is asked about, besides; what the product itself asks for if nothing is named.
-        expected: what the planner takes for granted of the product until runs say otherwise.
+        plan: what the planner is told.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+    name: ProductName
     size: Literal["tiny", "small", "medium"] = "small"
-    sources: Annotated[tuple[SourceConfig, ...], Field(min_length=1)]
+    sources: tuple[SourceConfig, ...] = ()
     curate: CurateConfig = CurateConfig()
-    product: LlmConfig = LlmConfig()
+    tables: dict[TableName, TableSourceConfig] = Field(default_factory=dict)
+    product: ProductConfig = LlmConfig()
+    products: dict[ProductName, ProductConfig] = Field(default_factory=dict)
     lake_url: str = ""
     gateway: GatewayConfig = GatewayConfig()
     jobs: JobsConfig = JobsConfig()
     meter: MeterConfig = MeterConfig()
-    work: tuple[Workload, ...] = ()
-    expected: Expected = Expected()
+    plan: PlanConfig = PlanConfig()
 
-    @field_validator("product")
-    @classmethod
-    def _names_differ(cls, product: LlmConfig, known: ValidationInfo) -> LlmConfig:
-        if product.embeddings and product.embeddings.served_name == known.data.get("name"):
-            raise refusal(("embeddings", "name"), "the factory's own model has that name; give this one another")
-        return product
+    @property
+    def made(self) -> dict[str, ProductConfig]:
+        """What is made, by name."""
+        return self.products or {self.name: self.product}
+
+    @property
+    def llm(self) -> LlmConfig | None:
+        """The first language model."""
+        return next((product for product in self.made.values() if isinstance(product, LlmConfig)), None)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.products and "product" in self.model_fields_set:
+            raise refusal(("products",), "give `product` or `products`, one of them")
+        models = [
+            *self.made,
+            *(p.embeddings.served_name for p in self.made.values() if isinstance(p, LlmConfig) and p.embeddings),
+        ]
+        if twice := next((name for name in models if models.count(name) > 1), ""):
+            where = ("products",) if self.products else ("product", "embeddings", "name")
+            raise refusal(where, f"two models would be called '{twice}'; give one another name")
+        if self.llm and not self.sources:
+            raise refusal(("sources",), "field required: say where a language model's documents come from")
+        return self
 
 
 def load_factory(path: Path | None) -> tuple[FactoryConfig, Path]:
@@ -137,15 +175,13 @@ class Factory:
             BackendError: a step failed for good; a re-run resumes.
             Cancelled: somebody asked to stop.
         """
-        from bessemer.products.llm.flow import build_flow
-        from bessemer.products.llm.receipt import Finished, fill_receipt
+        from bessemer.products.filling import fill_receipt
+        from bessemer.products.line import build_line
         from bessemer.products.receipt_html import write_receipt
 
-        config = self.config
-        known = amounts(config.sources, config.product, self.base)
-        flow = build_flow(
-            config.name, config.sources, config.curate, config.product, self.base, self.lake_url, self.home.erased()
-        )
+        config, products = self.config, self.products()
+        known = amounts(config.sources, config.llm, self.base) if config.llm else {}
+        flow = build_line(self.declared, products, self.home.erased())
         self.home.use_lake(config.name, self.lake_url)  # a lake that opens
         open_ledger(self.home.books, self.home.ledger_url).close()  # what is damaged in the books shows before the work
         meter = self.open_meter()
@@ -167,33 +203,41 @@ class Factory:
                 needs={step.name: step.needs for step in flow.steps},
                 entries=ledger.entries(kind="step", limit=-1),
                 lake=self.lake_url,
+                prices=meter.prices,
             )
-        receipt = fill_receipt(done, config.product, meter.prices)
+        receipt = fill_receipt(done, products)
         write_receipt(self.home.receipt(result.run), receipt)
-        if receipt.deployed:
-            self._deploy(result)
+        self._deploy(done, products)
         from bessemer.products.reconciliation import keep_residuals  # numpy, which the line above needs anyway
 
         keep_residuals(self.home, result.run, known)
         return receipt
 
-    def deployed(self) -> Deployment:
-        """Return this factory's deployment.
+    def products(self) -> dict[str, Product]:
+        """Return what this factory makes, by name.
 
         Raises:
-            NotFound: nothing passed the gate yet.
+            ConfigError: a product is to be made of something that is not declared before it.
         """
-        if found := self._deployment():
-            return found
-        raise NotFound(
-            f"no model of '{self.config.name}' is deployed", hint="`bessemer run` says what the gate found and why."
+        return open_products(self.declared)
+
+    @property
+    def declared(self) -> Declared:
+        """What the line is made from."""
+        config = self.config
+        return Declared(
+            config.name, config.sources, config.curate, config.tables, config.made, self.base, self.lake_url
         )
 
-    def _deployment(self) -> Deployment | None:
-        return next((each for each in self.home.deployments() if each.name == self.config.name), None)
+    def deployed(self) -> dict[str, Deployment]:
+        """Return what is deployed of this factory's products, by name."""
+        found = (each for each in self.home.deployments() if each.factory in ("", self.config.name))
+        return {each.name: each for each in found if each.name in self.config.made}
 
-    def open_engines(self, api_key: str = "") -> dict[str, ChatEngine]:
+    def open_engines(self, api_key: str = "") -> dict[str, AnyEngine]:
         """Return the engines to serve, by model name: what is deployed, or the model of the server that is declared.
+
+        Products whose gate let nothing through yet are left out, as long as another is served.
 
         Args:
             api_key: of that server.
@@ -201,16 +245,20 @@ class Factory:
         Raises:
             NotFound: nothing passed the gate yet, or there is no such model for vectors.
         """
-        from bessemer.products.llm.serving import open_deployed, open_encoder, open_upstream
-
-        product, found = self.config.product, self._deployment()
-        lake = (found.lake if found else "") or self.home.lake_url
-        if isinstance(product.engine, ServerConfig):
-            engine = open_upstream(product.engine.opened_with(api_key), found, product, lake)
-        else:
-            engine = open_deployed(self.deployed(), product, lake)
-        encoder = product.embeddings
-        return {self.config.name: engine} | ({encoder.served_name: open_encoder(encoder, self.base)} if encoder else {})
+        deployed, engines = self.deployed(), dict[str, AnyEngine]()
+        missing: NotFound | None = None
+        for name, product in self.products().items():
+            state = self.home.path / "products" / name
+            opening = Opening(self.lake_url, dict(engines), state, api_key)
+            try:
+                engines |= product.open(deployed.get(name), opening)
+            except NotFound as error:
+                if name in deployed:
+                    raise
+                missing = error
+        if not engines and missing:
+            raise missing
+        return engines
 
     def serve(
         self, gateway: GatewayConfig, ready: Callable[[str, str | None], None], api_key: str = "", traced: str = ""
@@ -237,23 +285,23 @@ class Factory:
         from bessemer.serve import create_app, open_accounts, open_work, run_gateway
 
         with ExitStack() as stack:
-            served = None if isinstance(self.config.product.engine, ServerConfig) else self._deployment()
-            allowed = trainable(self.config.product, served)
+            llm, elsewhere, served = self._language_model()
+            allowed = trainable(llm, served)
             work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
             parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack)
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
-            line = tuning_line(self.config.product, served, self.home, self.base, work)
+            line = tuning_line(llm, served, self.home, self.base, work)
             driver = JobDriver(JobParts(self.home, work, meter, parts.webhooks, self._clock), line)
             stack.callback(driver.close)
             counted = meter.counted = Counted(work.models)
             stack.callback(lambda: asyncio.run(_close(engines, counted if served else Counted())))
             accounts = open_accounts(self.home.accounts, self._clock, earlier=self.home.keys)
             stack.callback(accounts.close)
-            gate = open_gate(accounts, self.home, meter.price_history, self.config.product, self._clock)
+            gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
             work.jobs.purse = gate
             stack.callback(gate.close)
-            if isinstance(self.config.product.engine, ServerConfig) and (host := self.config.product.engine.elsewhere):
+            if elsewhere and (host := elsewhere.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"
             usage = stack.enter_context(open_usage(self.home, meter.price_history))
             billing = HomeBilling(self.home, meter.price_history, usage, self._clock)
@@ -267,6 +315,12 @@ class Factory:
                 ready(url, accounts.keys.ensure_development_key())
 
             run_gateway(app, gateway, announce)
+
+    def _language_model(self) -> tuple[LlmConfig | None, ServerConfig | None, Deployment | None]:
+        """Return the first language model, the server that has it, and else what is deployed of it."""
+        name, llm = next(((n, p) for n, p in self.config.made.items() if isinstance(p, LlmConfig)), ("", None))
+        server = llm.engine if llm and isinstance(llm.engine, ServerConfig) else None
+        return llm, server, None if server else self.deployed().get(name)
 
     def open_meter(self) -> LocalMeter:
         """Return the meter that books into this home; a price book is looked for beside the declaration."""
@@ -291,27 +345,14 @@ class Factory:
             raise BackendError(result.error, hint=result.hint)
         return result
 
-    def _deploy(self, result: RunResult) -> None:
-        from bessemer.lake import open_lake
-        from bessemer.products.llm.steps import rows_tag
-
-        compiled, curated = result.artifacts["compile"], result.artifacts["curate"]
-        table, lake_url = curated.meta["table"], self.lake_url
-        self.home.deploy(
-            Deployment(
-                name=self.config.name,
-                run=result.run,
-                key=compiled.key,
-                path=str(Path(compiled.path) / "engine"),
-                lake="" if lake_url == self.home.lake_url else lake_url,
-                table=table,
-                table_version=open_lake(lake_url).open(table, version=rows_tag(curated.key)).version,
-                deployed_at=self._clock(),
-            )
-        )
+    def _deploy(self, done: Finished, products: Mapping[str, Product]) -> None:
+        lake = "" if self.lake_url == self.home.lake_url else self.lake_url
+        for product in products.values():
+            if made := product.deployment(done):
+                self.home.deploy(made.model_copy(update={"lake": lake, "factory": self.config.name}))
 
 
-async def _close(engines: dict[str, ChatEngine], counted: Counted) -> None:
+async def _close(engines: dict[str, AnyEngine], counted: Counted) -> None:
     for name, engine in engines.items():
         await engine.close()
         counted.closed(name, engine)

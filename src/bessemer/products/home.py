@@ -21,6 +21,7 @@ class Deployment(Noun):
 
     Attributes:
         name: what clients call the model.
+        factory: that made it; empty: of the same name.
         run: the run that made it.
         key: key of the step whose artifact is served.
         path: the compiled model's folder.
@@ -31,6 +32,7 @@ class Deployment(Noun):
     """
 
     name: str
+    factory: str = ""
     run: str
     key: str
     path: str

@@ -26,7 +26,7 @@ _BYTES_PER_CHARACTER = 4
 
 
 def open_gate(
-    accounts: Accounts, home: Home, prices: PriceHistory, product: LlmConfig, clock: Callable[[], float]
+    accounts: Accounts, home: Home, prices: PriceHistory, product: LlmConfig | None, clock: Callable[[], float]
 ) -> Gate:
     """Return the gate of a home's gateway; what an earlier process left reserved is settled from the books first.
 
@@ -34,11 +34,11 @@ def open_gate(
         accounts: who may ask for how much.
         home: whose books are written.
         prices: by which requests are charged.
-        product: what is served; what it reads before it answers is paid for too.
+        product: the language model that is served, if one is; what it reads before it answers is paid for too.
         clock: gives Unix seconds.
     """
-    retrieval = product.retrieval
-    read = retrieval.max_characters * _BYTES_PER_CHARACTER if retrieval.passages else 0
+    retrieval = product.retrieval if product else None
+    read = retrieval.max_characters * _BYTES_PER_CHARACTER if retrieval and retrieval.passages else 0
 
     def worst(subject: Subject, most: Usage) -> Money:
         now = clock()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 
+from bessemer.core.errors import ConfigError
 from bessemer.products.factory import FactoryConfig
 from bessemer.products.plan_html import plan_page
 from bessemer.products.sweep_html import sweep_section
@@ -31,14 +32,18 @@ from bessemer.twin.workload import Serving, Training
 
 def work_of(config: FactoryConfig) -> list[Training | Serving]:
     """Return what a factory asks of a site: the work that it declares, or the product's fine-tuning."""
-    if config.work:
-        return list(config.work)
-    train = config.product.train
+    if config.plan.work:
+        return list(config.plan.work)
+    if config.llm is None:
+        raise ConfigError(
+            "this factory makes no language model, and names no work to plan", hint="Say what: `plan: {work: [...]}`."
+        )
+    train = config.llm.train
     rows = max(1, train.batch_tokens // train.max_length_tokens)
     return [
         Training(
             method="lora",
-            model=config.product.base,
+            model=config.llm.base,
             tokens=train.max_tokens,
             sequence_tokens=train.max_length_tokens,
             batch_sequences=rows,

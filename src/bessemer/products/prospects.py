@@ -137,8 +137,13 @@ def prospects(site: Site, config: FactoryConfig, found: Standing, wanted: Demand
 
 def _work(config: FactoryConfig, found: Standing, wanted: Demand) -> Serving:
     """Return production's work: the serving that the factory declares, or its own model with the usual request."""
-    declared = [work for work in config.work if isinstance(work, Serving)]
-    work = declared[0] if declared else Serving(model=config.product.base, daily_swing_ratio=SWING)
+    declared = [work for work in config.plan.work if isinstance(work, Serving)]
+    if not declared and config.llm is None:
+        raise Unsupported(
+            "this factory serves no language model", hint="Name what production is to serve: `plan: {work: [...]}`"
+        )
+    model = config.llm.base if config.llm else ""
+    work = declared[0] if declared else Serving(model=model, daily_swing_ratio=SWING)
     peak = wanted.requests_per_day / DAY / (1 - work.daily_swing_ratio / 2)  # the mean of a sine lies half below
     asked: dict[str, object] = {"requests_per_second": peak}
     if not declared:

@@ -7,11 +7,12 @@ command line.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from bessemer.core.errors import IntegrityError
-from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Measurement, Noun, Verdict
+from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Measurement, Noun, RuleOutcome, Verdict
 from bessemer.core.units import Money
 
 
@@ -133,8 +134,52 @@ class Link(Noun):
     made_from: tuple[str, ...] = ()
 
 
+class Part(Noun):
+    """What every product says of itself.
+
+    Attributes:
+        name: of the product.
+        deployed: its gate let it through to be served.
+        metrics: of what it is compared with and of the new one, on the same held-out data.
+        verdict: of its gate; None if it has none.
+    """
+
+    name: str
+    deployed: bool
+    metrics: tuple[MetricLine, ...] = ()
+    verdict: Verdict | None = None
+
+
+class LlmPart(Part):
+    """A language model: its documents, its training, some of its answers, its speed and what serving takes."""
+
+    kind: Literal["llm"] = "llm"
+    documents: DocumentsPart
+    training: TrainingPart
+    answers: tuple[Answer, ...]
+    speed: SpeedPart
+    serving: ServingPart | None
+
+
+class FactsPart(Part):
+    """Any other product.
+
+    Attributes:
+        kind: of the product.
+        compared: what the metrics' first value is of, such as ``popularity``.
+        facts: what a person wants to know, as (what, sentence with figures and how they are known).
+    """
+
+    kind: Literal["recommender", "agent", "synthetic"]
+    compared: str = ""
+    facts: tuple[tuple[str, str], ...]
+
+
+AnyPart = Annotated[LlmPart | FactsPart, Field(discriminator="kind")]
+
+
 class Receipt(Noun):
-    """All of it. `deployed`: the gate let the model through to be served. `prices`: where all money comes from."""
+    """All of it. `deployed`: all products are. `prices`: where all money comes from."""
 
     factory: str
     run: str
@@ -142,17 +187,21 @@ class Receipt(Noun):
     wall_seconds: float
     machine: str
     deployed: bool
-    documents: DocumentsPart
-    training: TrainingPart
-    metrics: tuple[MetricLine, ...]
-    verdict: Verdict
-    answers: tuple[Answer, ...]
-    speed: SpeedPart
+    products: tuple[AnyPart, ...]
     stages: tuple[StageLine, ...]
     total: Bill | None
     prices: str = "prices of an older version"
-    serving: ServingPart | None
     lineage: tuple[Link, ...]
+
+    @property
+    def outcomes(self) -> tuple[RuleOutcome, ...]:
+        """What the rules of all gates found."""
+        return tuple(outcome for part in self.products if part.verdict for outcome in part.verdict.outcomes)
+
+    @property
+    def llm(self) -> LlmPart | None:
+        """The first language model."""
+        return next((part for part in self.products if isinstance(part, LlmPart)), None)
 
     @property
     def together(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from bessemer.core.units import show_bytes, show_joules, show_seconds
 from bessemer.products.home import write_whole
 from bessemer.products.page import page, table
-from bessemer.products.receipt import Receipt, ServingPart, provenance
+from bessemer.products.receipt import FactsPart, LlmPart, Receipt, ServingPart, provenance
 
 
 def write_receipt(folder: Path, receipt: Receipt) -> None:
@@ -24,31 +24,35 @@ def write_receipt(folder: Path, receipt: Receipt) -> None:
 
 def receipt_page(receipt: Receipt) -> str:
     """Return the receipt as a whole HTML document."""
-    parts = (
-        _head(receipt),
-        _documents(receipt),
-        _training(receipt),
-        _gate(receipt),
-        _answers(receipt),
-        _speed(receipt),
-        _stages(receipt),
-        _lineage(receipt),
-    )
+    several = len(receipt.products) > 1
+    drawn = [_product(part, named=several) for part in receipt.products]
+    parts = (_head(receipt), *drawn, _stages(receipt), _lineage(receipt))
     return page(f"{receipt.factory}: receipt {receipt.run}", "".join(parts))
+
+
+def _product(part: LlmPart | FactsPart, *, named: bool) -> str:
+    """Return a product's part, under its name if there are several."""
+    head = f"<h2>{escape(part.name)} <small>{escape(part.kind)}</small> {_state(part.deployed)}</h2>" if named else ""
+    if isinstance(part, LlmPart):
+        return head + _documents(part) + _training(part) + _gate(part, "base") + _answers(part) + _speed(part)
+    return head + table(("", ""), part.facts, text=True) + _gate(part, part.compared or "before")
+
+
+def _state(deployed: bool) -> str:
+    return '<span class="pass">deployed</span>' if deployed else '<span class="fail">not deployed</span>'
 
 
 def _head(receipt: Receipt) -> str:
     made = datetime.fromtimestamp(receipt.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    state = '<span class="pass">deployed</span>' if receipt.deployed else '<span class="fail">not deployed</span>'
     return (
-        f"<h1>{escape(receipt.factory)} {state}</h1>"
+        f"<h1>{escape(receipt.factory)} {_state(receipt.deployed)}</h1>"
         f'<p class="soft">run <code>{escape(receipt.run)}</code> · {made} · {show_seconds(receipt.wall_seconds)} · '
         f"{escape(receipt.machine)}</p>"
     )
 
 
-def _documents(receipt: Receipt) -> str:
-    part = receipt.documents
+def _documents(llm: LlmPart) -> str:
+    part = llm.documents
     rows: list[Sequence[str]] = [("read", f"{part.documents:,}"), ("kept", f"{part.kept:,}")]
     rows += [(f"dropped: {reason}", f"{count:,}") for reason, count in sorted(part.dropped.items())]
     rows.append(("examples to train on", f"{part.examples_train:,}"))
@@ -58,8 +62,8 @@ def _documents(receipt: Receipt) -> str:
     )
 
 
-def _training(receipt: Receipt) -> str:
-    part = receipt.training
+def _training(llm: LlmPart) -> str:
+    part = llm.training
     said = (
         f"{part.method} on {part.base}: {part.tokens:,} tokens in {part.steps} steps, {show_seconds(part.seconds)}, "
         f"{part.tokens_per_second:,.0f} tokens/s ({part.precision}, {part.device}). "
@@ -93,7 +97,7 @@ def _curve(points: Sequence[tuple[int, float]]) -> str:
     )
 
 
-def _gate(receipt: Receipt) -> str:
+def _gate(part: LlmPart | FactsPart, before: str) -> str:
     rows = [
         (
             line.metric,
@@ -102,26 +106,26 @@ def _gate(receipt: Receipt) -> str:
             f"{line.after:.3f} [{line.after_low:.3f}, {line.after_high:.3f}]",
             "higher" if line.higher_is_better else "lower",
         )
-        for line in receipt.metrics
+        for line in part.metrics
     ]
-    shown = table(("held-out metric", "samples", "base", "new", "better is"), rows)
+    shown = table(("held-out metric", "samples", before, "new", "better is"), rows)
     said = "".join(
         f'<p><span class="{"pass" if o.passed else "fail"}">{"passed" if o.passed else "failed"}</span> '
         f"{escape(o.sentence)}</p>"
-        for o in receipt.verdict.outcomes
+        for o in (part.verdict.outcomes if part.verdict else ())
     )
-    return f"<h2>Gate</h2>{shown}{said}"
+    return f"<h2>Gate</h2>{shown if rows else ''}{said}" if rows or said else ""
 
 
-def _answers(receipt: Receipt) -> str:
-    if not receipt.answers:
+def _answers(part: LlmPart) -> str:
+    if not part.answers:
         return ""
-    rows = [(a.question, a.reference, a.before, a.after) for a in receipt.answers]
+    rows = [(a.question, a.reference, a.before, a.after) for a in part.answers]
     return "<h2>Held-out answers</h2>" + table(("question", "reference", "base", "new"), rows, text=True)
 
 
-def _speed(receipt: Receipt) -> str:
-    part = receipt.speed
+def _speed(llm: LlmPart) -> str:
+    part = llm.speed
     rows = [
         (
             str(line.streams),
@@ -131,7 +135,7 @@ def _speed(receipt: Receipt) -> str:
         )
         for line in part.lines
     ]
-    said = _per_1000(receipt.serving) if receipt.serving else ""
+    said = _per_1000(llm.serving) if llm.serving else ""
     head = ("streams", "time to first token", "per output token", "tokens/s")
     return (
         f'<h2>Serving</h2><p class="soft">{escape(part.engine)}, {escape(part.weights)} weights, '

@@ -17,6 +17,7 @@ from bessemer.lake import SourceConfig
 from bessemer.products.home import Home, write_whole
 from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import LlmConfig
+from bessemer.products.product import CURATE, INGEST
 from bessemer.products.receipt import Receipt, load_receipt
 from bessemer.twin.reconcile import Residual, Stage, kinds, predict, replay, running_error
 
@@ -130,20 +131,24 @@ def reconcile(home: Home, run: str | None = None) -> Reconciliation:
 
 
 def forecast(
-    homes: Sequence[Home], sources: Sequence[SourceConfig], product: LlmConfig, base: Path
+    homes: Sequence[Home], sources: Sequence[SourceConfig], product: LlmConfig | None, base: Path
 ) -> list[StageForecast]:
     """Return what each stage of the next run is predicted to take, from the runs of these homes on this machine.
+
+    Only of a language model's line; nothing else can be predicted yet.
 
     Args:
         homes: the oldest first.
         sources: of the factory that is going to run.
-        product: of that factory.
+        product: the language model of that factory, if it makes one.
         base: the folder that its relative paths start from.
 
     Raises:
         NotFound: a folder of the sources does not exist.
         ConfigError: a source has nothing to read.
     """
+    if product is None:
+        return []
     known = amounts(sources, product, base)
     history = [stage for home in homes for run in _runs(home) for stage in run.stages]
     return [_forecast(predict(Stage(kind, known.get(kind, 1.0)), history)) for kind in kinds()]
@@ -167,11 +172,19 @@ def keep_residuals(home: Home, run: str, known: Mapping[str, float]) -> None:
 
 def stages(receipt: Receipt, known: Mapping[str, float]) -> tuple[Stage, ...]:
     """Return the stages of a run that really ran, with their amounts of work."""
+    done = ((_kind(line.step, receipt), line) for line in receipt.stages)
     return tuple(
-        Stage(line.step, known.get(line.step, 1.0), line.wall_seconds, line.bill.measurement.joules)
-        for line in receipt.stages
-        if not line.cached and line.bill and line.step in kinds()
+        Stage(kind, known.get(kind, 1.0), line.wall_seconds, line.bill.measurement.joules)
+        for kind, line in done
+        if not line.cached and line.bill and kind in kinds()
     )
+
+
+def _kind(step: str, receipt: Receipt) -> str:
+    """Return what kind of stage a step is: the steps of a language model, and those of all, are called so."""
+    owner, _, name = step.rpartition(".")
+    found = [part.kind for part in receipt.products if part.name == owner or len(receipt.products) == 1]
+    return name if step in (INGEST, CURATE) or found == ["llm"] else f"{''.join(found)}.{name}"
 
 
 def _runs(home: Home) -> list[_Done]:

@@ -173,7 +173,7 @@ def _lake(home: Home, config: FactoryConfig) -> Iterator[Fact]:
         if pace:
             yield Fact(name="lake_bytes_per_day", value=pace, provenance="measured", source=told)
         else:
-            declared, told = config.expected.lake_bytes_per_day, "the declaration's `expected`"
+            declared, told = config.plan.expected.lake_bytes_per_day, "the declaration's `plan: expected`"
             yield Fact(name="lake_bytes_per_day", value=declared, provenance="assumed", source=told)
     versions = []
     if "://" in url or folder.exists():
@@ -211,8 +211,8 @@ def _graded(config: FactoryConfig, receipt: Receipt | None) -> Iterator[Fact]:
     """Yield the share of answers that the examination accepts; users' own verdicts are not captured."""
     line = _exact(receipt)
     if line is None:
-        told = "no examination yet: the declaration's `expected`"
-        yield Fact(name="accepted_ratio", value=config.expected.accepted_ratio, provenance="assumed", source=told)
+        told = "no examination yet: the declaration's `plan: expected`"
+        yield Fact(name="accepted_ratio", value=config.plan.expected.accepted_ratio, provenance="assumed", source=told)
         return
     told = f"exact match on {line.samples} held-out questions, {line.after_low:.0%} to {line.after_high:.0%}"
     yield Fact(name="accepted_ratio", value=line.after, provenance="measured", source=told)
@@ -224,8 +224,8 @@ def _taken(receipt: Receipt | None, traffic: _Traffic) -> Iterator[Fact]:
         known: Provenance = "measured" if set(traffic.energy) <= {EnergyClass.MEASURED} else "modelled"
         told = f"the ledger's requests ({', '.join(each.value for each in traffic.energy)})"
         yield Fact(name="joules_per_answer", value=traffic.joules / traffic.answered, provenance=known, source=told)
-    elif receipt and receipt.serving:
-        found = receipt.serving.per_1000_tokens.measurement
+    elif receipt and receipt.llm and receipt.llm.serving:
+        found = receipt.llm.serving.per_1000_tokens.measurement
         tokens = ASSUMED["output_tokens_per_request"]
         told = f"the receipt's speed test ({found.energy_class.value}), for {tokens:g} assumed tokens"
         yield Fact(name="joules_per_answer", value=found.joules * tokens / 1000, provenance="modelled", source=told)
@@ -241,7 +241,7 @@ def _assumed(name: str, why: str) -> Fact:
 
 
 def _exact(receipt: Receipt | None) -> MetricLine | None:
-    found = [line for line in receipt.metrics if line.metric == "exact_match"] if receipt else []
+    found = [line for line in receipt.llm.metrics if line.metric == "exact_match"] if receipt and receipt.llm else []
     return found[0] if found else None
 
 
@@ -252,8 +252,8 @@ def _proof(receipt: Receipt | None) -> Iterator[Need]:
 
 def _pilot(home: Home, config: FactoryConfig, receipt: Receipt | None) -> Iterator[Need]:
     stage = STAGES[2]
-    passed = bool(receipt and receipt.verdict.passed)
-    failed = [o.sentence for o in receipt.verdict.outcomes if not o.passed] if receipt else ["nothing was examined"]
+    passed = bool(receipt and receipt.deployed)
+    failed = [o.sentence for o in receipt.outcomes if not o.passed] if receipt else ["nothing was examined"]
     yield Need(
         stage=stage,
         name="gate passed",
@@ -261,11 +261,11 @@ def _pilot(home: Home, config: FactoryConfig, receipt: Receipt | None) -> Iterat
         detail="all rules hold" if passed else "; ".join(failed),
         advice="More or better documents, or more training (product.train.max_tokens).",
     )
-    deployed = any(each.name == config.name for each in home.deployments())
+    deployed = {each.name for each in home.deployments()} >= set(config.made)
     told = "a model is deployed" if deployed else "no model is deployed"
     yield Need(stage=stage, name="deployed", met=deployed, detail=told, advice="A run that passes its gate deploys.")
     yield _interval(stage, receipt)
-    groups = receipt.documents.groups_heldout if receipt else 0
+    groups = receipt.llm.documents.groups_heldout if receipt and receipt.llm else 0
     yield Need(
         stage=stage,
         name="held-out groups",

@@ -45,7 +45,7 @@ def terms_of(config: FactoryConfig, base: Path, home: Home) -> Terms:
         output_usd_per_million_tokens=price.output / 1e6,
         prices=book.told if book.currency == "USD" else "",
         lake_bytes=held,
-        lake_bytes_per_day=pace or config.expected.lake_bytes_per_day,
+        lake_bytes_per_day=pace or config.plan.expected.lake_bytes_per_day,
         growth="measured: files of the factory's own lake" if pace else "assumed: the declaration's rate",
     )
 
@@ -68,10 +68,11 @@ def _accepted(config: FactoryConfig, home: Home) -> tuple[Interval, str]:
             receipt = load_receipt(path)
         except IntegrityError:  # another version wrote it
             continue
-        graded = [line for line in receipt.metrics if line.metric.split(".")[-1] == GRADED]
+        metrics = receipt.llm.metrics if receipt.llm else ()
+        graded = [line for line in metrics if line.metric.split(".")[-1] == GRADED]
         if receipt.factory == config.name and graded:
             return _measured(graded[0], receipt.run)
-    ratio = config.expected.accepted_ratio
+    ratio = config.plan.expected.accepted_ratio
     told = "every answer is accepted" if ratio == 1 else f"{ratio:.0%} of the answers are accepted, as declared"
     return Interval.exactly(ratio), f"assumed: {told}"
 

@@ -151,28 +151,14 @@ class LlmConfig(Config):
 SIZES: dict[str, dict[str, Any]] = {
     "small": {},
     "tiny": {
-        "product": {
-            "pairs": {
-                "train_questions": 32,
-                "train_passages": 16,
-                "heldout_questions": 24,
-                "heldout_passages": 12,
-            },
-            "train": {"max_tokens": 4_000, "batch_tokens": 512, "checkpoint_steps": 2},
-            "evaluation": {"max_output_tokens": 32},
-            "speed": {"streams": (1, 4), "repeats": 1, "output_tokens": 16, "prompt_tokens": 64},
-        },
+        "pairs": {"train_questions": 32, "train_passages": 16, "heldout_questions": 24, "heldout_passages": 12},
+        "train": {"max_tokens": 4_000, "batch_tokens": 512, "checkpoint_steps": 2},
+        "evaluation": {"max_output_tokens": 32},
+        "speed": {"streams": (1, 4), "repeats": 1, "output_tokens": 16, "prompt_tokens": 64},
     },
     "medium": {
-        "product": {
-            "pairs": {
-                "train_questions": 3_000,
-                "train_passages": 1_500,
-                "heldout_questions": 300,
-                "heldout_passages": 150,
-            },
-            "train": {"max_tokens": 800_000},
-        },
+        "pairs": {"train_questions": 3_000, "train_passages": 1_500, "heldout_questions": 300, "heldout_passages": 150},
+        "train": {"max_tokens": 800_000},
     },
 }
 """For each value of the one size dial, the values that it implies; what the declaration says wins."""

@@ -7,18 +7,18 @@ asked before anything is trained on it, so that one which cannot be served fails
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bessemer.core.config import Config
-from bessemer.flow import Flow, Step
-from bessemer.lake import CurateConfig, SourceConfig, fingerprint, open_lake
+from bessemer.flow import Step
 from bessemer.models import encoder_folder, resolve_base
 from bessemer.products.llm import steps
 from bessemer.products.llm.config import QUESTION_SCORERS, LlmConfig
+from bessemer.products.product import CURATE, LakeState, Place
 
 _CODE = {
-    "lake": ("bessemer.lake",),
-    "pairs": tuple(f"bessemer.train.{name}" for name in ("pairs", "drafts", "prompt", "python_rules", "text_rules")),
+    "pairs": (
+        *(f"bessemer.train.{name}" for name in ("pairs", "drafts", "prompt", "python_rules", "text_rules")),
+        "bessemer.products.rows",
+    ),
     "models": ("bessemer.models",),
     "train": ("bessemer.train", "bessemer.models"),
     "compile": (
@@ -30,57 +30,31 @@ _CODE = {
 }
 """For each kind of step, the code whose change makes its results stale."""
 
-_TABLES = ("documents", "curated", "examples")
 
+def llm_steps(place: Place, product: LlmConfig, lake: LakeState) -> tuple[Step, ...]:
+    """Return the steps of one language model, after those that read and curate its documents.
 
-def build_flow(
-    name: str,
-    sources: tuple[SourceConfig, ...],
-    curate: CurateConfig,
-    product: LlmConfig,
-    base: Path,
-    lake_url: str,
-    erased: tuple[str, ...] = (),
-) -> Flow:
-    """Return the line of one language model.
-
-    Args:
-        name: of the factory; its tables and its model are called so.
-        sources: where the documents come from.
-        curate: which documents are dropped.
-        product: the rest of the line.
-        base: the folder that relative paths, of sources and of the base model, start from.
-        lake_url: where the tables are.
-        erased: ids of documents that must not be read again.
+    Raises:
+        NotFound: there is no such base model or encoder.
     """
-    raw = {f"source {index}": fingerprint(source, base) for index, source in enumerate(sources)}
-    lake = open_lake(lake_url)
-    # What a step wrote is in this lake alone, and an erasure ends the versions of a table, also those without the row.
-    place = f"{lake_url} {lake.identity()}"
-    tables = {part: {"table": f"{place} {lake.erasures(f'{name}.{part}')}"} for part in _TABLES}
     if product.embeddings:
-        encoder_folder(product.embeddings.model, base)  # what is missing shows before the work
-    weights = resolve_base(product.base, base).fingerprint  # other weights under the same name are another base
-    read = steps.IngestConfig(name=name, sources=sources, erased=erased)
-    chosen = steps.CurateStepConfig(name=name, curate=curate)
-    paired = steps.PairsStepConfig(name=name, pairs=product.pairs)
-    return Flow(
-        name,
-        (
-            step("ingest", read, (), "lake", inputs={**raw, **tables["documents"]}),
-            step("curate", chosen, ("ingest",), "lake", "curate_documents", inputs=tables["curated"]),
-            step("pairs", paired, ("curate",), "pairs", "make_pairs", inputs=tables["examples"]),
-            step("base", steps.BaseConfig(base=product.base), (), "models", inputs={"weights": weights}),
-            _compile("compile_base", product, "base"),
-            _evaluate("evaluate_base", (f"{name}.answers_base", place), product, "compile_base"),
-            step("train", steps.TrainConfig(train=product.train), ("base", "pairs"), "train"),
-            step("merge", None, ("base", "train"), "train"),
-            _compile("compile", product, "merge"),
-            _evaluate("evaluate", (f"{name}.answers", place), product, "compile"),
-            step("gate", steps.GateStepConfig(gate=product.gate), ("evaluate_base", "evaluate"), "evals"),
-            step("speed", steps.SpeedStepConfig(speed=product.speed), ("compile",), "infer"),
-        ),
+        encoder_folder(product.embeddings.model, place.base)  # what is missing shows before the work
+    weights = resolve_base(product.base, place.base).fingerprint  # other weights under the same name are another base
+    examples = place.table("examples")
+    paired = steps.PairsStepConfig(table=examples, pairs=product.pairs)
+    made = (
+        step("pairs", paired, (CURATE,), "pairs", "make_pairs", inputs={"table": lake.of(examples)}),
+        step("base", steps.BaseConfig(base=product.base), (), "models", inputs={"weights": weights}),
+        _compile("compile_base", product, "base"),
+        _evaluate("evaluate_base", (place.table("answers_base"), lake.identity), product, "compile_base"),
+        step("train", steps.TrainConfig(train=product.train), ("base", "pairs"), "train"),
+        step("merge", None, ("base", "train"), "train"),
+        _compile("compile", product, "merge"),
+        _evaluate("evaluate", (place.table("answers"), lake.identity), product, "compile"),
+        step("gate", steps.GateStepConfig(gate=product.gate), ("evaluate_base", "evaluate"), "evals"),
+        step("speed", steps.SpeedStepConfig(speed=product.speed), ("compile",), "infer"),
     )
+    return place.named(made)
 
 
 def step(

@@ -5,75 +5,41 @@ Owns which figure stands where. Computes sums and shares, measures nothing.
 
 from __future__ import annotations
 
-import platform
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bessemer.core.errors import NotFound
-from bessemer.core.events import StepFinished
-from bessemer.core.nouns import Artifact, Entry, Usage, Verdict
+from bessemer.core.nouns import Artifact, Usage, Verdict
 from bessemer.core.units import Money
 from bessemer.evals import Metric, Report
 from bessemer.infer import SpeedReport
 from bessemer.lake import open_lake
-from bessemer.meter import PriceBook
 from bessemer.products.llm.config import LlmConfig
-from bessemer.products.llm.steps import read_reports, rows_tag
+from bessemer.products.llm.steps import read_reports
+from bessemer.products.product import Finished, Place
 from bessemer.products.receipt import (
     Answer,
     Bill,
     DocumentsPart,
-    Link,
+    LlmPart,
     MetricLine,
-    Receipt,
     ServingPart,
     SpeedLine,
     SpeedPart,
-    StageLine,
     TrainingPart,
-    added,
 )
+from bessemer.products.rows import rows_tag
 from bessemer.train.report import TrainReport
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A run that is through, as the factory hands it over.
-
-    Attributes:
-        artifacts: what each step published.
-        steps: the event that ended each step.
-        needs: for each step, the steps that it reads from.
-        entries: the ledger's entries of steps, of any run, newest first.
-        lake: where the models' answers are.
-    """
-
-    factory: str
-    run: str
-    began: float
-    ended: float
-    artifacts: Mapping[str, Artifact]
-    steps: Mapping[str, StepFinished]
-    needs: Mapping[str, tuple[str, ...]]
-    entries: Sequence[Entry]
-    lake: str
-
-
-def fill_receipt(done: Finished, product: LlmConfig, prices: PriceBook) -> Receipt:
-    """Return the receipt of a finished run."""
-    made = done.artifacts
-    verdict = Verdict.model_validate_json((Path(made["gate"].path) / "verdict.json").read_text(encoding="utf-8"))
+def fill_part(done: Finished, place: Place, product: LlmConfig) -> LlmPart:
+    """Return a language model's part of the receipt of a finished run."""
+    made = done.made(place)
+    verdict = read_verdict(made["gate"])
     before, after = read_reports(made["evaluate_base"].path), read_reports(made["evaluate"].path)
-    stages = _stages(done)
-    return Receipt(
-        factory=done.factory,
-        run=done.run,
-        created_at=done.ended,
-        wall_seconds=done.ended - done.began,
-        machine=f"{platform.system()} {platform.machine()}",
+    return LlmPart(
+        name=place.name,
         deployed=verdict.passed,
         documents=_documents(made),
         training=_training(made, product),
@@ -81,12 +47,13 @@ def fill_receipt(done: Finished, product: LlmConfig, prices: PriceBook) -> Recei
         verdict=verdict,
         answers=_answers(made, done.lake),
         speed=_speed(made),
-        stages=stages,
-        total=added([line.bill for line in stages if line.bill]),
-        prices=prices.told,
-        serving=_serving(made["speed"], prices, done),
-        lineage=_lineage(done),
+        serving=_serving(made["speed"], place, done),
     )
+
+
+def read_verdict(gate: Artifact) -> Verdict:
+    """Return what a gate decided."""
+    return Verdict.model_validate_json((Path(gate.path) / "verdict.json").read_text(encoding="utf-8"))
 
 
 def _documents(made: Mapping[str, Artifact]) -> DocumentsPart:
@@ -188,41 +155,12 @@ def _speed(made: Mapping[str, Artifact]) -> SpeedPart:
     )
 
 
-def _stages(done: Finished) -> tuple[StageLine, ...]:
-    """Return a line for each step; the bill is of the newest attempt that made it and of those lost before it."""
-    lost: dict[tuple[str, str], list[Entry]] = defaultdict(list)
-    for entry in done.entries:
-        if entry.status != "ok":
-            lost[entry.subject.run, entry.subject.name].append(entry)
-    lines = []
-    for name, event in done.steps.items():
-        made = _made(event.key, done)
-        others = lost[made.subject.run if made else done.run, name]
-        bill = added([_bill(entry) for entry in (*([made] if made else []), *others)])
-        line = StageLine(
-            step=name, cached=event.cached, wall_seconds=event.wall_seconds, bill=bill, lost_attempts=len(others)
-        )
-        lines.append(line)
-    return tuple(lines)
-
-
-def _made(key: str, done: Finished) -> Entry | None:
-    """Return what the newest attempt took that published a key; None if it was not metered."""
-    found = (entry for entry in done.entries if entry.status == "ok" and entry.subject.id.split("/")[0] == key)
-    return next(found, None)
-
-
-def _bill(entry: Entry) -> Bill:
-    return Bill(measurement=entry.measurement, carbon=entry.carbon, energy_cost=entry.energy_cost)
-
-
-def _serving(speed: Artifact, prices: PriceBook, done: Finished) -> ServingPart | None:
+def _serving(speed: Artifact, place: Place, done: Finished) -> ServingPart | None:
     """Return what 1,000 generated tokens take: the step's bill, by the share of its processor time in answering."""
-    taken, step = speed.meta["taken"], done.steps["speed"]
-    entry = _made(step.key, done)
-    if entry is None:
+    taken, step = speed.meta["taken"], done.steps[place.step("speed")]
+    bill = done.bill(step.key)
+    if bill is None:
         return None
-    bill = _bill(entry)
     share = min(1.0, taken["cpu_seconds"] / step.cpu_seconds) if step.cpu_seconds else 1.0
     factor = share * 1000 / taken["output_tokens"]
     measured, carbon = bill.measurement, bill.carbon
@@ -245,7 +183,7 @@ def _serving(speed: Artifact, prices: PriceBook, done: Finished) -> ServingPart 
         input_tokens=round(taken["input_tokens"] * 1000 / taken["output_tokens"]),
         output_tokens=1000,
     )
-    quote = prices.quote(usage, done.factory)
+    quote = done.prices.quote(usage, place.name)
     return ServingPart(
         input_tokens=usage.input_tokens,
         per_1000_tokens=per_1000,
@@ -254,27 +192,8 @@ def _serving(speed: Artifact, prices: PriceBook, done: Finished) -> ServingPart 
     )
 
 
-def _lineage(done: Finished) -> tuple[Link, ...]:
-    """Return the artefacts from the served model back to the sources, each with what it was made from."""
-    order: list[str] = []
-    waiting = ["compile"]
-    while waiting:
-        step = waiting.pop(0)
-        if step not in order:
-            order.append(step)
-            waiting += done.needs[step]
-    return tuple(
-        Link(
-            step=step,
-            key=done.artifacts[step].key,
-            what=_what(step, done.artifacts[step]),
-            made_from=tuple(done.artifacts[need].key for need in done.needs[step]),
-        )
-        for step in order
-    )
-
-
-def _what(step: str, artifact: Artifact) -> str:
+def what(step: str, artifact: Artifact) -> str:
+    """Say what a step of a language model made."""
     meta = artifact.meta
     match step:
         case "compile":
@@ -285,7 +204,5 @@ def _what(step: str, artifact: Artifact) -> str:
             return f"adapter, {meta['tokens']:,} tokens"
         case "base":
             return f"{meta['name']} from {meta['source']} ({meta['licence']})"
-        case "ingest":
-            return f"{meta['table']} tagged {rows_tag(artifact.key)}, read from {'; '.join(meta['sources'])}"
         case _:
-            return f"{meta['table']} tagged {rows_tag(artifact.key)}"
+            return step

@@ -8,82 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import psutil
 
 from bessemer.core.config import Config
-from bessemer.core.errors import ConfigError, Conflict, NotFound
-from bessemer.core.nouns import Document, Example, ScoreRequest, ScoreResult
+from bessemer.core.errors import ConfigError
+from bessemer.core.nouns import Example, ScoreRequest, ScoreResult
 from bessemer.core.protocols import Engine, Trainer
 from bessemer.evals import GateConfig, Report, Sample, Task, decide
 from bessemer.flow import StepContext
 from bessemer.infer import CompileConfig, OpenVinoConfig, SpeedConfig, open_engine
-from bessemer.lake import CurateConfig, SourceConfig, curate, open_lake, read_source, readiness
+from bessemer.lake import open_lake
 from bessemer.products.llm.config import EvaluationConfig
+from bessemer.products.rows import Meta, find_rows, rows_tag, written
 from bessemer.train import LoraTrainer, TrainReport
 from bessemer.train.config import SftConfig
 from bessemer.train.pairs import PASSAGE, PairsConfig
 from bessemer.train.prompt import prompt_messages
 
-if TYPE_CHECKING:
-    from bessemer.lake.tables import LanceLake
-
-Meta = Mapping[str, Any]
-
-
-class IngestConfig(Config):
-    """Which sources are read into the table ``<name>.documents``, and which documents' text never is."""
-
-    name: str
-    sources: tuple[SourceConfig, ...]
-    erased: tuple[str, ...] = ()
-
-
-def ingest(ctx: StepContext, config: IngestConfig) -> Meta:
-    """Read all sources into a new version of the raw table."""
-    base, erased = Path(ctx.resources["base"]), frozenset(config.erased)
-
-    def documents() -> Iterator[Document]:
-        for source in config.sources:
-            for document in read_source(source, base, lambda done, total: ctx.progress(done, total, "files")):
-                gone = {"text": "", "title": "", "meta": {}, "dropped": "erased"}
-                yield document.model_copy(update=gone) if document.id in erased else document
-
-    table = f"{config.name}.documents"
-    lake = open_lake(ctx.resources["lake"])
-    lake.put_documents(table, documents(), tag=rows_tag(ctx.key))
-    return {**_rows(ctx, lake, table), "sources": [source.describe() for source in config.sources]}
-
-
-class CurateStepConfig(Config):
-    """Which documents are dropped on the way to the table ``<name>.curated``."""
-
-    name: str
-    curate: CurateConfig
-
-
-def curate_documents(ctx: StepContext, config: CurateStepConfig) -> Meta:
-    """Drop duplicates and what is no good, keep the reasons, and say how fit the rest is."""
-    lake, raw, tag = _read(ctx, "ingest")
-    found = list(curate(lake.get_documents(raw, version=tag), config.curate))
-    table = f"{config.name}.curated"
-    lake.put_documents(table, found, tag=rows_tag(ctx.key))  # also when nothing is kept: the reasons must be found
-    state = readiness(found)
-    if not state.kept:
-        raise ConfigError(
-            f"none of {state.documents} documents is fit to learn from: {dict(state.dropped)}",
-            hint="List them with `bessemer documents --dropped`, then loosen `curate` or add sources.",
-        )
-    return {**_rows(ctx, lake, table), "readiness": state.model_dump(mode="json")}
-
 
 class PairsStepConfig(Config):
-    """How examples are made for the table ``<name>.examples``."""
+    """How examples are made, and for which table."""
 
-    name: str
+    table: str
     pairs: PairsConfig
 
 
@@ -91,7 +41,7 @@ def make_pairs(ctx: StepContext, config: PairsStepConfig) -> Meta:
     """Make question-answer pairs and passages by rules, split by group."""
     from bessemer.train.pairs import build_examples
 
-    lake, curated, tag = _read(ctx, "curate")
+    lake, curated, tag = find_rows(ctx, "curate")
     kept = (d for d in lake.get_documents(curated, version=tag) if not d.dropped)
     examples = list(build_examples(kept, config.pairs))
     train = [e for e in examples if e.split == "train"]
@@ -101,10 +51,9 @@ def make_pairs(ctx: StepContext, config: PairsStepConfig) -> Meta:
             f"{len(train)} examples to train on and {len(heldout)} held out: both are needed",
             hint="Add documents (several files, so that some can be held out) or change `product.pairs`.",
         )
-    table = f"{config.name}.examples"
-    lake.put(table, (e.model_dump() for e in examples), tag=rows_tag(ctx.key))
+    lake.put(config.table, (e.model_dump() for e in examples), tag=rows_tag(ctx.key))
     return {
-        **_rows(ctx, lake, table),
+        **written(ctx, lake, config.table),
         "train": len(train),
         "heldout": len(heldout),
         "heldout_groups": len({e.group for e in heldout}),
@@ -209,7 +158,7 @@ def evaluate(ctx: StepContext, config: EvaluateConfig) -> Meta:
     return {
         "questions": len(questions),
         "passages": len(texts),
-        **_rows(ctx, lake, config.table),
+        **written(ctx, lake, config.table),
         "shown": [e.id for e in _one_per_rule(questions)[: config.evaluation.shown_answers]],
     }
 
@@ -276,42 +225,8 @@ def read_reports(folder: str) -> list[Report]:
     ]
 
 
-def rows_tag(key: str) -> str:
-    """Return the tag of the rows that a step wrote, from its artifact's key; a second attempt writes nothing."""
-    return f"step-{key[:32]}"
-
-
-def _rows(ctx: StepContext, lake: LanceLake, table: str) -> Meta:
-    """Return the table that a step wrote and the digest of its rows.
-
-    Not the version: a step that needs these rows runs again when they are others, not when they were written again.
-    """
-    return {"table": table, "rows": lake.digest(table, version=rows_tag(ctx.key))}
-
-
-def _read(ctx: StepContext, step: str) -> tuple[LanceLake, str, str]:
-    """Return the lake, and the table and tag of the rows that a needed step wrote.
-
-    Raises:
-        Conflict: they are no longer what it wrote.
-        NotFound: somebody deleted the table.
-    """
-    made, lake = ctx.inputs[step], open_lake(ctx.resources["lake"])
-    table, tag = made.meta["table"], rows_tag(made.key)
-    try:
-        rows = lake.digest(table, version=tag)
-    except NotFound as error:
-        raise NotFound(
-            f"the rows that the step '{step}' wrote are gone: {error.message}",
-            hint="Delete the lake's folder whole; the next run fills it again.",
-        ) from error
-    if rows != made.meta["rows"]:
-        raise Conflict(f"rows of the table '{table}' were erased during the run", hint="Run again.")
-    return lake, table, tag
-
-
 def _examples(ctx: StepContext) -> list[Example]:
-    lake, table, tag = _read(ctx, "pairs")
+    lake, table, tag = find_rows(ctx, "pairs")
     return [Example.model_validate(row) for row in lake.get(table, version=tag)]
 
 

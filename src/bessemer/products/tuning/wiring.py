@@ -20,18 +20,18 @@ from bessemer.serve.work.models import ChatEngine
 from bessemer.train import read_talks
 
 
-def trainable(product: LlmConfig, served: Deployment | None) -> Trainable:
+def trainable(product: LlmConfig | None, served: Deployment | None) -> Trainable:
     """Return what jobs may start from: the factory's base model, and the model that it made and serves.
 
     Args:
-        product: the declaration.
+        product: the declaration; without a language model, nothing can be fine-tuned.
         served: what is deployed, if it is what clients are answered by.
     """
-    bases = {product.base} | ({served.name} if served else set())
+    bases = ({product.base} if product else set()) | ({served.name} if served else set())
     return Trainable(frozenset(bases), count_talks, open_tuned, CAN | {"score"})
 
 
-def tuning_line(product: LlmConfig, served: Deployment | None, home: Home, base: Path, work: Work) -> TuningLine:
+def tuning_line(product: LlmConfig | None, served: Deployment | None, home: Home, base: Path, work: Work) -> TuningLine:
     """Return what makes flows of jobs.
 
     Args:
@@ -42,14 +42,16 @@ def tuning_line(product: LlmConfig, served: Deployment | None, home: Home, base:
         work: knows the models that came of jobs.
     """
 
+    llm = product or LlmConfig()  # without one no job is taken, and nothing of this is asked for
+
     def source(project: str, model: str) -> str:
         if served and model == served.name:
             return str(_merged(home, served))
-        if model == product.base or work.models is None:
-            return product.base
+        if model == llm.base or work.models is None:
+            return llm.base
         return work.models.get(project, model).source
 
-    return TuningLine(base, source, product.compile)
+    return TuningLine(base, source, llm.compile)
 
 
 def count_talks(path: Path) -> int:

@@ -1,0 +1,94 @@
+"""The line of a factory: what it takes in and all its products, as one flow.
+
+Owns which kinds of products there are and the order in which they are made: as declared, so that one may be made of
+those before it. What the steps do stands with each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import resolve_name
+
+from bessemer.flow import Flow, Step
+from bessemer.lake import CurateConfig, SourceConfig, open_lake
+from bessemer.lake.table_sources import TableSourceConfig
+from bessemer.products.intake import IntakePlace, document_steps, table_step
+from bessemer.products.llm import config as llm
+from bessemer.products.llm.config import LlmConfig
+from bessemer.products.product import LakeState, Place, Product
+
+SIZES = {size: {"llm": implied} for size, implied in llm.SIZES.items()}
+"""For each value of the one size dial, what it implies by kind of product; what the declaration says wins."""
+
+ProductConfig = LlmConfig
+"""The union of the kinds' declarations, told apart by `kind`."""
+
+_KINDS = {"llm": "bessemer.products.llm.product:LlmProduct"}
+"""For each kind, the class that is opened with a declaration and a place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a factory's line is made from.
+
+    Attributes:
+        name: of the factory.
+        sources: of its documents.
+        curate: which documents are dropped.
+        tables: of rows, by name.
+        products: by name, in their order.
+        base: the folder that relative paths start from.
+        lake_url: where the tables are.
+    """
+
+    name: str
+    sources: tuple[SourceConfig, ...]
+    curate: CurateConfig
+    tables: Mapping[str, TableSourceConfig]
+    products: Mapping[str, ProductConfig]
+    base: Path
+    lake_url: str
+
+
+def open_products(declared: Declared) -> dict[str, Product]:
+    """Return the products of a factory, by name; nothing is made yet."""
+    alone = len(declared.products) == 1 and declared.name in declared.products
+    found: dict[str, Product] = {}
+    for name, config in declared.products.items():
+        place = Place(
+            factory=declared.name,
+            name=name,
+            alone=alone,
+            base=declared.base,
+            lake_url=declared.lake_url,
+            tables={table: f"table_{table}" for table in declared.tables},
+            products=dict(found),
+        )
+        found[name] = resolve_name(_KINDS[config.kind])(config, place)
+    return found
+
+
+def build_line(declared: Declared, products: Mapping[str, Product], erased: tuple[str, ...] = ()) -> Flow:
+    """Return the flow of a factory.
+
+    Args:
+        declared: the factory.
+        products: of it, from `open_products`.
+        erased: ids of documents that must not be read again.
+
+    Raises:
+        NotFound: a source, a base model or a table's file does not exist.
+        ConfigError: a source has nothing to read.
+    """
+    lake = open_lake(declared.lake_url)
+    state = LakeState(f"{declared.lake_url} {lake.identity()}", lambda table: str(lake.erasures(table)))
+    place = IntakePlace(declared.name, declared.base, state, erased)
+    steps: list[Step] = []
+    if declared.sources:
+        steps += document_steps(place, declared.sources, declared.curate)
+    steps += [table_step(place, name, source) for name, source in declared.tables.items()]
+    for product in products.values():
+        steps += product.steps(state)
+    return Flow(declared.name, tuple(steps))
