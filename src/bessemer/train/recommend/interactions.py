@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -95,9 +96,11 @@ def matrix(histories: Histories, items: int, *, weighted: bool = False) -> Any:
 
 def _told(number: int, row: Mapping[str, Any]) -> tuple[str, str, float, float]:
     user, item = row.get("user") or row.get("session"), row.get("item")
+    when = row.get("time")
+    when = when.timestamp() if isinstance(when, datetime) else when
     try:
-        time, weight = float(row["time"]), float(1.0 if row.get("weight") is None else row["weight"])
-    except (KeyError, TypeError, ValueError):
+        time, weight = float(str(when)), float(1.0 if row.get("weight") is None else row["weight"])
+    except (TypeError, ValueError):
         time, weight = float("nan"), 1.0
     if user in (None, "") or item in (None, "") or not (np.isfinite(time) and np.isfinite(weight)):
         raise ConfigError(
