@@ -11,6 +11,7 @@ from bessemer.serve.accounts.projects import Project, ServiceAccount
 from bessemer.serve.accounts.rates import RateLimit, Scope
 from bessemer.serve.accounts.workers import Worker
 from bessemer.serve.config import GatewayConfig
+from bessemer.serve.events import EventStore
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.gateway import create_app, open_traces, run_gateway
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
@@ -25,6 +26,7 @@ __all__ = [
     "Accounts",
     "AnswerStore",
     "Budget",
+    "EventStore",
     "FeedbackStore",
     "Gate",
     "GatewayConfig",
