@@ -284,7 +284,6 @@ class Factory:
         from bessemer.products.billing import HomeBilling
         from bessemer.products.booked import open_usage
         from bessemer.products.limiting import open_gate
-        from bessemer.products.recommender.serving import tell_again
         from bessemer.products.tuning.driver import JobDriver, JobParts
         from bessemer.products.tuning.wiring import trainable, tuning_line
         from bessemer.serve import create_app, open_accounts, open_work, run_gateway
@@ -298,7 +297,6 @@ class Factory:
             parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
             runs = tuple({deployment.run for deployment in self.deployed().values()})
             engines = self.open_engines(api_key)
-            tell_again(parts.events, engines)
             meter = stack.enter_context(self.open_meter())
             line = tuning_line(llm, served, self.home, self.base, work)
             driver = JobDriver(JobParts(self.home, work, meter, parts.webhooks, self._clock), line)

@@ -22,9 +22,9 @@ from bessemer.meter import MeterConfig, open_ledger, open_meter
 from bessemer.models.ranking.base import Histories
 from bessemer.models.ranking.folder import SavedRanker, save_ranker
 from bessemer.products.answered import Answered
-from bessemer.products.recommender.serving import tell_again
 from bessemer.serve import EventStore, FeedbackStore, GatewayConfig, GatewayParts, KeyStore, create_app
 from bessemer.serve.server import GatewayServer
+from bessemer.serve.wire.events import tell_again
 from bessemer.train.recommend.config import EaseConfig
 from bessemer.train.recommend.fitting import fit_ranker
 

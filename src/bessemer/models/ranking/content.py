@@ -26,7 +26,7 @@ WIDTH = 256
 _WORD = re.compile(r"\w{2,}")
 
 
-def content_features(rows: Sequence[Mapping[str, Any]], ignored: Sequence[str] = ("item",)) -> Floats:
+def content_features(rows: Sequence[Mapping[str, Any]], ignored: Sequence[str] = ("item",), items: int = 0) -> Floats:
     """Return a row of length 1 for each item; shape (items, features).
 
     Texts give their words, numbers their size in steps of 40 %, flags and short words their value; columns that hold
@@ -35,11 +35,14 @@ def content_features(rows: Sequence[Mapping[str, Any]], ignored: Sequence[str] =
     Args:
         rows: items' attributes; a missing one is None or left out.
         ignored: columns that say nothing of an item, such as its name.
+        items: how many there are if nothing is known of them, and `rows` is empty; they have no features.
 
     >>> a, b, c = content_features([{"text": "red tent"}, {"text": "red tarp"}, {"text": "gas stove"}])
     >>> bool(a @ b > a @ c)
     True
     """
+    if not rows:
+        return np.zeros((items, 0), np.float32)
     hashed = np.zeros((len(rows), WIDTH), np.float32)
     for number, row in enumerate(rows):
         for token, count in Counter(_tokens(row, ignored)).items():

@@ -9,6 +9,8 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from random import Random
+from statistics import quantiles
 from typing import Any
 
 from bessemer.core.config import Config
@@ -34,14 +36,14 @@ class PrepareConfig(Config):
 def prepare(ctx: StepContext, config: PrepareConfig) -> Meta:
     """Order all events by user and time, and turn items into features."""
     from bessemer.models.ranking.content import content_features
-    from bessemer.products.recommender.prepared import Prepared
     from bessemer.train.recommend.interactions import Interactions
+    from bessemer.train.recommend.prepared import Prepared
 
     items = {str(row["item"]): row for row in _rows(ctx, config.items, "item")} if config.items else {}
     events = (_weighed(row, config.weights) for row in _rows(ctx, config.events, "item"))
     everything = Interactions.of_rows(events, list(items))
     attributes = tuple(_plain(items.get(name, {"item": name})) for name in everything.items)
-    content = content_features(attributes, ("item", "title", "simulated")) if items else _no_content(len(attributes))
+    content = content_features(attributes if items else [], ("item", "title", "simulated"), len(attributes))
     Prepared(everything, attributes, content).save(ctx.out)
     return {
         "events": len(everything.times),
@@ -64,7 +66,7 @@ def fit(ctx: StepContext, config: FitConfig) -> Meta:
     from bessemer.train.recommend.fitting import fit_ranker
 
     prepared, new, split = _split(ctx, config.judging)
-    known, held = new.only(split.fit).histories, prepared.held(new, split, "valid")
+    known, held = new.only(split.fit).histories, _held(prepared, new, split, "valid")
     tried: list[dict[str, Any]] = []
     for number, model in enumerate((PopularityConfig(), *config.models)):
         began = time.perf_counter()
@@ -93,7 +95,7 @@ def judge(ctx: StepContext, config: JudgeConfig) -> Meta:
 
     prepared, new, split = _split(ctx, config.judging)
     # A user's history reaches up to the test, as when it is served; nothing was fitted on the part for the choice.
-    known, held = new.only(split.fit | split.valid).histories, prepared.held(new, split, "test")
+    known, held = new.only(split.fit | split.valid).histories, _held(prepared, new, split, "test")
     fitted = ctx.inputs["fit"]
 
     def judged(number: int) -> RankingReport:
@@ -116,8 +118,8 @@ def ranker(ctx: StepContext, config: Config | None) -> Meta:
     """Fit the chosen model on everything, as it is served."""
     from pydantic import TypeAdapter
 
-    from bessemer.products.recommender.prepared import Prepared
     from bessemer.train.recommend.fitting import fit_ranker
+    from bessemer.train.recommend.prepared import Prepared
 
     prepared = Prepared.load(Path(ctx.inputs["prepare"].path))
     model: RankerConfig = TypeAdapter(RankerConfig).validate_python(ctx.inputs["fit"].meta["model"])
@@ -137,20 +139,23 @@ class SpeedStepConfig(Config):
 
 def speed(ctx: StepContext, config: SpeedStepConfig) -> Meta:
     """Measure how long a ranking takes on one core of this machine."""
-    import numpy as np
-
     from bessemer.core.ranking import RankRequest
     from bessemer.infer.ranking.engine import open_engine
 
     path = str(Path(ctx.inputs["ranker"].path) / "ranker")
     engine = open_engine(config.served.model_copy(update={"path": path}))
     users = json.loads((Path(path) / "ranker.json").read_text(encoding="utf-8"))["users"]
-    chosen = np.random.default_rng(0).choice(users, _SPEED_RANKINGS)
+    chosen = Random(0).choices(users, k=_SPEED_RANKINGS)
     for user in chosen[:20]:
-        engine.rank(RankRequest(user=str(user)))
-    seconds = [engine.rank(RankRequest(user=str(user), explain=True)).seconds or 0.0 for user in chosen]
-    p50, p99 = np.quantile(seconds, [0.5, 0.99])
-    return {"rankings": len(seconds), "p50_seconds": float(p50), "p99_seconds": float(p99), "policy": engine.policy}
+        engine.rank(RankRequest(user=user))
+    seconds = [engine.rank(RankRequest(user=user, explain=True)).seconds or 0.0 for user in chosen]
+    hundredths = quantiles(seconds, n=100)
+    return {
+        "rankings": len(seconds),
+        "p50_seconds": hundredths[49],
+        "p99_seconds": hundredths[98],
+        "policy": engine.policy,
+    }
 
 
 def read_report(path: Path) -> Report:
@@ -183,15 +188,9 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: json.loads(json.dumps(value, default=str)) for name, value in row.items()}
 
 
-def _no_content(items: int) -> Any:
-    import numpy as np
-
-    return np.zeros((items, 0), np.float32)
-
-
 def _split(ctx: StepContext, judging: JudgingConfig) -> tuple[Any, Any, Any]:
     from bessemer.evals.splits import last_split, random_split
-    from bessemer.products.recommender.prepared import Prepared
+    from bessemer.train.recommend.prepared import Prepared
 
     prepared = Prepared.load(Path(ctx.inputs["prepare"].path))
     new = prepared.first_times()
@@ -205,6 +204,24 @@ def _split(ctx: StepContext, judging: JudgingConfig) -> tuple[Any, Any, Any]:
             "no user has three items or more: nothing can be held out to judge by", hint="Give more events."
         )
     return prepared, new, split
+
+
+def _held(prepared: Any, new: Any, split: Any, part: str) -> Any:
+    """Return what is held out for ``valid`` or ``test``."""
+    from bessemer.evals.ranking import Heldout
+    from bessemer.train.recommend.prepared import by_activity, category_numbers
+
+    wanted = new.only(getattr(split, part)).histories
+    seen = new.only(split.fit if part == "valid" else split.fit | split.valid).histories
+    users = range(len(new.users))
+    return Heldout(
+        users=new.users,
+        wanted=[wanted.of(user)[0] for user in users],
+        seen=[seen.of(user)[0] for user in users],
+        counts=new.only(split.fit).counts(),
+        categories=category_numbers(prepared.attributes),
+        groups=by_activity(new.only(split.fit)),
+    )
 
 
 def _save_scorer(folder: Path, scorer: Any, prepared: Any, known: Any) -> None:

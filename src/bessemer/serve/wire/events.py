@@ -113,6 +113,19 @@ def learners(engines: Mapping[str, Any]) -> list[Learning]:
     return [engine for engine in engines.values() if "learn" in engine.capabilities]
 
 
+def tell_again(store: EventStore, engines: Mapping[str, Any]) -> int:
+    """Tell the engines that learn all events that are kept, the first told first, and return how many there were.
+
+    Their memory ended with the process that had it.
+    """
+    count, learning = 0, learners(engines)
+    for project, told in store.all() if learning else ():
+        count += len(told)
+        for engine in learning:
+            engine.learn(project, told)
+    return count
+
+
 def read_events(body: bytes, now: float) -> list[Interaction]:
     """Return the events in a body, the oldest first.
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.evals.ranking import Heldout
-from bessemer.evals.splits import Split
 from bessemer.models.ranking.base import Floats, Histories
 from bessemer.train.recommend.interactions import Interactions
 
@@ -66,37 +64,18 @@ class Prepared:
         kept[first] = True
         return self.everything.only(kept)
 
-    def held(self, new: Interactions, split: Split, part: str) -> Heldout:
-        """Return what is held out for ``valid`` or ``test``.
 
-        Args:
-            new: from `first_times`.
-            split: of its events.
-            part: which.
-        """
-        wanted = new.only(getattr(split, part)).histories
-        seen = new.only(split.fit if part == "valid" else split.fit | split.valid).histories
-        fitted = new.only(split.fit)
-        users = range(len(new.users))
-        return Heldout(
-            users=new.users,
-            wanted=[wanted.of(user)[0] for user in users],
-            seen=[seen.of(user)[0] for user in users],
-            counts=fitted.counts(),
-            categories=_categories(self.attributes),
-            groups=_groups(np.diff(fitted.histories.starts)),
-        )
+def by_activity(interactions: Interactions) -> list[str]:
+    """Return for each user whether they have few, some or many events, about a third each."""
+    lengths = np.diff(interactions.histories.starts)
+    low, high = np.quantile(lengths, [1 / 3, 2 / 3]) if len(lengths) else (0, 0)
+    return [GROUPS[int(length > low) + int(length > high)] for length in lengths]
 
 
-def _categories(attributes: Sequence[Mapping[str, Any]]) -> list[int]:
+def category_numbers(attributes: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the number of each item's category; nothing if no item has one."""
     if not any(row.get("category") for row in attributes):
         return []
     names = [str(row.get("category", "")) for row in attributes]
     numbers = {name: number for number, name in enumerate(sorted(set(names)))}
     return [numbers[name] for name in names]
-
-
-def _groups(lengths: Any) -> list[str]:
-    """Return for each user whether they have few, some or many events, a third each."""
-    low, high = np.quantile(lengths, [1 / 3, 2 / 3]) if len(lengths) else (0, 0)
-    return [GROUPS[int(length > low) + int(length > high)] for length in lengths]
