@@ -6,7 +6,7 @@ Owns those nouns. Knows no model, no store and no clock. A user is what they did
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import Field, model_validator
@@ -150,7 +150,13 @@ class Ranking(Noun):
 
 @runtime_checkable
 class Learning(Protocol):
-    """An engine that takes events while it serves (capability ``learn``)."""
+    """An engine that takes events while it serves (capability ``learn``).
+
+    Attributes:
+        told: for each project, the number in the store of events up to which it was trained on them.
+    """
+
+    told: Mapping[str, int]
 
     def learn(self, project: str, events: Sequence[Interaction], /) -> int:
         """Take events of a project, the oldest first; return how many of them are about items that it knows."""

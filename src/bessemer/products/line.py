@@ -49,6 +49,7 @@ class Declared:
         products: by name, in their order.
         base: the folder that relative paths start from.
         lake_url: where the tables are.
+        events: the gateway's store of events; None keeps none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Declared:
     products: Mapping[str, ProductConfig]
     base: Path
     lake_url: str
+    events: Path | None = None
 
 
 def open_products(declared: Declared) -> dict[str, Product]:
@@ -73,6 +75,7 @@ def open_products(declared: Declared) -> dict[str, Product]:
             lake_url=declared.lake_url,
             tables={table: f"table_{table}" for table in declared.tables},
             products=dict(found),
+            events=declared.events,
         )
         found[name] = resolve_name(_KINDS[config.kind])(config, place)
     return found

@@ -6,8 +6,9 @@ Owns the database of events. Knows no HTTP and no model: engines that learn are 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from bessemer.core.errors import NotFound
 from bessemer.core.ranking import Interaction
@@ -103,11 +104,14 @@ class EventStore:
             ).fetchall()
         return [_event(row) for row in rows[:limit]], len(rows) > limit
 
-    def all(self, projects: Sequence[str] = ()) -> Iterator[tuple[str, list[Interaction]]]:
+    def all(
+        self, projects: Sequence[str] = (), known: Mapping[str, int] = MappingProxyType({})
+    ) -> Iterator[tuple[str, list[Interaction]]]:
         """Yield (project, events) in the order in which they were told, some thousands at a time.
 
         Args:
             projects: only of these; empty is all.
+            known: the number up to which a project's events are left out.
         """
         last = 0
         while True:
@@ -121,18 +125,18 @@ class EventStore:
             last = rows[-1][0]
             by_project: dict[str, list[Interaction]] = {}
             for row in rows:
-                if not projects or row[1] in projects:
+                if (not projects or row[1] in projects) and row[0] > known.get(row[1], 0):
                     by_project.setdefault(row[1], []).append(_event(row[2:]))
             yield from by_project.items()
 
-    def state(self, projects: Sequence[str]) -> str:
-        """Return what changes when a project's events do: how many there are, and the last one's number."""
+    def state(self, projects: Sequence[str]) -> tuple[int, int]:
+        """Return what changes when these projects' events do: how many there are, and the last one's number."""
         with self._database.reading() as database:
             marks = ",".join("?" * len(projects))
             count, last = database.execute(
                 f"SELECT count(*), coalesce(max(sequence), 0) FROM events WHERE project IN ({marks})", tuple(projects)
             ).fetchone()
-        return f"{count} to {last}"
+        return int(count), int(last)
 
     def forget(self, project: str, user: str) -> int:
         """Delete a user's events of a project, their bytes too, and return how many there were."""

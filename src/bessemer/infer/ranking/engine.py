@@ -43,6 +43,7 @@ class RankerEngine:
 
     Attributes:
         policy: which model and rules rank, such as ``ease-3f2a9c01``.
+        told: for each project, the number of the last stored event that it was trained on.
     """
 
     capabilities = frozenset({"rank", "learn", "batch"})
@@ -50,6 +51,7 @@ class RankerEngine:
     def __init__(self, config: ServedRankerConfig, saved: SavedRanker, policy: str) -> None:
         self.name, self.policy = config.name, policy
         self._config, self._saved = config, saved
+        self.told = dict(saved.told)
         self._catalogue = Catalogue(saved.items, saved.attributes, saved.content, saved.counts)
         self._retriever = Retriever(config, self._catalogue, saved.scorer)
         self._popular = Popularity(saved.counts)

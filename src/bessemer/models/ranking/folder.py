@@ -6,8 +6,10 @@ Owns the files. Nothing is unpickled.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ class SavedRanker:
         counts: users who had each item; shape (items,).
         attributes: of each item, as its row had them; JSON values.
         content: features of each item; shape (items, features), or (items, 0).
+        told: for each project, the number of the last event of a gateway's store that is in the histories.
     """
 
     scorer: Scorer
@@ -43,6 +46,7 @@ class SavedRanker:
     counts: Floats
     attributes: tuple[dict[str, Any], ...]
     content: Floats
+    told: Mapping[str, int] = MappingProxyType({})
 
 
 def save_ranker(saved: SavedRanker, folder: Path) -> None:
@@ -60,6 +64,7 @@ def save_ranker(saved: SavedRanker, folder: Path) -> None:
         "items": saved.items,
         "users": saved.users,
         "attributes": saved.attributes,
+        "told": dict(saved.told),
     }
     (folder / "ranker.json").write_text(json.dumps(told), encoding="utf-8")
 
@@ -88,6 +93,7 @@ def load_ranker(folder: Path) -> SavedRanker:
             counts=arrays["counts"],
             attributes=tuple(told["attributes"]),
             content=arrays["content"],
+            told=told["told"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Unsupported(f"the ranker in {folder} cannot be read: {error}", hint="Run the factory again.") from error

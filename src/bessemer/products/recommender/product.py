@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from bessemer.core.config import Config
@@ -16,6 +18,7 @@ from bessemer.products.product import AnyEngine, Finished, LakeState, Opening, P
 from bessemer.products.receipt import FactsPart, MetricLine
 from bessemer.products.recommender import steps
 from bessemer.products.recommender.config import RecommenderConfig
+from bessemer.serve import EventStore
 
 _CODE = ("bessemer.train.recommend", "bessemer.models.ranking", "bessemer.evals", "bessemer.products.recommender")
 
@@ -44,17 +47,34 @@ class RecommenderProduct:
         """Return the steps that make it from tables."""
         config, tables = self.config, self.place.tables
         events, items = tables[config.events], tables[config.items] if config.items else ""
-        prepared = steps.PrepareConfig(events=events, items=items, weights=config.weights)
+        heard = self._heard(lake)
+        read = (events, *(step.name for step in heard))
+        prepared = steps.PrepareConfig(events=read, items=items, weights=config.weights)
         tried = steps.FitConfig(models=config.models, judging=config.judging)
         judged = steps.JudgeConfig(judging=config.judging, gate=config.gate)
         made = (
-            _step("prepare", prepared, (events, items) if items else (events,)),
+            *heard,
+            _step("prepare", prepared, (*read, items) if items else read),
             _step("fit", tried, ("prepare",)),
             _step("judge", judged, ("prepare", "fit")),
             _step("ranker", None, ("prepare", "fit")),
             _step("speed", steps.SpeedStepConfig(served=self._served("")), ("ranker",), ("bessemer.infer.ranking",)),
         )
         return self.place.named(made)
+
+    def _heard(self, lake: LakeState) -> tuple[Step, ...]:
+        """Return the step that reads what the gateway was told, if the declaration wants that and there is any."""
+        store, projects = self.place.events, self.config.learning.projects
+        if not (store and projects and store.exists()):
+            return ()
+        with closing(EventStore(store)) as events:
+            count, last = events.state(projects)
+        if not count:
+            return ()
+        table = self.place.table("told")
+        config = steps.ToldConfig(store=str(store), projects=projects, table=table)
+        inputs = {"events": f"{count} to {last}", "table": lake.of(table)}
+        return (replace(_step("told", config, ()), inputs=inputs),)
 
     def part(self, done: Finished) -> FactsPart:
         """Return its part of the receipt."""

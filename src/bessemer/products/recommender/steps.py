@@ -18,17 +18,40 @@ from bessemer.core.errors import ConfigError
 from bessemer.evals import BetterThan, GateConfig, Report, decide
 from bessemer.flow import StepContext
 from bessemer.infer.ranking.config import ServedRankerConfig
+from bessemer.lake import open_lake
 from bessemer.products.recommender.config import EventWeight, JudgingConfig
-from bessemer.products.rows import Meta, find_rows
+from bessemer.products.rows import Meta, find_rows, rows_tag, written
 from bessemer.train.recommend.config import PopularityConfig, RankerConfig
 
 _SPEED_RANKINGS = 500
 
 
+class ToldConfig(Config):
+    """Which projects' events are read from which store, into which table."""
+
+    store: str = "events.sqlite"
+    projects: tuple[str, ...] = ()
+    table: str = "told"
+
+
+def told(ctx: StepContext, config: ToldConfig) -> Meta:
+    """Read what the gateway was told, as far as the declaration names its projects, into a table of the lake."""
+    from contextlib import closing
+
+    from bessemer.serve import EventStore
+
+    with closing(EventStore(Path(config.store))) as store:
+        last = {project: store.state([project])[1] for project in config.projects}
+        lake = open_lake(ctx.resources["lake"])
+        rows = (event.model_dump() for _, events in store.all(config.projects) for event in events)
+        lake.put(config.table, rows, tag=rows_tag(ctx.key))
+    return {**written(ctx, lake, config.table), "last": last}
+
+
 class PrepareConfig(Config):
     """Which steps read the tables, and what kinds of events count for."""
 
-    events: str = "table_events"
+    events: tuple[str, ...] = ("table_events",)
     items: str = ""
     weights: Mapping[str, EventWeight] = {}
 
@@ -40,7 +63,7 @@ def prepare(ctx: StepContext, config: PrepareConfig) -> Meta:
     from bessemer.train.recommend.prepared import Prepared
 
     items = {str(row["item"]): row for row in _rows(ctx, config.items, "item")} if config.items else {}
-    events = (_weighed(row, config.weights) for row in _rows(ctx, config.events, "item"))
+    events = (_weighed(row, config.weights) for step in config.events for row in _rows(ctx, step, "item"))
     everything = Interactions.of_rows(events, list(items))
     attributes = tuple(_plain(items.get(name, {"item": name})) for name in everything.items)
     content = content_features(attributes if items else [], ("item", "title", "simulated"), len(attributes))
@@ -50,6 +73,7 @@ def prepare(ctx: StepContext, config: PrepareConfig) -> Meta:
         "users": len(everything.users),
         "items": len(everything.items),
         "cold_items": int((everything.counts() == 0).sum()),
+        "last": ctx.inputs["told"].meta["last"] if "told" in ctx.inputs else {},
     }
 
 
@@ -127,7 +151,7 @@ def ranker(ctx: StepContext, config: Config | None) -> Meta:
     began = time.perf_counter()
     scorer = fit_ranker(model, everything.histories, len(everything.items), prepared.content)
     seconds = time.perf_counter() - began
-    _save_scorer(ctx.out / "ranker", scorer, prepared, everything)
+    _save_scorer(ctx.out / "ranker", scorer, prepared, everything, ctx.inputs["prepare"].meta["last"])
     return {"model": model.kind, "seconds": seconds, "events": len(everything.times)}
 
 
@@ -224,11 +248,18 @@ def _held(prepared: Any, new: Any, split: Any, part: str) -> Any:
     )
 
 
-def _save_scorer(folder: Path, scorer: Any, prepared: Any, known: Any) -> None:
+def _save_scorer(folder: Path, scorer: Any, prepared: Any, known: Any, last: Mapping[str, int] | None = None) -> None:
     from bessemer.models.ranking.folder import SavedRanker, save_ranker
 
     saved = SavedRanker(
-        scorer, known.items, known.users, known.histories, known.counts(), prepared.attributes, prepared.content
+        scorer=scorer,
+        items=known.items,
+        users=known.users,
+        histories=known.histories,
+        counts=known.counts(),
+        attributes=prepared.attributes,
+        content=prepared.content,
+        told=last or {},
     )
     save_ranker(saved, folder)
 

@@ -118,10 +118,10 @@ def tell_again(store: EventStore, engines: Mapping[str, Any]) -> int:
 
     Their memory ended with the process that had it.
     """
-    count, learning = 0, learners(engines)
-    for project, told in store.all() if learning else ():
-        count += len(told)
-        for engine in learning:
+    count = 0
+    for engine in learners(engines):
+        for project, told in store.all(known=engine.told):
+            count += len(told)
             engine.learn(project, told)
     return count
 
