@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from bessemer.products.factory import Factory, FactoryConfig
 from bessemer.products.home import Home
 from bessemer.products.line import SIZES
 from bessemer.products.receipt import FactsPart
+from bessemer.products.recommender.retraining import retrain
+from bessemer.serve import EventStore
+from bessemer.serve.wire.events import tell_again
 
 LINE = """name: shop
 size: tiny
@@ -24,6 +28,7 @@ product:
   kind: recommender
   items: items
   models: [{kind: ease, regularisation: 50}, {kind: item_knn}]
+  learning: {projects: [p]}
 """
 
 
@@ -47,8 +52,22 @@ def test_from_tables_to_a_ranker_that_learns(tmp_path) -> None:
     assert [each.item for each in then.items] != [each.item for each in first.items]
     assert any(each.reason.items == (first.items[2].item,) for each in then.items)
     asyncio.run(engine.close())
-    again = made.run()
-    assert all(stage.cached for stage in again.stages), "nothing changed, nothing is made again"
+    assert retrain(made) is None, "nobody told anything"
+    with closing(EventStore(made.home.events)) as store:
+        told = [Interaction(user="somebody", item=row.item, time=1.8e9 + n) for n, row in enumerate(first.items)]
+        store.add("p", told)
+        store.add("q", [Interaction(user="somebody else", item="i00001", time=1.8e9)])
+    again = retrain(made, 3600, clock=lambda: 7200.0)
+    assert again and {stage.step for stage in again.stages if stage.cached} == {"table_events", "table_items"}
+    assert (again.lineage[0].what, again.run != receipt.run) == ("ease fitted on 4,005 events", True)
+    assert retrain(made, 3600, clock=lambda: 7300.0) is None and retrain(made, 3600, clock=lambda: 11_000.0) is None
+    learnt = made.open_engines()["shop"]
+    assert learnt.told == {"p": 5}
+    assert learnt.rank(RankRequest(user="somebody")).events == 5, "trained on"
+    assert learnt.rank(RankRequest(user="somebody else")).events == 0, "of a project that is not named"
+    with closing(EventStore(made.home.events)) as store:
+        assert tell_again(store, {"shop": learnt}) == 1, "what it was trained on is not told twice"
+    asyncio.run(learnt.close())
 
 
 def test_what_does_not_fit_is_said_before_the_work(tmp_path) -> None:

@@ -302,8 +302,7 @@ class Factory:
             llm, elsewhere, served = self._language_model()
             allowed = trainable(llm, served)
             work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
-            accounts = open_accounts(self.home.accounts, self._clock, earlier=self.home.keys)
-            stack.callback(accounts.close)
+            accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
             parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
             runs = tuple({deployment.run for deployment in self.deployed().values()})
             engines = self.open_engines(api_key)
@@ -325,12 +324,14 @@ class Factory:
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:
-                now = self._clock()
-                self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=now, runs=runs))
+                self._announce(url, tuple(engines), runs)
                 driver.start()
                 ready(url, accounts.keys.ensure_development_key())
 
             run_gateway(app, gateway, announce)
+
+    def _announce(self, url: str, models: tuple[str, ...], runs: tuple[str, ...]) -> None:
+        self.home.announce(Gateway(url=url, pid=os.getpid(), models=models, started_at=self._clock(), runs=runs))
 
     def _language_model(self) -> tuple[LlmConfig | None, ServerConfig | None, Deployment | None]:
         """Return the first language model, the server that has it, and else what is deployed of it."""

@@ -9,6 +9,7 @@ from bessemer.serve.accounts.gate import Gate
 from bessemer.serve.accounts.office import Accounts, open_accounts
 from bessemer.serve.accounts.projects import Project, ServiceAccount
 from bessemer.serve.accounts.rates import RateLimit, Scope
+from bessemer.serve.accounts.tariffs import Tariff
 from bessemer.serve.accounts.workers import Worker
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.events import EventStore
@@ -40,6 +41,7 @@ __all__ = [
     "Scope",
     "ServiceAccount",
     "Spending",
+    "Tariff",
     "WebhookStore",
     "Work",
     "Worker",

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ class SavedRanker:
     counts: Floats
     attributes: tuple[dict[str, Any], ...]
     content: Floats
-    told: Mapping[str, int] = MappingProxyType({})
+    told: Mapping[str, int] = field(default_factory=dict)
 
 
 def save_ranker(saved: SavedRanker, folder: Path) -> None:
