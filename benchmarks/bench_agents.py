@@ -5,8 +5,8 @@
 
 Each asks a model that costs nothing, which asks for a function that doubles a number, twenty times, and then answers;
 all in processes of their own, in turn, on one core. Told is the least processor time of the rounds for each step (a
-model's act, a tool's call and all between), tracing off. Ours once as it is served, budgets and permissions checked, and
-once with each act on disk before the next begins, which the peers do not do. One line is appended to
+model's act, a tool's call and all between), tracing off. Ours once as it is served, budgets and permissions checked,
+and once with each act on disk before the next begins, which the peers do not do. One line is appended to
 `results/agents.jsonl`; `--markdown` shows the newest, `--readme` writes it into the README.
 """
 

@@ -213,6 +213,8 @@ class Order:
     @property
     def units(self) -> int:
         """What bounds the units of all answers."""
+        if isinstance(self.engine, Bounded):
+            return sum(self.engine.most(each).units for each in self.wanted if isinstance(each, ChatRequest))
         return sum(each.n for each in self.wanted if isinstance(each, RankRequest))
 
 
