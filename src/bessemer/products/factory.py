@@ -319,7 +319,7 @@ class Factory:
             driver = JobDriver(JobParts(self.home, work, meter, parts.webhooks, self._clock), line)
             stack.callback(driver.close)
             counted = meter.counted = Counted(work.models)
-            stack.callback(lambda: asyncio.run(_close(engines, counted if served else Counted())))
+            stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
             work.jobs.purse = gate
             stack.callback(gate.close)
