@@ -85,6 +85,13 @@ async def test_pass_hat_k_is_the_chance_that_k_attempts_all_succeed() -> None:
     assert tried.report.usage == Usage(input_tokens=3 * 900, output_tokens=4 * 900)
 
 
+async def test_never_in_few_trials_is_not_known_to_be_never() -> None:
+    for chance, ends in ((0.0, (0.0, 0.308)), (1.1, (0.692, 1.0))):
+        tried = await run_trials(lambda world, chance=chance: Doer(world, chance), [trial(n) for n in range(30)])
+        found = tried.report.metric("solved").interval
+        assert (found.low, found.high) == pytest.approx(ends, abs=0.001)  # 1 - 0.025 ** (1 / 10), of ten groups
+
+
 async def test_an_engine_that_fails_solves_nothing_and_the_reason_is_kept() -> None:
     broken = Trial(id="b", group="g", question="break", start=START)
     tried = await run_trials(lambda world: Doer(world, 1.0), [broken, trial(1)])
