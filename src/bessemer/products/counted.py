@@ -6,6 +6,7 @@ Owns the sums. Knows no entry.
 from __future__ import annotations
 
 from bessemer.core.nouns import Usage
+from bessemer.infer.agents import AgentEngine
 from bessemer.infer.engines import Counters, add, minus
 from bessemer.products.llm.grounded import ChatEngine
 from bessemer.serve.work.models import TunedModels
@@ -29,6 +30,9 @@ class Counted:
         if isinstance(counters, Counters):
             delivered = minus(counters.total, counters.undelivered)
             self._tokens[name] = add(self._tokens.get(name, Usage()), delivered)
+            if isinstance(engine, AgentEngine) and (lender := engine.parts.asks):
+                # What an agent's model did for it was counted by that model's engine too, and is billed as the agent's.
+                self._tokens[lender] = minus(self._tokens.get(lender, Usage()), delivered)
 
     def __call__(self) -> dict[str, Usage]:
         """Return them, by name."""

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
+from bessemer.core.acting import ActedDelta, Bounded
 from bessemer.core.errors import BackendError
 from bessemer.core.nouns import (
     ChatRequest,
@@ -35,6 +36,7 @@ from bessemer.core.protocols import Engine
 from bessemer.core.ranking import Ranking, RankRequest
 from bessemer.core.raw import EmbedRequest, EmbedResult, PromptRequest
 from bessemer.serve.accounts.gate import Gate, let_in
+from bessemer.serve.askers import personal
 from bessemer.serve.booking import Bookkeeper, Span
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate, read_body
@@ -147,8 +149,12 @@ class Caller:
             raise Refused(unknown_model(model))
         return engine
 
-    def talker(self, model: str) -> ChatEngine:
-        """Return the engine of a model that talks.
+    def talker(self, model: str, metadata: Mapping[str, str] | None = None) -> ChatEngine:
+        """Return the engine of a model that talks; an agent with what this key and this request let it do.
+
+        Args:
+            model: its name.
+            metadata: of the request; an agent reads `session`, `run`, `approve` and `deny`.
 
         Raises:
             Refused: there is none, or it does not talk.
@@ -156,7 +162,8 @@ class Caller:
         engine = self.engine(model)
         if "chat" not in engine.capabilities:
             raise Refused(unsupported("model", "This model does not talk; /v1/models says which models have 'chat'."))
-        return engine
+        asked: ChatEngine = personal(engine, self.key, model, metadata or {})
+        return asked
 
     def id(self, prefix: str) -> str:
         """Return the id of the answer, such as ``chatcmpl-…``."""
@@ -190,12 +197,16 @@ class Order:
     @property
     def input_bytes(self) -> int:
         """What bounds the input tokens of all answers: each reads all of its words, also those that were stored."""
+        if isinstance(self.engine, Bounded):
+            return sum(self.engine.most(each).input_tokens for each in self.wanted if isinstance(each, ChatRequest))
         read = (each for each in self.wanted if not isinstance(each, RankRequest))
         return sum(len(each.model_dump_json(exclude_defaults=True).encode()) for each in read)
 
     @property
     def output_tokens(self) -> int:
         """What bounds the output tokens of all answers."""
+        if isinstance(self.engine, Bounded):
+            return sum(self.engine.most(each).output_tokens for each in self.wanted if isinstance(each, ChatRequest))
         asked = (each for each in self.wanted if isinstance(each, ChatRequest | PromptRequest))
         return sum(each.sampling.max_output_tokens for each in asked)
 
@@ -343,6 +354,8 @@ class Making:
 
     def _take(self, answer: Answer, piece: Piece) -> None:
         self.span.watch.piece()
+        if isinstance(piece, ActedDelta):
+            self.span.watch.seen.acts += piece.acts
         if piece.usage:
             was, now, total = answer.usage, piece.usage, self.span.usage
             answer.usage = now

@@ -71,22 +71,27 @@ def points(replicas: Sequence[Replica]) -> Points:
     return Points(*columns)
 
 
-def _numbers(r: Replica) -> tuple[float, ...]:
-    """Return the columns of `Points`. Weights of 4 bits are widened to 16 where there is no unit for them.
+def _kept(r: Replica) -> tuple[float, float, float, str]:
+    """Return the bytes of a dense weight, of one of an expert, and of a number in the cache, and what multiplies them.
 
-    Source: kernels for 4-bit weights and 16-bit activations, Frantar et al. 2024, arXiv:2408.11743.
+    Weights of 4 bits are widened to 16 where there is no unit for them. Source: kernels for 4-bit weights and 16-bit
+    activations, Frantar et al. 2024, arXiv:2408.11743.
     """
+    precision = r.shape.native_precision or r.precision
+    wide = EXPERT_BYTES.get(precision, 2.0)
+    beside = max(wide, DENSE_BYTES_BESIDE_FP4) if r.shape.is_mixture else wide
+    is_widened = precision == "int4" or (precision == "fp4" and not r.device.fp4_flop_per_second)
+    unit = r.device.unit("bf16" if is_widened else precision)
+    return beside, wide, 1.0 if r.backend == "trtllm" and wide <= 1 else 2.0, unit
+
+
+def _numbers(r: Replica) -> tuple[float, ...]:
     s, d = r.shape, r.device
     dense, expert = split(s)
-    precision = s.native_precision or r.precision
-    wide = EXPERT_BYTES.get(precision, 2.0)
-    beside = max(wide, DENSE_BYTES_BESIDE_FP4) if s.is_mixture else wide
+    beside, wide, cache, unit = _kept(r)
     latent = is_latent(s)
-    cache = 1.0 if r.backend == "trtllm" and wide <= 1 else 2.0
     own = d.scaleup_bytes_per_second if r.accelerators <= d.scaleup_accelerators else d.scaleout_bytes_per_second
     link = r.link_bytes_per_second or own or LINK_WITHOUT_DOMAIN_BYTES
-    is_widened = precision == "int4" or (precision == "fp4" and not d.fp4_flop_per_second)
-    unit = d.unit("bf16" if is_widened else precision)
     return (
         s.layers,
         s.hidden,

@@ -474,3 +474,32 @@ def test_killed_at_any_instant_the_books_and_the_budget_agree(database_url, tmp_
     assert found["booked"] <= limit
     if limit == 2_000:
         assert found["booked"] > limit - 50, "the whole of it can be spent, whatever was killed"
+
+
+@pytest.mark.parametrize("fault", ["refused", "lost"])
+def test_what_the_database_did_not_answer_is_counted_once(desks, accounts, fault) -> None:
+    """Whether it had taken in what it was told, or not; also when the process dies before it asks again."""
+    budget = accounts.budgets.set("project", "docs", "total", Money(micros=1000))
+    for name, ends in (("a", desks[0].let_go), ("b", desks[0].crash)):
+        assert desks[0].reserve(name, (budget,), 10)
+        desks[0].settle(name, 7)
+        desks[0].fault = fault
+        with pytest.raises(BackendError):
+            desks[0].let_go()
+        ends()
+    desks[1].sweep({"a": 7, "b": 7})
+    found = accounts.budgets.spending(budget)
+    assert (found.spent_micros, found.reserved_micros, found.overrun_micros) == (14, 0, 0)
+
+
+def test_a_draw_without_an_answer_leaves_nothing_reserved(desks, accounts) -> None:
+    budget = accounts.budgets.set("project", "docs", "total", Money(micros=1000))
+    assert desks[0].reserve("a", (budget,), 10)
+    desks[0].settle("a", 10)
+    desks[0].let_go()
+    desks[0].fault = "lost"
+    assert not desks[0].reserve("b", (budget,), 500)
+    assert accounts.budgets.spending(budget).reserved_micros > 0, "the database did it"
+    desks[0].let_go()
+    found = accounts.budgets.spending(budget)
+    assert (found.spent_micros, found.reserved_micros) == (10, 0)

@@ -158,6 +158,14 @@ def test_a_limit_is_set_again_under_its_id_and_lifted(accounts) -> None:
     assert len(acts) == 3
 
 
+def test_what_a_worker_holds_is_not_refilled_meanwhile(desks, accounts) -> None:
+    limit = accounts.rates.set("project", "docs", requests=60)
+    assert taken(desks[0].take((limit,), 0))
+    desks[0].now[0] += 4
+    at_once = sum(taken(desks[number].take((limit,), 0)) for number in (1, 0) for _ in range(70))
+    assert at_once == 60, "all that one bucket holds, though four seconds flowed in beside a block"
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.lists(
