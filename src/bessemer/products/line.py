@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Annotated
+
+from pydantic import Field
 
 from bessemer.flow import Flow, Step
 from bessemer.lake import CurateConfig, SourceConfig, open_lake
@@ -18,14 +21,18 @@ from bessemer.products.intake import IntakePlace, document_steps, table_step
 from bessemer.products.llm import config as llm
 from bessemer.products.llm.config import LlmConfig
 from bessemer.products.product import LakeState, Place, Product
+from bessemer.products.synthetic.config import SyntheticConfig
 
 SIZES = {size: {"llm": implied} for size, implied in llm.SIZES.items()}
 """For each value of the one size dial, what it implies by kind of product; what the declaration says wins."""
 
-ProductConfig = LlmConfig
+ProductConfig = Annotated[LlmConfig | SyntheticConfig, Field(discriminator="kind")]
 """The union of the kinds' declarations, told apart by `kind`."""
 
-_KINDS = {"llm": "bessemer.products.llm.product:LlmProduct"}
+_KINDS = {
+    "llm": "bessemer.products.llm.product:LlmProduct",
+    "synthetic": "bessemer.products.synthetic.product:SyntheticProduct",
+}
 """For each kind, the class that is opened with a declaration and a place."""
 
 
