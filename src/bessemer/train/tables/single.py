@@ -39,7 +39,7 @@ class TableModel:
         changes: of the columns before they were modelled.
         block: distributions of the modelled columns.
         context: distributions of the columns that it depends on, such as a parent's; None is none.
-        correlation: (context + block widths) squared.
+        correlation: (context + block widths) squared; of the context, covariances of scores.
         categories: of columns that are not modelled by themselves, as they are combined with others.
         known: fingerprints of the rows of the data; None where copies are kept.
         compared: the columns that fingerprints are of.
@@ -106,12 +106,13 @@ def fit_table(
     fitted = fit_block(modelled, config.knots, config.sweeps)
     scores, present = joined([given, fitted] if given else [fitted])
     own = {name: column for name, column in without_ids(table).items() if name not in counted}
-    known = None if config.copies == "keep" else fingerprints(own, config.copies == "reject_unique")
     combined = {name: table.columns[name].categories for each in changes.combinations for name in each.columns}
     return TableModel(
         schema=table.schema, config=config, rows=table.rows, changes=changes, block=fitted.block,
-        context=given.block if given else None, correlation=correlations(scores, present), categories=combined,
-        known=known, compared=tuple(own),
+        context=given.block if given else None,
+        correlation=correlations(scores, present, given.block.width if given else 0), categories=combined,
+        known=None if config.copies == "keep" else fingerprints(own, config.copies == "reject_unique"),
+        compared=tuple(own),
     )  # fmt: skip
 
 
@@ -154,7 +155,7 @@ class _Draws:
         self, model: TableModel, rows: int, random: np.random.Generator, context: Mapping[str, Column] | None
     ) -> None:
         self._random, self._latent = random, np.empty((rows, model.block.width), np.float32)
-        self._given = model.context.latent(context or {}, random) if model.context else np.empty((rows, 0), np.float32)
+        self._given = model.context.scores(context or {}) if model.context else np.empty((rows, 0), np.float32)
         width = self._given.shape[1]
         self._whole = conditioned(model.correlation, width)
         marginals = model.block.marginals
