@@ -8,7 +8,8 @@ days), then each question is asked in a process of its own, whose largest reside
     ingest     the journal into an empty ledger, every entry checked, in rows per second
     again      the same journal once more: nothing is new
     roll-up    tokens, joules and money of everything, by project and model, from the entries themselves
-    month      one project's 30 days by key, model and price, from the sums by the hour: what an invoice is made from
+    month      one project's 30 days by key, model and price, from the sums by the hour
+    invoice    the invoice of that project for March, its lines by model, kind of token and price, summing to the ledger
 
 Ids come in no order, as a gateway's do. The ledger is in SQLite, or in an empty Postgres that `--database` names.
 
@@ -39,8 +40,11 @@ from bessemer.core.digest import canonical_json
 from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Entry, Measurement, Subject, Usage
 from bessemer.core.units import Money
 from bessemer.core.usage import UsageQuery
-from bessemer.meter import Journal, Ledger, PriceBook, load_price_book
+from bessemer.meter import Journal, Ledger, PriceBook, load_price_book, load_price_history
 from bessemer.meter.processor import read_processor
+from bessemer.products.booked import BookedUsage
+from bessemer.products.home import Home
+from bessemer.products.invoices import InvoiceBook
 
 HERE = Path(__file__).parent
 BEGAN, DAYS, PROJECTS, MODELS, KEYS = 1_767_225_600.0, 90, 40, 5, 200
@@ -165,6 +169,17 @@ def month(folder: Path, records: int) -> int:
     return found
 
 
+def invoice(folder: Path, records: int) -> int:
+    """Draw a customer's invoice for a month; return how many requests it bills."""
+    ledger, year = _ledger(folder), BEGAN + 365 * 86_400
+    book = InvoiceBook(Home(folder), BookedUsage(ledger, load_price_history()), "works", lambda: year)
+    drawn = book.draw("project-7", "2026-03")
+    ledger.close()
+    assert sum(line.amount_micros for line in drawn.lines) == drawn.amount_micros > 0
+    assert 0 < drawn.requests < records
+    return drawn.requests
+
+
 def timed(question: Callable[[Path, int], int], folder: Path, records: int) -> dict[str, float]:
     """Ask a question; return its rows, seconds, and the process's largest resident memory."""
     began, cpu = time.perf_counter(), time.process_time()
@@ -190,7 +205,7 @@ def main() -> None:
     lines: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=options.work) as name:
         folder = Path(name)
-        for asked in (write, ingest, again, roll_up, month):
+        for asked in (write, ingest, again, roll_up, month, invoice):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 line = lines[asked.__name__] = process.submit(timed, asked, folder, options.records).result()
             print(asked.__name__, json.dumps(line), flush=True)

@@ -98,9 +98,10 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
 {tables}
 ## Administration
 
-For administrators' keys only. Beyond OpenAI's: `POST …/api_keys`, the rate limit `rl-*`, a spend limit's
-`alert_percents`, and alerts that webhooks tell (`notification_channel: {{"type": "webhook"}}`; `email` is refused, as
-no mail is sent).
+For administrators' keys only. Beyond OpenAI's: `POST …/api_keys` (with `models`, and `user_id` of a member) and
+`POST …/users` of the organization, the rate limit `rl-*`, `pii` (`keep` or `mask`) of a project's `data_retention`, a
+spend limit's `alert_percents`, and alerts that webhooks tell (`notification_channel: {{"type": "webhook"}}`; `email` is
+refused, as no mail is sent). Usage of kinds that are not served here is told as empty buckets.
 
 {administration}
 """

@@ -126,3 +126,19 @@ def test_alerts_of_a_budget(tmp_path: Path) -> None:
     refused(call(tmp_path, "limits", "alert", budget, "half"), "no percents")
     refused(call(tmp_path, "limits", "alert", budget, "0"), "no threshold")
     refused(call(tmp_path, "limits", "alert", "bud_x", "50"), "no budget")
+
+
+def test_people_and_what_is_kept_of_a_project(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    accounts = open_accounts(tmp_path / "state" / "keys.sqlite")
+    accounts.projects.create("docs")
+    made = said(tmp_path, "projects", "admit", "docs", "ada@example.org", "--owner")
+    (member,) = accounts.users.members("docs").items
+    assert (member.user.email, member.role) == ("ada@example.org", "owner")
+    assert accounts.users.of_keys() == {made["id"]: member.user.id}
+    assert said(tmp_path, "projects", "capture", "docs", "--pii", "mask") == {"stores": True, "pii": "mask"}
+    assert accounts.capture.of("docs").pii == "mask"
+    refused(call(tmp_path, "projects", "dismiss", "docs", "bob@example.org"), "is not in the project")
+    said(tmp_path, "projects", "dismiss", "docs", "ada@example.org")
+    assert accounts.keys.get(made["id"]).revoked_at is not None
+    accounts.close()

@@ -36,6 +36,7 @@ def test_a_verb_on_a_fresh_home(tmp_path: Path, verb: str) -> None:
         ("profit", 0, "nothing is booked yet"),
         ("doctor", 0, "not made yet"),
         ("receipt", 1, "no run has finished"),
+        ("prune", 0, "nothing to remove"),
         ("keys list", 0, "keys create"),
         ("projects list", 0, "projects create"),
         ("projects log", 0, "nothing was done yet"),

@@ -73,6 +73,38 @@ def test_in_a_variant_only_its_own_keys_are_offered() -> None:
     assert sentence == "unknown key 'xx'; valid keys: carbon_ratio, kind"
 
 
+class Yard(Config):
+    mills: Annotated[tuple[Mill, ...], Field(min_length=1)] = (Mill(),)
+    owner: Mill = Mill()
+
+
+def sentences(declaration: dict) -> list[tuple[tuple, str]]:
+    with pytest.raises(ValidationError) as caught:
+        Yard.model_validate(declaration)
+    return explain(caught.value, Yard)
+
+
+def test_a_value_of_another_form_is_told_in_words_of_the_declaration() -> None:
+    assert sentences({"mills": "one"}) == [
+        (("mills",), "a list is wanted here: `[one, two]`, or one item a line with `- ` before it (got 'one')")
+    ]
+    assert sentences({"mills": []}) == [(("mills",), "too few items: at least 1 wanted")]
+    assert sentences({"owner": None}) == [(("owner",), "keys and values are wanted here, indented below it")]
+    assert sentences({"owner": {"name": 5}}) == [(("owner", "name"), "a text is wanted here: put it in quotes (got 5)")]
+
+
+def test_a_list_is_not_called_too_short_for_a_mistake_in_its_only_item() -> None:
+    ((where, sentence),) = sentences({"mills": [{"nam": "x"}]})
+    assert where == ("mills", 0, "nam")
+    assert sentence == "unknown key 'nam'; did you mean 'name'?"
+    assert len(sentences({"mills": [], "owner": {"nam": 1}})) == 2, "a mistake elsewhere explains nothing"
+
+
+def test_a_kind_that_is_almost_one_names_it() -> None:
+    ((_, sentence),) = wrong_with({"ingots": [{"metal": {"kind": "coper"}}]})
+    assert sentence == "unknown kind 'coper'; did you mean 'copper'?"
+
+
 def test_an_unknown_variant_names_the_known() -> None:
     ((where, sentence),) = wrong_with({"ingots": [{"metal": {"kind": "gold"}}]})
     assert where == ("ingots", 0, "metal")

@@ -121,6 +121,23 @@ def test_a_sample_without_a_value_from_one_model_is_left_out_and_counted(report)
     assert both.passed
 
 
+def test_a_ceiling_is_not_reached_by_failing_at_what_is_hard(report) -> None:
+    bits = {"metric": "bits_per_byte", "better": "lower"}
+    rule, base, model = (
+        AtLeast(metric="bits_per_byte", value=1.0),
+        report([0.5] * 10, **bits),
+        report([0.4] * 10, **bits),
+    )
+    assert outcome(rule, base, model).passed
+    lost = model.scores[0].model_copy(update={"weight": 0.0, "error": "lost"})
+    harmed = model.model_copy(update={"scores": (lost, *model.scores[1:])})
+    found = outcome(rule, base, harmed)
+    assert not found.passed
+    assert found.sentence.endswith("at most 1 is asked: not shown, 1 samples failed")
+    assert not decide(gate(rule), [], [harmed]).passed
+    assert outcome(rule, harmed, harmed).passed, "what neither could be scored at says nothing of this model"
+
+
 def _first_lost(made):
     lost = made.scores[0].model_copy(update={"weight": 0.0, "values": {"token_f1": 0.0}, "error": "lost"})
     return (lost, *made.scores[1:])

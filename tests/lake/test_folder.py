@@ -176,6 +176,47 @@ def test_globs_hidden_files_and_links(tmp_path: Path) -> None:
     assert [d.source for d in read(tmp_path / "sub" / "c.md")] == ["c.md"]
 
 
+def test_links_that_lead_nowhere_are_named_and_nothing_waits_for_them(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "loop.md").symlink_to("loop.md")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "docs" / "pipe.md").symlink_to("../pipe")
+    (tmp_path / "docs" / "zero.md").symlink_to("/dev/zero")
+    (tmp_path / "docs" / "fine.md").write_text("fine\n")
+    source = FolderSource(path="docs")
+    assert fingerprint(source, tmp_path)
+    why = {d.source: d.dropped for d in read_source(source, tmp_path)}
+    assert why.pop("docs/loop.md").startswith("unreadable: Too many levels of symbolic links")
+    assert why == {
+        "docs/fine.md": "",
+        "docs/pipe.md": "unreadable: no regular file",
+        "docs/zero.md": "unreadable: no regular file",
+    }
+
+
+@pytest.mark.parametrize(
+    ("glob", "matched"),
+    [
+        ("[ab].md", {"a.md", "b.md"}),
+        ("[!ab].md", {"^.md", "].md"}),
+        ("[^a].md", {"a.md", "^.md"}),
+        ("[a-b]*", {"a.md", "b.md"}),
+        ("[!]", set()),
+    ],
+)
+def test_sets_of_characters_in_globs(tmp_path: Path, glob: str, matched: set[str]) -> None:
+    for name in ("a.md", "b.md", "^.md", "].md"):
+        (tmp_path / name).write_text("x\n")
+    source = FolderSource(path=str(tmp_path), include=(glob, "keep"))
+    (tmp_path / "keep").write_text("x\n")
+    assert {Path(d.source).name for d in read_source(source, tmp_path)} == {*matched, "keep"}
+
+
+def test_what_is_no_glob_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"'\[z-a\]\*' is no glob: bad character range z-a"):
+        FolderSource(exclude=("fine", "[z-a]*"))
+
+
 def test_paths_start_from_the_declaration(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text("words")

@@ -9,19 +9,28 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from bessemer.core.nouns import EnergyClass
+import pytest
+
+from bessemer.core.nouns import EnergyClass, Example
+from bessemer.flow.attempt import FolderCheckpoints
 from bessemer.lake import open_lake
 from bessemer.meter import open_ledger
+from bessemer.products.factory import load_factory
 from bessemer.products.home import Home
 from bessemer.products.llm.config import RetrievalConfig
 from bessemer.products.llm.serving import open_search
 from bessemer.products.receipt import Receipt
+from bessemer.products.rows import rows_tag
+from bessemer.train import LoraTrainer
 
 from .conftest import GATE, Line, Ran
 
+SECRET = "struck with a hammer"
+"""What a document says that is erased."""
 DOWN_FROM_TRAIN = {"train", "merge", "compile", "evaluate", "gate", "speed"}
 
 
@@ -38,6 +47,8 @@ def test_the_receipt_says_what_went_in_and_what_came_out(line: Line, receipt: Re
     assert len(llm.training.curve) == llm.training.steps
     assert {m.metric for m in llm.metrics} == {"exact_match", "token_f1", "bits_per_byte"}
     assert all(m.after_low <= m.after <= m.after_high for m in llm.metrics)
+    (bits,) = (m for m in llm.metrics if m.metric == "bits_per_byte")
+    assert bits.after < bits.before, "even a few steps teach the default base something"
     assert receipt.deployed
     assert [s.streams for s in llm.speed.lines] == [1, 4]
     folder = line.home / "runs" / receipt.run
@@ -125,41 +136,8 @@ def test_a_dropped_document_is_listed_with_its_reason(line: Line, receipt: Recei
     listed = line.json("documents", "tools", "--dropped")["documents"]
     assert {Path(d["source"]).name for d in listed if d["dropped"].startswith("binary")} == {"photo.md"}
     assert len(listed) == sum(receipt.llm.documents.dropped.values())
-
-
-def test_training_that_is_killed_goes_on_and_gives_the_same_weights(line: Line, receipt: Receipt, ran: Ran) -> None:
-    """Kill the whole process group with SIGKILL after the first checkpoint, run again, compare with a run in peace."""
-    train = "  train: {max_tokens: 3000, batch_tokens: 512, checkpoint_steps: 1, seed: 7}\n"
-    killed = line.declare("killed", train=train)
-    checkpoints = line.home / "artifacts" / "checkpoints"
-    process = subprocess.Popen(
-        killed.command("run", str(killed.factory)),
-        env=killed.environment,
-        cwd=killed.factory.parent,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 300
-    while not any(checkpoints.glob("*/*")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert any(checkpoints.glob("*/*")), "it was killed before its first checkpoint, or after its last"
-    resumed = killed.run()
-    assert ran(resumed) == DOWN_FROM_TRAIN
-    with closing(open_ledger(line.home / "books")) as ledger:
-        lost = [e for e in ledger.entries(run=resumed.run) if (e.subject.name, e.status) == ("train", "error")]
-    assert [e.measurement.energy_class for e in lost] == [EnergyClass.ASSUMED], "what the killed attempt took is booked"
-    assert bill_of(resumed, "train") == sum(e.measurement.joules for e in lost) + made_with(line, resumed, "train")
-    resumed_weights = weights(killed, resumed)
-    assert resumed_weights != weights(line, receipt)
-
-    forget(killed, resumed)
-    peaceful = killed.run()
-    assert "train" in ran(peaceful)
-    assert weights(killed, peaceful) == resumed_weights
-    assert bill_of(peaceful, "train") == made_with(line, peaceful, "train"), "the newest of two with one key"
+    shown = line.call("documents", "tools", "--dropped").stdout
+    assert all(d["id"][:12] in shown for d in listed), "ids are there to be erased by"
 
 
 def test_a_lake_that_was_deleted_by_hand_is_filled_again(line: Line, ran: Ran) -> None:
@@ -168,71 +146,132 @@ def test_a_lake_that_was_deleted_by_hand_is_filled_again(line: Line, ran: Ran) -
     assert ran(again) == {"ingest", "curate", "pairs", "evaluate_base", "evaluate", "gate"}, (
         "the models are still there"
     )
-    assert again.answers
+    assert again.llm and again.llm.answers
 
 
-def bill_of(receipt: Receipt, step: str) -> float:
-    """Return the joules that a receipt tells of a step."""
-    found = next(stage.bill for stage in receipt.stages if stage.step == step)
-    assert found is not None
-    return found.measurement.joules
-
-
-def made_with(line: Line, receipt: Receipt, step: str) -> float:
-    """Return the joules that the ledger has for the attempt of a run that published a step."""
-    with closing(open_ledger(line.home / "books")) as ledger:
-        (entry,) = (e for e in ledger.entries(run=receipt.run) if (e.subject.name, e.status) == (step, "ok"))
-    return entry.measurement.joules
+def disk(line: Line) -> int:
+    """Return the bytes of a home."""
+    return sum(path.stat().st_size for path in line.home.rglob("*") if path.is_file())
 
 
 def weights(line: Line, receipt: Receipt) -> str:
     """Return the digest of the adapter that a run trained."""
     key = next(link.key for link in receipt.lineage if link.step == "train")
-    found = [*(line.home / "artifacts" / "published").glob(f"{key}-*/adapter/adapter_model.safetensors")]
-    assert len(found) == 1
-    return hashlib.sha256(found[0].read_bytes()).hexdigest()
+    (found,) = (line.home / "artifacts" / "published").glob(f"{key}-*/adapter/adapter_model.safetensors")
+    return hashlib.sha256(found.read_bytes()).hexdigest()
 
 
-def forget(line: Line, receipt: Receipt) -> None:
-    """Damage the result of training, so that the next run does it again."""
-    key = next(link.key for link in receipt.lineage if link.step == "train")
-    for path in (line.home / "artifacts" / "published").glob(f"{key}-*/adapter/adapter_model.safetensors"):
-        path.unlink()
-
-
-def test_erasing_a_document_takes_it_out_of_the_next_model(line: Line, receipt: Receipt, ran: Ran) -> None:
+def test_erased_documents_are_gone_from_tables_and_receipts(line: Line, receipt: Receipt) -> None:
     listed = line.json("documents", "tools", "--limit", "100")["documents"]
     of_file = [d["id"] for d in listed if "anvil" in d["source"] and not d["dropped"]]
-    passage = next(name for name in of_file if "struck with a hammer" in text_of(line, name))
+    passage = next(name for name in of_file if SECRET in text_of(line, name))
     assert len(of_file) > 1, "the other passages of its file stay, and examples of theirs may have quoted it"
-    home = Home(line.home)
-    searches = [open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3))]
-    assert any("struck with a hammer" in page for page in searches[0]("What is an anvil?"))
-    assert holding(line, "struck with a hammer"), "this test would find nothing to erase"
-    assert line.json("erase", passage)
-    searches.append(open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3)))
-    for search in searches:  # the one that was open, and one of a gateway that starts now
-        assert search("What is a lantern?")
-        assert not any("struck with a hammer" in page for page in search("What is an anvil?"))
-    assert not holding(line, "struck with a hammer")
-    after = line.run()
-    assert ran(after) >= {"ingest", "curate", "pairs"} | DOWN_FROM_TRAIN
-    assert after.documents.dropped["erased"] == 1
-    assert not holding(line, "struck with a hammer")
-
-
-def test_erasing_a_document_takes_it_out_of_evaluations_and_receipts(line: Line) -> None:
     before = line.run()
     assert before.llm
     answers = before.llm.answers
     quoted = max(answers, key=lambda answer: len(answer.reference))
-    kinds = {path.relative_to(line.home).parts[0] for path in holding(line, quoted.reference)}
-    assert {"lake", "runs"} <= kinds, "this test would find nothing to erase"
-    erased = quoted.document_ids[0]
-    assert line.json("erase", erased)
+    erased = {passage, quoted.document_ids[0]}
+    assert {path.relative_to(line.home).parts[0] for path in holding(line, quoted.reference)} >= {"lake", "runs"}
+    assert holding(line, SECRET), "this test would find nothing to erase"
+    home = Home(line.home)
+    searches = [open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3))]
+    assert any(SECRET in page for page in searches[0]("What is an anvil?"))
+
+    assert line.json("erase", *erased)
+    searches.append(open_search(home.lake_url, home.deployments()[0], RetrievalConfig(passages=3)))
+    for search in searches:  # the one that was open, and one of a gateway that starts now
+        assert search("What is a lantern?")
+        assert not any(SECRET in page for page in search("What is an anvil?"))
+    assert not holding(line, SECRET)
     assert not holding(line, quoted.reference)
     left = line.json("receipt", before.run)["products"][0]["answers"]
-    assert left == [a.model_dump(mode="json") for a in answers if erased not in a.document_ids]
+    assert left == [a.model_dump(mode="json") for a in answers if erased.isdisjoint(a.document_ids)]
+
+
+def test_the_next_model_is_made_without_them_and_the_same_however_often_it_is_stopped(
+    line: Line, receipt: Receipt, ran: Ran, tmp_path: Path
+) -> None:
+    """Stop the run with Ctrl-C, kill it with SIGKILL, both in the middle of training, and compare the weights."""
+    before = weights(line, receipt)
+    with under_way(line, "1-2") as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130, said
+        assert "`bessemer run` goes on where it was" in said
+    with under_way(line, "2-1") as process:
+        os.killpg(process.pid, signal.SIGKILL)
+    after = line.run()
+    assert ran(after) == DOWN_FROM_TRAIN
+    assert after.llm and after.llm.documents.dropped["erased"] == 2
+    assert not holding(line, SECRET)
+
+    with closing(open_ledger(line.home / "books")) as ledger:
+        attempts = [e for e in ledger.entries(run=after.run) if e.subject.name == "train"]
+    assert sorted(e.status for e in attempts) == ["cancelled", "error", "ok"], "what lost attempts took is booked"
+    killed = next(e for e in attempts if e.status == "error")
+    assert killed.measurement.energy_class is EnergyClass.ASSUMED
+    (stage,) = (stage for stage in after.stages if stage.step == "train")
+    assert stage.lost_attempts == 2
+    assert stage.bill is not None
+    assert stage.bill.measurement.joules == pytest.approx(sum(e.measurement.joules for e in attempts))
+
+    made = weights(line, after)
+    assert made != before
+    assert made == weights_in_peace(line, after, tmp_path)
+
+
+@contextmanager
+def under_way(line: Line, checkpoint: str) -> Iterator[subprocess.Popen[str]]:
+    """Give a run, in a process group of its own, that has just kept a checkpoint: the fence, and its number."""
+    process = subprocess.Popen(
+        line.command("run", str(line.factory)),
+        env=line.environment,
+        cwd=line.factory.parent,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            deadline = time.monotonic() + 300
+            while not any((line.home / "artifacts" / "checkpoints").glob(f"*/{checkpoint}")):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def weights_in_peace(line: Line, receipt: Receipt, folder: Path) -> str:
+    """Return the digest of the adapter that the same examples give in one go."""
+    config, _ = load_factory(line.factory)
+    assert config.llm and receipt.llm
+    settings = config.llm.train.model_copy(update={"precision": receipt.llm.training.precision})  # it was timed
+    keys = {link.step: link.key for link in receipt.lineage}
+    rows = open_lake(Home(line.home).lake_url).get("tools.examples", version=rows_tag(keys["pairs"]))
+    (base,) = (line.home / "artifacts" / "published").glob(f"{keys['base']}-*/model")
+    checkpoints = FolderCheckpoints(folder / "kept", folder / "scratch", 1, lambda: None)
+    LoraTrainer(settings).train(base, [Example.model_validate(row) for row in rows], folder / "adapter", checkpoints)
+    return hashlib.sha256((folder / "adapter" / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def test_what_nothing_needs_any_more_is_pruned_and_the_last_run_is_found_whole(
+    line: Line, receipt: Receipt, ran: Ran
+) -> None:
+    last = line.run()
+    before = disk(line)
+    promised = line.json("prune", "--dry-run")
+    assert disk(line) == before
+    assert line.json("prune") == promised
+    assert promised["results"].keys() >= {"train", "merge", "compile"}, "of the model before the erasure"
+    assert promised["freed_bytes"] > 400e6, "a merged model and a compiled one"
+    assert abs(before - disk(line) - promised["freed_bytes"]) < 10e6
+    again = line.run()
+    assert ran(again) == set()
+    assert again.products == last.products
 
 
 def text_of(line: Line, name: str) -> str:

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bessemer.core.digest import canonical_json
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Usage
 from bessemer.core.units import Money
 from bessemer.meter import Price, PriceBook, load_price_book
+from bessemer.meter.pricing import _without_unsaid
 
 BOOK = PriceBook(
     version="2026-1",
@@ -28,6 +30,17 @@ def test_a_charge_is_quantity_times_price_rounded_once(fresh: int, cached: int, 
     exact = (Decimal(fresh) * 2_000_000 + Decimal(cached) * 500_000 + Decimal(output) * 8_000_000) / 10**6
     expected = int(exact.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
     assert BOOK.charge(usage, "big") == Money(micros=expected, currency="EUR")
+
+
+@given(counts, counts)
+def test_units_are_charged_beside_tokens_and_a_book_without_them_keeps_its_digest(read: int, ranked: int) -> None:
+    book = BOOK.model_copy(update={"models": {"shelf": Price(input=3, unit=250_001)}})
+    exact = (Decimal(read) * 3 + Decimal(ranked) * 250_001) / 10**6
+    expected = int(exact.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+    assert book.charge(Usage(input_tokens=read, units=ranked), "shelf").micros == expected
+    assert BOOK.charge(Usage(units=ranked), "big").micros == 0
+    assert '"unit"' not in canonical_json(_without_unsaid(BOOK.model_dump(mode="json")))
+    assert book.stamp() != book.model_copy(update={"models": {"shelf": Price(input=3)}}).stamp()
 
 
 def test_an_unknown_model_takes_the_default_and_says_so() -> None:

@@ -42,6 +42,7 @@ PRICES = PriceHistory.model_validate(
                     "output": 3_333_333,
                     "cached": 100_000,
                     "training": 5_000_000,
+                    "unit": 2_000_000,
                     "batch": {"input": 500_000, "output": 1_500_000},
                     "tiers": {"flex": {"input": 700_000, "output": 2_000_000}},
                 },
@@ -54,9 +55,9 @@ BOOK = PRICES.books[0]
 
 def entry(number: str, at: float, tokens: tuple[int, int, int] = (100, 20, 10), **fields: Any) -> Entry:
     """Return an entry charged by the book; `fields` are of its subject."""
-    status = fields.pop("status", "ok")
+    status, units = fields.pop("status", "ok"), fields.pop("units", 0)
     subject = Subject(**{"kind": "request", "id": number, "project": "p", "key_id": "k", "model": "m", **fields})
-    usage = Usage(input_tokens=tokens[0], output_tokens=tokens[1], cached_tokens=tokens[2])
+    usage = Usage(input_tokens=tokens[0], output_tokens=tokens[1], cached_tokens=tokens[2], units=units)
     return Entry(
         id=f"{subject.kind}:{number}",
         subject=subject,
@@ -132,6 +133,7 @@ def test_a_page_of_days_has_every_bucket_and_sums_what_was_booked(office) -> Non
         entry("b", NOON + 5, project="q", model="n"),
         entry("c", NOON + DAY, (50, 5, 0), status="error"),
         entry("e", NOON, (7, 0, 0), name="embeddings"),
+        entry("r", NOON, (0, 0, 0), name="recommendations", units=10),
         entry("s", NOON, (0, 0, 0), kind="step", project=""),
     )
     page = desk.admin.completions(start_time=NOON - DAY, end_time=NOON + 2 * DAY, group_by=["project_id", "model"])
@@ -173,6 +175,7 @@ def test_costs_are_told_by_line_and_sum_to_what_was_charged(office) -> None:
         entry("c", NOON, batch=True),
         entry("d", NOON, service_tier="flex"),
         entry("f", NOON, (1000, 0, 0), kind="step", model="ft:m"),
+        entry("r", NOON, (0, 0, 0), name="recommendations", units=10),
         entry("x", NOON, status="error"),
     )
     desk = office(*entries)
@@ -183,6 +186,7 @@ def test_costs_are_told_by_line_and_sum_to_what_was_charged(office) -> None:
     assert items["m, output"] == (21, 70)
     assert items["m, input, batch"] == (90, 45)
     assert items["m, input, flex"] == (90, 63)
+    assert items["m, units"] == (10, 20)
     assert items["ft:m, training"] == (1000, 5000)
     assert sum(micros for _, micros in items.values()) == sum(each.charge.micros for each in entries)
     (whole,) = desk.admin.costs(start_time=NOON, limit=1).data[0].results

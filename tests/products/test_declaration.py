@@ -50,7 +50,7 @@ def test_the_wheel_carries_the_example_of_the_repository_and_every_catalogue(tmp
         (GOOD + "prodct: {}\n", ("line 5", "unknown key 'prodct'", "did you mean 'product'?")),
         (GOOD + "product:\n  kind: llm\n  bas: x\n", ("line 7", "unknown key 'bas'", "did you mean 'base'?")),
         (GOOD.replace("path", "pth"), ("line 4", "unknown key 'pth'", "did you mean 'path'?")),
-        (GOOD.replace("folder", "foldr"), ("line 3", "folder", "pydocs")),
+        (GOOD.replace("folder", "foldr"), ("line 3", "unknown kind 'foldr'", "did you mean 'folder'")),
         (GOOD + "size: huge\n", ("line 5", "size", "tiny")),
         (GOOD + "name: twice\n", ("line 5", "'name' is given twice", "first on line 1")),
         (GOOD + "gateway: {port: many}\n", ("line 5", "gateway.port", "integer")),

@@ -9,7 +9,8 @@ import pytest
 from bessemer.core.digest import digest
 from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import Document
-from bessemer.lake import open_lake
+from bessemer.lake import curate, open_lake
+from bessemer.lake.document import make_document
 from bessemer.products import documents
 from bessemer.products.home import Home
 
@@ -62,6 +63,22 @@ def test_what_was_erased_does_not_stand_in_the_way_of_what_is_listed(tmp_path: P
     home, name = filled(tmp_path)
     home.erase([f"{name[:8]}{'0' * 56}"])
     assert documents.erase_documents(home, [name[:8]])["m.documents"] == 1
+
+
+def test_documents_with_the_same_text_are_named(tmp_path: Path) -> None:
+    home = Home(tmp_path / "state")
+    texts = {
+        "a": "the same text, at some length of its own",
+        "b": "the same text, at some length of its own",
+        "c": "another text that is as long as the other",
+    }
+    made = [make_document(name, text, title=name, group=name) for name, text in texts.items()]
+    open_lake(home.lake_url).put_documents("m.curated", curate(made))
+    first, twin, other = made
+    assert [line.id for line in documents.same_text(home, [first.id[:9]])] == [twin.id]
+    assert [line.id for line in documents.same_text(home, [twin.id])] == [first.id]
+    assert documents.same_text(home, [first.id, twin.id]) == []
+    assert documents.same_text(home, [other.id]) == []
 
 
 def test_looking_for_documents_makes_no_home(tmp_path: Path) -> None:

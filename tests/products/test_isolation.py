@@ -31,6 +31,7 @@ from bessemer.products.limiting import open_gate
 from bessemer.products.llm.config import LlmConfig
 from bessemer.products.tuning.wiring import count_talks
 from bessemer.serve import GatewayConfig, GatewayParts, JobsConfig, Work, create_app, open_accounts, open_work
+from bessemer.serve.accounts.usage_wire import NOT_HERE
 from bessemer.serve.server import GatewayServer
 from bessemer.serve.work.jobs import Result, Trainable
 from tests.serve.conftest import serve_in_thread, until
@@ -104,6 +105,7 @@ def asking(path: str, **body: Any) -> Case:
 HELLO = [{"role": "user", "content": "one two"}]
 CHAT, ANSWERS, JOBS, HOOKS = "/v1/chat/completions", "/v1/responses", "/v1/fine_tuning/jobs", "/v1/webhook_endpoints"
 ADMIN = Case("admin")
+KINDS = ("api_keys", "service_accounts", "users")
 ORGANIZATION, PROJECT = "/v1/organization", "/v1/organization/projects/{project}"
 
 CASES: dict[str, Case] = {
@@ -134,6 +136,7 @@ CASES: dict[str, Case] = {
     "GET /v1/responses/{id}": named("GET", f"{ANSWERS}/<response>"),
     "DELETE /v1/responses/{id}": named("DELETE", f"{ANSWERS}/<response>"),
     "GET /v1/responses/{id}/input_items": named("GET", f"{ANSWERS}/<response>/input_items"),
+    "POST /v1/responses/{id}/cancel": named("POST", f"{ANSWERS}/<response>/cancel"),
     # Feedback
     "GET /v1/feedback": Case(lists="feedback", tries=(after("/v1/feedback", "feedback"),)),
     "POST /v1/feedback": Case(
@@ -218,10 +221,12 @@ CASES: dict[str, Case] = {
     **{f"{method} {ORGANIZATION}/projects": ADMIN for method in ("GET", "POST")},
     **{f"{method} {PROJECT}": ADMIN for method in ("GET", "POST")},
     f"POST {PROJECT}/archive": ADMIN,
-    **{f"{method} {PROJECT}/api_keys": ADMIN for method in ("GET", "POST")},
-    **{f"{method} {PROJECT}/api_keys/{{id}}": ADMIN for method in ("GET", "DELETE")},
-    **{f"{method} {PROJECT}/service_accounts": ADMIN for method in ("GET", "POST")},
-    **{f"{method} {PROJECT}/service_accounts/{{id}}": ADMIN for method in ("GET", "DELETE")},
+    **{f"{method} {PROJECT}/data_retention": ADMIN for method in ("GET", "POST")},
+    **{f"{method} {PROJECT}/{what}": ADMIN for what in KINDS for method in ("GET", "POST")},
+    **{f"{method} {PROJECT}/{what}/{{id}}": ADMIN for what in KINDS for method in ("GET", "POST", "DELETE")},
+    f"POST {PROJECT}/service_accounts/{{id}}/api_keys": ADMIN,
+    **{f"{method} {ORGANIZATION}/users": ADMIN for method in ("GET", "POST")},
+    **{f"{method} {ORGANIZATION}/users/{{id}}": ADMIN for method in ("GET", "POST", "DELETE")},
     f"GET {PROJECT}/rate_limits": ADMIN,
     f"POST {PROJECT}/rate_limits/{{id}}": ADMIN,
     **{f"{method} {ORGANIZATION}/spend_limit": ADMIN for method in ("GET", "POST", "DELETE")},
@@ -233,8 +238,7 @@ CASES: dict[str, Case] = {
     f"GET {ORGANIZATION}/audit_logs": ADMIN,
     **{f"{method} {ORGANIZATION}/admin_api_keys": ADMIN for method in ("GET", "POST")},
     **{f"{method} {ORGANIZATION}/admin_api_keys/{{id}}": ADMIN for method in ("GET", "DELETE")},
-    f"GET {ORGANIZATION}/usage/completions": ADMIN,
-    f"GET {ORGANIZATION}/usage/embeddings": ADMIN,
+    **{f"GET {ORGANIZATION}/usage/{kind}": ADMIN for kind in ("completions", "embeddings", *NOT_HERE)},
     f"GET {ORGANIZATION}/costs": ADMIN,
 }  # fmt: skip
 TRIES = [(route, number) for route, case in CASES.items() for number in range(len(case.tries))]

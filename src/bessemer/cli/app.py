@@ -243,7 +243,9 @@ def _space_hint(error: OSError) -> str:
     import errno
 
     if error.errno == errno.ENOSPC:
-        return "Free some space, or set BESSEMER_HOME to a folder on a larger disk; finished steps are kept."
+        return (
+            "Free some (`bessemer prune`), or set BESSEMER_HOME to a folder on a larger disk; finished steps are kept."
+        )
     return "Check that the path exists and may be read and written."
 
 

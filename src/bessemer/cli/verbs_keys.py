@@ -70,7 +70,7 @@ def create(
             _, key, secret = found.projects.create_service_account(project, service_account)
         else:
             key, secret = found.keys.create(project, admin=admin, name=name, expires_at=ends, models=asked)
-    _show_secret(key, secret, as_json)
+    show_secret(key, secret, as_json)
 
 
 @app.command(name="list")
@@ -96,7 +96,7 @@ def rotate(key_id: KeyId, as_json: Json = False) -> None:
     """End a key and make one like it, with the same limits and budgets; show it, once."""
     with accounts(make=False) as found:
         key, secret = found.keys.rotate(key_id)
-    _show_secret(key, secret, as_json)
+    show_secret(key, secret, as_json)
 
 
 def expiry(text: str, now: float) -> float | None:
@@ -123,7 +123,8 @@ def day(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def _show_secret(key: Key, secret: str, as_json: bool) -> None:
+def show_secret(key: Key, secret: str, as_json: bool) -> None:
+    """Show a new key and its secret."""
     shown = {"key": secret, "id": key.id, "project": key.project, "admin": key.admin}
     shown |= {"models": key.models, "expires_at": key.expires_at, "service_account": key.service_account}
     emit(shown, as_json, lambda: f"{secret}\n[dim]shown once; {key.id} for project {escape(key.project)}[/]")

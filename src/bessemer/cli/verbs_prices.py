@@ -69,11 +69,11 @@ def history(book: Book = None, as_json: Json = False) -> None:
 
 
 def _shown(book: PriceBook, lines: list[PriceLine]) -> RenderableType:
-    table = Table("project", "model", "kind", "input", "cached", "output")
+    table = Table("project", "model", "kind", "input", "cached", "output", "unit")
     for line in lines:
-        figures = (f"{micros / 1e6:g}" for micros in (line.input, line.cached, line.output))
+        figures = (f"{micros / 1e6:g}" for micros in (line.input, line.cached, line.output, line.unit))
         table.add_row(escape(line.project or "all"), escape(line.model or "any other"), escape(line.kind), *figures)
-    return Group(f"{escape(book.told)}; {book.currency} for a million tokens", table)
+    return Group(f"{escape(book.told)}; {book.currency} for a million tokens or units", table)
 
 
 def _versions(lines: list[VersionLine]) -> Table:

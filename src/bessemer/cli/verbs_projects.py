@@ -1,4 +1,4 @@
-"""The verbs below `bessemer projects`: create, list, rename, archive, log."""
+"""The verbs below `bessemer projects`: create, list, rename, archive, admit, dismiss, people, capture, log."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from bessemer.cli.output import emit
-from bessemer.cli.verbs_keys import accounts, day
+from bessemer.cli.verbs_keys import accounts, day, show_secret
+from bessemer.core.errors import ConfigError, NotFound
+from bessemer.serve import Accounts
+from bessemer.serve.accounts.users import Member
+from bessemer.serve.privacy import Capture, Pii
 
-app = typer.Typer(help="Make, list, rename and archive projects; see who did what.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make, list, rename and archive projects; say who is in them, and what is kept.",
+    no_args_is_help=True,
+)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 ProjectId = Annotated[str, typer.Argument(help="From `bessemer projects list`.")]
 _MOST = 100_000
+_PII: dict[str, Pii | None] = {"": None, "keep": "keep", "mask": "mask"}
 
 
 @app.command()
@@ -71,6 +79,80 @@ def archive(project: ProjectId, as_json: Json = False) -> None:
     with accounts(make=False) as found:
         archived = found.projects.archive(project)
     emit(archived, as_json, lambda: escape(f"archived {archived.id}"))
+
+
+@app.command()
+def admit(
+    project: ProjectId,
+    email: Annotated[str, typer.Argument(help="Of the person; anybody whom nobody knows yet is made.")],
+    owner: Annotated[bool, typer.Option("--owner", help="As an owner of the project; a member unless given.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let a person into a project, make a key of the person's own, and show it, once."""
+    with accounts(make=False) as found:
+        member = found.users.add(project, email=email, role="owner" if owner else "member")
+        key, secret = found.keys.create(project, name=email, user_id=member.user.id)
+    show_secret(key, secret, as_json)
+
+
+@app.command()
+def dismiss(
+    project: ProjectId, email: Annotated[str, typer.Argument(help="Of the person.")], as_json: Json = False
+) -> None:
+    """Take a person out of a project; the person's keys of it end at once."""
+    with accounts(make=False) as found:
+        member = _member(found, project, email)
+        found.users.remove(project, member.user.id)
+    emit(member, as_json, lambda: escape(f"{email} is out of {project}"))
+
+
+@app.command()
+def people(project: ProjectId, as_json: Json = False) -> None:
+    """List who is in a project."""
+    with accounts(make=False) as found:
+        members = found.users.members(project, _MOST).items
+
+    def draw() -> Table | str:
+        if not members:
+            return "[dim]nobody is in it; `bessemer projects admit PROJECT EMAIL` lets somebody in[/]"
+        table = Table(box=SIMPLE_HEAD)
+        for column in ("e-mail", "name", "role", "since (UTC)"):
+            table.add_column(column, overflow="fold")
+        for member in members:
+            table.add_row(escape(member.user.email), escape(member.user.name), member.role, day(member.added_at))
+        return table
+
+    emit(members, as_json, draw)
+
+
+def _member(found: Accounts, project: str, email: str) -> Member:
+    for member in found.users.members(project, _MOST).items:
+        if member.user.email == email:
+            return member
+    raise NotFound(f"{email} is not in the project '{project}'", hint="`bessemer projects people` lists who is.")
+
+
+@app.command()
+def capture(
+    project: ProjectId,
+    store: Annotated[bool | None, typer.Option("--store/--no-store", help="May anything be kept?")] = None,
+    pii: Annotated[str, typer.Option(help="keep, or mask: personal data that can be told by its form.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show or say what may be kept of a project's words: of answers with `store`, and of feedback."""
+    if pii not in _PII:
+        raise ConfigError(f"'{pii}' is no rule for personal data", hint="Say --pii keep or --pii mask.")
+    with accounts(make=False) as found:
+        now = found.capture.of(found.projects.get(project).id)
+        wanted = Capture(stores=now.stores if store is None else store, pii=_PII[pii] or now.pii)
+        kept = now if wanted == now else found.capture.set(project, wanted)
+
+    def draw() -> str:
+        what = "what clients ask for" if kept.stores else "nothing"
+        masks = ", personal data masked" if kept.stores and kept.pii == "mask" else ""
+        return escape(f"of {project} is kept: {what}{masks}")
+
+    emit(kept, as_json, draw)
 
 
 @app.command()

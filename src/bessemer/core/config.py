@@ -39,8 +39,11 @@ def explain(error: ValidationError, known: type[BaseModel] | None = None) -> lis
         known: the outermost model, used to look up the valid keys at the location of an unknown one.
     """
     found = []
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    for item in items:
         where = tuple(part for part in item["loc"])
+        if item["type"] == "too_short" and any(len(o["loc"]) > len(where) == _shared(o["loc"], where) for o in items):
+            continue  # it is too short because what stands in it is wrong, which is said already
         if item["type"] == "extra_forbidden":
             key = str(where[-1])
             keys = _keys_at(known, where[:-1]) if known else []
@@ -63,8 +66,32 @@ def refusal(where: tuple[str | int, ...], sentence: str) -> ValidationError:
     return ValidationError.from_exception_data("", [InitErrorDetails(type=wrong, loc=where, input=None)])
 
 
+def _shared(one: tuple[str | int, ...], other: tuple[str | int, ...]) -> int:
+    """Return how many parts two locations begin with alike."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+_IN_YAML = {
+    "tuple_type": "a list is wanted here: `[one, two]`, or one item a line with `- ` before it",
+    "list_type": "a list is wanted here: `[one, two]`, or one item a line with `- ` before it",
+    "dict_type": "keys and values are wanted here, indented below it",
+    "model_type": "keys and values are wanted here, indented below it",
+    "model_attributes_type": "keys and values are wanted here, indented below it",
+    "string_type": "a text is wanted here: put it in quotes",
+}
+"""What a person who writes YAML understands, in the place of pydantic's words about Python."""
+
+
 def _sentence(item: Any) -> str:
-    message = str(item["msg"])
+    message = _IN_YAML.get(item["type"]) or str(item["msg"])
+    if item["type"] == "too_short":
+        message = f"too few items: at least {item['ctx']['min_length']} wanted"
+    if item["type"] == "union_tag_invalid":
+        tag, kinds = item["ctx"]["tag"], [kind.strip("' ") for kind in item["ctx"]["expected_tags"].split(",")]
+        near = difflib.get_close_matches(tag, kinds, n=1, cutoff=0.5)
+        return f"unknown kind '{tag}'; " + (
+            f"did you mean '{near[0]}'?" if near else f"kinds: {', '.join(map(repr, kinds))}"
+        )
     given = item.get("input")
     shown = f" (got {given!r})" if isinstance(given, (str, int, float, bool)) else ""
     return message[0].lower() + message[1:] + shown

@@ -94,11 +94,12 @@ class Artifact(Noun):
 
 
 class Usage(Noun):
-    """Tokens that a request took; `cached_tokens` are those of the input that came from a cache."""
+    """What a request took: tokens, `cached_tokens` of them from a cache; `units`: ranked items, accepted rows."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    units: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -131,10 +132,7 @@ class Message(Noun):
 
 
 class Tool(Noun):
-    """A function that a model may ask to have called; `parameters` is a JSON schema of an object.
-
-    With `strict`, the arguments must follow the schema; else they should.
-    """
+    """A function that a model may ask to have called; `parameters`: a JSON schema, which `strict` arguments follow."""
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str = ""

@@ -23,7 +23,7 @@ class UsageQuery(Noun):
         end: Unix seconds; buckets that begin then or later are left out.
         width: of a bucket in seconds: a minute, an hour or a day, in UTC.
         kind: ``request`` or ``step``; empty is both.
-        embeddings: only requests for vectors (True), or only others (False).
+        embeddings: only requests for vectors (True), or only those for text (False).
         batch: only requests of batches, or only others.
         charged: leave out what failed by our own fault, which nobody is charged for.
     """
@@ -63,15 +63,33 @@ class UsageRow(Noun):
     currency: str
     energy_class: EnergyClass
 
+    def plus(self, other: UsageRow) -> UsageRow:
+        """Return the sum of this row and another one of the same bucket, group and currency."""
+        classes = list(EnergyClass)
+        amounts = ("entries", "microjoules", "microjoules_low", "microjoules_high", "micrograms")
+        return self.model_copy(
+            update={
+                "usage": Usage(
+                    **{name: getattr(self.usage, name) + getattr(other.usage, name) for name in Usage.model_fields}
+                ),
+                "energy_class": max(self.energy_class, other.energy_class, key=classes.index),
+                **{
+                    name: getattr(self, name) + getattr(other, name)
+                    for name in (*amounts, "cost_micros", "charge_micros")
+                },
+            }
+        )
+
 
 class CostLine(Noun):
-    """What was charged for one kind of tokens.
+    """What was charged for one kind of tokens, or for units.
 
     Attributes:
         start: of the bucket, Unix seconds.
-        item: ``input``, ``cached input``, ``output``, ``training``; ``rounding`` is what whole micro-units of single
-            requests differ from quantity times price; ``as booked`` stands where the book's version is not at hand.
-        quantity: tokens; requests where `item` is ``rounding``.
+        item: ``input``, ``cached input``, ``output``, ``units``, ``training``; ``rounding`` is what whole micro-units
+            of single requests differ from quantity times price; ``as booked`` stands where the book's version is
+            not at hand.
+        quantity: tokens or units; requests where `item` is ``rounding``.
         unit_micros: price of one million of them; None where there is none.
         amount_micros: in micro-units of the currency.
     """

@@ -109,7 +109,7 @@ def decide(gate: GateConfig, before: Sequence[Report], after: Sequence[Report]) 
 def _outcome(rule: Rule, gate: GateConfig, before: Sequence[Report], after: Sequence[Report]) -> RuleOutcome:
     report, metric = _find(rule.metric, after)
     if isinstance(rule, AtLeast):
-        return _reached(rule, metric)
+        return _reached(rule, metric, len(_failed(_base(report, before), report)))
     base, _ = _find(f"{report.task}.{metric.name}", before)
     pairs = _paired(metric, base, report)
     if not pairs.groups:
@@ -159,28 +159,40 @@ def _paired(metric: Metric, before: Report, after: Report) -> _Pairs:
             f"the two reports of '{after.task}' are on different samples, {which}",
             hint="Ask both models the same task.",
         )
-    # Where the base failed nothing can be compared; where the model alone failed it scored what a failure scores, or,
-    # where nothing can stand for that, it is not shown to be anything.
-    failed = [key for key in new if new[key].error and not new[key].weight and old[key].weight and not old[key].error]
+    # Where the base failed nothing can be compared.
     both = [key for key in sorted(new) if old[key].weight and new[key].weight and not old[key].error]
     return _Pairs(
         before=_column(metric.name, [old[key] for key in both]),
         after=_column(metric.name, [new[key] for key in both]),
         groups=[new[key].group for key in both],
         unscored=len(new) - len(both),
-        failed=len(failed),
+        failed=len(_failed(before, after)),
     )
+
+
+def _base(report: Report, before: Sequence[Report]) -> Report | None:
+    return next((each for each in before if each.task == report.task), None)
+
+
+def _failed(before: Report | None, after: Report) -> list[str]:
+    """Return the samples that the model alone failed at, where nothing can stand for what a failure scores.
+
+    They may be the ones that it is worst at: it is not shown to be anything.
+    """
+    able = {score.sample_id for score in before.scores if score.weight and not score.error} if before else None
+    lost = [score.sample_id for score in after.scores if score.error and not score.weight]
+    return [name for name in lost if able is None or name in able]
 
 
 def _column(metric: str, scores: Sequence[Score]) -> Column:
     return Column([score.values[metric] for score in scores], [score.weight for score in scores])
 
 
-def _reached(rule: AtLeast, metric: Metric) -> RuleOutcome:
+def _reached(rule: AtLeast, metric: Metric, failed: int) -> RuleOutcome:
     upward = metric.better == "higher"
-    passed = metric.value >= rule.value if upward else metric.value <= rule.value
+    passed = (metric.value >= rule.value if upward else metric.value <= rule.value) and not failed
     bound = "at least" if upward else "at most"
-    verdict = "reached" if passed else "not reached"
+    verdict = "reached" if passed else f"not shown, {failed} samples failed" if failed else "not reached"
     return RuleOutcome(
         rule=rule.kind,
         metric=rule.metric,

@@ -10,10 +10,12 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from bessemer.core.nouns import Document
-from bessemer.lake.document import reason
 from bessemer.lake.filters import CurateConfig, quality_fault
 
-__all__ = ["CurateConfig", "curate", "text_digest"]
+__all__ = ["DUPLICATE_OF", "CurateConfig", "curate", "text_digest"]
+
+DUPLICATE_OF = "duplicate: same text as "
+"""How the reason of a duplicate begins; the first 12 digits of the id of the document that is kept follow."""
 
 
 def curate(documents: Iterable[Document], config: CurateConfig = CurateConfig()) -> Iterator[Document]:  # noqa: B008
@@ -27,7 +29,7 @@ def curate(documents: Iterable[Document], config: CurateConfig = CurateConfig())
         if not why and "duplicate" not in config.off:
             key = text_digest(document.text)
             if key in seen:
-                why = reason("duplicate", f"same text as {seen[key]}")
+                why = DUPLICATE_OF + seen[key]
             else:
                 seen[key] = document.id[:12]  # no word of it: it may be erased, and this document not
         yield document.model_copy(update={"dropped": why}) if why != document.dropped else document

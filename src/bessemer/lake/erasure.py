@@ -10,7 +10,7 @@ in an object store, neither what dead writers left behind in the last seven days
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,19 @@ def compact_table(dataset: Any, table: str, retain_versions: int | None) -> Comp
         fragments_before=before,
         fragments_after=len(dataset.get_fragments()),
     )
+
+
+def forget_versions(dataset: Any, tags: Set[str], keep: Set[int], *, dry: bool) -> int:
+    """Remove tags and the versions that they alone named, but for the latest and those to keep; return how many."""
+    known = {name: int(tag["version"]) for name, tag in dataset.tags.list().items()}
+    named = {version for name, version in known.items() if name not in tags}
+    gone = {known[name] for name in tags & known.keys()} - named - keep - {int(dataset.version)}
+    if not dry:
+        for name in tags & known.keys():
+            dataset.tags.delete(name)
+        if gone:
+            dataset.cleanup_old_versions(versions=sorted(gone), error_if_tagged_old_versions=False)
+    return len(gone)
 
 
 def _erase(place: Place, dataset: Any, table: str, column: str, conditions: Sequence[str]) -> Erased:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from bessemer.core.config import Config
+from bessemer.core.config import Config, refusal
 from bessemer.core.digest import digest
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.nouns import Document
@@ -31,8 +32,8 @@ class FolderSource(Config):
 
     Attributes:
         path: relative to the folder of the declaration, or absolute.
-        include: globs of files to read, relative to `path`; ``**`` crosses folders, one without a slash matches a
-            name at any depth.
+        include: globs of files to read, relative to `path`; ``**`` crosses folders, ``[ab]`` is one of these characters
+            and ``[!ab]`` none of them, a glob without a slash matches a name at any depth.
         exclude: globs of files and folders to leave out; they win.
         max_file_bytes: a larger file is dropped.
         text_field: for JSON Lines and Parquet: the field that holds the text.
@@ -46,6 +47,16 @@ class FolderSource(Config):
     max_file_bytes: Annotated[int, Field(ge=1)] = 50_000_000
     text_field: Annotated[str, Field(min_length=1)] = "text"
     passage_characters: Annotated[int, Field(ge=0, le=1_000_000)] = 1_500
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _are_globs(cls, globs: tuple[str, ...]) -> tuple[str, ...]:
+        for number, glob in enumerate(globs):
+            try:
+                _pattern(glob)
+            except re.error as error:
+                raise refusal((number,), f"'{glob}' is no glob: {error.msg}") from error
+        return globs
 
     def describe(self) -> str:
         """Return what is read, in words."""
@@ -73,7 +84,11 @@ def _read(source: FolderSource, files: list[tuple[str, Path]], progress: Progres
 def _read_file(source: FolderSource, name: str, path: Path) -> Iterator[Document]:
     place = name if Path(source.path).is_absolute() else (Path(source.path) / name).as_posix()
     try:
-        size = path.stat().st_size
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a link to a pipe or a device would be read for ever
+            yield dropped(place, name, place, reason("unreadable", "no regular file"))
+            return
+        size = state.st_size
         if size > source.max_file_bytes:
             limit = show_bytes(source.max_file_bytes)
             yield dropped(place, name, place, reason("too_large", f"{show_bytes(size)}, more than {limit}"))
@@ -146,10 +161,18 @@ def _walk(folder: Path, prefix: str, source: FolderSource, seen: set[tuple[int, 
         name = f"{prefix}{entry.name}"
         if entry.name.startswith(".") or _matches(name, source.exclude):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(Path(entry.path), f"{name}/", source, seen)
-        elif _matches(name, source.include) and (entry.is_file() or entry.is_symlink()):
+        elif _matches(name, source.include) and (entry.is_symlink() or entry.is_file()):
             yield name, Path(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry can be walked into; a link in a ring cannot, and is reported when it is read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _matches(name: str, globs: tuple[str, ...]) -> bool:
@@ -165,7 +188,16 @@ def _pattern(glob: str) -> re.Pattern[str]:
     """
     marks = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob if "/" in glob.rstrip("/") else f"**/{glob}")
-    return re.compile("".join(marks.get(p, p if p.startswith("[") and len(p) > 1 else re.escape(p)) for p in parts))
+    return re.compile("".join(marks.get(part) or _characters(part) for part in parts))
+
+
+def _characters(part: str) -> str:
+    """Return a set of characters, or plain text, of a glob as a regular expression."""
+    if len(part) < 3 or not part.startswith("["):
+        return re.escape(part)
+    negated = part[1] == "!" and len(part) > 3
+    inside = part[1 + negated : -1].replace("\\", "\\\\").replace("^", "\\^").replace("[", "\\[")
+    return f"[{'^/' if negated else ''}{inside}]"
 
 
 def _missing(root: Path, declared: str) -> NotFound:

@@ -7,7 +7,7 @@ runs threads of its own: open a lake after a fork, not before it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import lance
@@ -15,7 +15,7 @@ import lance
 from bessemer.core.errors import Conflict, NotFound
 from bessemer.core.nouns import Document, Noun
 from bessemer.lake.commits import Mode, count_erasures, open_dataset, write_version
-from bessemer.lake.erasure import Compacted, Erased, compact_table, erase_rows
+from bessemer.lake.erasure import Compacted, Erased, compact_table, erase_rows, forget_versions
 from bessemer.lake.failures import translated
 from bessemer.lake.places import Place, find_place
 from bessemer.lake.rows import DOCUMENT_SCHEMA, SEARCH_COLUMNS, document_row, row_document, rows_digest
@@ -267,6 +267,21 @@ class LanceLake:
         """
         with self._place.writing(table):
             return compact_table(self.open(table), table, retain_versions)
+
+    def forget(self, table: str, tags: Set[str], /, *, keep: Set[int] = frozenset(), dry: bool = False) -> int:
+        """Remove tags, and the versions that no other tag names then; return how many versions those are.
+
+        Args:
+            table: its name.
+            tags: names of versions that nobody wants any more; unknown ones are fine.
+            keep: versions that stay without a tag; so does the latest.
+            dry: only count.
+
+        Raises:
+            NotFound: no such table.
+        """
+        with self._place.writing(table), translated(f"forget versions of the table '{table}'"):
+            return forget_versions(self.open(table), tags, keep, dry=dry)
 
     def _no_table(self, table: str) -> NotFound:
         known = self.list()

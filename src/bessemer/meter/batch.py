@@ -31,6 +31,7 @@ STALE_SECONDS = 0.02
 """How old a reading of the sensors may be when a request begins or ends."""
 
 _MAX_FORMS = 4096
+_HALF = MICROS_PER_UNIT // 2
 
 _Level = tuple[int, int, int, int]
 """Measured, modelled, low and high microjoules."""
@@ -41,6 +42,10 @@ _Opened = tuple[_Level, float, float, int]
 
 _Ended = tuple[float, float, int, _Level, int]
 """What was counted of a request, whatever its status will be: start, seconds, failures of sensors, energy, its cost."""
+
+
+_Told = tuple[str, str, float, tuple[int, int, int]]
+"""Grams and joules with their bounds as JSON, then as numbers: grams; microjoules, their lower and upper bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class BatchBooks:
             id(book): int(rate * self._cost_down) for book, rate in zip(meter.price_history.books, rates, strict=True)
         }
         self._cost_carry = 0
+        self._told: dict[_Level, _Told] = {}
         self._grams = meter.config.power_usage_effectiveness / JOULES_PER_KILOWATT_HOUR
 
     @property
@@ -149,29 +155,43 @@ class BatchBooks:
     def _body(self, spent: Spent, now: float) -> str:
         if len(spent.mark) == 4:
             spent.mark = self._close(spent.mark, now)
-        started_at, seconds, lost, (measured, modelled, low, high), cost = spent.mark
-        low, high = min(low, measured + modelled), max(high, measured + modelled)  # each was rounded for itself
+        started_at, seconds, lost, level, cost = spent.mark
         book = self._meter.price_history.at(started_at)
         key = (spent.project, spent.key_id, spent.model, spent.status, lost, id(book))
         form = self._forms.get(key) or self._formed(key, book)
+        told = self._told.get(level) or self._tell(level)
         read, written, cached = spent.usage
         if not 0 <= cached <= read or written < 0:
             book.quote(Usage(input_tokens=read, output_tokens=written, cached_tokens=cached), spent.model)
         fresh_price, cached_price, output_price = form.prices
         exact = (read - cached) * fresh_price + cached * cached_price + written * output_price
         charge, rest = divmod(exact, MICROS_PER_UNIT)
-        half = MICROS_PER_UNIT // 2
-        charge += rest > half or (rest == half and charge & 1)
-        joules, joules_low, joules_high = (measured + modelled) / MICRO, low / MICRO, high / MICRO
+        if rest >= _HALF:
+            charge += rest > _HALF or charge & 1
+        spent.terms, spent.charge_micros, spent.grams, spent.microjoules = form.terms, charge, told[2], told[3]
+        id_ = spent.id
+        return form.text % (
+            told[0], charge, cost, id_, told[1], seconds, started_at, id_, cached, read, written,
+        )  # fmt: skip
+
+    def _tell(self, level: _Level) -> _Told:
+        """Return what an energy is in the words of an entry; many requests that were open together have the same."""
+        measured, modelled, low, high = level
+        value = measured + modelled
+        low, high = min(low, value), max(high, value)  # each was rounded for itself
+        joules, joules_low, joules_high = value / MICRO, low / MICRO, high / MICRO
         grid, factor = self._meter.grid, self._grams
         grams = joules * factor * grid.grams_per_kilowatt_hour
-        spent.terms, spent.charge_micros, spent.grams = form.terms, charge, grams
-        spent.microjoules = (measured + modelled, low, high)
-        return form.text % (
-            *(grams, joules_high * factor * grid.high, joules_low * factor * grid.low),
-            *(charge, cost, spent.id, joules, joules_high, joules_low, seconds),
-            *(started_at, spent.id, cached, read, written),
+        grams_high, grams_low = joules_high * factor * grid.high, joules_low * factor * grid.low
+        if len(self._told) >= _MAX_FORMS:
+            self._told.clear()
+        told = self._told[level] = (
+            f'{grams:.9g},"grams_high":{grams_high:.9g},"grams_low":{grams_low:.9g}',
+            f'{joules:.6f},"joules_high":{joules_high:.6f},"joules_low":{joules_low:.6f}',
+            grams,
+            (value, low, high),
         )
+        return told
 
     def _formed(self, key: tuple[str, str, str, EntryStatus, int, int], book: PriceBook) -> _Form:
         project, key_id, model, status, lost, _ = key
@@ -208,17 +228,19 @@ class BatchBooks:
 
 
 _PLACES = (
-    *(("carbon", name, "%.9g") for name in ("grams", "grams_high", "grams_low")),
-    *(("charge", "micros", "%d"), ("energy_cost", "micros", "%d"), ("", "id", '"request:%s"')),
-    *(("measurement", name, "%.6f") for name in ("joules", "joules_high", "joules_low", "seconds")),
+    *(("carbon", "grams", "%s"), ("charge", "micros", "%d"), ("energy_cost", "micros", "%d")),
+    *(("", "id", '"request:%s"'), ("measurement", "joules", "%s"), ("measurement", "seconds", "%.6f")),
     *(("", "started_at", "%.6f"), ("subject", "id", '"%s"')),
     *(("usage", f"{name}_tokens", "%d") for name in ("cached", "input", "output")),
 )
 """What differs between entries, in the order in which canonical JSON has it; to the microsecond and microjoule, and to
-nine digits of grams, because the shortest exact text of a float takes as long as all the rest."""
+nine digits of grams, because the shortest exact text of a float takes as long as all the rest. The bounds of grams and
+joules follow their values, and are told with them."""
 
 
 def _template(body: dict[str, Any]) -> str:
+    for part, name in (("carbon", "grams"), ("measurement", "joules")):
+        del body[part][f"{name}_high"], body[part][f"{name}_low"]
     for number, (part, name, _) in enumerate(_PLACES):
         (body[part] if part else body)[name] = f"\0{number:02d}"
     text = canonical_json(body).replace("%", "%%")

@@ -1,4 +1,4 @@
-"""From sums of usage to lines of a bill: quantity times price for each kind of token, and what rounding leaves over.
+"""From sums of usage to lines of a bill: quantity times price, and what rounding leaves over.
 
 Each request is rounded to whole micro-units once, so their sum differs a little from quantity times price; the
 difference is a line of its own, and the lines sum to what was charged, exactly.
@@ -42,7 +42,7 @@ def _lines(row: UsageRow, prices: PriceHistory) -> Iterator[CostLine]:
 
 
 def _priced(row: UsageRow, prices: PriceHistory) -> list[tuple[str, int, int]]:
-    """Return (item, tokens, micro-units for a million); nothing where the version is not known."""
+    """Return (item, quantity, micro-units for a million); nothing where the version is not known."""
     group, usage = row.group, row.usage
     book = prices.stamped(group["price_version"])
     if book is None:
@@ -60,6 +60,7 @@ def _by_kind(usage: Usage, rates: Rates) -> list[tuple[str, int, int]]:
         ("input", fresh, rates.input),
         ("cached input", usage.cached_tokens, cached),
         ("output", usage.output_tokens, rates.output),
+        ("units", usage.units, rates.unit),
     ]
 
 

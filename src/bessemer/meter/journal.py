@@ -161,7 +161,7 @@ class Journal:
                 self._written[position.segment] = position.seq
             if self.durability == "fsync":
                 segment.sync(position)
-            else:
+            elif not self._dirty.is_set():
                 self._dirty.set()
             with self._lock:
                 self._accepted += len(bodies)

@@ -33,7 +33,7 @@ from bessemer.meter.totals import Amount, Total
 
 GROUPS = ("kind", "name", "run", "project", "key_id", "model", "status")
 
-_LAYOUT = 3
+_LAYOUT = 4
 """Number of the tables' layout, kept in the database; changes with ``schema.sql``."""
 _SEGMENT = "name, position, seq, hash"
 
@@ -299,7 +299,7 @@ def _total(group: dict[str, str], rows: list[_Row]) -> Total:
     return Total(
         group=group,
         entries=sum(row.count for row in rows),
-        usage=Usage(**{name: whole(name) for name in ("input_tokens", "output_tokens", "cached_tokens")}),
+        usage=Usage(**{name: whole(name) for name in Usage.model_fields}),
         seconds=whole("microseconds") / MICRO,
         microjoules=whole("microjoules"),
         joules=amount("microjoules"),

@@ -1,6 +1,6 @@
 """What tokens are charged and what energy costs: a versioned price book and its arithmetic, in whole micro-units.
 
-    charge = round((fresh x input + cached x cached + output x output) / 1,000,000)      half to even, once
+    charge = round((fresh x input + cached x cached + output x output + units x unit) / 1,000,000)    half to even, once
 
 A request that ended as an ``error`` is booked with its tokens and joules and charged nothing. A request is charged by
 the version of the book that was in force when it began; batches, service tiers and projects may have their own prices.
@@ -33,11 +33,15 @@ Micros = Annotated[int, Field(ge=0)]
 
 
 class Rates(Config):
-    """Micro-units of the book's currency for one million tokens. `cached` None is the price of fresh input."""
+    """Micro-units of the book's currency for one million tokens. `cached` None is the price of fresh input.
+
+    `unit` is for one million of what is delivered and is no token: ranked items, accepted rows.
+    """
 
     input: Micros = 0
     output: Micros = 0
     cached: Micros | None = None
+    unit: Micros = 0
 
 
 class Price(Rates):
@@ -146,6 +150,7 @@ class PriceBook(Config):
         cached = rates.input if rates.cached is None else rates.cached
         fresh = usage.input_tokens - usage.cached_tokens
         exact = fresh * rates.input + usage.cached_tokens * cached + usage.output_tokens * rates.output
+        exact += usage.units * rates.unit
         charge = Money(micros=charge_micros(exact, 1), currency=self.currency)
         return Quote(charge, self.stamp() + (" default" if by_default else ""), by_default)
 
@@ -280,7 +285,7 @@ def _midnight(book: PriceBook) -> float:
     return datetime.combine(day, datetime.min.time(), UTC).timestamp()
 
 
-_LATER = frozenset({"batch", "tiers", "training", "in_force_from", "customers", "hardware"})
+_LATER = frozenset({"batch", "tiers", "training", "in_force_from", "customers", "hardware", "unit"})
 """Keys that books did not have at first: unsaid, they leave a book's digest as it was."""
 
 

@@ -29,7 +29,7 @@ KEYS = (
     *("energy_class", "currency", "price_version"),
 )
 SUMS = (
-    *("microseconds", "input_tokens", "output_tokens", "cached_tokens"),
+    *("microseconds", "input_tokens", "output_tokens", "cached_tokens", "units"),
     *("microjoules", "microjoules_low", "microjoules_high"),
     *("micrograms", "micrograms_low", "micrograms_high", "cost_micros", "charge_micros"),
 )
@@ -115,7 +115,7 @@ def usage_rows(query: Query, second: str, wanted: UsageQuery) -> list[UsageRow]:
             continue
         sums_of = {name: parts[2 * i] * BILLION + parts[2 * i + 1] for i, name in enumerate(SUMS)}
         made = _row(wanted, key, entries, sums_of, energy_class)
-        found[key] = _added(found[key], made) if key in found else made
+        found[key] = found[key].plus(made) if key in found else made
     return [found[key] for key in sorted(found)]
 
 
@@ -132,7 +132,7 @@ def _where(wanted: UsageQuery) -> tuple[str, list[Any]]:
         said += " AND batch = ?"
         values.append("1" if wanted.batch else "")
     if wanted.embeddings is not None:
-        said += " AND name = 'embeddings'" if wanted.embeddings else " AND name <> 'embeddings'"
+        said += " AND name = 'embeddings'" if wanted.embeddings else " AND name = ''"
     return said + (" AND status <> 'error'" if wanted.charged else ""), values
 
 
@@ -140,22 +140,9 @@ def _row(
     wanted: UsageQuery, key: tuple[Any, ...], entries: int, sums: dict[str, int], energy_class: EnergyClass
 ) -> UsageRow:
     start, *group, currency = key
-    usage = Usage(**{name: sums[name] for name in ("input_tokens", "output_tokens", "cached_tokens")})
+    usage = Usage(**{name: sums[name] for name in Usage.model_fields})
     amounts = {name: sums[name] for name in UsageRow.model_fields if name in sums and name not in Usage.model_fields}
     told = dict(zip(wanted.group_by, group, strict=True))
     return UsageRow(
         start=start, group=told, entries=entries, usage=usage, currency=currency, energy_class=energy_class, **amounts
-    )
-
-
-def _added(one: UsageRow, two: UsageRow) -> UsageRow:
-    classes, amounts = list(EnergyClass), (name for name in SUMS if name in UsageRow.model_fields)
-    usage = {name: getattr(one.usage, name) + getattr(two.usage, name) for name in Usage.model_fields}
-    return one.model_copy(
-        update={
-            "entries": one.entries + two.entries,
-            "usage": Usage(**usage),
-            "energy_class": max(one.energy_class, two.energy_class, key=classes.index),
-            **{name: getattr(one, name) + getattr(two, name) for name in amounts},
-        }
     )

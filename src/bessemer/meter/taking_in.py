@@ -19,7 +19,7 @@ from bessemer.meter.rollups import KEYS, SUMS, Sums
 
 COLUMNS = (
     *("id", "kind", "name", "run", "project", "key_id", "model", "service_tier", "batch", "status", "started_at"),
-    *("microseconds", "input_tokens", "output_tokens", "cached_tokens", "energy_class"),
+    *("microseconds", "input_tokens", "output_tokens", "cached_tokens", "units", "energy_class"),
     *("microjoules", "microjoules_low", "microjoules_high", "micrograms", "micrograms_low", "micrograms_high"),
     *("cost_micros", "charge_micros", "currency", "price_version", "body"),
 )
@@ -123,7 +123,7 @@ def _row(text: str) -> _Row:
         *(entry.id, subject.kind, subject.name, subject.run, subject.project, subject.key_id, subject.model),
         *(subject.service_tier, "1" if subject.batch else "", entry.status, entry.started_at),
         round(measurement.seconds * MICRO),
-        *(usage.input_tokens, usage.output_tokens, usage.cached_tokens, measurement.energy_class.value),
+        *(usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.units, measurement.energy_class.value),
         *[round(value * MICRO) for value in (*amounts, *grams)],
         *(entry.energy_cost.micros, entry.charge.micros, entry.charge.currency),
         *(entry.price_version.removesuffix(" default"), text),

@@ -15,6 +15,7 @@ from bessemer.core.nouns import Entry
 from bessemer.meter import open_ledger
 from bessemer.products.home import Home
 from bessemer.serve import (
+    Accounts,
     AnswerStore,
     FeedbackStore,
     GatewayParts,
@@ -22,6 +23,7 @@ from bessemer.serve import (
     Work,
     open_traces,
 )
+from bessemer.serve.privacy import keep_all
 
 _ANSWER = re.compile(r"(?:chatcmpl-|cmpl-|resp_|msg_|req_)(\w+)")
 
@@ -62,7 +64,13 @@ class Answered:
 
 
 def gateway_parts(
-    home: Home, name: str, clock: Callable[[], float], traced: str, work: Work, stack: ExitStack
+    home: Home,
+    name: str,
+    clock: Callable[[], float],
+    traced: str,
+    work: Work,
+    stack: ExitStack,
+    accounts: Accounts | None = None,
 ) -> GatewayParts:
     """Return the parts of a home's gateway; they are closed with the stack.
 
@@ -73,6 +81,7 @@ def gateway_parts(
         traced: what the service is called in OpenTelemetry's spans; empty sends none.
         work: what clients leave to be done.
         stack: closes them.
+        accounts: say what may be kept of a project's words; without them all that a client asks for.
 
     Raises:
         MissingDependency: spans are wanted and OpenTelemetry's SDK is not installed.
@@ -83,8 +92,11 @@ def gateway_parts(
         stack.callback(watchers[0].close)
     answered = Answered(home.books, home.ledger_url)
     stack.callback(answered.close)
-    feedback, webhooks = FeedbackStore(home.feedback, answered.project_of, clock), WebhookStore(home.webhooks, clock)
-    answers = AnswerStore(home.answers)
+    capture = accounts.capture.of if accounts else keep_all
+    feedback = FeedbackStore(home.feedback, answered.project_of, clock, capture)
+    webhooks, answers = WebhookStore(home.webhooks, clock), AnswerStore(home.answers, capture=capture)
     for each in (feedback, webhooks, answers, work):
         stack.callback(each.close)
-    return GatewayParts(name, clock, watchers, feedback, webhooks, answers=answers, work=work, booked=answered.booked)
+    return GatewayParts(
+        name, clock, watchers, feedback, webhooks, accounts, answers=answers, work=work, booked=answered.booked
+    )

@@ -125,7 +125,9 @@ def _space(home: Home) -> Iterator[Finding]:
         name="state folder",
         state="warning" if low else "ok",
         detail=f"{home.path}{made}, {show_bytes(free)} free",
-        advice="The default run needs about 4 GB; set BESSEMER_HOME to a folder on a larger disk." if low else "",
+        advice="The default run needs about 4 GB: try `bessemer prune`, or a BESSEMER_HOME on a larger disk."
+        if low
+        else "",
     )
 
 

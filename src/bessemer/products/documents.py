@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence, Set
 
 from bessemer.core.errors import ConfigError, IntegrityError, NotFound
-from bessemer.core.nouns import Noun
+from bessemer.core.nouns import Document, Noun
 from bessemer.lake import open_lake
+from bessemer.lake.curation import DUPLICATE_OF
 from bessemer.products.home import Home
 from bessemer.products.receipt import AnyPart, LlmPart, load_receipt
 from bessemer.products.receipt_html import write_receipt
@@ -34,7 +36,7 @@ def list_documents(
     table = _curated([table for url in home.lakes() for table in open_lake(url).list()], name)
     lake = open_lake(home.lake_of(table.removesuffix(".curated")))
     found = [
-        DocumentLine(id=d.id, title=d.title, source=d.source, group=d.group, dropped=d.dropped)
+        _line(d)
         for d in lake.get_documents(table)
         if (not (dropped or reason) or d.dropped) and (reason is None or d.dropped.partition(":")[0] == reason)
     ]
@@ -73,6 +75,28 @@ def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
     return rows
 
 
+def same_text(home: Home, ids: Sequence[str]) -> list[DocumentLine]:
+    """Return the other documents with the text of one of these: after an erasure the next run keeps one of them.
+
+    Args:
+        home: holds the tables.
+        ids: of documents, or beginnings of ids.
+    """
+    wanted = tuple(ids)
+    found: dict[str, DocumentLine] = {}
+    for url in home.lakes():
+        lake = open_lake(url)
+        for table in (name for name in lake.list() if name.endswith(".curated")):
+            groups: dict[str, list[DocumentLine]] = defaultdict(list)
+            for document in lake.get_documents(table):
+                first = document.dropped.removeprefix(DUPLICATE_OF)
+                groups[document.id[:12] if first == document.dropped else first].append(_line(document))
+            for group in groups.values():
+                if any(line.id.startswith(wanted) for line in group):
+                    found |= {line.id: line for line in group if not line.id.startswith(wanted)}
+    return list(found.values())
+
+
 def compact_lake(home: Home) -> dict[str, str]:
     """Compact every table; return table -> its files before and after."""
     said: dict[str, str] = {}
@@ -82,6 +106,11 @@ def compact_lake(home: Home) -> dict[str, str]:
             name = found.table if url == home.lake_url else f"{url}/{found.table}"
             said[name] = f"{found.fragments_before} -> {found.fragments_after} files"
     return said
+
+
+def _line(document: Document) -> DocumentLine:
+    d = document
+    return DocumentLine(id=d.id, title=d.title, source=d.source, group=d.group, dropped=d.dropped)
 
 
 def _erase_from_receipts(home: Home, ids: Set[str]) -> None:

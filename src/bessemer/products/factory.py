@@ -175,6 +175,10 @@ class Factory:
             BackendError: a step failed for good; a re-run resumes.
             Cancelled: somebody asked to stop.
         """
+        with self.home.results():
+            return self._made()
+
+    def _made(self) -> Receipt:
         from bessemer.products.filling import fill_receipt
         from bessemer.products.line import build_line
         from bessemer.products.receipt_html import write_receipt
@@ -288,7 +292,10 @@ class Factory:
             llm, elsewhere, served = self._language_model()
             allowed = trainable(llm, served)
             work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
-            parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack)
+            accounts = open_accounts(self.home.accounts, self._clock, earlier=self.home.keys)
+            stack.callback(accounts.close)
+            parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
+            runs = tuple({deployment.run for deployment in self.deployed().values()})
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
             line = tuning_line(llm, served, self.home, self.base, work)
@@ -296,8 +303,6 @@ class Factory:
             stack.callback(driver.close)
             counted = meter.counted = Counted(work.models)
             stack.callback(lambda: asyncio.run(_close(engines, counted if served else Counted())))
-            accounts = open_accounts(self.home.accounts, self._clock, earlier=self.home.keys)
-            stack.callback(accounts.close)
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
             work.jobs.purse = gate
             stack.callback(gate.close)
@@ -305,12 +310,13 @@ class Factory:
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"
             usage = stack.enter_context(open_usage(self.home, meter.price_history))
             billing = HomeBilling(self.home, meter.price_history, usage, self._clock)
-            parts = replace(parts, accounts=accounts, gate=gate, usage=usage, billing=billing)
+            parts = replace(parts, gate=gate, usage=usage, billing=billing)
             app = create_app(gateway, engines, accounts.keys, meter, parts)
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:
-                self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=self._clock()))
+                now = self._clock()
+                self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=now, runs=runs))
                 driver.start()
                 ready(url, accounts.keys.ensure_development_key())
 

@@ -18,7 +18,7 @@ from bessemer.products.rows import rows_tag
 def fill_receipt(done: Finished, products: Mapping[str, Product]) -> Receipt:
     """Return the receipt of a finished run."""
     parts = tuple(product.part(done) for product in products.values())
-    stages = _stages(done)
+    stages = stage_lines(done)
     return Receipt(
         factory=done.factory,
         run=done.run,
@@ -34,7 +34,7 @@ def fill_receipt(done: Finished, products: Mapping[str, Product]) -> Receipt:
     )
 
 
-def _stages(done: Finished) -> tuple[StageLine, ...]:
+def stage_lines(done: Finished) -> tuple[StageLine, ...]:
     """Return a line for each step; the bill is of the newest attempt that made it and of those lost before it."""
     lost: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in done.entries:

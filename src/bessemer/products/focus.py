@@ -1,7 +1,7 @@
 """Costs as FOCUS 1.2 rows, the FinOps Foundation's open form of bills, one for each day, key, model and kind of token.
 
-Columns that FOCUS requires and that mean nothing here (regions, commitments, capacity) are empty. The price of a unit
-is for one token. Own columns begin with ``x_``.
+Columns that FOCUS requires and that mean nothing here (regions, commitments, capacity) are empty. The price is for
+one token, or one ranked item or accepted row. Own columns begin with ``x_``.
 
 Owns the columns. Source: FOCUS specification 1.2, columns and their allowed values (focus.finops.org).
 """
@@ -161,7 +161,7 @@ def _metered(line: CostLine) -> dict[str, str]:
         "ChargeFrequency": "Usage-Based",
         "PricingCategory": "Standard",
         **dict.fromkeys(("ConsumedQuantity", "PricingQuantity"), f"{line.quantity}.0"),
-        **dict.fromkeys(("ConsumedUnit", "PricingUnit"), "Tokens"),
+        **dict.fromkeys(("ConsumedUnit", "PricingUnit"), "Units" if line.item == "units" else "Tokens"),
         **dict.fromkeys((*prices, *(f"PricingCurrency{name}" for name in prices)), price),
     }
 

@@ -5,14 +5,15 @@ Owns the layout of `.bessemer/`. Knows no content of it but the deployments.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bessemer.core.digest import digest
-from bessemer.core.errors import BessemerError, ConfigError, NotFound
+from bessemer.core.errors import BessemerError, ConfigError, Conflict, NotFound
 from bessemer.core.nouns import Noun
 
 
@@ -43,12 +44,13 @@ class Deployment(Noun):
 
 
 class Gateway(Noun):
-    """Where a running gateway answers, and the process that is it."""
+    """Where a running gateway answers, the process that is it, and the runs that made its models, if any here did."""
 
     url: str
     pid: int
     models: tuple[str, ...]
     started_at: float
+    runs: tuple[str, ...] = ()
 
 
 class Home:
@@ -198,6 +200,20 @@ class Home:
             )
         if not mark.exists():
             write_whole(mark, ours)
+
+    @contextmanager
+    def results(self, *, alone: bool = False) -> Iterator[None]:
+        """Hold the results of steps: beside others who use them, or alone to remove some.
+
+        Raises:
+            Conflict: somebody uses them who ought to be alone.
+        """
+        with (self.path / "results.lock").open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+            except BlockingIOError as error:
+                raise Conflict("a run is under way", hint="Wait until it has ended, then try again.") from error
+            yield
 
     def withdraw(self, pid: int) -> None:
         """Say that the gateway of a process no longer answers; another's announcement stays."""

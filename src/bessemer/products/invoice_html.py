@@ -46,8 +46,9 @@ def invoice_page(invoice: Invoice) -> str:
     )
     versions = ", ".join(sorted({line.price_version for line in invoice.lines}))
     foot = (
-        "<p class='soft'>Prices are for a million tokens, without taxes. Each request is rounded to a millionth of the "
-        f"currency once; the lines called rounding are what that makes. Price book: {escape(versions)}.</p>"
+        "<p class='soft'>Prices are for a million tokens or units, without taxes. Each request is rounded to a "
+        "millionth of the currency once; the lines called rounding are what that makes. "
+        f"Price book: {escape(versions)}.</p>"
     )
     return page(f"{said} {invoice.number}", head + lines + taken + foot, PRINT)
 

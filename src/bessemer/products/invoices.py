@@ -264,7 +264,7 @@ def _difference(now: Iterable[InvoiceLine], before: Iterable[InvoiceLine]) -> tu
         less = {"quantity": -line.quantity, "amount_micros": -line.amount_micros}
         found[line.key].append(line.model_copy(update=less))
     lines = (_sum(each) for each in found.values())
-    order = ("input", "cached input", "output", "training", "rounding", "as booked")
+    order = ("input", "cached input", "output", "units", "training", "rounding", "as booked")
     return tuple(
         sorted(
             (line for line in lines if line.quantity or line.amount_micros),

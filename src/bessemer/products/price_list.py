@@ -10,7 +10,7 @@ from bessemer.meter import PriceBook, Rates
 
 
 class PriceLine(Noun):
-    """One row of a price list: rates in micro-units of the currency for one million tokens; empty applies to all."""
+    """One row of a price list: micro-units of the currency for one million tokens or units; empty applies to all."""
 
     project: str
     model: str
@@ -18,6 +18,7 @@ class PriceLine(Noun):
     input: int
     cached: int
     output: int
+    unit: int
 
 
 def price_lines(book: PriceBook) -> list[PriceLine]:
@@ -31,6 +32,6 @@ def price_lines(book: PriceBook) -> list[PriceLine]:
         kinds: dict[str, Rates] = {"standard": price, **({"batch": price.batch} if price.batch else {}), **price.tiers}
         for kind, rates in kinds.items():
             cached = rates.input if rates.cached is None else rates.cached
-            figures = {"input": rates.input, "cached": cached, "output": rates.output}
+            figures = {"input": rates.input, "cached": cached, "output": rates.output, "unit": rates.unit}
             lines.append(PriceLine(project=project, model=model, kind=kind, **figures))
     return lines

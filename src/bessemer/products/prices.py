@@ -45,7 +45,7 @@ def price_warnings(history: PriceHistory) -> list[str]:
             found.append(f"{book.version}: example = true marks placeholder prices; bill nobody by them")
         for line in price_lines(book):
             what = f"{book.version}: {line.project or 'all projects'}, {line.model or 'default'}, {line.kind}"
-            if line.input == 0 or line.output == 0:
+            if not line.unit and (line.input == 0 or line.output == 0):
                 found.append(f"{what}: some tokens are free")
             if line.cached > line.input:
                 found.append(f"{what}: cached input costs more than fresh input")

@@ -166,7 +166,8 @@ def _optional(
     models: tuple[str, ...],
 ) -> list[Route]:
     sender, runner = workers
-    usage = UsageDesk(parts.usage, parts.clock) if parts.usage else None
+    users = parts.accounts.users.of_keys if parts.accounts else dict[str, str]
+    usage = UsageDesk(parts.usage, parts.clock, users) if parts.usage else None
     routes = AdminDesk(config, parts.accounts, models, usage).routes() if parts.accounts else []
     if parts.billing:
         routes += BillingDesk(keys, parts.billing).routes()

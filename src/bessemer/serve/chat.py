@@ -15,6 +15,7 @@ from bessemer.serve.refusals import Refused, unsupported
 from bessemer.serve.serving import Answer, Caller, Order, Read
 from bessemer.serve.telling import Teller, ToldUsage
 from bessemer.serve.wire.store import AnswerStore, Stored
+from bessemer.serve.wire.stored import permitted
 
 
 def chat_reader(store: AnswerStore | None) -> Read:
@@ -24,6 +25,8 @@ def chat_reader(store: AnswerStore | None) -> Read:
         asked = read_asked(body)
         if asked.store and store is None:
             raise Refused(unsupported("store", "This gateway keeps no answers; leave 'store' out."))
+        if asked.store and store:
+            await permitted(store, caller.key.project)
         engine = caller.talker(asked.model)
         request = asked.to_request(engine.capabilities, caller.config)
         wanted = tuple(_numbered(request, number) for number in range(asked.n or 1))

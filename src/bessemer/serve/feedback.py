@@ -14,8 +14,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import NotFound, Unsupported
 from bessemer.serve.database import Database
+from bessemer.serve.privacy import CaptureOf, keep_all, masked
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS feedback (
@@ -82,25 +83,34 @@ class FeedbackStore:
         path: of the database; made if missing.
         owner: returns the project whose request an answer's id is, None for nobody's.
         clock: gives Unix seconds.
+        capture: says what may be kept of a project's words.
 
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
     """
 
-    def __init__(self, path: Path, owner: Owner, clock: Callable[[], float] = time.time) -> None:
-        self._owner, self._clock = owner, clock
+    def __init__(
+        self, path: Path, owner: Owner, clock: Callable[[], float] = time.time, capture: CaptureOf = keep_all
+    ) -> None:
+        self._owner, self._clock, self._capture = owner, clock, capture
         self._database = Database(path, _SCHEMA, "feedback")
 
     def add(self, project: str, said: Said) -> Feedback:
-        """Keep and return what a project says of one of its answers.
+        """Keep and return what a project says of one of its answers, as far as it lets its words be kept.
 
         Raises:
             NotFound: the project has no such answer.
+            Unsupported: it says it in words, and lets none be kept.
         """
         if self._owner(said.target) != project:
             raise NotFound(f"there is no answer '{said.target}' of this project", hint="Send the id of an answer.")
-        kept = Feedback(id=f"fb_{secrets.token_hex(12)}", created=int(self._clock()), **said.model_dump())
+        capture, words = self._capture(project), said.model_dump()
+        if said.metric is None and not capture.stores:
+            raise Unsupported(f"of the project '{project}' no words are kept", hint="Send a metric.")
+        if capture.pii == "mask":
+            words |= {name: masked(words[name]) for name in ("comment", "demonstration")}
+        kept = Feedback(id=f"fb_{secrets.token_hex(12)}", created=int(self._clock()), **words)
         row = (kept.id, project, kept.target, kept.created, kept.model_dump_json())
         with self._database.writing() as database:
             database.execute("INSERT INTO feedback (id, project, target, created, body) VALUES (?, ?, ?, ?, ?)", row)

@@ -11,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import NotFound, Unsupported
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate, read_body
 from bessemer.serve.feedback import FeedbackStore, Said
 from bessemer.serve.keys import KeyStore
-from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation
+from bessemer.serve.refusals import NO_WORDS, Refusal, Refused, invalid, of_validation
 from bessemer.serve.webhooks import WebhookStore
 
 _MOST = 100
@@ -51,6 +51,8 @@ class FeedbackDesk:
             kept = await run_in_threadpool(self._store.add, key.project, said)
         except NotFound as error:
             raise Refused(Refusal(404, "There is no such answer.", "answer_not_found", "target")) from error
+        except Unsupported as error:
+            raise Refused(NO_WORDS) from error
         if self._webhooks:
             told = {"id": kept.id, "target": kept.target}
             await run_in_threadpool(self._webhooks.emit, key.project, "feedback.created", told)

@@ -30,7 +30,8 @@ from bessemer.serve.accounts.database import Database, Execute
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.accounts.schema import open_database
 
-_COLUMNS = "id, project, name, admin, created_at, expires_at, revoked_at, models, service_account"
+_COLUMNS = "id, project, name, admin, created_at, expires_at, revoked_at, models, service_account, user_id"
+_LIKE = {"name", "admin", "expires_at", "models", "service_account", "user_id"}
 _REMEMBERED_AT_MOST = 20_000
 _NOBODY = bytes(32)
 """Compared with when there is no such key, so that a wrong id takes as long as a wrong secret."""
@@ -42,6 +43,7 @@ class Key(Noun):
     Attributes:
         models: the only models that it may ask; empty is all of them.
         service_account: id of the service account whose key it is, or empty.
+        user_id: of the person whose key it is, or empty.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Key(Noun):
     revoked_at: float | None = None
     models: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
     service_account: str = ""
+    user_id: str = ""
 
     def may_ask(self, model: str) -> bool:
         """Whether the key is for this model too."""
@@ -98,6 +101,7 @@ class KeyStore:
         name: str = "",
         expires_at: float | None = None,
         models: Sequence[str] = (),
+        user_id: str = "",
     ) -> tuple[Key, str]:
         """Return a new key and its secret, which is not kept and cannot be shown again.
 
@@ -107,13 +111,15 @@ class KeyStore:
             name: for people.
             expires_at: Unix seconds; None is never.
             models: the only ones that it may ask; none is all.
+            user_id: of the person whose key it is; nobody's unless given.
 
         Raises:
             ConfigError: the project or the name is empty or too long.
             Conflict: the project is archived.
         """
         with self._database.changing() as execute:
-            return self.add(execute, project, admin=admin, name=name, expires_at=expires_at, models=tuple(models))
+            like = {"admin": admin, "name": name, "expires_at": expires_at, "models": tuple(models)}
+            return self.add(execute, project, **like, user_id=user_id)
 
     def verify(self, secret: str) -> Key | KeyRefusal:
         """Return the key of a secret, or why it is refused; in constant time for all wrong secrets of one length."""
@@ -146,6 +152,21 @@ class KeyStore:
             return KeyRefusal.EXPIRED
         return KeyRefusal.ARCHIVED if archived else key
 
+    def prolong(self, key_id: str, expires_at: float) -> Key:
+        """Let a key end at another time, in Unix seconds, and return it.
+
+        Raises:
+            NotFound: no key has that id.
+            Conflict: the key has ended.
+        """
+        with self._database.changing() as execute:
+            key = _found(execute, key_id)
+            if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= self._clock()):
+                raise Conflict(f"the key '{key_id}' has ended", hint="Make a new one with `bessemer keys create`.")
+            execute("UPDATE keys SET expires_at = ? WHERE id = ?", expires_at, key_id)
+            self._scribe.note(execute, "api_key.updated", key_id, key.project, expires_at=expires_at)
+        return key.model_copy(update={"expires_at": expires_at})
+
     def revoke(self, key_id: str) -> Key:
         """End a key for good and return it; it stays listed. Again changes nothing.
 
@@ -168,7 +189,7 @@ class KeyStore:
             if _found(execute, key_id).revoked_at is not None:
                 raise Conflict(f"the key '{key_id}' was revoked", hint="Make a new one with `bessemer keys create`.")
             old = self.end(execute, key_id)
-            like = old.model_dump(include={"admin", "name", "expires_at", "models", "service_account"})
+            like = old.model_dump(include=_LIKE)
             key, secret = self.add(execute, old.project, **like)
             for table in ("rate_limits", "budgets"):
                 execute(f"UPDATE {table} SET scope_id = ? WHERE scope = 'key' AND scope_id = ?", key.id, old.id)
@@ -239,11 +260,11 @@ class KeyStore:
             raise Conflict(f"the project '{project}' is archived", hint="Name another project.")
         secret = f"bk-{key.id}-{secrets.token_urlsafe(32)}"
         execute(
-            f"INSERT INTO keys (digest, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?)",
+            f"INSERT INTO keys (digest, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?)",
             _digest(secret), key.id, project, key.name, int(key.admin), key.created_at, key.expires_at,
-            json.dumps(key.models) if key.models else "", key.service_account,
+            json.dumps(key.models) if key.models else "", key.service_account, key.user_id,
         )  # fmt: skip
-        shown = key.model_dump(include={"name", "admin", "expires_at", "models", "service_account"})
+        shown = key.model_dump(include=_LIKE)
         self._scribe.note(execute, "api_key.created", key.id, project, **shown)
         return key, secret
 

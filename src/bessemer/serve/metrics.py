@@ -28,7 +28,8 @@ TOKENS = tuple(float(step * 10**power) for power in range(6) for step in (1, 2, 
 """Upper bounds of the histograms' buckets, in seconds and tokens: from a thousandth to minutes, from one to 500,000."""
 
 
-_KEPT = 2048
+_KEPT = 512
+"""Requests that are counted in one go."""
 
 HISTOGRAMS = {
     "time_to_first_token_seconds": ("From being let in to the first piece.", FIRST_SECONDS),
@@ -40,7 +41,7 @@ HISTOGRAMS = {
 
 
 class _Histogram:
-    """Keeps values as they come and sorts them into buckets some thousands at a time, which is cheaper for each."""
+    """Keeps values as they come and sorts them into buckets some hundreds at a time, which is cheaper for each."""
 
     __slots__ = ("_bounds", "_counts", "_sum", "_values", "observe")
 
@@ -69,10 +70,10 @@ class _Histogram:
 class _Counts:
     """What was counted of one model; plain numbers, because a request pays for each that it changes."""
 
-    __slots__ = ("charges", "grams", "histograms", "joules", "kept", "requests", "running", "success", "tokens")
+    __slots__ = ("charges", "grams", "histograms", "joules", "requests", "running", "success", "tokens")
 
     def __init__(self) -> None:
-        self.running = self.kept = 0
+        self.running = 0
         self.tokens = [0, 0, 0]
         self.grams = 0.0
         self.requests: dict[str, int] = defaultdict(int)
@@ -83,12 +84,13 @@ class _Counts:
 
 
 class Metrics:
-    """Watches requests and says what it counted, in Prometheus' text format."""
+    """Watches requests and says what it counted, in Prometheus' text format; they are counted when it is asked."""
 
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, models: Sequence[str] = ()) -> None:
         self._counts: dict[str, _Counts] = defaultdict(_Counts)
+        self._ended: list[Seen] = []
         for model in models:  # a dashboard wants the zero before the first request
             self._counts[model] = _Counts()
         self._registry = CollectorRegistry(auto_describe=False)
@@ -99,14 +101,21 @@ class Metrics:
         self._counts[seen.subject.model].running += 1
 
     def ended(self, seen: Seen, /) -> None:
-        """Count how a request went."""
-        counts = self._counts[seen.subject.model]
-        counts.running -= 1
-        counts.kept += 1
-        if counts.kept >= _KEPT:
-            counts.kept = 0
+        """Take note of how a request went."""
+        self._ended.append(seen)
+        if len(self._ended) >= _KEPT:
+            self._count_all()
+
+    def _count_all(self) -> None:
+        ended, self._ended = self._ended, []
+        for seen in ended:
+            self._count(seen, self._counts[seen.subject.model])
+        for counts in self._counts.values():
             for histogram in counts.histograms.values():
                 histogram.sort()
+
+    def _count(self, seen: Seen, counts: _Counts) -> None:
+        counts.running -= 1
         counts.requests[seen.status] += 1
         histograms = counts.histograms
         histograms["e2e_request_latency_seconds"].observe(seen.seconds)
@@ -132,6 +141,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield what was counted, as Prometheus' library wants it."""
+        self._count_all()
         named = sorted(self._counts.items())
 
         def counter(name: str, told: str, labels: Sequence[str], values: Callable[[_Counts], Values]) -> Metric:

@@ -57,6 +57,10 @@ ARCHIVED_PROJECT = Refusal(401, "The project of this API key is archived.", "pro
 EXPIRED_KEY = Refusal(401, "The API key has expired.", "api_key_expired", headers=_BEARER)
 NO_ADMIN = Refusal(403, "Only an administrator's key may do this.", "insufficient_permissions")
 NOT_YOURS = Refusal(403, "Only your project's fine-tuned models can be deleted.", "insufficient_permissions", "model")
+KEEPS_NOTHING = Refusal(
+    403, "This project lets nothing be kept. Leave 'store' out.", "data_retention_not_permitted", "store"
+)
+NO_WORDS = Refusal(403, "This project lets no words be kept. Send a metric.", "data_retention_not_permitted")
 AMBIGUOUS = Refusal(400, "The request says in two ways how long it is.", "ambiguous_length", headers=_CLOSE)
 SLOW_BODY = Refusal(408, "The request did not arrive in time.", "request_timeout", headers=_CLOSE)
 TOO_MANY = Refusal(

@@ -48,6 +48,7 @@ ChatEngine = Engine[ChatRequest, Completion, Delta]
 Wanted: TypeAlias = ChatRequest | PromptRequest | ScoreRequest | EmbedRequest
 Piece: TypeAlias = Delta | ScoreResult | EmbedResult
 
+_COUNTS = tuple(Usage.model_fields)
 _WELL = ("stop", "length", "tool_calls")
 _STREAM_HEADERS = [
     (b"content-type", EVENT_STREAM),
@@ -337,11 +338,8 @@ class Making:
         if piece.usage:
             was, now, total = answer.usage, piece.usage, self.span.usage
             answer.usage = now
-            self.span.usage = Usage(
-                input_tokens=total.input_tokens + now.input_tokens - was.input_tokens,
-                output_tokens=total.output_tokens + now.output_tokens - was.output_tokens,
-                cached_tokens=total.cached_tokens + now.cached_tokens - was.cached_tokens,
-            )
+            counts = ((name, getattr(total, name) + getattr(now, name) - getattr(was, name)) for name in _COUNTS)
+            self.span.usage = Usage(**dict(counts))
         if not isinstance(piece, Delta):
             answer.finish_reason = "stop"
         elif piece.finish_reason and piece.usage:

@@ -9,7 +9,7 @@ Owns the count and the reasons. Knows no wire and no engine.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from starlette.types import Receive
@@ -22,31 +22,48 @@ _LAST_WORDS_SECONDS = 5.0
 
 
 class Visit:
-    """One request under way; `cancel` ends the work on it."""
+    """One request under way.
 
-    def __init__(self, cancel: Callable[[], object]) -> None:
-        self._cancel = cancel
-        self.ended: Refusal | None = None
+    Attributes:
+        why: the work on it was cancelled, None if it was not.
+    """
 
-    def end(self, why: Refusal) -> None:
+    why: Refusal | None = None
+
+    def cancel(self) -> None:
+        """End the work; called once."""
+        raise NotImplementedError
+
+    def interrupt(self, why: Refusal) -> None:
         """Cancel the work; the first reason counts."""
-        if self.ended is None:
-            self.ended = why
-            self._cancel()
+        if self.why is None:
+            self.why = why
+            self.cancel()
+
+
+class TaskVisit(Visit):
+    """A request that a task works on."""
+
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        """Cancel the task."""
+        self._task.cancel()
 
     def status(self, *, streamed: bool) -> EntryStatus:
         """Return how a visit that was cancelled ended: by its client or from outside, or by our own fault.
 
         Of a stream whose time ran out the client has the pieces, and may be who was slow.
         """
-        by_client = self.ended in (None, CLIENT_GONE) or (self.ended is TOO_SLOW and streamed)
+        by_client = self.why in (None, CLIENT_GONE) or (self.why is TOO_SLOW and streamed)
         return "cancelled" if by_client else "error"
 
     @contextmanager
     def watched(self, receive: Receive, seconds: float) -> Iterator[None]:
         """End the visit when its client goes away or its time runs out. The request's body must have been read."""
         watcher = asyncio.create_task(self._wait_until_gone(receive))
-        timer = asyncio.get_running_loop().call_later(seconds, self.end, TOO_SLOW)
+        timer = asyncio.get_running_loop().call_later(seconds, self.interrupt, TOO_SLOW)
         try:
             yield
         finally:
@@ -56,7 +73,7 @@ class Visit:
     async def _wait_until_gone(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.end(CLIENT_GONE)
+        self.interrupt(CLIENT_GONE)
 
 
 class Traffic:
@@ -77,7 +94,7 @@ class Traffic:
         return len(self._visits)
 
     @contextmanager
-    def visit(self) -> Iterator[Visit]:
+    def visit(self) -> Iterator[TaskVisit]:
         """Take in the request that the current task works on.
 
         Raises:
@@ -87,27 +104,27 @@ class Traffic:
             raise Refused(STOPPING)
         task = asyncio.current_task()
         assert task is not None, "visits are made by tasks"
-        visit = self.enter(task.cancel)
-        if visit is None:
+        visit = TaskVisit(task)
+        if not self.enter(visit):
             raise Refused(TOO_MANY)
         try:
             yield visit
         except asyncio.CancelledError:
-            if visit.ended is None:
+            if visit.why is None:
                 raise  # somebody else cancelled the task
             task.uncancel()
-            raise Refused(visit.ended) from None
+            raise Refused(visit.why) from None
         finally:
             self.leave(visit)
 
-    def enter(self, cancel: Callable[[], object]) -> Visit | None:
-        """Take in a request that no task works on, or None if it has to come again; `leave` ends the visit."""
+    def enter(self, visit: Visit) -> bool:
+        """Take in a request, or say False if it has to come again; `leave` ends the visit."""
         if self.stopping or len(self._visits) >= self._limit:
-            return None
-        visit = Visit(cancel)
+            return False
+        if not self._visits:
+            self._none.clear()
         self._visits.add(visit)
-        self._none.clear()
-        return visit
+        return True
 
     def leave(self, visit: Visit) -> None:
         """Let go of a visit, which may be over already."""
@@ -121,7 +138,7 @@ class Traffic:
         if await self._quiet_within(grace_seconds):
             return
         for visit in list(self._visits):
-            visit.end(STOPPING)
+            visit.interrupt(STOPPING)
         await self._quiet_within(_LAST_WORDS_SECONDS)
 
     async def _quiet_within(self, seconds: float) -> bool:

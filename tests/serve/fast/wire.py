@@ -53,6 +53,7 @@ class Wire:
                 if not answer.done():
                     answer.cancel()
                     self.left += 1
+                    gone.exception()  # was killed: nobody else asks how it ended
                     break
                 gone.cancel()
                 if not answer.result():

@@ -119,3 +119,13 @@ def test_what_cannot_be_done_is_refused_by_name(client, wire, fields, param) -> 
         client.responses.create(**{"model": "played", "input": "x"} | fields)
     assert caught.value.param == param
     assert wire.booked() == []
+
+
+def test_what_is_over_is_neither_cancelled_nor_streamed_again(client) -> None:
+    made = client.responses.create(model="played", input="one two", store=True)
+    with pytest.raises(openai.BadRequestError, match="in the background"):
+        client.responses.cancel(made.id)
+    with pytest.raises(openai.BadRequestError, match="not streamed again"):
+        client.responses.retrieve(made.id, stream=True)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.cancel("resp_none")

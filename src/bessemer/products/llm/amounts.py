@@ -50,6 +50,6 @@ def _documents(source: SourceConfig, base: Path) -> int:
     """Return about how many documents a source gives: a passage at a time where long texts are split."""
     if not isinstance(source, FolderSource):
         return source.max_documents or PYDOCS_DOCUMENTS
-    sizes = [path.stat().st_size for _, path in find_files(source, base)]
+    sizes = [path.stat().st_size if path.is_file() else 0 for _, path in find_files(source, base)]
     length = source.passage_characters
     return sum(-(-size // length) or 1 for size in sizes) if length else len(sizes)

@@ -129,7 +129,8 @@ class JobDriver:
             with suppress(Conflict):
                 job = self._jobs.move(project, job.id, "running", ("queued",), "Fine-tuning job started")
         if job.status == "running":
-            self._drive(project, job)
+            with self._parts.home.results():
+                self._drive(project, job)
         self._tell()
         return True
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from bessemer.serve.accounts.alerts import Alerts
 from bessemer.serve.accounts.audit import LOCAL, AuditLog
 from bessemer.serve.accounts.budgets import Budgets
+from bessemer.serve.accounts.capture import Captures
 from bessemer.serve.accounts.database import Database
 from bessemer.serve.accounts.projects import Projects
 from bessemer.serve.accounts.rates import RateLimits
 from bessemer.serve.accounts.schema import adopt, open_database
+from bessemer.serve.accounts.users import Users
 from bessemer.serve.keys import KeyStore
 
 
@@ -28,8 +30,9 @@ class Accounts:
         actor: in whose name the audit log notes what is done here: a key's id, or ``local``.
 
     Attributes:
-        keys, projects, rates, budgets: who may ask, and for how much.
+        keys, projects, users, rates, budgets: who may ask, and for how much.
         alerts: who is told when spending passes a part of a budget.
+        capture: what may be kept of a project's words.
         audit: what was done.
     """
 
@@ -37,9 +40,11 @@ class Accounts:
         self.database, self._clock = database, clock
         self.keys = KeyStore(database, clock, actor)
         self.projects = Projects(database, self.keys, clock, actor)
+        self.users = Users(database, self.keys, clock, actor)
         self.rates = RateLimits(database, clock, actor)
         self.budgets = Budgets(database, clock, actor)
         self.alerts = Alerts(database, clock, actor)
+        self.capture = Captures(database, clock, actor)
         self.audit = AuditLog(database)
 
     def by(self, actor: str) -> Accounts:

@@ -148,6 +148,33 @@ class Projects:
             key, secret = self._keys.add(execute, project, name=name, expires_at=expires_at, service_account=account.id)
         return account, key, secret
 
+    def add_key(self, project: str, id: str, name: str = "", expires_at: float | None = None) -> tuple[Key, str]:
+        """Return one more key of a service account, with its secret, which is not kept.
+
+        Raises:
+            NotFound: the project has none with that id.
+            ConfigError: the name is too long.
+            Conflict: the project is archived.
+        """
+        account = self.get_service_account(project, id)
+        like = {"name": name or account.name, "expires_at": expires_at, "service_account": id}
+        with self._database.changing() as execute:
+            return self._keys.add(execute, project, **like)
+
+    def rename_service_account(self, project: str, id: str, name: str) -> ServiceAccount:
+        """Return a service account under its new name.
+
+        Raises:
+            NotFound: the project has none with that id.
+            ConfigError: the name is empty, too long or has spaces at its ends.
+        """
+        fields = self.get_service_account(project, id).model_dump()
+        account = _valid(ServiceAccount, **{**fields, "name": name})
+        with self._database.changing() as execute:
+            execute("UPDATE service_accounts SET name = ? WHERE id = ?", name, id)
+            self._scribe.note(execute, "service_account.updated", id, project, name=name)
+        return account
+
     def get_service_account(self, project: str, id: str) -> ServiceAccount:
         """Return a service account that was not deleted.
 

@@ -26,6 +26,17 @@ _TABLES = (
         id TEXT PRIMARY KEY, project TEXT NOT NULL, name TEXT NOT NULL, created_at REAL NOT NULL, deleted_at REAL
     ) STRICT""",
     """
+    CREATE TABLE IF NOT EXISTS users (
+        id TEXT PRIMARY KEY, email TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL, created_at REAL NOT NULL,
+        deleted_at REAL
+    ) STRICT""",
+    "CREATE UNIQUE INDEX IF NOT EXISTS users_by_email ON users (email) WHERE deleted_at IS NULL",
+    """
+    CREATE TABLE IF NOT EXISTS members (
+        project TEXT NOT NULL, user_id TEXT NOT NULL, role TEXT NOT NULL, added_at REAL NOT NULL,
+        PRIMARY KEY (project, user_id)
+    ) STRICT""",
+    """
     CREATE TABLE IF NOT EXISTS rate_limits (
         id TEXT PRIMARY KEY, scope TEXT NOT NULL, scope_id TEXT NOT NULL, model TEXT NOT NULL,
         requests_per_minute INTEGER, tokens_per_minute INTEGER, UNIQUE (scope, scope_id, model)
@@ -70,6 +81,8 @@ _TABLES = (
         at REAL NOT NULL
     ) STRICT""",
     """
+    CREATE TABLE IF NOT EXISTS capture (project TEXT PRIMARY KEY, stores INTEGER NOT NULL, pii TEXT NOT NULL) STRICT""",
+    """
     CREATE TABLE IF NOT EXISTS audit (
         number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, actor TEXT NOT NULL, act TEXT NOT NULL,
         project TEXT NOT NULL, target TEXT NOT NULL, details TEXT NOT NULL
@@ -89,7 +102,7 @@ _APPEND_ONLY_POSTGRES = (
     CREATE OR REPLACE TRIGGER audit_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
     FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()""",
 )
-_NEW_COLUMNS = {"models": "''", "service_account": "''"}
+_NEW_COLUMNS = {"models": "''", "service_account": "''", "user_id": "''"}
 """Columns of `keys` that the first databases do not have -> their default."""
 
 

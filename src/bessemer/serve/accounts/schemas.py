@@ -17,7 +17,9 @@ from bessemer.serve.accounts.budgets import Budget, Spending
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.accounts.projects import Project, ServiceAccount
 from bessemer.serve.accounts.rates import RateLimit
+from bessemer.serve.accounts.users import Member, ProjectRole, Role, User
 from bessemer.serve.keys import Key
+from bessemer.serve.privacy import Capture, Pii
 
 Wire = dict[str, Any]
 CENT_MICROS = 10_000
@@ -41,6 +43,13 @@ class AskedProject(_Asked):
     residency: None = None
 
 
+class AskedRetention(_Asked):
+    """What is kept of a project's words: all that is asked for, or nothing; `pii` is our own."""
+
+    retention_type: Literal["none", "organization_default", "zero_data_retention"] | None = None
+    pii: Pii | None = None
+
+
 class AskedServiceAccount(_Asked):
     """A service account, which gets a key."""
 
@@ -49,12 +58,63 @@ class AskedServiceAccount(_Asked):
     create_service_account_only: Literal[False] | None = None
 
 
+class AskedServiceAccountUpdate(_Asked):
+    """Another name; the role is always ``member``."""
+
+    name: _Name | None = None
+    role: Literal["member"] | None = None
+
+
+class AskedServiceAccountKey(_Asked):
+    """One more key of a service account."""
+
+    name: Annotated[str, Field(max_length=200)] | None = None
+    expires_in_seconds: _Seconds | None = None
+    scopes: Annotated[list[str], Field(max_length=0)] | None = None
+
+
+class AskedUser(_Asked):
+    """A person, our own: OpenAI's wire makes them by invitations."""
+
+    email: Annotated[str, Field(max_length=320)]
+    name: Annotated[str, Field(max_length=200)] = ""
+    role: Role = "reader"
+
+
+class AskedUserUpdate(_Asked):
+    """Another role in the organization."""
+
+    role: Role
+
+
+class AskedMember(_Asked):
+    """Who is let into a project: somebody known by id, or anybody by address."""
+
+    role: ProjectRole
+    user_id: Annotated[str, Field(max_length=100)] | None = None
+    email: Annotated[str, Field(max_length=320)] | None = None
+
+
+class AskedMemberUpdate(_Asked):
+    """Another role in a project."""
+
+    role: ProjectRole
+
+
+class AskedKeyUpdate(_Asked):
+    """When a key ends, from now on."""
+
+    expires_in_seconds: _Seconds | None = None
+    scopes: Annotated[list[str], Field(max_length=0)] | None = None
+
+
 class AskedKey(_Asked):
-    """A key; `models` is our own."""
+    """A key; `models` and `user_id`, whose it is, are our own."""
 
     name: Annotated[str, Field(max_length=200)]
     expires_in_seconds: _Seconds | None = None
     models: list[Annotated[str, Field(min_length=1, max_length=200)]] = []
+    user_id: Annotated[str, Field(max_length=100)] | None = None
 
 
 class AskedAdminKey(_Asked):
@@ -117,6 +177,12 @@ def told_project(project: Project) -> Wire:
     }
 
 
+def told_retention(capture: Capture) -> Wire:
+    """Return what is kept of a project's words as the wire has it."""
+    kind = "none" if capture.stores else "zero_data_retention"
+    return {"object": "project.data_retention", "type": kind, "pii": capture.pii}
+
+
 def told_service_account(account: ServiceAccount) -> Wire:
     """Return a service account as the wire has it."""
     return {
@@ -128,11 +194,35 @@ def told_service_account(account: ServiceAccount) -> Wire:
     }
 
 
-def told_key(key: Key, value: str = "") -> Wire:
-    """Return a key as the wire has it; with its secret, when it was just made."""
+def told_account_key(key: Key, value: str) -> Wire:
+    """Return a service account's new key as the wire has it."""
+    made = told_key(key, value)
+    shown = {name: made[name] for name in ("id", "name", "created_at", "expires_at", "value")}
+    return {**shown, "object": "organization.project.service_account.api_key"}
+
+
+def told_user(user: User) -> Wire:
+    """Return a person as the wire has it."""
+    at = int(user.created_at)
+    told = {"id": user.id, "object": "organization.user", "email": user.email, "name": user.name, "role": user.role}
+    return {**told, "added_at": at, "created": at, "is_service_account": False}
+
+
+def told_member(member: Member) -> Wire:
+    """Return a member of a project as the wire has it."""
+    user = member.user
+    told = {"id": user.id, "object": "organization.project.user", "email": user.email, "name": user.name}
+    return {**told, "role": member.role, "added_at": int(member.added_at)}
+
+
+def told_key(key: Key, value: str = "", user: User | None = None) -> Wire:
+    """Return a key as the wire has it; with its secret, when it was just made, and the person whose it is."""
     account = {"id": key.service_account, "name": key.name, "role": "member", "created_at": int(key.created_at)}
     kind = "service_account" if key.service_account else "user"
     owner: Wire = {"type": kind, **({kind: account} if key.service_account else {})}
+    if user is not None:
+        names = {"id": user.id, "email": user.email, "name": user.name, "role": user.role}
+        owner["user"] = {**names, "created_at": int(user.created_at)}
     object = "organization.admin_api_key" if key.admin else "organization.project.api_key"
     told: Wire = {
         "id": key.id,

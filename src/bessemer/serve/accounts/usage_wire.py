@@ -1,7 +1,7 @@
 """``/v1/organization/usage/…`` and ``/v1/organization/costs``: what was used and charged, in buckets of time.
 
 Buckets begin at whole minutes, hours or days in UTC; the first one is that in which `start_time` lies. Requests are
-told apart by project, key, model, batch and service tier; this gateway knows no users, so that `user_id` is null. Own
+told apart by project, key, user, model, batch and service tier; `user_id` is whose key it was. Own
 fields: `energy` (joules and the weakest class in the sum) and, in the costs, `micros`.
 
 Owns queries, pages and shapes. What was used is asked of a `UsageSource`. Source: the published OpenAPI description of
@@ -31,8 +31,14 @@ _GROUPS: Mapping[str, UsageGroup] = {
     "batch": "batch",
     "service_tier": "service_tier",
 }
-_NONE = ("user_id", "api_source")
+_NONE = ("api_source",)
 """Groups that other organizations have and this gateway does not: all is one group, null."""
+
+NOT_HERE = (
+    *("audio_speeches", "audio_transcriptions", "code_interpreter_sessions", "decisions", "file_search_calls"),
+    *("images", "moderations", "vector_stores", "web_search_calls"),
+)
+"""Kinds of use that other organizations have: there is none here, and so every bucket is empty."""
 
 Query = Mapping[str, Sequence[str]]
 
@@ -44,10 +50,12 @@ class UsageDesk:
     Args:
         source: what was booked.
         clock: gives Unix seconds.
+        users: says whose key each is that is somebody's, by ids.
     """
 
     source: UsageSource
     clock: Callable[[], float] = time.time
+    users: Callable[[], Mapping[str, str]] = dict
 
     def completions(self, query: Query) -> dict[str, Any]:
         """Return a page of buckets of requests for answers.
@@ -61,20 +69,30 @@ class UsageDesk:
         """Return a page of buckets of requests for vectors; raises as `completions`."""
         return self._usage(query, embeddings=True)
 
+    def nothing(self, query: Query) -> dict[str, Any]:
+        """Return a page of buckets of what is not served here, which are empty; raises as `completions`."""
+        _, pages = self._wanted(query, tuple(_WIDTHS), None)
+        return pages.told(lambda start: [])
+
     def costs(self, query: Query) -> dict[str, Any]:
         """Return a page of daily buckets of what was charged; raises as `completions`."""
-        groups = _listed(query, "group_by", (*_NONE, "project_id", "api_key_id", "line_item"))
+        groups = _listed(query, "group_by", (*_NONE, *_COST_GROUPS))
         wanted, pages = self._wanted(query, ("1d",), _COST_LIMIT)
         items = query.get("line_items", ())
         lines = self.source.costs(wanted.model_copy(update={"charged": True, "kind": ""}))
         kept = [line for line in lines if not items or _item(line) in items]
-        return pages.told(lambda start: _costs([line for line in kept if line.start == start], groups))
+        users = self.users() if "user_id" in groups else {}
+        return pages.told(lambda start: _costs([line for line in kept if line.start == start], groups, users))
 
     def _usage(self, query: Query, *, embeddings: bool) -> dict[str, Any]:
-        groups = _listed(query, "group_by", (*_NONE, *_GROUPS))
+        groups = _listed(query, "group_by", (*_NONE, "user_id", *_GROUPS))
         wanted, pages = self._wanted(query, tuple(_WIDTHS), None)
         by = tuple(_GROUPS[name] for name in groups if name in _GROUPS)
-        rows = self.source.usage(wanted.model_copy(update={"group_by": by, "embeddings": embeddings}))
+        people = "user_id" in groups and "key_id" not in by
+        asked = (*by, "key_id") if people else by
+        rows = self.source.usage(wanted.model_copy(update={"group_by": asked, "embeddings": embeddings}))
+        if "user_id" in groups:
+            rows = _by_user(rows, self.users(), keep_keys=not people)
         tell = _vectors if embeddings else _completions
         return pages.told(lambda start: [tell(row, groups) for row in rows if row.start == start])
 
@@ -101,11 +119,19 @@ class UsageDesk:
             end=pages.end,
             width=seconds,
             projects=tuple(query.get("project_ids", ())),
-            key_ids=tuple(query.get("api_key_ids", ())),
+            key_ids=self._keys(query),
             models=tuple(query.get("models", ())),
             batch=None if not batch else batch == "true",
         )
         return wanted, pages
+
+    def _keys(self, query: Query) -> tuple[str, ...]:
+        """Return the only keys that are asked for: named themselves, or by whose they are; none is all."""
+        named, people = tuple(query.get("api_key_ids", ())), query.get("user_ids", ())
+        if not people:
+            return named
+        theirs = [key for key, user in self.users().items() if user in people and (not named or key in named)]
+        return tuple(theirs) or ("",)  # nobody's: no key has that id
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +155,17 @@ class _Pages:
             "has_more": self.more,
             "next_page": f"page_{self.end}" if self.more else None,
         }
+
+
+def _by_user(rows: Sequence[UsageRow], users: Mapping[str, str], keep_keys: bool) -> list[UsageRow]:
+    """Return rows that name the user of their key instead of the key, or beside it; those of one user are added up."""
+    found: dict[tuple[Any, ...], UsageRow] = {}
+    for row in rows:
+        group = {name: value for name, value in row.group.items() if keep_keys or name != "key_id"}
+        named = row.model_copy(update={"group": {**group, "user_id": users.get(row.group["key_id"], "")}})
+        key = (row.start, row.currency, *named.group.values())
+        found[key] = found[key].plus(named) if key in found else named
+    return list(found.values())
 
 
 def _completions(row: UsageRow, groups: Sequence[str]) -> dict[str, Any]:
@@ -159,26 +196,30 @@ def _told(row: UsageRow, groups: Sequence[str]) -> dict[str, Any]:
     names = ("project_id", "api_key_id", "model")
     told = {name: row.group[_GROUPS[name]] if name in groups else None for name in names}
     energy = {"joules": row.microjoules / 1e6, "class": row.energy_class.value}
-    return {**told, "user_id": None, "energy": energy}
+    user = row.group["user_id"] or None if "user_id" in groups else None
+    return {**told, "user_id": user, "energy": energy}
 
 
-def _costs(lines: Iterable[CostLine], groups: Sequence[str]) -> list[dict[str, Any]]:
+_COST_GROUPS = ("project_id", "api_key_id", "user_id", "line_item")
+
+
+def _costs(lines: Iterable[CostLine], groups: Sequence[str], users: Mapping[str, str]) -> list[dict[str, Any]]:
     def key(line: CostLine) -> tuple[str, ...]:
-        told = {"project_id": line.project, "api_key_id": line.key_id, "line_item": _item(line)}
+        who = (line.project, line.key_id, users.get(line.key_id, ""), _item(line))
+        told = dict(zip(_COST_GROUPS, who, strict=True))
         return (line.currency, *(value if name in groups else "" for name, value in told.items()))
 
     found = []
     for (currency, *group), each in groupby(sorted(lines, key=key), key):
         some = list(each)
         micros = sum(line.amount_micros for line in some)
-        told = dict(zip(("project_id", "api_key_id", "line_item"), group, strict=True))
+        told = dict(zip(_COST_GROUPS, group, strict=True))
         priced = "line_item" in groups and all(line.unit_micros is not None for line in some)
         result = {
             "object": "organization.costs.result",
             "amount": {"value": micros / 1e6, "currency": currency.lower()},
             "micros": micros,
-            **{name: value if name in groups else None for name, value in told.items()},
-            "user_id": None,
+            **{name: (value or None) if name in groups else None for name, value in told.items()},
             "quantity": sum(line.quantity for line in some) if priced else None,
             "quantity_unit": "tokens" if priced else None,
         }

@@ -1,8 +1,8 @@
 """``/v1/organization/…``: administration on OpenAI's wire, for administrators' keys.
 
 Each endpoint is one call of `Accounts` in the name of the key that asks, so the audit log knows who did what. Own
-additions: ``POST …/projects/{id}/api_keys`` makes a key (OpenAI's has no such call), and the limit ``rl-*`` counts the
-requests to all models.
+additions: ``POST …/projects/{id}/api_keys`` and ``POST …/users`` make keys and people (OpenAI's has no such calls), and
+the limit ``rl-*`` counts the requests to all models.
 
 Owns paths and errors. The shapes have their own module.
 """
@@ -10,12 +10,9 @@ Owns paths and errors. The shapes have their own module.
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,52 +23,19 @@ from bessemer.core.units import Money
 from bessemer.serve.accounts import schemas
 from bessemer.serve.accounts.audit import Comparison
 from bessemer.serve.accounts.budgets import Budget
+from bessemer.serve.accounts.calls import Act, Call, deleted
 from bessemer.serve.accounts.office import Accounts
 from bessemer.serve.accounts.pages import Page
+from bessemer.serve.accounts.people_wire import people_paths
 from bessemer.serve.accounts.rates import RateLimit, Scope
 from bessemer.serve.accounts.schemas import CENT_MICROS, Wire
-from bessemer.serve.accounts.usage_wire import UsageDesk
+from bessemer.serve.accounts.usage_wire import NOT_HERE, UsageDesk
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate_admin, read_body
-from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation, unsupported
+from bessemer.serve.privacy import Capture
+from bessemer.serve.refusals import Refusal, Refused, invalid, unsupported
 
-A = TypeVar("A", bound=BaseModel)
-
-_MOST = 100
 _COMPARISONS: tuple[Comparison, ...] = ("gt", "gte", "lt", "lte")
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One request of an administrator: in whose name, with what."""
-
-    accounts: Accounts
-    path: Mapping[str, str]
-    query: Mapping[str, Sequence[str]]
-    body: bytes
-
-    @property
-    def project(self) -> str:
-        return self.path["project"]
-
-    def one(self, name: str) -> str:
-        return self.query.get(name, ("",))[-1]
-
-    @property
-    def limit(self) -> int:
-        given = self.one("limit") or "20"
-        if not given.isdecimal() or len(given) > 4 or not 1 <= int(given) <= _MOST:
-            raise Refused(invalid("limit", f"'limit' is a number from 1 to {_MOST}."))
-        return int(given)
-
-    def asked(self, model: type[A]) -> A:
-        try:
-            return model.model_validate_json(self.body or b"{}")
-        except ValidationError as error:
-            raise Refused(of_validation(error, model)) from None
-
-
-Act = Callable[[_Call], Wire]
 
 
 class AdminDesk:
@@ -97,10 +61,7 @@ class AdminDesk:
             projects: {"GET": _list_projects, "POST": _create_project},
             one: {"GET": _get_project, "POST": _update_project},
             f"{one}/archive": {"POST": lambda c: schemas.told_project(c.accounts.projects.archive(c.project))},
-            f"{one}/api_keys": {"GET": _list_keys, "POST": _create_key},
-            one + "/api_keys/{id}": {"GET": lambda c: schemas.told_key(_key(c)), "DELETE": _delete_key},
-            f"{one}/service_accounts": {"GET": _list_service_accounts, "POST": _create_service_account},
-            one + "/service_accounts/{id}": {"GET": _get_service_account, "DELETE": _delete_service_account},
+            f"{one}/data_retention": {"GET": _get_retention, "POST": _set_retention},
             f"{one}/rate_limits": {"GET": self._list_rate_limits},
             one + "/rate_limits/{id}": {"POST": _update_rate_limit},
             f"{one}/spend_limit": {"GET": _get_spend, "POST": _set_spend, "DELETE": _delete_spend},
@@ -108,17 +69,15 @@ class AdminDesk:
             **_alert_paths(one),
             **_alert_paths("/v1/organization"),
             "/v1/organization/audit_logs": {"GET": _list_events},
-            "/v1/organization/admin_api_keys": {"GET": _list_admin_keys, "POST": _create_admin_key},
-            "/v1/organization/admin_api_keys/{id}": {
-                "GET": lambda c: schemas.told_key(_key(c)),
-                "DELETE": _delete_key,
-            },
+            **people_paths("/v1/organization", one),
         }
         if desk := self._usage:
+            usage = "/v1/organization/usage"
             table |= {
-                "/v1/organization/usage/completions": {"GET": lambda c: desk.completions(c.query)},
-                "/v1/organization/usage/embeddings": {"GET": lambda c: desk.embeddings(c.query)},
+                f"{usage}/completions": {"GET": lambda c: desk.completions(c.query)},
+                f"{usage}/embeddings": {"GET": lambda c: desk.embeddings(c.query)},
                 "/v1/organization/costs": {"GET": lambda c: desk.costs(c.query)},
+                **{f"{usage}/{kind}": {"GET": lambda c: desk.nothing(c.query)} for kind in NOT_HERE},
             }
         return [
             Route(path, self._answering(act), methods=[method])
@@ -132,7 +91,7 @@ class AdminDesk:
             body = await read_body(request.scope, request.receive, config.max_body_bytes, config.body_timeout_seconds)
             given = request.query_params
             query = {name.removesuffix("[]"): given.getlist(name) for name in given}
-            call = _Call(self._accounts.by(key.id), request.path_params, query, body)
+            call = Call(self._accounts.by(key.id), request.path_params, query, body)
             try:
                 told = await run_in_threadpool(act, call)
             except (NotFound, Conflict, ConfigError) as error:
@@ -141,7 +100,7 @@ class AdminDesk:
 
         return answer
 
-    def _list_rate_limits(self, call: _Call) -> Wire:
+    def _list_rate_limits(self, call: Call) -> Wire:
         call.accounts.projects.get(call.project)
         known = {limit.model: limit for limit in call.accounts.rates.list("project", call.project)}
         none = {model: RateLimit(id="", scope="project", model=model) for model in ("", *self._models)}
@@ -153,92 +112,38 @@ def _refusal(error: BessemerError) -> Refusal:
     return Refusal(status, f"{error.message[:1].upper()}{error.message[1:]}.", error.code)
 
 
-def _list_projects(call: _Call) -> Wire:
+def _list_projects(call: Call) -> Wire:
     archived = call.one("include_archived").lower() == "true"
     page = call.accounts.projects.list(call.limit, call.one("after"), archived)
     return schemas.told_page(page, schemas.told_project)
 
 
-def _create_project(call: _Call) -> Wire:
+def _create_project(call: Call) -> Wire:
     name = call.asked(schemas.AskedProject).name
     return schemas.told_project(call.accounts.projects.create(name, f"proj_{secrets.token_hex(12)}"))
 
 
-def _get_project(call: _Call) -> Wire:
+def _get_project(call: Call) -> Wire:
     return schemas.told_project(call.accounts.projects.get(call.project))
 
 
-def _update_project(call: _Call) -> Wire:
+def _update_project(call: Call) -> Wire:
     name = call.asked(schemas.AskedProject).name
     return schemas.told_project(call.accounts.projects.rename(call.project, name))
 
 
-def _list_keys(call: _Call) -> Wire:
-    call.accounts.projects.get(call.project)
-    page = call.accounts.keys.page(call.limit, call.one("after"), call.project, admin=False)
-    return schemas.told_page(page, schemas.told_key)
+def _get_retention(call: Call) -> Wire:
+    return schemas.told_retention(call.accounts.capture.of(call.accounts.projects.get(call.project).id))
 
 
-def _create_key(call: _Call) -> Wire:
-    asked = call.asked(schemas.AskedKey)
-    call.accounts.projects.get(call.project)  # a key makes its project, but not by a misspelt path
-    key, secret = call.accounts.keys.create(
-        call.project, name=asked.name, expires_at=_ends(asked.expires_in_seconds), models=asked.models
-    )
-    return schemas.told_key(key, secret)
+def _set_retention(call: Call) -> Wire:
+    asked, now = call.asked(schemas.AskedRetention), call.accounts.capture.of(call.project)
+    stores = now.stores if asked.retention_type is None else asked.retention_type != "zero_data_retention"
+    capture = Capture(stores=stores, pii=asked.pii or now.pii)
+    return schemas.told_retention(call.accounts.capture.set(call.project, capture))
 
 
-def _key(call: _Call) -> Any:
-    """Return the key that a path names: a project's, or an administrator's."""
-    key = call.accounts.keys.get(call.path["id"])
-    if key.revoked_at is not None or key.admin == ("project" in call.path):
-        raise NotFound(f"no key has the id '{key.id}' here")
-    if not key.admin and key.project != call.project:
-        raise NotFound(f"no key has the id '{key.id}' here")
-    return key
-
-
-def _delete_key(call: _Call) -> Wire:
-    key = _key(call)
-    call.accounts.keys.revoke(key.id)
-    return _deleted(schemas.told_key(key))
-
-
-def _list_admin_keys(call: _Call) -> Wire:
-    return schemas.told_page(call.accounts.keys.page(call.limit, call.one("after"), admin=True), schemas.told_key)
-
-
-def _create_admin_key(call: _Call) -> Wire:
-    asked = call.asked(schemas.AskedAdminKey)
-    ends = _ends(asked.expires_in_seconds)
-    return schemas.told_key(*call.accounts.keys.create("default", admin=True, name=asked.name, expires_at=ends))
-
-
-def _list_service_accounts(call: _Call) -> Wire:
-    page = call.accounts.projects.list_service_accounts(call.project, call.limit, call.one("after"))
-    return schemas.told_page(page, schemas.told_service_account)
-
-
-def _create_service_account(call: _Call) -> Wire:
-    asked = call.asked(schemas.AskedServiceAccount)
-    ends = _ends(asked.expires_in_seconds)
-    account, key, secret = call.accounts.projects.create_service_account(call.project, asked.name, ends)
-    made = schemas.told_key(key, secret)
-    shown = {name: made[name] for name in ("id", "name", "created_at", "expires_at", "value")}
-    api_key = {**shown, "object": "organization.project.service_account.api_key"}
-    return {**schemas.told_service_account(account), "api_key": api_key}
-
-
-def _get_service_account(call: _Call) -> Wire:
-    return schemas.told_service_account(call.accounts.projects.get_service_account(call.project, call.path["id"]))
-
-
-def _delete_service_account(call: _Call) -> Wire:
-    account = call.accounts.projects.delete_service_account(call.project, call.path["id"])
-    return _deleted(schemas.told_service_account(account))
-
-
-def _update_rate_limit(call: _Call) -> Wire:
+def _update_rate_limit(call: Call) -> Wire:
     asked = call.asked(schemas.AskedRateLimit)
     mark, _, model = call.path["id"].partition("rl-")
     if mark or not model:
@@ -256,29 +161,29 @@ def _update_rate_limit(call: _Call) -> Wire:
     return schemas.told_rate_limit(RateLimit(id="", scope="project", model=model))
 
 
-def _spender(call: _Call) -> tuple[Scope, str]:
+def _spender(call: Call) -> tuple[Scope, str]:
     if "project" not in call.path:
         return "organization", ""
     return "project", call.accounts.projects.get(call.project).id
 
 
-def _month(call: _Call) -> Budget:
+def _month(call: Call) -> Budget:
     found = [b for b in call.accounts.budgets.list(*_spender(call)) if b.period == "month" and b.enforced]
     if not found:
         raise NotFound("there is no spend limit here")
     return found[0]
 
 
-def _get_spend(call: _Call) -> Wire:
+def _get_spend(call: Call) -> Wire:
     return _told_spend(call, _month(call))
 
 
-def _told_spend(call: _Call, budget: Budget) -> Wire:
+def _told_spend(call: Call, budget: Budget) -> Wire:
     percents = call.accounts.alerts.percents(budget.id)
     return schemas.told_spend_limit(call.accounts.budgets.spending(budget), percents)
 
 
-def _set_spend(call: _Call) -> Wire:
+def _set_spend(call: Call) -> Wire:
     asked = call.asked(schemas.AskedSpendLimit)
     amount = Money(micros=asked.threshold_amount * CENT_MICROS, currency=asked.currency)
     budget = call.accounts.budgets.set(*_spender(call), "month", amount)
@@ -287,7 +192,7 @@ def _set_spend(call: _Call) -> Wire:
     return _told_spend(call, budget)
 
 
-def _delete_spend(call: _Call) -> Wire:
+def _delete_spend(call: Call) -> Wire:
     budget = call.accounts.budgets.remove(_month(call).id)
     return {"object": f"{budget.scope}.spend_limit.deleted", "deleted": True}
 
@@ -304,14 +209,14 @@ def _alert_paths(whose: str) -> dict[str, dict[str, Act]]:
     }
 
 
-def _alert(call: _Call) -> Budget:
+def _alert(call: Call) -> Budget:
     for each in call.accounts.budgets.alerts(*_spender(call)):
         if each.id == call.path["id"]:
             return each
     raise NotFound("there is no such spend alert here")
 
 
-def _list_alerts(call: _Call) -> Wire:
+def _list_alerts(call: Call) -> Wire:
     found = list(call.accounts.budgets.alerts(*_spender(call)))
     if (order := call.one("order") or "asc") not in ("asc", "desc"):
         raise Refused(invalid("order", "'order' is asc or desc."))
@@ -325,7 +230,7 @@ def _list_alerts(call: _Call) -> Wire:
     return schemas.told_page(Page.of(found[begin:], call.limit), schemas.told_spend_alert)
 
 
-def _set_alert(call: _Call) -> Wire:
+def _set_alert(call: Call) -> Wire:
     asked = call.asked(schemas.AskedSpendAlert)
     if asked.notification_channel.type == "email":
         message = "This gateway sends no mail. Use {'type': 'webhook'}, and a webhook for 'budget.threshold_reached'."
@@ -337,12 +242,12 @@ def _set_alert(call: _Call) -> Wire:
     return schemas.told_spend_alert(alert)
 
 
-def _delete_alert(call: _Call) -> Wire:
+def _delete_alert(call: Call) -> Wire:
     alert = call.accounts.budgets.remove(_alert(call).id)
-    return _deleted(schemas.told_spend_alert(alert))
+    return deleted(schemas.told_spend_alert(alert))
 
 
-def _list_events(call: _Call) -> Wire:
+def _list_events(call: Call) -> Wire:
     after = call.one("after").removeprefix("audit_log-") or "0"
     if not after.isdecimal() or len(after) > 18:
         raise Refused(invalid("after", "'after' is the id of an audit log."))
@@ -356,11 +261,3 @@ def _list_events(call: _Call) -> Wire:
     page = call.accounts.audit.list(call.limit, int(after), projects, acts, actors, times)
     known = call.accounts.projects.list(10**6, include_archived=True).items
     return schemas.told_page(page, schemas.told_event({project.id: project.name for project in known}))
-
-
-def _deleted(told: Wire) -> Wire:
-    return {"id": told["id"], "object": f"{told['object']}.deleted", "deleted": True}
-
-
-def _ends(seconds: int | None) -> float | None:
-    return None if seconds is None else time.time() + seconds

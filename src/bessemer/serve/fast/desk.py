@@ -16,13 +16,15 @@ from bessemer.core.forwarding import BatchMeter, Forward
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.fast.admission import Admission
 from bessemer.serve.fast.committer import Committer
-from bessemer.serve.fast.exchange import Answerer, Exchange
+from bessemer.serve.fast.exchange import Answerer, Exchange, status_line
 from bessemer.serve.fast.pool import Pool
+from bessemer.serve.fast.shapes import Shapes
 from bessemer.serve.observing import Watcher
 from bessemer.serve.traffic import Traffic
 
 _RANDOM = random.Random(secrets.randbits(256))
 
+_MAX_HEADS = 64
 _SOME = 0.05
 """Weight of the newest request in the averages."""
 
@@ -56,6 +58,25 @@ class Way:
             for form in (b'"model":"%s"', b'"model": "%s"'):
                 data = data.replace(form % self.forward.model.encode(), form % self.name.encode())
         return data
+
+
+class Heads:
+    """How the heads of answers begin, kept for as long as the time that they tell is right: a second."""
+
+    def __init__(self) -> None:
+        self._date = b""
+        self._known: dict[tuple[int, bytes], bytes] = {}
+
+    def begin(self, status: int, kind: bytes, date: bytes) -> bytes:
+        """Return the first lines of an answer of that content type; `date` is a whole line."""
+        if date is not self._date or len(self._known) > _MAX_HEADS:
+            self._date, self._known = date, {}
+        if (known := self._known.get((status, kind))) is None:
+            known = self._known[status, kind] = (
+                b"%s%scontent-type: %s\r\nopenai-version: 2020-10-01\r\nx-content-type-options: nosniff\r\n"
+                % (status_line(status), date, kind)
+            )
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +114,7 @@ class Desk:
         self.config, self.admission, self.traffic = short.config, short.admission, short.traffic
         self.watchers, self.otherwise, self.loop = short.watchers, otherwise, loop
         self.committer = Committer(short.meter, loop, short.threads)
+        self.shapes, self.heads = Shapes(b"POST /v1/chat/completions HTTP/1.1\r\n", secret=True), Heads()
         pools: dict[Forward, Pool] = {}
         for forward in short.forwards.values():
             pools[forward] = pools.get(forward) or Pool(forward, loop)

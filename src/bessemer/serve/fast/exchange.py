@@ -5,7 +5,6 @@ Owns the shape of an exchange and the bytes of a head. Knows no socket: the conn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from bessemer.serve.refusals import Refusal
@@ -87,7 +86,6 @@ class Answerer(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
 class Exchange:
     """One request, and the way back to its client.
 
@@ -98,19 +96,20 @@ class Exchange:
         received: the request is whole.
         expects: the client waits for ``100 Continue`` before it sends its body.
         deadline: in the event loop's time, when `Answerer.late` is called; None never.
+        raw: the bytes that the request began with, if its whole head was in them.
     """
 
-    connection: Connection
-    method: bytes
-    target: bytes
-    version: str
-    headers: Headers
-    keep_alive: bool
     answerer: Answerer | None = None
-    received: bool = False
-    expects: bool = False
+    received = expects = False
     deadline: float | None = None
     early: list[bytes] | None = None
+    raw = b""
+
+    def __init__(
+        self, connection: Connection, method: bytes, target: bytes, version: str, headers: Headers, keep_alive: bool
+    ) -> None:
+        self.connection, self.method, self.target, self.version = connection, method, target, version
+        self.headers, self.keep_alive = headers, keep_alive
 
     @property
     def congested(self) -> bool:

@@ -63,6 +63,8 @@ class Connection(_Wire):
         self._in_head = False
         self._deaf = False
         self._held = self._lingering = False
+        self._between = True
+        self._raw = b""
         self.since = server.loop.time()
         self.exchange: Exchange | None = None
         self.congested = False
@@ -83,11 +85,17 @@ class Connection(_Wire):
         exchange, self.exchange = self.exchange, None
         if exchange and exchange.answerer:
             exchange.answerer.gone()
+            exchange.answerer = None
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
         if self._deaf:
             return
+        if self._between and self.exchange is None and not self._waiting:
+            if self.server.quick(self, data):
+                return
+            self._raw = data
+        self._between = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # to what is not spoken here: the request is answered, then all ends
@@ -114,6 +122,7 @@ class Connection(_Wire):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
+        self._between = False
         self._url, self._headers, self._head_bytes, self._in_head = b"", [], 0, True
         self.since = self.server.loop.time()
 
@@ -134,6 +143,7 @@ class Connection(_Wire):
         version = self._parser.get_http_version()
         keep_alive = version == "1.1" and self._parser.should_keep_alive()
         exchange = Exchange(self, self._parser.get_method(), self._url, version, self._headers, keep_alive)
+        exchange.raw, self._raw = self._raw, b""
         if refusal := _checked(exchange, self._headers):
             self._refuse(refusal)
             return
@@ -158,6 +168,7 @@ class Connection(_Wire):
     def on_message_complete(self) -> None:
         """Say that a request is whole."""
         exchange, self._reading = self._reading, None
+        self._between = True
         if exchange is None:
             return
         exchange.received = True
@@ -176,6 +187,7 @@ class Connection(_Wire):
         exchange, self.exchange = self.exchange, None
         self.since = self.server.loop.time()
         assert exchange is not None
+        exchange.answerer = None  # or the two would hold each other
         last = not exchange.keep_alive or exchange.expects or (self._deaf and not self._waiting)
         if last or self.server.closing:
             (self._close if exchange.received else self._linger)()
@@ -284,12 +296,17 @@ class HttpServer:
         answerer: gives who answers a request, of which the head has come.
         limits: for slow clients.
         loop: the running event loop.
+        quick: takes a whole request that it knows the form of, or says that it does not; asked before the parser is.
     """
 
     def __init__(
-        self, answerer: Callable[[Exchange], Answerer], limits: Limits, loop: asyncio.AbstractEventLoop
+        self,
+        answerer: Callable[[Exchange], Answerer],
+        limits: Limits,
+        loop: asyncio.AbstractEventLoop,
+        quick: Callable[[Connection, bytes], bool] = lambda connection, data: False,
     ) -> None:
-        self.answerer = answerer
+        self.answerer, self.quick = answerer, quick
         self.loop = loop
         self.connections: set[Connection] = set()
         self.closing = False

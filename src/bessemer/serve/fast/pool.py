@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from bessemer.core.forwarding import Forward
+from bessemer.serve.fast.shapes import Shapes
 
 IDLE_SECONDS = 4.0
 CONNECTS = 2
@@ -40,6 +41,10 @@ class Taker(Protocol):
         """The answer is whole."""
         ...
 
+    def whole(self, kind: bytes, body: bytes, /) -> None:
+        """An answer of status 200 came whole: its content type and body; in place of `head`, `data` and `end`."""
+        ...
+
     def lost(self, why: str, /) -> None:
         """There is no more answer: the server cannot be reached, was silent for too long, or broke off."""
         ...
@@ -52,9 +57,9 @@ class Upstream(_Wire):
         self._pool = pool
         self._parser = httptools.HttpResponseParser(self)
         self._headers: list[tuple[bytes, bytes]] = []
-        self._headed = False
-        self._framed = False
-        self._paused = False
+        self._headed = self._framed = self._paused = False
+        self._between = True
+        self._raw = b""
         self.transport: asyncio.Transport | None = None
         self.taker: Taker | None = None
         self.since = 0.0
@@ -80,18 +85,31 @@ class Upstream(_Wire):
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
-        if self.taker is None:  # nobody asked: it is not to be trusted with the next request
+        """Parse what came, unless it is a whole answer of a form that is known."""
+        pool, taker = self._pool, self.taker
+        if taker is None:  # nobody asked: it is not to be trusted with the next request
             self.close()
             return
-        self.since = self._pool.loop.time()
+        self.since = pool.loop.time()
+        if self._between:
+            if shape := pool.shapes.find(data):
+                self.taker = None
+                pool.done(taker)
+                pool.free(self)
+                taker.whole(shape.kind, data[shape.size :])
+                return
+            self._raw = data
+        self._between = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.fail("it does not speak HTTP")
 
     def on_message_begin(self) -> None:
-        """Begin an answer."""
+        """Begin an answer, if one was asked for."""
+        self._between = False
+        if self.taker is None:
+            self.close()
         self._headers, self._headed, self._framed = [], False, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -118,7 +136,10 @@ class Upstream(_Wire):
         if not self._headed:
             return
         taker, self.taker = self.taker, None
+        raw, self._raw = self._raw, b""
         if self._parser.should_keep_alive() and taker:
+            self._between = True
+            self._pool.shapes.learn(raw, self._headers)
             self.hold(False)
             self._pool.free(self)
         else:
@@ -161,7 +182,7 @@ class Pool:
 
     def __init__(self, forward: Forward, loop: asyncio.AbstractEventLoop) -> None:
         parts = urlsplit(forward.base_url)
-        self.forward, self.loop = forward, loop
+        self.forward, self.loop, self.shapes = forward, loop, Shapes(b"HTTP/1.1 200 ")
         self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._ssl else 80)
@@ -221,7 +242,6 @@ class Pool:
 
     def free(self, upstream: Upstream) -> None:
         """Take a connection back."""
-        upstream.since = self.loop.time()
         self._idle.append(upstream)
         if self._waiting:
             self.loop.call_soon(self._serve_waiting)

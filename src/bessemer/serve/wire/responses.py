@@ -18,12 +18,12 @@ from starlette.routing import Route
 
 from bessemer.core.nouns import Delta, Entry, ToolCallPiece
 from bessemer.serve.door import authenticate
-from bessemer.serve.refusals import Refused, unsupported
+from bessemer.serve.refusals import Refused, invalid, unsupported
 from bessemer.serve.serving import Answer, Caller, Floor, Order, Read
 from bessemer.serve.telling import ToldUsage
 from bessemer.serve.wire.responses_asking import AskedResponse, read_response, renamed
 from bessemer.serve.wire.store import AnswerStore, Stored
-from bessemer.serve.wire.stored import asked, page, page_of
+from bessemer.serve.wire.stored import asked, page, page_of, permitted
 
 _NAMES = {"max_completion_tokens": "max_output_tokens", "response_format": "text.format", "messages": "input"}
 
@@ -36,6 +36,8 @@ def response_reader(store: AnswerStore | None) -> Read:
         for field, value in (("store", wish.store), ("previous_response_id", wish.previous_response_id)):
             if value and store is None:
                 raise Refused(unsupported(field, f"This gateway keeps no answers; leave '{field}' out."))
+        if wish.store and store:
+            await permitted(store, caller.key.project)
         items = list(wish.input)
         if wish.previous_response_id and store:
             before = await asked(store.get, caller.key.project, "response", wish.previous_response_id)
@@ -226,11 +228,19 @@ class ResponseDesk:
             Route("/v1/responses/{id}", self.get, methods=["GET"]),
             Route("/v1/responses/{id}", self.delete, methods=["DELETE"]),
             Route("/v1/responses/{id}/input_items", self.items, methods=["GET"]),
+            Route("/v1/responses/{id}/cancel", self.cancel, methods=["POST"]),
         ]
 
     async def get(self, request: Request) -> Response:
-        """Return one response."""
+        """Return one response, whole: what is stored is over, so there is nothing to stream."""
+        if request.query_params.get("stream", "false").lower() != "false":
+            raise Refused(unsupported("stream", "Stored responses are not streamed again; leave 'stream' out."))
         return Response(json.dumps((await self._stored(request)).body), media_type="application/json")
+
+    async def cancel(self, request: Request) -> Response:
+        """Say that a stored response is over: none is made in the background."""
+        await self._stored(request)
+        raise Refused(invalid("response_id", "Only responses that are made in the background can be cancelled."))
 
     async def delete(self, request: Request) -> Response:
         """Forget one response."""

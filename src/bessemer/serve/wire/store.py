@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import NotFound, Unsupported
 from bessemer.serve.database import Database
+from bessemer.serve.privacy import CaptureOf, keep_all, masked
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -55,18 +56,27 @@ class AnswerStore:
     Args:
         path: of the database; made if missing.
         most_per_project: of each kind; beyond it the oldest are forgotten.
+        capture: says what may be kept of a project's words.
 
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
     """
 
-    def __init__(self, path: Path, most_per_project: int = 10_000) -> None:
-        self._most = most_per_project
+    def __init__(self, path: Path, most_per_project: int = 10_000, capture: CaptureOf = keep_all) -> None:
+        self._most, self._capture = most_per_project, capture
         self._database = Database(path, _SCHEMA, "stored answers")
 
     def add(self, project: str, stored: Stored) -> None:
-        """Keep an answer of a project."""
+        """Keep an answer of a project, as far as it lets its words be kept.
+
+        Raises:
+            Unsupported: it lets nothing be kept.
+        """
+        self.permit(project)
+        if self._capture(project).pii == "mask":
+            changed = {name: masked(getattr(stored, name)) for name in ("body", "said", "metadata")}
+            stored = stored.model_copy(update=changed)
         row = (stored.id, project, stored.kind, stored.model, json.dumps(stored.metadata), stored.model_dump_json())
         with self._database.writing() as database:
             database.execute(
@@ -77,6 +87,15 @@ class AnswerStore:
                 " ORDER BY sequence DESC LIMIT -1 OFFSET ?)",
                 (project, stored.kind, self._most),
             )
+
+    def permit(self, project: str) -> None:
+        """Do nothing, if answers of a project may be kept.
+
+        Raises:
+            Unsupported: they may not.
+        """
+        if not self._capture(project).stores:
+            raise Unsupported(f"of the project '{project}' nothing is kept", hint="Leave 'store' out.")
 
     def get(self, project: str, kind: Kind, id: str) -> Stored:
         """Return one answer.
@@ -99,6 +118,7 @@ class AnswerStore:
             NotFound: the project has none of that kind and id.
         """
         was = self.get(project, kind, id)
+        metadata = masked(metadata) if self._capture(project).pii == "mask" else metadata
         now = was.model_copy(update={"metadata": metadata, "body": was.body | {"metadata": metadata}})
         with self._database.writing() as database:
             changed = database.execute(

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import NotFound, Unsupported
 from bessemer.serve.asking import Wire, within_limits
 from bessemer.serve.door import authenticate, read_body
 from bessemer.serve.keys import Key
-from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation
+from bessemer.serve.refusals import KEEPS_NOTHING, Refusal, Refused, invalid, of_validation
 from bessemer.serve.serving import Floor
 from bessemer.serve.wire.store import AnswerStore, Kind, Wanted
 
@@ -112,6 +112,18 @@ async def asked(ask: Any, *what: Any) -> Any:
     except NotFound as error:
         message = "There is no such stored answer; only those asked with 'store': true are kept."
         raise Refused(Refusal(404, message, "answer_not_found", "id")) from error
+
+
+async def permitted(store: AnswerStore, project: str) -> None:
+    """Do nothing, if answers of a project may be kept.
+
+    Raises:
+        Refused: they may not.
+    """
+    try:
+        await run_in_threadpool(store.permit, project)
+    except Unsupported as error:
+        raise Refused(KEEPS_NOTHING) from error
 
 
 def page_of(request: Request) -> tuple[int, bool]:

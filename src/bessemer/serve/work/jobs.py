@@ -16,6 +16,7 @@ from bessemer.serve.work.records import Record
 
 KIND, EVENT, CHECKPOINT = "fine-tuning job", "job event", "job checkpoint"
 Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
+UNFINISHED = ("validating_files", "queued", "running", "paused")
 ENDED = ("succeeded", "failed", "cancelled")
 
 _AUTO_STEPS = 100
