@@ -109,8 +109,19 @@ def test_a_thief_is_caught_and_an_honest_table_is_not() -> None:
     assert [decide(gate, [r.real], [r.report]).passed for r in reports] == [True, False]
 
 
-def test_ties_count_half() -> None:
-    assert nearer_share(np.zeros(10), np.zeros(10)).value == 0.5
+def test_ties_count_half_and_rows_with_one_neighbour_count_as_one() -> None:
+    assert nearer_share(np.zeros(10), np.zeros(10), np.arange(10)).value == 0.5
+    many = nearer_share(np.zeros(100), np.ones(100), np.zeros(100, int))
+    assert many.low < 0.95 < nearer_share(np.zeros(100), np.ones(100), np.arange(100)).low
+
+
+def test_the_interval_of_nearness_holds_for_tables_that_know_nothing() -> None:
+    """Few rows held out and many made: one in forty is above chance by its interval, not one in five."""
+    above = 0
+    for seed in range(120):
+        found = privacy(table(60, seed), table(60, seed + 1000), table(400, seed + 2000))
+        above += found.nearer.low > 0.5
+    assert above <= 9
 
 
 def test_a_learner_learns_from_what_looks_alike_and_nothing_from_noise() -> None:

@@ -73,8 +73,13 @@ def wanted(paths: Sequence[Path], changed: Mapping[str, object] | None = None) -
     if len(set(names)) < len(names):
         raise ConfigError("two files have one name", hint="Rename one: a table is called as its file.")
     config = SyntheticConfig.model_validate({"tables": tuple(names), **(changed or {})})
-    found = {name: read_arrow(path) for name, path in zip(names, paths, strict=True)}
-    return Wanted(names[0], making.typed_tables(found, config), config)
+    return of_files(dict(zip(names, paths, strict=True)), config)
+
+
+def of_files(paths: Mapping[str, Path], config: SyntheticConfig) -> Wanted:
+    """Return what is to be copied of files, by the names of their tables. Raises as `wanted`."""
+    found = {name: read_arrow(path) for name, path in paths.items()}
+    return Wanted(next(iter(paths)), making.typed_tables(found, config), config)
 
 
 def _declared(path: Path, changed: Mapping[str, object]) -> Wanted:

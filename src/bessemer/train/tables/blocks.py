@@ -128,7 +128,7 @@ def _patterns(columns: Mapping[str, Column]) -> tuple[dict[str, int], tuple[floa
     """Return each column's pattern of missing values, the share of each, and which rows it is missing in."""
     groups: dict[str, int] = {}
     known: dict[bytes, int] = {}
-    patterns = []
+    patterns: list[NDArray[np.bool_]] = []
     for name, column in columns.items():
         gone = ~present(column)
         if not gone.any() or gone.all():  # a column without any value has a marginal without any

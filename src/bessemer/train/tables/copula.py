@@ -49,7 +49,7 @@ def correlations(scores: Sequence[Scores], present: NDArray[np.bool_] | None = N
         found[:given] *= hermite[:given, :1]
         found[:, :given] *= hermite[:given, 0]
         found[:given, :given] = covariance[:given, :given]
-    return found
+    return np.asarray(found)
 
 
 def unattenuated(covariance: Floats, hermite: Floats) -> Floats:
@@ -66,7 +66,7 @@ def unattenuated(covariance: Floats, hermite: Floats) -> Floats:
     found[hermite[:, 0] == 0] = 0.0  # a constant goes with nothing
     found[:, hermite[:, 0] == 0] = 0.0
     np.fill_diagonal(found, 1.0)
-    return found
+    return np.asarray(found)
 
 
 def nearest(matrix: Floats) -> Floats:
@@ -111,6 +111,6 @@ def conditioned(matrix: Floats, given: int) -> Normal:
     explained = weights.T @ cross
     rest = matrix[given:, given:] - explained
     eigenvalues, vectors = np.linalg.eigh((rest + rest.T) / 2)
-    factor = np.linalg.qr((vectors * np.sqrt(np.maximum(eigenvalues, 0.0))).T, mode="r").T
+    factor: Floats = np.transpose(np.linalg.qr((vectors * np.sqrt(np.maximum(eigenvalues, 0.0))).T, mode="r"))
     spread = np.sqrt(np.maximum((factor**2).sum(axis=1) + np.diag(explained), _LEAST_EIGENVALUE))
     return Normal((weights / spread).astype(np.float32), (factor / spread[:, None]).astype(np.float32))

@@ -57,7 +57,7 @@ class Marginal:
         if self.steps:
             at = np.searchsorted(self.edges[1:-1], chance, "right")
             found = self.values[at]
-            return found if self.config.numeric else found.astype(np.int32)
+            return np.asarray(found if self.config.numeric else found.astype(np.int32))
         return self.rounded(np.interp(chance, self.edges, self.values))
 
     def rounded(self, found: Floats) -> Floats:
@@ -90,7 +90,7 @@ class Marginal:
             return np.full(len(values), 0.5)
         share = np.clip((values - unique[at]) / (unique[at + 1] - unique[at]), 0, 1)
         left = self.edges[last[at]]
-        return left + share * (self.edges[first[at + 1]] - left)
+        return np.asarray(left + share * (self.edges[first[at + 1]] - left))
 
     def scores(self, values: NDArray[Any]) -> Floats:
         """Return the score of each value: the mean of the standard normal within its interval."""

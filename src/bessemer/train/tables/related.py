@@ -124,7 +124,7 @@ def _rows_of_parents(tables: Mapping[str, Table], each: Relation) -> NDArray[np.
             f"{lost:,} rows of '{each.child}' name a '{each.key}' that '{each.parent}' has not",
             hint="Drop those rows or add the parents.",
         )
-    return found
+    return np.asarray(found)
 
 
 def _context(tables: Mapping[str, Table], above: list[Relation]) -> dict[str, Column] | None:

@@ -116,7 +116,8 @@ def _in_order(table: Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
 
 def _split(table: Table, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[list[str], tuple[str, ...]]:
     """Return the columns that change within sequences, and those that never do."""
-    moving, static = [], []
+    moving: list[str] = []
+    static: list[str] = []
     roles = {table.schema.sequence_key, table.schema.sequence_order}
     for name, column in without_ids(table).items():
         if name in roles:
@@ -150,8 +151,8 @@ def _distances(table: Table, starts: NDArray[np.int64]) -> Column:
     following = np.append(found[1:], np.nan)
     found[starts] = np.nan_to_num(following[starts], nan=usual)
     found = np.nan_to_num(found, nan=usual)
-    kind = "integer" if column.config.kind == "integer" else "numerical"
-    return Column(ColumnConfig(kind=kind, decimals=column.config.decimals), found)
+    whole = column.config.kind == "integer"
+    return Column(ColumnConfig(kind="integer" if whole else "numerical", decimals=column.config.decimals), found)
 
 
 def _lagged(
