@@ -328,7 +328,7 @@ class Factory:
             run_gateway(app, gateway, announce)
 
     def _datasets(self) -> frozenset[str]:
-        return frozenset(name for name, product in self.config.made.items() if product.kind == "synthetic")
+        return frozenset(name for name, made in self.config.made.items() if made.kind == "synthetic" and made.tables)
 
     def _language_model(self) -> tuple[LlmConfig | None, ServerConfig | None, Deployment | None]:
         """Return the first language model, the server that has it, and else what is deployed of it."""

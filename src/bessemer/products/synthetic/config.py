@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from bessemer.core.config import Config, refusal
 from bessemer.core.tabular import Relation, TableDeclaration
 from bessemer.evals import AtLeast, GateConfig
+from bessemer.lake.writing.columns import WritingConfig
 from bessemer.train.tables.config import CopulaConfig
 
 LEAK_TOLERANCE = 0.02
@@ -46,11 +47,42 @@ class JudgeConfig(Config):
     most_rows: Annotated[int, Field(ge=10, le=100_000)] = 2000
 
 
+TEXT_GATE = GateConfig(
+    rules=(
+        AtLeast(metric="near_duplicates", value=0.05),
+        AtLeast(metric="distinct_2", value=0.2),
+        AtLeast(metric="contaminated", value=0.0),
+    )
+)
+"""What must hold of texts that a model writes unless a declaration says else."""
+
+
+class TextsConfig(Config):
+    """Texts that a model writes.
+
+    Attributes:
+        model: the product, declared before, whose model writes; empty where no column needs one.
+        given: the table whose rows are written about; empty is none.
+        dataset: the columns and what is accepted.
+        heldout: the table of texts that must not be repeated, such as those that a model will be asked about.
+        heldout_field: which of its columns.
+        gate: what must hold of them.
+    """
+
+    model: str = ""
+    given: str = ""
+    dataset: WritingConfig = WritingConfig()
+    heldout: str = ""
+    heldout_field: str = "text"
+    gate: GateConfig = TEXT_GATE
+
+
 class SyntheticConfig(Config):
-    """A synthetic copy of tables.
+    """A synthetic copy of tables, or texts that a model writes.
 
     Attributes:
         tables: which of the factory's tables are copied.
+        texts: what a model writes instead; then no table is copied.
         about: table -> what is declared of it: kinds of columns, keys, bounds, constraints; the rest is seen.
         relations: which rows belong to which.
         rows: of each table without parents; the default is as many as the data has.
@@ -61,7 +93,8 @@ class SyntheticConfig(Config):
     """
 
     kind: Literal["synthetic"] = "synthetic"
-    tables: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    tables: tuple[str, ...] = ()
+    texts: TextsConfig | None = None
     about: dict[str, TableDeclaration] = Field(default_factory=dict)
     relations: tuple[Relation, ...] = ()
     rows: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
@@ -72,6 +105,8 @@ class SyntheticConfig(Config):
 
     @model_validator(mode="after")
     def _tables_are_chosen(self) -> Self:
+        if bool(self.tables) == bool(self.texts):
+            raise ValueError("give `tables` to copy or `texts` to write, one of them")
         known = ", ".join(self.tables)
         for place in ("about", "judge.target"):
             named = self.about if place == "about" else self.judge.target

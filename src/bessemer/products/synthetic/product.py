@@ -19,6 +19,7 @@ from bessemer.products.product import AnyEngine, Finished, LakeState, Opening, P
 from bessemer.products.receipt import FactsPart, MetricLine
 from bessemer.products.synthetic.config import SyntheticConfig
 from bessemer.products.synthetic.steps import read_verdict, synthetic_steps
+from bessemer.products.synthetic.text_steps import text_part, text_steps
 
 _SHOWN = ("column_shapes", "pair_trends", "learnt", "exact_copies", "closest_record", "neighbour_ratio")
 
@@ -29,24 +30,35 @@ class SyntheticProduct:
     kind = "synthetic"
 
     def __init__(self, config: SyntheticConfig, place: Place) -> None:
-        for name in config.tables:
+        texts = config.texts
+        for name in (*config.tables, *((name for name in (texts.given, texts.heldout) if name) if texts else ())):
             if name not in place.tables:
                 known = ", ".join(place.tables) or "none"
                 raise ConfigError(
-                    f"'{place.name}' copies the table '{name}', which is not declared",
+                    f"'{place.name}' takes the table '{name}', which is not declared",
                     hint=f"Declared tables: {known}.",
                 )
+        if texts and texts.model and texts.model not in place.products:
+            known = ", ".join(place.products) or "none"
+            raise ConfigError(
+                f"'{place.name}' is written by '{texts.model}', which is not declared before it",
+                hint=f"Declared before it: {known}.",
+            )
         self.config, self.place = config, place
         self.served = place.step("judge")
 
     def steps(self, lake: LakeState) -> tuple[Step, ...]:
         """Return the steps that make it from the factory's tables."""
+        if self.config.texts:
+            return text_steps(self.place, self.config.texts, lake)
         return synthetic_steps(self.place, self.config, lake)
 
     def part(self, done: Finished) -> FactsPart:
         """Return its part of the receipt."""
         made = done.made(self.place)
         verdict = read_verdict(made["judge"].path)
+        if self.config.texts:
+            return text_part(self.place.name, made, verdict)
         reports = _reports(made["judge"].path, self.config.tables)
         return FactsPart(
             name=self.place.name,
@@ -93,8 +105,8 @@ class SyntheticProduct:
         made = done.made(self.place)
         if not read_verdict(made["judge"].path).passed:
             return None
-        fitted = made["fit"]
-        path = str(Path(fitted.path) / "model")
+        fitted = made["write" if self.config.texts else "fit"]
+        path = str(Path(fitted.path) / ("texts" if self.config.texts else "model"))
         return Deployment(name=self.place.name, run=done.run, key=fitted.key, path=path, deployed_at=done.ended)
 
     def open(self, deployment: Deployment | None, opening: Opening) -> Mapping[str, AnyEngine]:
