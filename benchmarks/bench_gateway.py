@@ -2,12 +2,14 @@
 
     uv run python benchmarks/bench_gateway.py [--seconds 5] [--litellm /tmp/venv/bin/litellm]
 
-Each peer runs as one worker on core 0, before the same trivial upstream, with the load on core 1 beside it. Counted is
-the processor time of the peer's process (all threads, user and kernel, `/proc/PID/task/*/schedstat`) per request;
-requests per second and core are its inverse, because the load's core is the busier one. nginx checks a key by a map,
+Each peer runs as one worker on core 0. On core 1 one process is both the trivial upstream and the load; it is written
+in C (`gateway_load.c`, compiled here, so a C compiler is needed) and never sleeps, so that neither asking nor answering
+nor waking is what is measured. Counted is the processor time of the peer's process (all threads, user and kernel,
+`/proc/PID/task/*/schedstat`) per request; requests per second and core are its inverse. nginx checks a key by a map,
 limits the rate, keeps its connections to the upstream and writes an access log. Ours checks the key, reads the usage,
 books tokens, joules and money in its journal before the last byte leaves, and counts its metrics. The added time is the
-median at one connection, less that of asking the upstream directly. LiteLLM's proxy has a master key and no database.
+median at one connection, less that of asking the upstream directly. A stream's rate is that between its first and its
+last token, of which the upstream sends a hundred a second. LiteLLM's proxy has a master key and no database.
 
 One line is appended to `results/gateway.jsonl`.
 """
@@ -35,8 +37,9 @@ from typing import Any
 import psutil
 
 HERE = Path(__file__).parent
-PIECES = str(HERE / "gateway_pieces.py")
-STREAMS, STREAM_TOKENS = 512, 500
+DEPLOYED = str(HERE / "gateway_deployed.py")
+CONNECTIONS = 32
+STREAMS, STREAM_TOKENS, TOKENS_PER_SECOND = 512, 500, 100
 
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;
@@ -82,18 +85,47 @@ def running(command: list[str], core: int, **options: Any) -> Iterator[subproces
         process.kill()
 
 
+class Load:
+    """The process that asks and answers.
+
+    Attributes:
+        port: where its upstream listens.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.port = self._read()["port"]
+
+    def __call__(self, what: str, port: int, key: str, connections: int, amount: float) -> dict[str, Any]:
+        """Return what it measured: ``load`` for an amount of seconds, or ``streams`` of an amount of tokens."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{what} {port} {key} {connections} {amount}\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout
+        read: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return read
+
+
 @contextmanager
-def piece(name: str, core: int, *arguments: object) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Run a piece within a block; give its process and what it told."""
-    command = [sys.executable, PIECES, name, *(str(each) for each in arguments)]
-    with running(command, core, stdout=subprocess.PIPE) as process:
+def loading() -> Iterator[Load]:
+    """Compile the load and run it on core 1 within a block."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/load"
+        subprocess.run(["cc", "-O2", "-o", program, str(HERE / "gateway_load.c")], check=True)
+        with running([program, str(TOKENS_PER_SECOND)], 1, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            yield Load(process)
+
+
+@contextmanager
+def gateway(upstream: int, folder: str, *more: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Run our gateway on core 0 within a block; give its process and what it told."""
+    options = ("--upstream", str(upstream), "--folder", folder, *more)
+    with running([sys.executable, DEPLOYED, *options], 0, stdout=subprocess.PIPE) as process:
         assert process.stdout
         yield process.pid, json.loads(process.stdout.readline())
-
-
-def told(name: str, *arguments: object) -> dict[str, Any]:
-    with piece(name, 1, *arguments) as (_, said):
-        return said
 
 
 def cpu_seconds(pid: int) -> float:
@@ -108,14 +140,13 @@ def resident_bytes(pid: int, field: str = "VmRSS") -> int:
     return int(line.split()[1]) * 1024
 
 
-def measure(pid: int, port: int, key: str, seconds: float) -> dict[str, Any]:
+def measure(load: Load, pid: int, port: int, key: str, seconds: float) -> dict[str, Any]:
     """Return what requests cost a peer that runs."""
-    arguments = ("--port", port, "--key", key)
-    told("load", *arguments, "--seconds", min(1.0, seconds))
+    load("load", port, key, CONNECTIONS, min(1.0, seconds))
     before = cpu_seconds(pid)
-    loaded = told("load", *arguments, "--seconds", seconds)
+    loaded = load("load", port, key, CONNECTIONS, seconds)
     cpu = (cpu_seconds(pid) - before) / loaded["requests"]
-    alone = told("load", *arguments, "--seconds", seconds / 2, "--connections", 1)
+    alone = load("load", port, key, 1, seconds / 2)
     return {
         "cpu_microseconds_per_request": round(cpu * 1e6, 2),
         "requests_per_second_and_core": round(1 / cpu, 1),
@@ -125,10 +156,9 @@ def measure(pid: int, port: int, key: str, seconds: float) -> dict[str, Any]:
     }
 
 
-def measure_streams(pid: int, port: int, key: str) -> dict[str, Any]:
-    arguments = ("--port", port, "--key", key, "--connections", STREAMS)
+def measure_streams(load: Load, pid: int, port: int, key: str) -> dict[str, Any]:
     before = cpu_seconds(pid)
-    found = told("streams", *arguments, "--tokens", STREAM_TOKENS)
+    found = load("streams", port, key, STREAMS, STREAM_TOKENS)
     used = cpu_seconds(pid) - before
     return {
         **found,
@@ -139,7 +169,7 @@ def measure_streams(pid: int, port: int, key: str) -> dict[str, Any]:
     }
 
 
-def of_nginx(upstream: int, seconds: float) -> dict[str, Any] | None:
+def of_nginx(load: Load, seconds: float) -> dict[str, Any] | None:
     if not (program := shutil.which("nginx")):
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -147,40 +177,40 @@ def of_nginx(upstream: int, seconds: float) -> dict[str, Any] | None:
         Path(folder).chmod(0o755)
         found: dict[str, Any] = {}
         for buffered in ("on", "off"):
-            text = NGINX.format(folder=folder, key=key, upstream=upstream, port=port, buffered=buffered)
+            text = NGINX.format(folder=folder, key=key, upstream=load.port, port=port, buffered=buffered)
             config.write_text(text)
             with running([program, "-c", str(config)], 0, stderr=subprocess.DEVNULL) as process:
                 wait_for(port)
                 if buffered == "on":
-                    found = measure(process.pid, port, key, seconds)
+                    found = measure(load, process.pid, port, key, seconds)
                 else:
-                    found["streams"] = measure_streams(process.pid, port, key)
+                    found["streams"] = measure_streams(load, process.pid, port, key)
         found["version"] = subprocess.run([program, "-v"], capture_output=True, text=True, check=True).stderr.strip()
         return found
 
 
-def of_ours(upstream: int, seconds: float, durability: str) -> dict[str, Any]:
+def of_ours(load: Load, seconds: float, *more: str) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        piece("gateway", 0, "--upstream", upstream, "--folder", folder, "--durability", durability) as (pid, said),
+        gateway(load.port, folder, *more) as (pid, said),
     ):
-        found = measure(pid, said["port"], said["key"], seconds)
-        found["streams"] = measure_streams(pid, said["port"], said["key"])
+        found = measure(load, pid, said["port"], said["key"], seconds)
+        found["streams"] = measure_streams(load, pid, said["port"], said["key"])
         found["records"] = sum(
             path.read_bytes().count(b"\n") for path in (Path(folder) / "books" / "journal").iterdir()
         )
         return found
 
 
-def of_litellm(program: str, upstream: int, seconds: float) -> dict[str, Any]:
+def of_litellm(program: str, load: Load, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         config, port = Path(folder) / "config.yaml", free_port()
-        config.write_text(LITELLM.format(upstream=upstream))
+        config.write_text(LITELLM.format(upstream=load.port))
         command = [program, "--config", str(config), "--port", str(port), "--num_workers", "1", "--host", "127.0.0.1"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with running(command, 0, env={**os.environ, "LITELLM_LOG": "ERROR", "PYTHONPATH": ""}, **quiet) as process:
             wait_for(port, 120)
-            return measure(process.pid, port, "sk-benchmark", max(seconds, 10))
+            return measure(load, process.pid, port, "sk-benchmark", max(seconds, 10))
 
 
 def wait_for(port: int, seconds: float = 20) -> None:
@@ -207,13 +237,14 @@ def main() -> None:
         print(table(json.loads((HERE / "results" / "gateway.jsonl").read_text("utf-8").splitlines()[-1])))
         return
     lines: dict[str, Any] = {}
-    with piece("upstream", 1) as (_, said):
-        direct = told("load", "--port", said["port"], "--seconds", options.seconds / 2, "--connections", 1)
-        lines["nginx"] = of_nginx(said["port"], options.seconds)
-        lines["ours"] = of_ours(said["port"], options.seconds, "interval")
-        lines["ours, fsync"] = of_ours(said["port"], options.seconds, "fsync")
+    with loading() as load:
+        direct = load("load", load.port, "none", 1, options.seconds / 2)
+        lines["nginx"] = of_nginx(load, options.seconds)
+        lines["ours"] = of_ours(load, options.seconds)
+        lines["ours, limited"] = of_ours(load, options.seconds, "--limited")
+        lines["ours, fsync"] = of_ours(load, options.seconds, "--durability", "fsync")
         if options.litellm:
-            lines["litellm"] = of_litellm(options.litellm, said["port"], options.seconds)
+            lines["litellm"] = of_litellm(options.litellm, load, options.seconds)
     for name, line in lines.items():
         if line:
             line["added_p50_ms"] = round(line["alone"]["p50_ms"] - direct["p50_ms"], 4)
@@ -255,7 +286,13 @@ def table(result: dict[str, Any]) -> str:
     head = ("", "CPU a request", "over nginx", "requests/s and core", "added p50", "512 streams", "memory of them")
     rows = [head, ("---", *("--:",) * (len(head) - 1))]
     nginx = result["lines"]["nginx"]["cpu_microseconds_per_request"]
-    names = {"nginx": "nginx", "ours": "Bessemer", "ours, fsync": "Bessemer, `durability: fsync`", "litellm": "LiteLLM"}
+    names = {
+        "nginx": "nginx",
+        "ours": "Bessemer",
+        "ours, limited": "Bessemer, limits and budget on",
+        "ours, fsync": "Bessemer, `durability: fsync`",
+        "litellm": "LiteLLM",
+    }
     for name, line in result["lines"].items():
         cpu, streams = line["cpu_microseconds_per_request"], line.get("streams")
         told = f"{streams['tokens_per_second_and_stream']:.0f} tokens/s each" if streams else "–"

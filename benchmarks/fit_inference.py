@@ -27,15 +27,15 @@ from bessemer.twin.validate_throughput import Server, most, server
 FILE = Path(__file__).parents[1] / "src/bessemer/twin/catalogue/fitted_inference.toml"
 NAMES = [field.name for field in fields(Constants)]
 START = {
-    "memory": 0.7, "cache": 0.5, "flop": 0.5, "prefill": 0.4, "narrow": 2e3, "blackwell": 0.8, "link": 0.5,
-    "hop_seconds": 4e-6, "layer_seconds": 2e-5,
-    "mixture_seconds": 2e-5, "latent_seconds": 2e-5, "step_seconds": 1e-3, "sequence_seconds": 2e-5, 
-    "imbalance": 0.1,
+    "memory": 0.7, "cache": 0.5, "flop": 0.5, "prefill": 0.4, "attention": 0.5, "fp8": 0.85, "fp4": 0.7, "narrow": 2e3,
+    "tile": 16.0,
+    "blackwell": 0.8, "link": 0.5, "hop_seconds": 4e-6, "layer_seconds": 2e-5, "mixture_seconds": 2e-5,
+    "latent_seconds": 2e-5, "index_seconds": 4e-5, "step_seconds": 1e-3, "sequence_seconds": 2e-5, "imbalance": 0.1,
     "interference": 1.0, "crowd": 0.5, "crowd_apart": 0.5, "waiting": 0.1,
     "trtllm": 1.0, "vllm": 1.0, "sglang": 1.0,
     "trtllm_first_seconds": 0.05, "vllm_first_seconds": 0.05, "sglang_first_seconds": 0.05,
     "trtllm_queue": 0.3, "vllm_queue": 0.3, "sglang_queue": 0.3,
-    "handover": 1.5, "apart": 1.0, "tail": 1.5,
+    "handover": 1.5, "apart": 1.0, "tuned": 1.1, "tail": 1.5,
 }  # fmt: skip
 CEILINGS = {
     "memory": 0.95,
@@ -43,6 +43,9 @@ CEILINGS = {
     "flop": 0.9,
     "prefill": 0.9,
     "blackwell": 1.0,
+    "attention": 1.0,
+    "fp8": 1.0,
+    "fp4": 1.0,
     "link": 1.0,
     "waiting": 1.0,
     "crowd": 1.0,
@@ -50,9 +53,12 @@ CEILINGS = {
 }
 STEPS = {"tail": 0.1}
 """Of the log, for slopes: a limit moves the best load only from one tried load to the next."""
-FLOORS = {"trtllm": 1.0, "vllm": 1.0, "sglang": 1.0, "apart": 0.5, "tail": 1.0}
+FLOORS = {"trtllm": 1.0, "vllm": 1.0, "sglang": 1.0, "apart": 0.5, "tuned": 1.0, "tail": 1.0}
 PRIOR = 0.7
 """1-sigma of the log of each constant around its start: what the data do not tell stays where it was."""
+
+SOFT = 0.15
+"""From which size on a residual counts by its size."""
 
 SERVER_WEIGHT = 4.0
 """Of one configuration of a whole server, where a latency has 2: there are far fewer."""
@@ -120,6 +126,7 @@ class Servers:
         self.first = np.repeat([asked.first_limit for asked, _ in self.cases], sizes)
         self.token = np.repeat([asked.token_limit for asked, _ in self.cases], sizes)
         self.measured = np.array([rate / asked.accelerators for asked, rate in self.cases])
+        self.tuned = np.array([asked.is_tuned for asked, _ in self.cases])
 
     def only(self, mask: NDArray[np.bool_]) -> Servers:
         found = Servers([])
@@ -134,7 +141,7 @@ class Servers:
         if self.grid is None:
             return np.zeros(0)
         rates = np.maximum.reduceat(most(self.grid, k, self.first, self.token), self.starts)
-        return np.log(np.maximum(rates / self.measured, 0.1))
+        return np.log(np.maximum(rates * np.where(self.tuned, k.tuned, 1.0) / self.measured, 0.1))
 
 
 def constants(x: NDArray[np.float64]) -> Constants:
@@ -159,11 +166,13 @@ def fit(data: Data, servers: Servers) -> Constants:
 
     high = np.log([CEILINGS.get(name, START[name] * 1e3) for name in NAMES])
     low = np.log([FLOORS.get(name, START[name] * 1e-3) for name in NAMES])
-    return constants(
-        minimum(
-            residuals, np.clip(start, low + 1e-3, high - 1e-3), low, high, np.array([STEPS.get(n, 1e-4) for n in NAMES])
-        )
-    )
+    steps = np.array([STEPS.get(name, 1e-4) for name in NAMES])
+    return constants(minimum(residuals, np.clip(start, low + 1e-3, high - 1e-3), low, high, steps))
+
+
+def loss(r: NDArray[np.float64]) -> float:
+    """Return the sum of residuals that count by their square where they are small and by their size where not."""
+    return float((np.sqrt(1 + (r / SOFT) ** 2) - 1).sum())
 
 
 def minimum(
@@ -172,19 +181,15 @@ def minimum(
     low: NDArray[np.float64],
     high: NDArray[np.float64],
     steps: NDArray[np.float64],
-    scale: float = 0.15,
 ) -> NDArray[np.float64]:
     """Return where the sum of soft absolute residuals is least.
 
     Source: Levenberg-Marquardt (Marquardt 1963, doi:10.1137/0111030) with weights that make large residuals linear.
     """
 
-    def loss(r: NDArray[np.float64]) -> float:
-        return float((np.sqrt(1 + (r / scale) ** 2) - 1).sum())
-
     r, damping = residuals(x), 1e-2
-    for _ in range(60):
-        weight = (1 + (r / scale) ** 2) ** -0.25
+    for _ in range(120):
+        weight = (1 + (r / SOFT) ** 2) ** -0.25
         slope = np.stack([(residuals(x + step) - r) / step.sum() for step in np.diag(steps)], axis=1) * weight[:, None]
         normal, toward = slope.T @ slope, slope.T @ (r * weight)
         before = loss(r)
@@ -195,7 +200,7 @@ def minimum(
                 x, r, damping = tried, now, damping / 5
                 break
             damping *= 4
-        if damping >= 1e8 or before - loss(r) < 2e-5 * before:
+        if damping >= 1e8 or before - loss(r) < 2e-6 * before:
             break
     return x
 

@@ -34,15 +34,13 @@
 #define PHASES 10  /* of the streams, one in ten is due at each tick */
 #define KEPT 8000000
 
-static const char WORD[] = "\"content\":\" word\"";
-static const size_t WORD_SIZE = sizeof WORD - 1;
+#define MARK '~'  /* stands in each token once, and nowhere else: a proxy may cut anywhere */
 
 typedef struct Peer {
     void (*came)(struct Peer *, ssize_t);
-    int fd, used, carried, phase;
+    int fd, used, phase;
     long left, all, events;
     double began, first, last;
-    int whole;
     char data[ROOM + 64];
 } Peer;
 
@@ -101,7 +99,7 @@ static void write_answers(void) {
     whole_size = sprintf(whole, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s",
                          strlen(body), body);
     token_size = as_chunk(token, "data: {\"id\":\"chatcmpl-0\",\"object\":\"chat.completion.chunk\",\"created\":1,"
-        "\"model\":\"m\",\"choices\":[{\"index\":0,\"logprobs\":null,\"delta\":{\"content\":\" word\"},"
+        "\"model\":\"m\",\"choices\":[{\"index\":0,\"logprobs\":null,\"delta\":{\"content\":\" wor~\"},"
         "\"finish_reason\":null}]}\n\n");
 }
 
@@ -201,8 +199,7 @@ static void turn(void) {
             take_on();
         } else if (peers[fd]) {
             Peer *peer = peers[fd];
-            size_t held = peer->used + peer->carried;
-            ssize_t got = recv(fd, peer->data + held, ROOM - held, 0);
+            ssize_t got = recv(fd, peer->data + peer->used, ROOM - peer->used, 0);
             if (got >= 0 || errno != EAGAIN) peer->came(peer, got);
         }
     }
@@ -280,36 +277,26 @@ static void load(int port, int connections, double seconds) {
            count_of_values / took, 1e3 * values[count_of_values / 2], 1e3 * values[count_of_values * 99 / 100]);
 }
 
-/* Counts the tokens in what came; a token that was cut in two is found with its second half. */
-static long tokens_in(Peer *peer, size_t got) {
-    long found = 0;
-    char *at = peer->data, *end = peer->data + peer->carried + got;
-    for (char *next; (next = memmem(at, end - at, WORD, WORD_SIZE)); found++) at = next + WORD_SIZE;
-    size_t left = end - at < (long)WORD_SIZE - 1 ? end - at : (long)WORD_SIZE - 1;
-    memmove(peer->data, end - left, left);
-    peer->carried = left;
-    return found;
-}
-
 static double *rates;
 static int done;
 
 static void streamed(Peer *peer, ssize_t got) {
     if (got > 0) {
         double at = now();
-        int ended = got >= 5 && !memcmp(peer->data + peer->carried + got - 5, "0\r\n\r\n", 5);
-        long came = tokens_in(peer, got);
-        if (came) {
-            if (peer->first) keep(at - peer->last);
-            else peer->first = at;
-            peer->last = at;
+        long came = 0;
+        for (ssize_t i = 0; i < got; i++) came += peer->data[i] == MARK;
+        all_tokens += came;
+        if (came && peer->first) {
+            keep(at - peer->last);
             peer->events += came;
+        } else if (came) {
+            peer->first = at;
         }
-        if (!ended) return;
+        if (came) peer->last = at;
+        if (got < 5 || memcmp(peer->data + got - 5, "0\r\n\r\n", 5)) return;
         complete++;
     }
-    all_tokens += peer->events;
-    rates[done++] = peer->last > peer->first ? (peer->events - 1) / (peer->last - peer->first) : 0;
+    rates[done++] = peer->last > peer->first ? peer->events / (peer->last - peer->first) : 0; /* after the first */
     forget(peer);
     running--;
 }

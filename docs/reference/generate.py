@@ -30,7 +30,9 @@ from bessemer.serve.accounts.wire import AdminDesk
 from bessemer.serve.asking import Asked
 from bessemer.serve.wire.completions import AskedText
 from bessemer.serve.wire.embeddings import AskedVectors
+from bessemer.serve.wire.events import AskedEvents
 from bessemer.serve.wire.messages_asking import AskedMessages
+from bessemer.serve.wire.ranking import AskedRank, AskedRanking
 from bessemer.serve.wire.responses_asking import AskedResponse
 
 HERE = Path(__file__).parent
@@ -63,6 +65,9 @@ WIRE: dict[str, type[BaseModel]] = {
     "POST /v1/chat/completions": Asked,
     "POST /v1/completions": AskedText,
     "POST /v1/embeddings": AskedVectors,
+    "POST /v1/recommendations": AskedRanking,
+    "POST /v1/rank": AskedRank,
+    "POST /v1/events": AskedEvents,
     "POST /v1/responses": AskedResponse,
     "POST /v1/messages": AskedMessages,
 }
@@ -72,8 +77,8 @@ OpenAI's endpoints, and Anthropic's messages, over one engine call: each request
 it asks for. Other fields than these are refused by name, so that a misspelt one is noticed. What a model's engine
 cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what each can:
 
-| capability | fields | echo | openvino | upstream | vectors |
-|---|---|---|---|---|---|
+| capability | fields | echo | openvino | upstream | vectors | ranker |
+|---|---|---|---|---|---|---|
 {capabilities}
 
 - `n` answers, or several prompts, are read by the engine one by one, so the prompt's tokens are counted for each. With
@@ -91,6 +96,10 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
 - `store` keeps an answer for its project until it is deleted, or pushed out by newer ones (10,000 of each kind); it is
   false unless asked for, in `responses`, too (OpenAI's is true there). What is stored is read, listed and deleted
   under `/v1/chat/completions` and `/v1/responses`; its `usage` has tokens, but no energy.
+- `recommendations` and `rank` need a ranker (see the how-to page "Recommend"). Each item delivered is a unit in the
+  books. Events are on disk when they are acknowledged; an event with the `id` of an earlier one is the same event, and
+  one without `time` is of this moment. `GET /v1/events?user=` lists a project's events, `DELETE /v1/events/USER`
+  forgets one of its users.
 - `messages` takes keys as `x-api-key`, too, and tells errors in Anthropic's form. Its `stop_reason` is `end_turn` also
   where a stop sequence was met.
 - An error within a stream is an event: `data: {{"error": …}}`.
@@ -123,8 +132,11 @@ def _wire() -> str:
         ("score", "`echo` with `logprobs`"),
         ("embed", "`POST /v1/embeddings`"),
         ("tokens", "`prompt` and `input` as tokens"),
+        ("rank", "`POST /v1/recommendations`, `POST /v1/rank`"),
+        ("learn", "`POST /v1/events` changes its rankings"),
     ]
     engines = (EchoEngine.capabilities, CAN | {"score"}, UpstreamEngine.capabilities, VectorEngine.capabilities)
+    engines += (frozenset({"rank", "learn"}),)
     marks = [[name, fields, *("yes" if name in each else "" for each in engines)] for name, fields in rows]
     capabilities = "\n".join("| " + " | ".join(row) + " |" for row in marks)
     tables = "\n".join(f"## {path}\n\n{_fields(model)}" for path, model in WIRE.items())
@@ -216,10 +228,13 @@ def _default(field: typing.Any) -> str:
     if isinstance(value, BaseModel):
         return "below"
     if isinstance(value, tuple):
-        return ", ".join(
-            f"`{part.kind}: {part.metric}`" if isinstance(part, BaseModel) else f"`{part}`" for part in value
-        )
+        return ", ".join(f"`{_short(part)}`" if isinstance(part, BaseModel) else f"`{part}`" for part in value)
     return f"`{value!r}`".replace("'", "") if value != "" else "empty"
+
+
+def _short(part: typing.Any) -> str:
+    """Return one of several: its kind, and what a rule is about."""
+    return f"{part.kind}: {part.metric}" if hasattr(part, "metric") else str(part.kind)
 
 
 def _cli() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -15,28 +14,9 @@ import pytest
 from bessemer.meter import Journal
 from bessemer.meter.journal import segments
 
+from .calling import call, refused, surroundings
+
 GOOD = "name: mine\nsize: tiny\nsources:\n  - {kind: folder, path: docs}\n"
-
-
-def call(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bessemer.cli", *words],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "BESSEMER_HOME": str(folder / "state"), "HF_HUB_OFFLINE": "1", **environment},
-        timeout=120,
-        check=False,
-    )
-
-
-def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
-    for word in words:
-        assert word in done.stderr
-    assert done.stderr.count("error ") == 1
-    assert "what to do:" in done.stderr
 
 
 @pytest.fixture
@@ -111,8 +91,10 @@ def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_an_error_is_one_json_value_when_asked(tmp_path: Path) -> None:
-    done = call(tmp_path, "run", "none.yaml", "--json")
-    assert done.returncode == 1
+    """In a process of its own, as a script would call it."""
+    command = [sys.executable, "-m", "bessemer.cli", "run", "none.yaml", "--json"]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=surroundings(tmp_path), check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
     error = json.loads(done.stdout)["error"]
     assert error["code"] == "not_found"
     assert error["hint"]

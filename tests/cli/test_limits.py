@@ -14,7 +14,7 @@ from bessemer.cli.verbs_limits import money
 from bessemer.core.errors import ConfigError
 from bessemer.serve import Key, open_accounts
 
-from .test_bad_input import call, refused
+from .calling import call, refused
 
 
 def said(folder: Path, *words: str) -> Any:
@@ -140,5 +140,13 @@ def test_people_and_what_is_kept_of_a_project(tmp_path: Path) -> None:
     assert accounts.capture.of("docs").pii == "mask"
     refused(call(tmp_path, "projects", "dismiss", "docs", "bob@example.org"), "is not in the project")
     said(tmp_path, "projects", "dismiss", "docs", "ada@example.org")
+    robot, key, _ = accounts.projects.create_service_account("docs", "nightly")
+    longer = said(tmp_path, "keys", "prolong", key.id, "30d")
+    assert (
+        longer["expires_at"] == accounts.keys.get(key.id).expires_at == pytest.approx(time.time() + 2_592_000, abs=300)
+    )
+    assert [(who["kind"], who["id"]) for who in said(tmp_path, "projects", "people", "docs")] == [
+        ("service_account", robot.id)
+    ]
     assert accounts.keys.get(made["id"]).revoked_at is not None
     accounts.close()

@@ -31,6 +31,12 @@ servers_ratio = 0.5
 """
 
 
+def test_jobs_run_on_a_machine_that_is_too_small_for_a_service_beside_them() -> None:
+    found = play(load_site("laptop"), 5, 0)
+    assert sum(job.started >= 0 for job in found.jobs) > 10
+    assert play(load_site("laptop"), 5, 0, Scenario(service_ratio=0.6)).totals.served_requests > 0
+
+
 def test_a_scenario_shows_in_all_that_is_written(tmp_path: Path) -> None:
     file, lines, page = (tmp_path / name for name in ("months.toml", "lines.csv", "months.html"))
     file.write_text(SCENARIO)

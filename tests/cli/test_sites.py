@@ -48,7 +48,7 @@ def test_every_site_tells_its_main_totals_and_who_published_each(name: str) -> N
 def test_what_nobody_published_says_so_and_a_source_names_its_totals() -> None:
     said = " ".join(call("colossus").split())
     assert "not published" in said
-    assert "from the grid: techjuice.pk: 70 MW" in said
+    assert "from the grid: TVA approved 150 MW" in said
     assert "switches" in call("laptop")
 
 

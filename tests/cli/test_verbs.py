@@ -14,7 +14,7 @@ from bessemer.core.nouns import Subject, Usage
 from bessemer.meter import MeterConfig, open_meter
 from bessemer.products.factory import FactoryConfig, load_factory
 
-from .test_bad_input import call
+from .calling import call
 
 
 @pytest.mark.parametrize("verb", ["status", "usage", "profit", "doctor", "schema"])

@@ -9,10 +9,20 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import openai
+import pytest
+from pydantic import BaseModel
 
+from bessemer.serve.asking import Asked, AskedFunction
+from bessemer.serve.wire.completions import AskedText
+from bessemer.serve.wire.embeddings import AskedVectors
+from bessemer.serve.wire.messages_asking import AskedAnthropicTool, AskedMessages, Block
+from bessemer.serve.wire.responses_asking import AskedFlatTool, AskedResponse
+from bessemer.serve.work.batches_wire import AskedBatch
+from bessemer.serve.work.tuning_wire import AskedJob
 from tests.products.test_isolation import CASES
 
 RESOURCES = Path(openai.__file__).parent / "resources"
@@ -78,6 +88,34 @@ ANSWERED = {re.sub(r"\{[^}]*\}", "{}", route).replace(" /v1/", " ", 1) for route
 
 def reasons(path: str) -> list[str]:
     return [begin for begin in NOT_HERE if path == begin or path.startswith(f"{begin}/")]
+
+
+FIELDS = [
+    ("openai.types.chat.completion_create_params.CompletionCreateParamsBase", Asked),
+    ("openai.types.completion_create_params.CompletionCreateParamsBase", AskedText),
+    ("openai.types.embedding_create_params.EmbeddingCreateParams", AskedVectors),
+    ("openai.types.responses.response_create_params.ResponseCreateParamsBase", AskedResponse),
+    ("openai.types.responses.function_tool_param.FunctionToolParam", AskedFlatTool),
+    ("openai.types.shared_params.function_definition.FunctionDefinition", AskedFunction),
+    ("openai.types.batch_create_params.BatchCreateParams", AskedBatch),
+    ("openai.types.fine_tuning.job_create_params.JobCreateParams", AskedJob),
+    ("anthropic.types.message_create_params.MessageCreateParamsBase", AskedMessages),
+    ("anthropic.types.tool_param.ToolParam", AskedAnthropicTool),
+    ("anthropic.types.text_block_param.TextBlockParam", Block),
+    ("anthropic.types.tool_use_block_param.ToolUseBlockParam", Block),
+    ("anthropic.types.tool_result_block_param.ToolResultBlockParam", Block),
+]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), FIELDS, ids=[name.rpartition(".")[2] for name, _ in FIELDS])
+def test_every_field_that_a_client_may_send_is_known_here(theirs: str, ours: type[BaseModel]) -> None:
+    """Taken, ignored, or refused with a word why: never "unknown parameter"."""
+    module, _, name = theirs.rpartition(".")
+    asked = {field for base in getattr(import_module(module), name).__mro__ for field in vars(base).get(
+        "__annotations__", ())}  # fmt: skip
+    known = {field.alias or name for name, field in ours.model_fields.items()}
+    assert len(asked) > 2, "the client's type is read"
+    assert asked - known == set()
 
 
 def test_the_client_s_source_is_read() -> None:

@@ -193,6 +193,14 @@ def test_tokens_are_taken_as_they_are(encoder: Path) -> None:
     assert isinstance(unknown, Unsupported) and "no token 200" in unknown.message
 
 
+def test_a_text_that_is_none_ends_nobody_else_s_request(encoder: Path) -> None:
+    requests = [EmbedRequest(text="half a \ud800 character"), EmbedRequest(tokens=(5, -1)), EmbedRequest(text="river")]
+    half, below, good = ask(encoder, *requests)
+    assert isinstance(half, Unsupported) and "cannot be split" in half.message
+    assert isinstance(below, Unsupported) and "no token -1" in below.message
+    assert good.usage.input_tokens == 3
+
+
 def test_only_vectors_are_asked_of_it_and_only_while_it_is_open(encoder: Path) -> None:
     async def ask_all() -> None:
         engine: Any = open_engine(VectorsConfig(path=str(encoder)))

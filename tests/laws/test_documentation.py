@@ -131,7 +131,7 @@ def test_verbs_that_pages_show_exist(where, words) -> None:
         below = command.get_command(context, words[0])
         assert below, f"{where}: there is no verb '{words[0]}'"
         command, words = below, words[1:]
-    known = {option for parameter in command.params for option in parameter.opts} | {"-h", "--help"}
+    known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)} | {"-h", "--help"}
     unknown = [word for word in words if word.startswith("-") and word.split("=")[0] not in known]
     assert not unknown, f"{where}: {command.name} has no {unknown}"
 

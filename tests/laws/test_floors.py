@@ -16,13 +16,14 @@ from importlinter import cli
 OUTSIDE = {
     "core": set(),
     "flow": {"psycopg"},
-    "models": {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "gguf"},
+    "models": {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "gguf", "numpy"},
     "lake": {"pyarrow", "lance", "selectolax", "docutils", "yaml"},
-    "train": {"torch", "transformers", "peft", "accelerate", "safetensors", "numpy"},
+    "train": {"torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "scipy"},
     "evals": {"numpy"},
     "infer": {
         "openvino", "openvino_genai", "openvino_tokenizers", "nncf", "httpx2",
         "torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy",
+        "usearch",
     },
     "serve": {
         "psycopg", "starlette", "httptools", "uvloop", "msgspec", "prometheus_client", "opentelemetry", "httpx2",

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 HEAVY = {
-    "torch", "transformers", "peft", "accelerate", "safetensors", "numpy",
+    "torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "scipy", "usearch",
     "pyarrow", "lance", "selectolax", "docutils",
     "openvino", "openvino_genai", "nncf",
     "starlette", "uvicorn", "httptools", "uvloop", "msgspec", "prometheus_client", "opentelemetry", "httpx2", "psycopg",

@@ -113,6 +113,22 @@ def test_totals_by_group_and_class(tmp_path: Path) -> None:
     ledger.close()
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3, 7, 100])
+def test_totals_of_many_slices_are_those_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """SQLite would sort all entries at once on the disk; so they are summed so many at a time."""
+    times = [0, 1, 1, 1, 2.5, 3, 4, 4, 5, 9]
+    book(tmp_path, *(entry(f"e{n}", at=at, subject={"model": "ab"[n % 2]}) for n, at in enumerate(times)))
+    ledger = open_ledger(tmp_path)
+    whole = [ledger.totals(by, since=since) for by in ((), ("model",)) for since in (0, 1, 4)]
+    asked: list[str] = []
+    query = ledger._query
+    monkeypatch.setattr(ledger, "_query", lambda sql, values=(): asked.append(sql) or query(sql, values))
+    monkeypatch.setattr("bessemer.meter.ledger._AT_ONCE", at_once)
+    assert [ledger.totals(by, since=since) for by in ((), ("model",)) for since in (0, 1, 4)] == whole
+    assert (sum("GROUP BY" in sql for sql in asked) > 6) == (at_once < 9)
+    ledger.close()
+
+
 def test_entries_are_filtered_and_newest_first(tmp_path: Path) -> None:
     booked = [entry(f"e{n}", at=n, subject={"project": "x" if n % 2 else "y"}) for n in range(10)]
     book(tmp_path, *booked)

@@ -29,6 +29,7 @@ from bessemer.products.focus import COLUMNS, Bill, focus_rows, write_focus
 from bessemer.products.home import Home
 from bessemer.products.invoice_html import invoice_page
 from bessemer.products.invoices import InvoiceBook, amounts_agree, month_of
+from tests.cli.calling import call
 from tests.products.test_booked import DAY, PRICES, book, entry
 
 MONTH = "2024-10"
@@ -303,19 +304,17 @@ def test_the_terminal_tells_drift_by_its_status(shop: Shop) -> None:
     home = filled(shop)
     shop.ledger.close()
 
-    def call(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "bessemer.cli", *words]
-        known = {**os.environ, "BESSEMER_HOME": str(home.path), "COLUMNS": "80"}
-        return subprocess.run(command, capture_output=True, text=True, env=known, timeout=120, check=False)
+    def told_by(*words: str) -> subprocess.CompletedProcess[str]:
+        return call(home.path.parent, *words, BESSEMER_HOME=str(home.path))
 
-    assert call("reconcile", "--books").returncode == 0
-    told = call("costs", "--month", MONTH)
+    assert told_by("reconcile", "--books").returncode == 0
+    told = told_by("costs", "--month", MONTH)
     assert "as booked" in told.stdout, "the built-in price book does not know these charges"
     assert max(map(len, told.stdout.splitlines())) <= 80
-    assert json.loads(call("invoice", "--project", "p", "--month", MONTH, "--json").stdout)["lines"]
+    assert json.loads(told_by("invoice", "--project", "p", "--month", MONTH, "--json").stdout)["lines"]
     with closing(sqlite3.connect(home.books / "ledger.sqlite")) as database, database:
         database.execute("UPDATE hours SET charge_micros = 0")
-    assert call("reconcile", "--books").returncode == 4
+    assert told_by("reconcile", "--books").returncode == 4
 
 
 def test_a_home_without_books_is_said_so(tmp_path: Path) -> None:

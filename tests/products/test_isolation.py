@@ -117,6 +117,8 @@ CASES: dict[str, Case] = {
     # What asks a model
     "POST /v1/chat/completions": asking(CHAT, messages=HELLO),
     "POST /v1/completions": asking("/v1/completions", prompt="x"),
+    "POST /v1/rank": asking("/v1/rank", candidates=["x"]),
+    "POST /v1/recommendations": asking("/v1/recommendations", user="x"),
     "POST /v1/embeddings": asking("/v1/embeddings", input="x"),
     "POST /v1/messages": asking("/v1/messages", messages=HELLO, max_tokens=9),
     "POST /v1/responses": Case(
@@ -147,6 +149,10 @@ CASES: dict[str, Case] = {
     ),
     "GET /v1/feedback/{id}": named("GET", "/v1/feedback/<feedback>"),
     "DELETE /v1/feedback/{id}": named("DELETE", "/v1/feedback/<feedback>"),
+    # Events
+    "POST /v1/events": Case(),
+    "GET /v1/events": Case(lists="told", tries=(after("/v1/events", "told"),)),
+    "DELETE /v1/events/{user:path}": named("DELETE", "/v1/events/<user>"),
     # Webhooks
     "GET /v1/webhook_event_types": Case(),
     "POST /v1/webhook_endpoints": Case(),
@@ -312,6 +318,9 @@ class House:
         things["message"] = json.loads(message.text)["id"]
         said = {"target": things["chat"], "comment": word}
         things["feedback"] = json.loads(self.ask(project, Ask("POST", "/v1/feedback", said)).text)["id"]
+        seen = {"id": f"ev-{word}", "user": f"user-{word}", "item": word}
+        self.ask(project, Ask("POST", "/v1/events", {"events": [seen]}))
+        things |= {"told": seen["id"], "user": seen["user"]}
         made = client.webhooks._client.post(
             "/webhook_endpoints",
             body={"name": word, "url": f"http://127.0.0.1:9/{word}", "event_types": ["batch.completed"]},

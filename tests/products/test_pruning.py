@@ -84,6 +84,7 @@ def test_what_a_failed_run_would_go_on_with_stays(home: Home) -> None:
 
 def test_fine_tuned_models_stay_until_their_project_deletes_them(home: Home) -> None:
     ended, running = run(home, "tune-ftjob-1", 1), run(home, "tune-ftjob-2", 2)
+    factory = run(home, "tune-up", 3)
     with closing(open_work(home.work, JobsConfig())) as work:
         facts = {"created_at": 0, "base": "b", "path": "p", "source": "s"}
         job = Job(
@@ -97,7 +98,7 @@ def test_fine_tuned_models_stay_until_their_project_deletes_them(home: Home) -> 
         with work.records.writing() as on:
             work.records.drop(on, "ft:b:1")
         assert prune(home).results == {"make": 1}
-    assert left(home) == {key(running)}
+    assert left(home) == {key(running), key(factory)}
     assert key(ended) not in left(home)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -182,3 +185,39 @@ def test_a_meter_that_follows_is_told_of_the_tokens_while_they_are_made(running)
     assert len(followed) == 1
     assert (followed[0]().input_tokens, followed[0]().output_tokens) == (3, 3)
     assert seen == sorted(seen) and seen[0] >= 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_billed_does_not_depend_on_what_is_logged(running, stream) -> None:
+    """Neither with all logging off nor with all of it on, and not with a handler that fails either."""
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError("no space left on device")
+
+    root, failing = logging.getLogger("bessemer"), logging.StreamHandler(Full())
+    before, raising = root.level, logging.raiseExceptions
+    booked = []
+    for level, off in ((logging.DEBUG, logging.NOTSET), (logging.CRITICAL + 1, logging.CRITICAL)):
+        root.addHandler(failing)
+        root.setLevel(level)
+        logging.disable(off)
+        logging.raiseExceptions = False
+        try:
+            for text, fails in (("one two three", None), ("four five", 1)):
+                running.engine.fail_at = fails
+                messages = [{"role": "user", "content": text}]
+                with contextlib.suppress(openai.APIError, OSError):
+                    answer = running.client().chat.completions.create(model="played", messages=messages, stream=stream)
+                    list(answer if stream else ())
+        finally:
+            logging.disable(logging.NOTSET)
+            logging.raiseExceptions = raising
+            root.setLevel(before)
+            root.removeHandler(failing)
+        until(lambda: len(running.meter.entries()) == 2)
+        told = ((e.status, e.usage.output_tokens, e.charge.micros) for e in running.meter.entries())
+        booked.append(sorted(told))
+        running.meter.reset()
+    assert booked[0] == booked[1]
+    assert {status for status, *_ in booked[0]} == {"ok", "error"}

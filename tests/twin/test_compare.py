@@ -91,6 +91,8 @@ def test_spot_loses_more_of_its_time_the_more_servers_a_job_holds() -> None:
         ratios.append(spot.goodput_ratio / steady.goodput_ratio)
     assert ratios == sorted(ratios, reverse=True)
     assert ratios[0] - ratios[-1] > 0.02
+    assert spot.usd_per_useful_hour.high == float("inf")  # the worst market lets 1,016 accelerators do nothing
+    assert steady.usd_per_useful_hour.high < 10
 
 
 def test_at_the_break_even_use_both_cost_the_same() -> None:

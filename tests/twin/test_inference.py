@@ -121,6 +121,66 @@ def test_drafted_tokens_help_a_small_batch() -> None:
     assert drafted.time_per_output_token_seconds.mid < plain.time_per_output_token_seconds.mid
 
 
+@pytest.mark.parametrize("drafted", [1, 3, 8])
+def test_drafted_tokens_save_no_more_apart_than_a_step_takes(drafted: int) -> None:
+    apart = Serving(disaggregated=True, output_tokens=256)
+    work = apart.model_copy(update={"speculative_tokens": drafted})
+    for model in ("Qwen3-32B", "GPT-OSS-120B"):
+        plain = inference.replica(shape(model), apart, H100, 8, LINKS, 4).time_per_output_token_seconds.mid
+        with_drafts = inference.replica(shape(model), work, H100, 8, LINKS, 4).time_per_output_token_seconds.mid
+        assert plain / inference.accepted_tokens(drafted) < with_drafts < plain
+
+
+def test_an_expert_with_few_tokens_computes_a_whole_tile() -> None:
+    k = replace(decode.fitted().constants, fp8=1.0, imbalance=0.0)
+    loads = np.geomspace(1, 1e7, 15)
+    p = points([Replica(shape("DeepSeek-V3"), H100, accelerators=16, sequences=load) for load in loads])
+    per_token = decode.decode_parts(p, k, p.sequences).arithmetic / p.sequences
+    assert np.all(np.diff(per_token) < 0)
+    no_tiles = decode.decode_parts(p, replace(k, tile=0.0), p.sequences).arithmetic / p.sequences
+    assert per_token[-1] == pytest.approx(no_tiles[-1], rel=1e-3)
+    assert no_tiles == pytest.approx(np.full(len(loads), no_tiles[0]))
+    dense = points([Replica(shape("Qwen3-32B"), H100, accelerators=4, sequences=load) for load in loads])
+    one, other = (decode.decode_parts(dense, each, dense.sequences).arithmetic for each in (k, replace(k, tile=0.0)))
+    assert one == pytest.approx(other)
+
+
+def test_an_index_bounds_what_a_long_context_reads() -> None:
+    k, network = decode.fitted().constants, shape("GLM-5")
+    whole, indexed = (
+        points([Replica(each, H100, accelerators=16, input_tokens=n) for n in (1000.0, 4000.0, 64000.0)])
+        for each in (replace(network, attended_tokens=0), network)
+    )
+    reads = [decode.decode_parts(p, k, np.full(3, 64.0)).cache for p in (whole, indexed)]
+    assert reads[1][0] > reads[0][0]  # the index is read beside all that is attended
+    assert reads[1][2] < reads[0][2] / 3
+    assert reads[1][2] > reads[1][1]  # though the index itself grows
+    assert np.all(decode.capacity(indexed) < decode.capacity(whole))
+    assert decode.prefill_seconds(indexed, k)[2] < decode.prefill_seconds(whole, k)[2]
+
+
+def test_weights_of_four_bits_are_multiplied_in_sixteen_where_there_is_no_unit_for_them() -> None:
+    names = ("bf16", "fp8", "fp4", "int4")
+    cuts = [Replica(shape("Qwen3-32B"), accelerator(device), name) for device in ("H200", "B200") for name in names]
+    p = points(cuts)
+    peak = p.flop_per_second.reshape(2, 4) / p.flop_per_second.reshape(2, 4)[:, :1]
+    assert peak == pytest.approx(np.array([[1, 2, 1, 1], [1, 2, 4, 1]]), rel=1e-2)
+    native = points([Replica(shape("GPT-OSS-120B"), H100, name) for name in ("bf16", "fp8", "fp4")])
+    assert len(set(native.expert_bytes)) == len(set(native.flop_per_second)) == 1
+
+
+def test_narrow_products_reach_less_of_their_peak() -> None:
+    k = decode.fitted().constants
+    assert k.fp4 < 1 and k.fp8 < 1
+    p = points(
+        [Replica(shape("Qwen3-32B"), accelerator("B200"), name, sequences=64) for name in ("bf16", "fp8", "fp4")]
+    )
+    bf16, fp8, fp4 = decode.decode_parts(p, k, p.sequences).arithmetic
+    peaks = p.flop_per_second / p.flop_per_second[0]
+    assert bf16 / fp8 == pytest.approx(peaks[1] * k.fp8)
+    assert bf16 / fp4 == pytest.approx(peaks[2] * k.fp4)
+
+
 def test_apart_prefill_takes_accelerators_of_its_own() -> None:
     work = Serving(disaggregated=True, input_tokens=8192)
     answer = inference.replica(shape("Qwen3-32B"), work, H100, 4, LINKS, 32)
@@ -129,11 +189,36 @@ def test_apart_prefill_takes_accelerators_of_its_own() -> None:
     assert longer.prefill_accelerators > answer.prefill_accelerators
 
 
+def test_little_traffic_is_given_little_that_prefills() -> None:
+    full = Serving(disaggregated=True, input_tokens=2000, output_tokens=300)
+    few = full.model_copy(update={"requests_per_second": 20.0})
+    whole, part = (inference.best(shape("DeepSeek-V3"), work, H100, LINKS) for work in (full, few))
+    assert part.tokens_per_second.mid >= 20 * 300
+    assert part.accelerators + part.prefill_accelerators < (whole.accelerators + whole.prefill_accelerators) / 2
+
+
 def test_joules_follow_watts() -> None:
     answer = inference.replica(shape("Qwen3-32B"), Serving(), H100, 8, LINKS, 64)
     joules = inference.joules_per_token(answer, Interval(6000, 5000, 7000))
     assert joules.mid == pytest.approx(6000 / answer.tokens_per_second.mid)
     assert joules.low < joules.mid < joules.high
+
+
+@pytest.mark.parametrize(
+    ("published", "name"),
+    [
+        ("deepseek-ai/DeepSeek-V3-0324", "DeepSeek-V3"),
+        ("nvidia/DeepSeek-R1-0528-NVFP4-v2", "DeepSeek-V3"),
+        ("deepseek-ai/DeepSeek-V3.2", "DeepSeek-V3.2"),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "Mixtral-8x7B"),
+        ("mixtral-8x22b", "Mixtral-8x22B"),
+        ("llama2-70b-99.9", "Llama-2-70B"),
+        ("deepseek-r1-interactive", "DeepSeek-V3"),
+    ],
+)
+def test_what_publications_add_to_a_name_is_no_other_network(published: str, name: str) -> None:
+    network, is_guessed = named(published)
+    assert (network.name, is_guessed) == (name, False)
 
 
 def test_networks_are_found_by_their_published_names_or_guessed_by_their_sizes() -> None:

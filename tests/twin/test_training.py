@@ -57,6 +57,18 @@ def test_faster_links_take_less_time(rate: str) -> None:
     assert seconds(links=replace(LINKS, **{rate: getattr(LINKS, rate) * 2})) < seconds()
 
 
+def test_software_from_before_fused_kernels_hides_no_exchange_of_tensor_ways() -> None:
+    slow = replace(LINKS, scaleup_bytes_per_second=LINKS.scaleup_bytes_per_second / 2)
+    job = Training(model=LLAMA.name, sequence_tokens=4096, batch_sequences=64)
+    cut = Layout(tensor=8, data=1, micro_batch=1)
+    whole = 80 * 64 * 2 * 2 * 2 * (7 / 8) * 4096 * 8192 * 2 / LINKS.scaleup_bytes_per_second  # forward and backward
+    share = training.fitted().constants.up
+    for stack, least in (("megatron-a100", 0.99), ("megatron-core", 0.0)):
+        fast, late = (training.step(LLAMA, job, cut, H100, links, stack).seconds for links in (LINKS, slow))
+        assert (late - fast) * share > least * whole
+    assert (late - fast) * share < whole
+
+
 def test_an_endless_network_leaves_computing_bubble_and_launches() -> None:
     step = training.step(LLAMA, JOB, CUT, H100, ENDLESS)
     assert step.communication_seconds < 1e-6 * step.seconds

@@ -67,6 +67,19 @@ def test_an_odd_value_in_a_row_costs_no_other_row(
     assert all(each["reason"] for each in found["unanswered"])
 
 
+@pytest.mark.parametrize("odd", ["-1", "inf", "nan", "1e308", "1e-300", "0.5", "7", "1,024", "H100"])
+@pytest.mark.parametrize(("kind", "line"), [(kind, line) for kind, line, _ in TABLES])
+def test_an_absurd_number_in_any_column_gives_a_number_or_a_reason(
+    kind: str, line: dict[str, str], odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "rows.csv", *(line | {name: odd} for name in line))
+    assert main([kind, path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda told: pytest.fail(f"{told} in the JSON"))
+    assert sum(each["rows"] for each in found["families"]) >= len(line)
+    assert all(each["mean"] is None or each["mean"] >= 0 for each in found["families"])
+    assert all(each["reason"] for each in found["unanswered"])
+
+
 @pytest.mark.parametrize("kind", ["--training", "--inference", "--operations"])
 def test_a_table_of_something_else_is_one_clear_error(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -87,6 +100,8 @@ def test_a_table_of_something_else_is_one_clear_error(
         ("Virtualized NVIDIA H200-SXM-141GB", "H200-SXM"),
         ("NVIDIA B200-SXM-180GB-CTS", "B200-SXM"),
         ("NVIDIA A100-SXM-40GB", "A100-SXM-40GB"),
+        ("gb200_sxm", "GB200"),
+        ("NVIDIA GH200-GraceHopper-Superchip-96GB", "GH200"),
     ],
 )
 def test_what_publications_add_to_a_name_is_no_other_accelerator(published: str, name: str) -> None:

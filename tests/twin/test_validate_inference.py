@@ -57,6 +57,12 @@ def test_requests_in_flight_are_shared_by_the_workers() -> None:
     assert case.prefill.sequences == 32
 
 
+def test_untold_workers_fill_the_usual_pool() -> None:
+    apart = LATENCY | APART | {"decode_num_workers": "", "decode_batch_size": ""}
+    cases = [latency(apart | {"decode_tp_size": size}) for size in ("4", "8", "64")]
+    assert [case.decode.sequences for case in cases if isinstance(case, Latency)] == [64 / 8, 64 / 4, 64]
+
+
 def test_throughput_and_joules_are_answered_and_unknown_scenarios_have_a_reason(tmp_path: Path) -> None:
     odd = THROUGHPUT | {"id": "u", "scenario": "a festival", "joules_per_token": ""}
     rows = validate_inference.rows(write(tmp_path / "t.csv", THROUGHPUT, odd))

@@ -78,10 +78,13 @@ def _comparison(found: Comparison) -> RenderableType:
         name = f"{each.name}, {each.term.replace('_', ' ')}"
         style = "bold" if each.term == "owned" else ""
         bounds = f"{_short(each.usd_per_useful_hour.low)}–{_short(each.usd_per_useful_hour.high)}"
-        cells = [escape(name), f"{each.usd_per_useful_hour.mid:.2f}", bounds, _short(each.present_usd.mid)]
+        middle = each.usd_per_useful_hour.mid
+        cells = [escape(name), "∞" if math.isinf(middle) else f"{middle:.2f}", bounds, _short(each.present_usd.mid)]
         table.add_row(*cells, *([_short(per.mid)] if per else []), *_even(each), style=style)
     told = [f"[dim]{escape(note)}[/]" for note in found.notes]
     legend = "USD/hour: of a useful accelerator-hour, levelised; month, use: from these on owning is cheaper (–: never)"
+    if any(math.isinf(each.usd_per_useful_hour.high) for each in found.offered):
+        legend += "; ∞: servers may be taken away so often that hardly anything is done"
     warnings = [f"[yellow]![/] {escape(line)}" for line in _warnings(found.offered)]
     return Group("", table, "", f"[dim]estimated; {legend}[/]", *told, *warnings)
 

@@ -1,4 +1,4 @@
-"""The verbs below `bessemer keys`: create, list, revoke, rotate."""
+"""The verbs below `bessemer keys`: create, list, prolong, revoke, rotate."""
 
 from __future__ import annotations
 
@@ -89,6 +89,21 @@ def revoke(key_id: KeyId, as_json: Json = False) -> None:
     with accounts(make=False) as found:
         found.keys.revoke(key_id)
     emit({"revoked": key_id}, as_json, lambda: escape(f"revoked {key_id}"))
+
+
+@app.command()
+def prolong(
+    key_id: KeyId,
+    expires: Annotated[str, typer.Argument(help="After 90m, 12h, 30d or 2w from now, or on 2027-01-31.")],
+    as_json: Json = False,
+) -> None:
+    """Let a key end at another time."""
+    ends = expiry(expires, time.time())
+    if ends is None:
+        raise ConfigError("a key's end is needed", hint="Say 90m, 12h, 30d, 2w or a day such as 2027-01-31.")
+    with accounts(make=False) as found:
+        key = found.keys.prolong(key_id, ends)
+    emit(key, as_json, lambda: escape(f"{key_id} ends {day(ends)} UTC"))
 
 
 @app.command()

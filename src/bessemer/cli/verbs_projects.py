@@ -97,32 +97,40 @@ def admit(
 
 @app.command()
 def dismiss(
-    project: ProjectId, email: Annotated[str, typer.Argument(help="Of the person.")], as_json: Json = False
+    project: ProjectId,
+    who: Annotated[str, typer.Argument(help="A person's e-mail address, or a service account's id.")],
+    as_json: Json = False,
 ) -> None:
-    """Take a person out of a project; the person's keys of it end at once."""
+    """Take a person or a service account out of a project; the keys that it has there end at once."""
     with accounts(make=False) as found:
-        member = _member(found, project, email)
-        found.users.remove(project, member.user.id)
-    emit(member, as_json, lambda: escape(f"{email} is out of {project}"))
+        if "@" in who:
+            found.users.remove(project, _member(found, project, who).user.id)
+        else:
+            found.projects.delete_service_account(project, who)
+    emit({"dismissed": who, "project": project}, as_json, lambda: escape(f"{who} is out of {project}"))
 
 
 @app.command()
 def people(project: ProjectId, as_json: Json = False) -> None:
-    """List who is in a project."""
+    """List who is in a project: people, and service accounts."""
     with accounts(make=False) as found:
         members = found.users.members(project, _MOST).items
+        robots = found.projects.list_service_accounts(project, _MOST).items
 
     def draw() -> Table | str:
-        if not members:
+        if not members and not robots:
             return "[dim]nobody is in it; `bessemer projects admit PROJECT EMAIL` lets somebody in[/]"
         table = Table(box=SIMPLE_HEAD)
-        for column in ("e-mail", "name", "role", "since (UTC)"):
+        for column in ("who", "name", "role", "since (UTC)"):
             table.add_column(column, overflow="fold")
         for member in members:
             table.add_row(escape(member.user.email), escape(member.user.name), member.role, day(member.added_at))
+        for robot in robots:
+            table.add_row(robot.id, escape(robot.name), "service account", day(robot.created_at))
         return table
 
-    emit(members, as_json, draw)
+    told = [{"kind": "user", **member.user.model_dump(), "role": member.role} for member in members]
+    emit([*told, *({"kind": "service_account", **robot.model_dump()} for robot in robots)], as_json, draw)
 
 
 def _member(found: Accounts, project: str, email: str) -> Member:

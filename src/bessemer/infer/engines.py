@@ -19,8 +19,9 @@ engines = Registry(
         "openvino": "bessemer.infer.openvino:open_engine",
         "upstream": "bessemer.infer.upstream:open_engine",
         "vectors": "bessemer.infer.vectors:open_engine",
+        "ranker": "bessemer.infer.ranking.engine:open_engine",
     },
-    extras={"openvino": "infer", "upstream": "infer", "vectors": "infer"},
+    extras={"openvino": "infer", "upstream": "infer", "vectors": "infer", "ranker": "recommend"},
 )
 
 
@@ -55,6 +56,7 @@ def add(one: Usage, other: Usage) -> Usage:
         input_tokens=one.input_tokens + other.input_tokens,
         output_tokens=one.output_tokens + other.output_tokens,
         cached_tokens=one.cached_tokens + other.cached_tokens,
+        units=one.units + other.units,
     )
 
 
@@ -64,6 +66,7 @@ def minus(one: Usage, other: Usage) -> Usage:
         input_tokens=one.input_tokens - other.input_tokens,
         output_tokens=one.output_tokens - other.output_tokens,
         cached_tokens=one.cached_tokens - other.cached_tokens,
+        units=one.units - other.units,
     )
 
 

@@ -125,12 +125,14 @@ class VectorEngine:
             wanted.tokens = self._device.read(wanted.request)
         except BessemerError as error:
             wanted.answer(error)
+        except Exception as error:  # the tokenizer's own: one text must not end the thread that all others wait for
+            wanted.answer(Unsupported(f"the text cannot be split into tokens: {error}", hint="Send valid Unicode."))
         return bool(wanted.tokens)
 
     def _step(self, batch: Sequence[_Wanted]) -> None:
         try:
             vectors = self._device.vectors([each.tokens for each in batch])
-        except RuntimeError as error:  # OpenVINO's
+        except Exception as error:  # OpenVINO's and NumPy's
             failed = BackendError(f"the model failed: {error}", hint="Ask again; restart the server if it fails again.")
             for each in batch:
                 each.answer(failed)
@@ -187,9 +189,9 @@ class _Device:
         tokens: Sequence[int] = request.tokens or self._tokenizer.encode(request.text).ids
         if len(tokens) > self.facts.context_tokens:
             raise _too_long(f"{len(tokens)} tokens", self.facts.context_tokens)
-        if max(tokens) >= self.facts.vocabulary:
+        if strange := [token for token in tokens if not 0 <= token < self.facts.vocabulary]:
             raise Unsupported(
-                f"the model has no token {max(tokens)}: its last is {self.facts.vocabulary - 1}", hint="Send text."
+                f"the model has no token {strange[0]}: its last is {self.facts.vocabulary - 1}", hint="Send text."
             )
         return tokens
 

@@ -1,4 +1,4 @@
-"""Where tables of rows come from: a file of one's own, read by its columns' types.
+"""Where tables of rows come from: a file of one's own, read by its columns' types, or a simulated shop.
 
 Owns the union of the tables' declarations, and how a change of one is noticed. Documents come from `sources.py`.
 """
@@ -14,6 +14,7 @@ from pydantic import Field
 from bessemer.core.config import Config
 from bessemer.core.digest import digest, digest_bytes
 from bessemer.core.errors import ConfigError, MissingDependency, NotFound
+from bessemer.lake.shop import shop_rows
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 """What is read of a file, by the end of its name."""
@@ -38,10 +39,33 @@ class FileTable(Config):
         return f"the file {self.path}"
 
 
-TableSourceConfig = FileTable
+class ShopTable(Config):
+    """A table of the simulated shop; its tables fit together where all else is equal.
+
+    Attributes:
+        part: which table.
+        users: customers.
+        items: things for sale.
+        events: of all customers together.
+        seed: of everything that is drawn.
+    """
+
+    kind: Literal["shop"] = "shop"
+    part: Literal["events", "items", "customers"] = "events"
+    users: Annotated[int, Field(ge=1)] = 500
+    items: Annotated[int, Field(ge=10)] = 300
+    events: Annotated[int, Field(ge=0)] = 20_000
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def describe(self) -> str:
+        """Say in a few words where the rows are from."""
+        return f"the {self.part} of a simulated shop"
 
 
-def read_table(config: TableSourceConfig, base: Path) -> Iterator[Row]:
+TableSourceConfig = Annotated[FileTable | ShopTable, Field(discriminator="kind")]
+
+
+def read_table(config: FileTable | ShopTable, base: Path) -> Iterator[Row]:
     """Yield the rows of a table; the values of a column are of one type, and a missing one is None.
 
     Args:
@@ -53,6 +77,11 @@ def read_table(config: TableSourceConfig, base: Path) -> Iterator[Row]:
         ConfigError: it is no table of a known form, or has no row or not such a column; the message says which.
         MissingDependency: pyarrow is not installed.
     """
+    if isinstance(config, ShopTable):
+        yield from shop_rows(
+            config.part, users=config.users, items=config.items, events=config.events, seed=config.seed
+        )
+        return
     for batch in read_batches(config, base):
         yield from batch.to_pylist()
 
@@ -78,13 +107,15 @@ def read_batches(config: FileTable, base: Path) -> Iterator[Any]:
         raise ConfigError(f"{path} has no rows", hint="A table needs a line of names and one row at least.")
 
 
-def fingerprint_table(config: TableSourceConfig, base: Path) -> str:
+def fingerprint_table(config: FileTable | ShopTable, base: Path) -> str:
     """Return a digest that changes when the rows may have changed.
 
     Raises:
         NotFound: there is no such file.
         ConfigError: it is no table of a known form.
     """
+    if isinstance(config, ShopTable):
+        return config.digest()
     return digest([config.digest(), digest_bytes(_found(config, base).read_bytes())])
 
 

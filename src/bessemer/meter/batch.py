@@ -36,6 +36,7 @@ _HALF = MICROS_PER_UNIT // 2
 _Level = tuple[int, int, int, int]
 """Measured, modelled, low and high microjoules."""
 
+_NOTHING: _Level = (0, 0, 0, 0)
 
 _Opened = tuple[_Level, float, float, int]
 """The level, Unix time, the monotonic clock and the failures of sensors when a request began."""
@@ -66,8 +67,7 @@ class BatchBooks:
         self._count = 0
         self.made = 0
         self._handle = f"{meter._nonce}-batch-{id(self):x}"
-        self._level: _Level = (0, 0, 0, 0)
-        self._carry: _Level = (0, 0, 0, 0)
+        self._level = self._carry = _NOTHING
         self._read_at = float("-inf")
         self._forms: dict[tuple[str, str, str, EntryStatus, int, int], _Form] = {}
         rates = [
@@ -144,13 +144,15 @@ class BatchBooks:
                 energy, _ = self._meter._attribution.close(self._handle)
             self._share(energy)
         self._count -= 1
-        a, b, c, d = self._level
-        (e, f, g, h), started_at, began, failures = opened
-        level = (a - e, b - f, c - g, d - h)
-        up, down = self._cost_up[id(self._meter.price_history.at(started_at))], self._cost_down
+        opened_at, started_at, began, failures = opened
+        failures = self._meter._failures - failures
+        if opened_at is self._level:  # it began and ended between two readings
+            return started_at, now - began, failures, _NOTHING, 0
+        level = _level(new - old for new, old in zip(self._level, opened_at, strict=True))
+        up = self._cost_up[id(self._meter.price_history.at(started_at))]
         # Most requests cost less than a micro-unit: what is below one is carried on to the next.
-        micros, self._cost_carry = divmod(self._cost_carry + (level[0] + level[1]) * up, down)
-        return started_at, max(0.0, now - began), self._meter._failures - failures, level, micros
+        micros, self._cost_carry = divmod(self._cost_carry + (level[0] + level[1]) * up, self._cost_down)
+        return started_at, max(0.0, now - began), failures, level, micros
 
     def _body(self, spent: Spent, now: float) -> str:
         if len(spent.mark) == 4:

@@ -108,6 +108,17 @@ class LedgerDatabase:
                     self._connection.rollback()
                 raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all questions of a block see the same entries, whatever others write meanwhile."""
+        with self._lock:
+            self.query("BEGIN ISOLATION LEVEL REPEATABLE READ" if self.is_postgres else "BEGIN")
+            try:
+                yield
+            finally:
+                if not self.is_postgres or not self._connection.closed:
+                    self._connection.rollback()
+
     def make(self, script: str) -> None:
         """Execute the statements of a script in SQLite's words, within a transaction."""
         for statement in re.sub(r"--.*", "", script).split(";"):

@@ -36,6 +36,8 @@ GROUPS = ("kind", "name", "run", "project", "key_id", "model", "status")
 _LAYOUT = 4
 """Number of the tables' layout, kept in the database; changes with ``schema.sql``."""
 _SEGMENT = "name, position, seq, hash"
+_AT_ONCE = 200_000
+"""Entries that are summed with one statement."""
 
 
 class Booked(NamedTuple):
@@ -165,16 +167,35 @@ class Ledger:
         """
         if unknown := [name for name in group_by if name not in GROUPS]:
             raise ConfigError(f"cannot group by {', '.join(unknown)}", hint=f"Group by any of: {', '.join(GROUPS)}")
-        where, values = _where(kind=kind, run=run, project=project, model=model, since=since)
         facts = (self._database.dialect.boundary, self._database.dialect.grid, "price_version")  # what a total rests on
         keys = [*group_by, "energy_class", "currency", *facts]
         sums = ", ".join(f"SUM({name} / {BILLION}), SUM({name} % {BILLION})" for name in SUMS)
         names = ", ".join(keys)
-        rows = self._query(f"SELECT {names}, COUNT(*), {sums} FROM entries {where} GROUP BY {names}", values)
         groups: dict[tuple[str, ...], list[_Row]] = {}
-        for row in rows:
-            groups.setdefault(tuple(row[: len(group_by)]), []).append(_Row.read(row[len(group_by) :]))
+        with self._database.snapshot():
+            for start, end in self._slices(since):
+                where, values = _where(kind=kind, run=run, project=project, model=model, since=start, before=end)
+                asked = f"SELECT {names}, COUNT(*), {sums} FROM entries {where} GROUP BY {names}"
+                for row in self._query(asked, values):
+                    groups.setdefault(tuple(row[: len(group_by)]), []).append(_Row.read(row[len(group_by) :]))
         return [_total(dict(zip(group_by, key, strict=True)), found) for key, found in sorted(groups.items())]
+
+    def _slices(self, since: float) -> Iterator[tuple[float, float]]:
+        """Yield spans of time, each of a bounded number of entries; 0 has no end.
+
+        SQLite sorts what it groups: of ten million entries at once that takes some 10 GB on the disk.
+        """
+        start = since
+        while True:
+            sql = "SELECT started_at FROM entries WHERE started_at >= ? ORDER BY started_at LIMIT 1 OFFSET ?"
+            rows = self._query(sql, (start, _AT_ONCE))
+            if rows and rows[0][0] <= start:  # so many began at the same moment: they stay together
+                rows = self._query("SELECT MIN(started_at) FROM entries WHERE started_at > ?", (start,))
+            end = rows[0][0] if rows else None
+            yield start, end or 0
+            if end is None:
+                return
+            start = end
 
     def usage(self, query: UsageQuery) -> list[UsageRow]:
         """Return sums by bucket of time and group; see `bessemer.meter.rollups`."""
@@ -313,8 +334,9 @@ def _total(group: dict[str, str], rows: list[_Row]) -> Total:
     )
 
 
-def _where(since: float, **equal: str) -> tuple[str, tuple[Any, ...]]:
+def _where(since: float, before: float = 0, **equal: str) -> tuple[str, tuple[Any, ...]]:
     given = {name: value for name, value in equal.items() if value}
-    conditions = [f"{name} = ?" for name in given] + (["started_at >= ?"] if since else [])
-    values = (*given.values(), *((since,) if since else ()))
+    conditions = [f"{name} = ?" for name in given]
+    conditions += ["started_at >= ?"] * bool(since) + ["started_at < ?"] * bool(before)
+    values = (*given.values(), *((since,) if since else ()), *((before,) if before else ()))
     return ("WHERE " + " AND ".join(conditions) if conditions else ""), values

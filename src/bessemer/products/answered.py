@@ -17,6 +17,7 @@ from bessemer.products.home import Home
 from bessemer.serve import (
     Accounts,
     AnswerStore,
+    EventStore,
     FeedbackStore,
     GatewayParts,
     WebhookStore,
@@ -25,7 +26,7 @@ from bessemer.serve import (
 )
 from bessemer.serve.privacy import keep_all
 
-_ANSWER = re.compile(r"(?:chatcmpl-|cmpl-|resp_|msg_|req_)(\w+)")
+_ANSWER = re.compile(r"(?:chatcmpl-|cmpl-|resp_|msg_|rec_|req_)(\w+)")
 
 
 class Answered:
@@ -95,8 +96,18 @@ def gateway_parts(
     capture = accounts.capture.of if accounts else keep_all
     feedback = FeedbackStore(home.feedback, answered.project_of, clock, capture)
     webhooks, answers = WebhookStore(home.webhooks, clock), AnswerStore(home.answers, capture=capture)
-    for each in (feedback, webhooks, answers, work):
+    events = EventStore(home.events)
+    for each in (feedback, webhooks, answers, events, work):
         stack.callback(each.close)
     return GatewayParts(
-        name, clock, watchers, feedback, webhooks, accounts, answers=answers, work=work, booked=answered.booked
+        name,
+        clock,
+        watchers,
+        feedback,
+        webhooks,
+        accounts,
+        answers=answers,
+        work=work,
+        booked=answered.booked,
+        events=events,
     )

@@ -120,7 +120,7 @@ def _dialled(implied: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]
 
     def whole(product: Any) -> Any:
         known = isinstance(product, Mapping) and isinstance(kind := product.get("kind", FIRST_KIND), str)
-        return _merged(implied.get(kind, {}), product) if known else product
+        return _merged({**implied.get(kind, {}), "kind": kind}, product) if known else product
 
     several = values.get("products")
     if isinstance(several, Mapping):

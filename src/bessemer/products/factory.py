@@ -167,8 +167,11 @@ class Factory:
             return self.home.lake_url
         return declared if ":/" in declared else str((self.base / declared).absolute())
 
-    def run(self) -> Receipt:
+    def run(self, submitted: str = "") -> Receipt:
         """Run the line and return its receipt, which is also written as JSON and HTML; deploy what passed the gate.
+
+        Args:
+            submitted: a run of this line that a schedule has submitted already; empty submits one.
 
         Raises:
             ConfigError: the declaration does not fit the data.
@@ -176,9 +179,9 @@ class Factory:
             Cancelled: somebody asked to stop.
         """
         with self.home.results():
-            return self._made()
+            return self._made(submitted)
 
-    def _made(self) -> Receipt:
+    def _made(self, submitted: str) -> Receipt:
         from bessemer.products.filling import fill_receipt
         from bessemer.products.line import build_line
         from bessemer.products.receipt_html import write_receipt
@@ -193,7 +196,7 @@ class Factory:
         try:
             meter.book_killed()
             sink = MeteredSink(self._sink, meter)
-            result = self._run(flow, sink)
+            result = self._run(flow, sink, submitted)
         finally:
             meter.close()
         with closing(open_ledger(self.home.books, self.home.ledger_url)) as ledger:
@@ -230,7 +233,14 @@ class Factory:
         """What the line is made from."""
         config = self.config
         return Declared(
-            config.name, config.sources, config.curate, config.tables, config.made, self.base, self.lake_url
+            name=config.name,
+            sources=config.sources,
+            curate=config.curate,
+            tables=config.tables,
+            products=config.made,
+            base=self.base,
+            lake_url=self.lake_url,
+            events=self.home.events,
         )
 
     def deployed(self) -> dict[str, Deployment]:
@@ -293,8 +303,7 @@ class Factory:
             llm, elsewhere, served = self._language_model()
             allowed = trainable(llm, served)
             work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
-            accounts = open_accounts(self.home.accounts, self._clock, earlier=self.home.keys)
-            stack.callback(accounts.close)
+            accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
             parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
             runs = tuple({deployment.run for deployment in self.deployed().values()})
             engines = self.open_engines(api_key)
@@ -319,8 +328,7 @@ class Factory:
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:
-                now = self._clock()
-                self.home.announce(Gateway(url=url, pid=os.getpid(), models=tuple(engines), started_at=now, runs=runs))
+                self._announce(url, tuple(engines), runs)
                 for each in drivers:
                     each.start()
                 ready(url, accounts.keys.ensure_development_key())
@@ -329,6 +337,9 @@ class Factory:
 
     def _datasets(self) -> frozenset[str]:
         return frozenset(name for name, made in self.config.made.items() if made.kind == "synthetic" and made.tables)
+
+    def _announce(self, url: str, models: tuple[str, ...], runs: tuple[str, ...]) -> None:
+        self.home.announce(Gateway(url=url, pid=os.getpid(), models=models, started_at=self._clock(), runs=runs))
 
     def _language_model(self) -> tuple[LlmConfig | None, ServerConfig | None, Deployment | None]:
         """Return the first language model, the server that has it, and else what is deployed of it."""
@@ -343,7 +354,7 @@ class Factory:
             config = config.model_copy(update={"price_book": str(self.base / config.price_book)})
         return open_meter(config, self.home.books, self._clock)
 
-    def _run(self, flow: Flow, sink: Sink) -> RunResult:
+    def _run(self, flow: Flow, sink: Sink, submitted: str) -> RunResult:
         self.home.claim_artifacts()
         store = open_store(self.home.database_url)
         runner = Runner(
@@ -352,7 +363,7 @@ class Factory:
             sink=sink,
             resources={"lake": self.lake_url, "base": str(self.base)},
         )
-        result = runner.run(runner.submit(flow))
+        result = runner.run(submitted or runner.submit(flow))
         if result.status == "cancelled":
             raise Cancelled(f"run {result.run} was cancelled", hint="`bessemer run` goes on where it stopped.")
         if result.status != "finished":

@@ -103,6 +103,11 @@ class Home:
         return self.path / "feedback.sqlite"
 
     @property
+    def events(self) -> Path:
+        """What users of clients did with items."""
+        return self.path / "events.sqlite"
+
+    @property
     def webhooks(self) -> Path:
         """Who is to be told of what, with the secrets that sign it."""
         return self.path / "webhooks.sqlite"

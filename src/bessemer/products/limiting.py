@@ -10,17 +10,17 @@ from contextlib import closing
 
 from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import Subject, Usage
-from bessemer.core.units import Money
+from bessemer.core.units import MICROS_PER_UNIT
 from bessemer.meter import Ledger, PriceBook, PriceHistory, open_ledger
 from bessemer.products.home import Home
 from bessemer.products.llm.config import LlmConfig
-from bessemer.serve import Accounts, Gate, Worker
+from bessemer.serve import Accounts, Gate, Tariff, Worker
 
 TEMPLATE_TOKENS = 1024
 """Allowed for what a chat template writes of its own accord, such as a default system prompt: an assumption. What a
 request takes beyond it shows as an overrun."""
 _SOON_SECONDS = 60.0
-"""Longer than it takes from being let in to being metered."""
+"""Longer than it takes from being let in to being metered; so long a tariff is used, too."""
 _BYTES_PER_CHARACTER = 4
 """At most, in UTF-8. Source: RFC 3629, section 3."""
 
@@ -40,36 +40,39 @@ def open_gate(
     retrieval = product.retrieval if product else None
     read = retrieval.max_characters * _BYTES_PER_CHARACTER if retrieval and retrieval.passages else 0
 
-    def worst(subject: Subject, most: Usage) -> Money:
+    def pricing(subject: Subject) -> Tariff:
         now = clock()
-        books = [prices.at(now), prices.at(now + _SOON_SECONDS)]  # a request may begin under the next version
+        until = now + _SOON_SECONDS
+        books = [prices.at(now), prices.at(until + _SOON_SECONDS)]  # a request may begin under the next version
         if subject.kind == "step":  # a job may end under any
             books += prices.books
-        return max((worst_charge(book, subject, most, read + TEMPLATE_TOKENS) for book in books), key=_micros)
+        return worst_tariff(books, subject, read + TEMPLATE_TOKENS, until)
 
     def charged(requests: Sequence[str]) -> Mapping[str, int]:
         return charged_of(home, requests)
 
-    return Gate(accounts.database, worst, Worker(home.workers), charged, clock)
+    return Gate(accounts.database, pricing, Worker(home.workers), charged, clock)
 
 
-def worst_charge(prices: PriceBook, subject: Subject, most: Usage, own_tokens: int) -> Money:
-    """Return the most that a request can be charged: with all of its input from a cache, or none, whatever costs more.
+def worst_tariff(books: Sequence[PriceBook], subject: Subject, own_tokens: int, until: float) -> Tariff:
+    """Return prices that no charge of a subject exceeds: all of its input from a cache, or none, whatever costs more.
 
     Args:
-        prices: the price book in force.
+        books: by which it may be charged.
         subject: whose request it is.
-        most: tokens that the client's words can come to.
-        own_tokens: that the product adds to them at most.
+        own_tokens: that the product adds to the client's at most.
+        until: Unix seconds; so long the tariff may be used.
     """
-    input_tokens = most.input_tokens + own_tokens
-    fresh = most.model_copy(update={"input_tokens": input_tokens})
-    cached = fresh.model_copy(update={"cached_tokens": input_tokens})
-    return max((prices.charge_request(usage, subject) for usage in (fresh, cached)), key=_micros)
-
-
-def _micros(money: Money) -> int:
-    return money.micros
+    fresh = Usage(input_tokens=MICROS_PER_UNIT)  # what a million tokens cost is their price
+    cached = Usage(input_tokens=MICROS_PER_UNIT, cached_tokens=MICROS_PER_UNIT)
+    written = Usage(output_tokens=MICROS_PER_UNIT)
+    return Tariff(
+        input=max(book.charge_request(usage, subject).micros for book in books for usage in (fresh, cached)),
+        output=max(book.charge_request(written, subject).micros for book in books),
+        own_tokens=own_tokens,
+        currency=books[0].currency,
+        until=until,
+    )
 
 
 def charged_of(home: Home, requests: Sequence[str]) -> dict[str, int]:

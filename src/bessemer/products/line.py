@@ -21,16 +21,19 @@ from bessemer.products.intake import IntakePlace, document_steps, table_step
 from bessemer.products.llm import config as llm
 from bessemer.products.llm.config import LlmConfig
 from bessemer.products.product import LakeState, Place, Product
+from bessemer.products.recommender import config as recommender
+from bessemer.products.recommender.config import RecommenderConfig
 from bessemer.products.synthetic.config import SyntheticConfig
 
-SIZES = {size: {"llm": implied} for size, implied in llm.SIZES.items()}
+SIZES = {size: {"llm": implied, "recommender": recommender.SIZES[size]} for size, implied in llm.SIZES.items()}
 """For each value of the one size dial, what it implies by kind of product; what the declaration says wins."""
 
-ProductConfig = Annotated[LlmConfig | SyntheticConfig, Field(discriminator="kind")]
+ProductConfig = Annotated[LlmConfig | RecommenderConfig | SyntheticConfig, Field(discriminator="kind")]
 """The union of the kinds' declarations, told apart by `kind`."""
 
 _KINDS = {
     "llm": "bessemer.products.llm.product:LlmProduct",
+    "recommender": "bessemer.products.recommender.product:RecommenderProduct",
     "synthetic": "bessemer.products.synthetic.product:SyntheticProduct",
 }
 """For each kind, the class that is opened with a declaration and a place."""
@@ -48,6 +51,7 @@ class Declared:
         products: by name, in their order.
         base: the folder that relative paths start from.
         lake_url: where the tables are.
+        events: the gateway's store of events; None keeps none.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Declared:
     products: Mapping[str, ProductConfig]
     base: Path
     lake_url: str
+    events: Path | None = None
 
 
 def open_products(declared: Declared) -> dict[str, Product]:
@@ -72,6 +77,7 @@ def open_products(declared: Declared) -> dict[str, Product]:
             lake_url=declared.lake_url,
             tables={table: f"table_{table}" for table in declared.tables},
             products=dict(found),
+            events=declared.events,
         )
         found[name] = resolve_name(_KINDS[config.kind])(config, place)
     return found

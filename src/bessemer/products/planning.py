@@ -107,7 +107,7 @@ def play(site: Site, days: float, seed: int, scenario: Scenario | None = None) -
     """Return months of a usual mix of jobs at a site. See `bessemer.twin.simulate.simulate`."""
     asked = scenario or Scenario()
     work: list[Job | Service] = [*usual(site, days, seed, asked.load_ratio, is_warm=True)]
-    if asked.service_ratio:
+    if round(asked.service_ratio * site.accelerators):
         work.append(usual_service(site, asked.service_ratio))
     bill = money.bill(site, site_power(site, load=1.0).facility_watts)
     fixed = bill.capital.mid + bill.people + bill.rent

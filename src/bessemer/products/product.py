@@ -36,6 +36,7 @@ class Place:
         lake_url: where the tables are.
         tables: declared table -> the step that reads it; its artifact's meta names the lake's ``table``.
         products: those that are declared before this one, by name; it may be made of them.
+        events: the gateway's store of events, which perhaps is not made yet; None keeps none.
     """
 
     factory: str
@@ -45,6 +46,7 @@ class Place:
     lake_url: str
     tables: Mapping[str, str]
     products: Mapping[str, Product]
+    events: Path | None = None
 
     def step(self, name: str) -> str:
         """Return what a step of this product is called in the flow."""

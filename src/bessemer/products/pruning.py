@@ -26,7 +26,8 @@ from bessemer.serve.work.models import KIND as MODEL
 from bessemer.serve.work.models import TunedModel
 from bessemer.serve.work.records import Records
 
-_JOB_FLOW = "tune-"
+_JOB_FLOW, _BEFORE_ID = "tune-ftjob-", "tune-"
+"""How flows of fine-tuning jobs are called: a factory may be called tune-something, too."""
 
 
 class Pruned(Noun):
@@ -90,7 +91,7 @@ def _wanted(home: Home, store: Store) -> set[str]:
         by_flow[run.flow].append(run)
     jobs = _wanted_jobs(home)
     for flow, runs in by_flow.items():
-        if not flow.startswith(_JOB_FLOW) or flow.removeprefix(_JOB_FLOW) in jobs:
+        if not flow.startswith(_JOB_FLOW) or flow.removeprefix(_BEFORE_ID) in jobs:
             wanted |= {runs[-1].id, *[run.id for run in runs if run.status == "finished"][-1:]}
     return wanted
 

@@ -9,8 +9,10 @@ from bessemer.serve.accounts.gate import Gate
 from bessemer.serve.accounts.office import Accounts, open_accounts
 from bessemer.serve.accounts.projects import Project, ServiceAccount
 from bessemer.serve.accounts.rates import RateLimit, Scope
+from bessemer.serve.accounts.tariffs import Tariff
 from bessemer.serve.accounts.workers import Worker
 from bessemer.serve.config import GatewayConfig
+from bessemer.serve.events import EventStore
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.gateway import create_app, open_traces, run_gateway
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
@@ -25,6 +27,7 @@ __all__ = [
     "Accounts",
     "AnswerStore",
     "Budget",
+    "EventStore",
     "FeedbackStore",
     "Gate",
     "GatewayConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "Scope",
     "ServiceAccount",
     "Spending",
+    "Tariff",
     "WebhookStore",
     "Work",
     "Worker",

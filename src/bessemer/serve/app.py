@@ -42,6 +42,7 @@ from bessemer.serve.telling import Model
 from bessemer.serve.traffic import Traffic
 from bessemer.serve.webhook_sender import Sender
 from bessemer.serve.webhooks_wire import WebhookDesk
+from bessemer.serve.wire.events import tell_again
 from bessemer.serve.wire.routes import wire_routes
 from bessemer.serve.work.answering import BatchRunner
 from bessemer.serve.work.routes import open_runner, work_routes
@@ -108,7 +109,7 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with _working(sender, runner):
+        async with _working(sender, runner), _remembering(parts, engines):
             yield
             await traffic.stop(0)  # whoever runs the application without `run_gateway` has waited as long as it wanted
             if runner:
@@ -146,6 +147,14 @@ async def _working(sender: Sender | None, runner: BatchRunner | None) -> AsyncIt
     yield
     if sender:
         await run_in_threadpool(sender.close)
+
+
+@asynccontextmanager
+async def _remembering(parts: GatewayParts, engines: Mapping[str, ChatEngine]) -> AsyncIterator[None]:
+    """Begin a block with what engines were told before this process."""
+    if parts.events:
+        await run_in_threadpool(tell_again, parts.events, engines)
+    yield
 
 
 def _sender(config: GatewayConfig, parts: GatewayParts) -> Sender | None:

@@ -35,7 +35,7 @@ def Only(*harmless: object) -> AfterValidator:  # noqa: N802 (reads as a type)
     """Return a validator that takes null and values that ask for what happens anyway, and refuses the rest."""
 
     def check(value: Any) -> Any:
-        if value is None or (value in harmless and not isinstance(value, bool)):  # Python takes True for 1
+        if value is None or any(value == each and type(value) is type(each) for each in harmless):  # True is not 1
             return value
         raise PydanticCustomError("unsupported_parameter", "this is not supported here yet; leave it out")
 
@@ -241,11 +241,13 @@ class Asked(Wire):
     function_call: Annotated[Any, Only("none", "auto")] = None
     modalities: Annotated[Any, Only(["text"])] = None
     audio: Annotated[Any, Only()] = None
+    moderation: Annotated[Any, Only()] = None
     web_search_options: Annotated[Any, Only()] = None
 
     # Change no answer: taken, and not kept.
     prediction: Any = None
     prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
     prompt_cache_retention: Any = None
     reasoning_effort: Any = None
     safety_identifier: Any = None

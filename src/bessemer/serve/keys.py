@@ -92,6 +92,7 @@ class KeyStore:
         self._clock = clock
         self._scribe = Scribe(actor, clock)
         self._known: dict[str, tuple[bytes, Key, bool]] = {}
+        self._right: dict[bytes, tuple[bytes, Key, bool]] = {}
         self._known_at = -1
 
     def create(
@@ -123,14 +124,18 @@ class KeyStore:
 
     def verify(self, secret: str) -> Key | KeyRefusal:
         """Return the key of a secret, or why it is refused; in constant time for all wrong secrets of one length."""
-        id = secret[3:].partition("-")[0]
-        version = self._database.version()
+        version, digest = self._database.version(), _digest(secret)
         if version != self._known_at:
-            self._known, self._known_at = {}, version
+            self._known, self._right, self._known_at = {}, {}, version
+        if (right := self._right.get(digest)) is not None:  # of 256 bits: how long that takes tells nothing of a secret
+            return self._standing(right)
+        id = secret[3:].partition("-")[0]
         known = self._known.get(id) or self._look_up(id, self._known)
-        right = hmac.compare_digest(_digest(secret), known[0] if known else _NOBODY)
-        if not known or not right:
+        if not hmac.compare_digest(digest, known[0] if known else _NOBODY) or known is None:
             return KeyRefusal.UNKNOWN
+        if len(self._right) >= _REMEMBERED_AT_MOST:
+            self._right.clear()
+        self._right[digest] = known
         return self._standing(known)
 
     def standing(self, key_id: str) -> Key | KeyRefusal:
@@ -186,8 +191,11 @@ class KeyStore:
             Conflict: the key had ended already.
         """
         with self._database.changing() as execute:
-            if _found(execute, key_id).revoked_at is not None:
-                raise Conflict(f"the key '{key_id}' was revoked", hint="Make a new one with `bessemer keys create`.")
+            ended = _found(execute, key_id)
+            expired = ended.expires_at is not None and ended.expires_at <= self._clock()
+            if ended.revoked_at is not None or expired:  # one like an expired one would have expired, too
+                how = "has expired" if expired else "was revoked"
+                raise Conflict(f"the key '{key_id}' {how}", hint="Make a new one with `bessemer keys create`.")
             old = self.end(execute, key_id)
             like = old.model_dump(include=_LIKE)
             key, secret = self.add(execute, old.project, **like)
@@ -229,15 +237,15 @@ class KeyStore:
             after: id of the last key of the page before.
             project: only of this project.
             admin: only administrators' keys, or only others.
+
+        Raises:
+            NotFound: there never was a key `after`.
         """
-        found = [
-            key
-            for key in self.list()
-            if key.revoked_at is None and project in (None, key.project) and admin in (None, key.admin)
-        ]
-        ids = [key.id for key in found]
-        begin = ids.index(after) + 1 if after in ids else 0
-        return Page.of(found[begin : begin + limit + 1], limit)
+
+        def shown(key: Key) -> bool:
+            return key.revoked_at is None and project in (None, key.project) and admin in (None, key.admin)
+
+        return Page.following(self.list(), after, limit, lambda key: key.id, shown)
 
     def close(self) -> None:
         """Close the database."""

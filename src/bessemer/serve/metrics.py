@@ -8,7 +8,7 @@ Owns names and buckets. Needs prometheus-client. Source of the names: https://do
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
@@ -41,28 +41,23 @@ HISTOGRAMS = {
 
 
 class _Histogram:
-    """Keeps values as they come and sorts them into buckets some hundreds at a time, which is cheaper for each."""
+    """Counts values by buckets, some hundreds in one go, which is cheaper for each."""
 
-    __slots__ = ("_bounds", "_counts", "_sum", "_values", "observe")
+    __slots__ = ("_bounds", "_counts", "_sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds, self._counts, self._sum = bounds, [0] * (len(bounds) + 1), 0.0
-        self._values: list[float] = []
-        self.observe = self._values.append
 
-    def sort(self) -> None:
-        """Sort what was kept into the buckets."""
-        values = self._values
+    def add(self, values: list[float]) -> None:
+        """Sort values into the buckets."""
         values.sort()
         places = [bisect_right(values, bound) for bound in self._bounds]
         for index, (low, high) in enumerate(pairwise((0, *places, len(values)))):
             self._counts[index] += high - low
         self._sum += sum(values)
-        values.clear()
 
     def buckets(self) -> tuple[list[tuple[str, float]], float]:
         """Return the cumulative counts by upper bound, and the sum of all values."""
-        self.sort()
         names = [*map(str, self._bounds), "+Inf"]
         return list(zip(names, map(float, accumulate(self._counts)), strict=True)), self._sum
 
@@ -107,33 +102,42 @@ class Metrics:
             self._count_all()
 
     def _count_all(self) -> None:
+        """Count those that ended, all of a model in one go: a request pays for each step that is its own."""
         ended, self._ended = self._ended, []
+        by_model: dict[str, list[Seen]] = {}
         for seen in ended:
-            self._count(seen, self._counts[seen.subject.model])
-        for counts in self._counts.values():
-            for histogram in counts.histograms.values():
-                histogram.sort()
+            by_model.setdefault(seen.subject.model, []).append(seen)
+        for model, some in by_model.items():
+            self._count(some, self._counts[model])
 
-    def _count(self, seen: Seen, counts: _Counts) -> None:
-        counts.running -= 1
-        counts.requests[seen.status] += 1
-        histograms = counts.histograms
-        histograms["e2e_request_latency_seconds"].observe(seen.seconds)
-        if seen.first_token_seconds is not None:
-            histograms["time_to_first_token_seconds"].observe(seen.first_token_seconds)
-        if (each := seen.seconds_per_token) is not None:
-            histograms["request_time_per_output_token_seconds"].observe(each)
-        if seen.status == "ok":
-            counts.success[seen.finish_reason] += 1
-        if seen.entry:
-            entry, found = seen.entry, seen.entry.measurement
-            usage = (entry.usage.input_tokens, entry.usage.output_tokens, entry.usage.cached_tokens)
-            self._book(counts, usage, entry.carbon.grams, entry.charge.currency, entry.charge.micros)
+    def _count(self, ended: list[Seen], counts: _Counts) -> None:
+        counts.running -= len(ended)
+        _add(counts.requests, Counter([seen.status for seen in ended]))
+        _add(counts.success, Counter([seen.finish_reason for seen in ended if seen.status == "ok"]))
+        spent = [seen.spent for seen in ended if seen.spent and seen.spent.terms]
+        tokens = [each.usage for each in spent]
+        for each in spent:
+            assert each.terms
+            counts.grams += each.grams
+            counts.charges[each.terms.currency] += each.charge_micros
+            counts.joules[each.terms.energy_class, each.terms.boundary] += each.microjoules[0] / 1e6
+        for entry in [seen.entry for seen in ended if seen.entry]:
+            tokens.append((entry.usage.input_tokens, entry.usage.output_tokens, entry.usage.cached_tokens))
+            counts.grams += entry.carbon.grams
+            counts.charges[entry.charge.currency] += entry.charge.micros
+            found = entry.measurement
             counts.joules[found.energy_class.value, found.boundary.value] += found.joules
-        elif seen.spent and (terms := seen.spent.terms):
-            spent = seen.spent
-            self._book(counts, spent.usage, spent.grams, terms.currency, spent.charge_micros)
-            counts.joules[terms.energy_class, terms.boundary] += spent.microjoules[0] / 1e6
+        for index, booked in enumerate(zip(*tokens, strict=True)):
+            counts.tokens[index] += sum(booked)
+        values: dict[str, Sequence[float | None]] = {
+            "e2e_request_latency_seconds": [seen.seconds for seen in ended],
+            "time_to_first_token_seconds": [seen.first_token_seconds for seen in ended],
+            "request_time_per_output_token_seconds": [seen.seconds_per_token for seen in ended],
+            "request_prompt_tokens": [usage[0] for usage in tokens],
+            "request_generation_tokens": [usage[1] for usage in tokens],
+        }
+        for name, those in values.items():
+            counts.histograms[name].add([value for value in those if value is not None])
 
     def text(self) -> bytes:
         """Return everything counted so far."""
@@ -172,15 +176,10 @@ class Metrics:
         yield counter("bessemer:carbon_grams", "CO2-equivalent booked.", (), lambda c: [((), c.grams)])
         yield counter("bessemer:charge_micros", "Charged, in millionths.", ("currency",), lambda c: _each(c.charges))
 
-    def _book(self, counts: _Counts, usage: tuple[int, int, int], grams: float, currency: str, micros: int) -> None:
-        tokens = counts.tokens
-        tokens[0] += usage[0]
-        tokens[1] += usage[1]
-        tokens[2] += usage[2]
-        counts.histograms["request_prompt_tokens"].observe(usage[0])
-        counts.histograms["request_generation_tokens"].observe(usage[1])
-        counts.grams += grams
-        counts.charges[currency] += micros
+
+def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    for key, value in more.items():
+        counts[key] += value
 
 
 def _each(counts: Mapping[str, int]) -> Values:

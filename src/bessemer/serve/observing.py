@@ -115,4 +115,9 @@ def told(tell: Callable[[Seen], None], seen: Seen) -> None:
     try:
         tell(seen)
     except Exception as error:  # whoever watches must not break what is watched
-        logger.warning("a watcher of requests failed: %s", type(error).__name__)
+        unwatched(error)
+
+
+def unwatched(error: Exception) -> None:
+    """Say in the log that a watcher failed."""
+    logger.warning("a watcher of requests failed: %s", type(error).__name__)

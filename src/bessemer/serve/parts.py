@@ -13,6 +13,7 @@ from bessemer.core.nouns import Entry
 from bessemer.core.usage import Billing, UsageSource
 from bessemer.serve.accounts.gate import Gate
 from bessemer.serve.accounts.office import Accounts
+from bessemer.serve.events import EventStore
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.observing import Watcher
 from bessemer.serve.webhooks import WebhookStore
@@ -34,6 +35,7 @@ class GatewayParts:
         answers: keeps answers whose clients ask for it (`store`).
         work: keeps what clients leave to be done: files, jobs, batches.
         booked: says what was booked of a request, by its id; batches need it.
+        events: keeps what users did with items, for engines that learn from it.
         billing: tells projects their prices and invoices.
         usage: says what was used and charged, to administrators.
         gate: keeps requests within their limits and budgets; without it there are none.
@@ -51,3 +53,4 @@ class GatewayParts:
     answers: AnswerStore | None = None
     work: Work | None = None
     booked: Callable[[str], Entry | None] | None = None
+    events: EventStore | None = None

@@ -32,6 +32,7 @@ from bessemer.core.nouns import (
     joined_calls,
 )
 from bessemer.core.protocols import Engine
+from bessemer.core.ranking import Ranking, RankRequest
 from bessemer.core.raw import EmbedRequest, EmbedResult, PromptRequest
 from bessemer.serve.accounts.gate import Gate, let_in
 from bessemer.serve.booking import Bookkeeper, Span
@@ -45,10 +46,11 @@ from bessemer.serve.traffic import Traffic
 from bessemer.serve.work.models import TunedModels
 
 ChatEngine = Engine[ChatRequest, Completion, Delta]
-Wanted: TypeAlias = ChatRequest | PromptRequest | ScoreRequest | EmbedRequest
-Piece: TypeAlias = Delta | ScoreResult | EmbedResult
+Wanted: TypeAlias = ChatRequest | PromptRequest | ScoreRequest | EmbedRequest | RankRequest
+Piece: TypeAlias = Delta | ScoreResult | EmbedResult | Ranking
 
 _COUNTS = tuple(Usage.model_fields)
+_BOOKED_AS = {EmbedRequest: "embeddings", RankRequest: "rankings"}
 _WELL = ("stop", "length", "tool_calls")
 _STREAM_HEADERS = [
     (b"content-type", EVENT_STREAM),
@@ -177,7 +179,7 @@ class Order:
         return Subject(
             kind="request",
             id=request,
-            name="embeddings" if isinstance(self.wanted[0], EmbedRequest) else "",
+            name=_BOOKED_AS.get(type(self.wanted[0]), ""),
             project=project,
             key_id=key_id,
             model=self.model,
@@ -188,13 +190,19 @@ class Order:
     @property
     def input_bytes(self) -> int:
         """What bounds the input tokens of all answers: each reads all of its words, also those that were stored."""
-        return sum(len(each.model_dump_json(exclude_defaults=True).encode()) for each in self.wanted)
+        read = (each for each in self.wanted if not isinstance(each, RankRequest))
+        return sum(len(each.model_dump_json(exclude_defaults=True).encode()) for each in read)
 
     @property
     def output_tokens(self) -> int:
         """What bounds the output tokens of all answers."""
         asked = (each for each in self.wanted if isinstance(each, ChatRequest | PromptRequest))
         return sum(each.sampling.max_output_tokens for each in asked)
+
+    @property
+    def units(self) -> int:
+        """What bounds the units of all answers."""
+        return sum(each.n for each in self.wanted if isinstance(each, RankRequest))
 
 
 Read = Callable[[bytes, Caller], Any]
@@ -256,7 +264,7 @@ class Endpoint:
             body = await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds)
             order: Order = await self._read(body, floor.caller(key, request_id))
             subject = order.subject(request_id, key.project, key.id)
-            held = let_in(floor.gate, key, subject, order.input_bytes, order.output_tokens)
+            held = let_in(floor.gate, key, subject, order.input_bytes, order.output_tokens, order.units)
             with visit.watched(receive, config.request_timeout_seconds):
                 stopped = partial(visit.status, streamed=order.stream)
                 async with held, floor.bookkeeper.span(subject, stopped) as span:
@@ -357,7 +365,7 @@ def _check(finish_reason: str, stopping: bool) -> None:
 
 async def _pieces(engine: Any, wanted: Wanted) -> AsyncGenerator[Piece, None]:
     """Yield an answer in pieces; closing this cancels it in the engine."""
-    if isinstance(wanted, ScoreRequest | EmbedRequest):
+    if isinstance(wanted, ScoreRequest | EmbedRequest | RankRequest):
         yield await engine.respond(wanted)
         return
     if "stream" not in engine.capabilities:

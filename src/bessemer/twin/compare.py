@@ -23,7 +23,7 @@ from bessemer.twin.clouds import Offer
 from bessemer.twin.interval import Interval
 from bessemer.twin.operations import DAY_SECONDS, goodput, per_node
 from bessemer.twin.plan import plan
-from bessemer.twin.plan_training import STATE_BYTES_PER_PARAMETER
+from bessemer.twin.plan_training import LEAST, STATE_BYTES_PER_PARAMETER
 from bessemer.twin.renting import decline, interruptions_per_server_day
 from bessemer.twin.shape import shape
 from bessemer.twin.site import Site
@@ -273,7 +273,7 @@ def _rented(offer: Offer, owner: _Owner, done: _Work, drawn: Interval, today: da
     def flow(fall: float, reclaims: float, held: float) -> Array:
         """Return today's USD of each month for the same useful work, `held` of the hours paid."""
         kept = done.goodput(reclaims)
-        hours = held * owner.site.accelerators * MONTH_HOURS * (done.goodput(0.0) / kept if kept > 1e-6 else math.inf)
+        hours = held * owner.site.accelerators * MONTH_HOURS * (done.goodput(0.0) / kept if kept > LEAST else math.inf)
         return np.asarray(hours * offer.usd_per_hour * time.cheaper(offer.term, fall) * time.worth)
 
     held = 1.0 if is_committed else done.used_ratio

@@ -24,6 +24,12 @@ LATENT_WIDTH_RATIO = 4.25
 Source: arXiv:2405.04434, section 2.1.
 """
 
+INDEX_BYTES = 132.0
+"""Of one token's key in the index of sparse attention, one layer: 128 numbers in fp8 and a scale.
+
+Source: DeepSeek-V3.2's indexer, arXiv:2512.02556 section 2.1, recalled.
+"""
+
 BACKENDS = ("trtllm", "vllm", "sglang")
 
 
@@ -44,7 +50,12 @@ class Points:
         expert_flop: of them, those of routed experts.
         expert_width: inner width of one expert; 1 in a dense model.
         context_flop: operations of one token for each token it attends to.
+        seen_tokens: most tokens that one attends to; infinite without an index.
+        index_bytes: that one token leaves in the index, over all layers.
         flop_per_second: dense peak of one accelerator in the precision of the weights.
+        wide_flop_per_second: the same in 16 bits, in which attention is done.
+        is_fp8: 1 where products of weights are made in fp8 or int8.
+        is_fp4: 1 where they are made in fp4.
         bytes_per_second: of one accelerator's memory.
         link_bytes_per_second: of one accelerator to the others of its replica, one direction.
         memory_bytes: of one accelerator.
@@ -72,7 +83,12 @@ class Points:
     expert_flop: Array
     expert_width: Array
     context_flop: Array
+    seen_tokens: Array
+    index_bytes: Array
     flop_per_second: Array
+    wide_flop_per_second: Array
+    is_fp8: Array
+    is_fp4: Array
     bytes_per_second: Array
     link_bytes_per_second: Array
     memory_bytes: Array
@@ -97,13 +113,18 @@ class Constants:
         cache: the same when keys and values are read.
         flop: reached share of the dense peak in a decode step.
         prefill: reached share of the dense peak in a prefill.
+        attention: reached share of the dense peak in 16 bits when keys and values are multiplied in a decode step.
+        fp8: share of the fp8 peak that products reach, beside bf16's share of its own.
+        fp4: the same for fp4.
         narrow: width of an expert whose products reach half of the share that wide matrices reach.
+        tile: rows to which the tokens of an expert are filled up.
         blackwell: reached share of compute on Blackwell, relative to Hopper.
         link: reached share of the link's rate.
         hop_seconds: of one collective, before its bytes, for each doubling of the members.
         layer_seconds: launches and small kernels of a layer.
         mixture_seconds: the same for routing in a layer with experts.
         latent_seconds: the same for latent attention.
+        index_seconds: the same for the index of sparse attention: its products, and the choice of tokens.
         step_seconds: of the engine's scheduler, each step.
         sequence_seconds: of the engine, each step and sequence of a data-parallel rank.
         imbalance: how much the busiest expert rank holds over the mean, for each doubling of ranks.
@@ -122,6 +143,7 @@ class Constants:
         sglang_queue: the same.
         handover: time to first token of disaggregated serving relative to aggregated.
         apart: time of a decode step that no prefill can interrupt, relative to one of an engine that does both.
+        tuned: rate of a server that is tuned for one benchmark, over that of the engine as it comes; at least 1.
         tail: 99th percentile of a time over its mean, under random arrivals; at least 1.
     """
 
@@ -129,13 +151,18 @@ class Constants:
     cache: float
     flop: float
     prefill: float
+    attention: float
+    fp8: float
+    fp4: float
     narrow: float
+    tile: float
     blackwell: float
     link: float
     hop_seconds: float
     layer_seconds: float
     mixture_seconds: float
     latent_seconds: float
+    index_seconds: float
     step_seconds: float
     sequence_seconds: float
     imbalance: float
@@ -154,6 +181,7 @@ class Constants:
     sglang_queue: float
     handover: float
     apart: float
+    tuned: float
     tail: float
 
 
@@ -195,17 +223,19 @@ def decode_parts(points: Points, k: Constants, sequences: Array, drafted: float 
     p = points
     tensor = p.accelerators / p.data
     here, tokens = sequences / p.data, sequences * (1 + drafted)
-    compute = p.flop_per_second * k.flop * np.where(p.is_blackwell > 0, k.blackwell, 1.0)
+    compute = _rate(p, k) * k.flop
+    attends = p.wide_flop_per_second * k.attention
     skew = 1 + k.imbalance * p.spread * p.is_mixture * np.log2(p.accelerators)
     used = p.expert_bytes * touched(p.experts, p.experts_active, tokens) / p.accelerators * skew
     context = p.input_tokens + p.output_tokens / 2
     absorbed = np.where(p.is_latent > 0, LATENT_WIDTH_RATIO, 1.0)
-    cache_bytes = here * context * p.kv_bytes / np.minimum(tensor, p.kv_ways)
+    seen = np.minimum(context, p.seen_tokens)
+    cache_bytes = here * (seen * p.kv_bytes / np.minimum(tensor, p.kv_ways) + context * p.index_bytes)
     return Parts(
         weights=np.asarray((p.dense_bytes / tensor + used) / (p.bytes_per_second * k.memory)),
-        arithmetic=np.asarray(tokens * _work(p, k) / p.accelerators * skew / compute),
+        arithmetic=np.asarray(tokens * _work(p, k, tokens) / p.accelerators * skew / compute),
         cache=np.asarray(cache_bytes / (p.bytes_per_second * k.cache)),
-        attention=np.asarray(tokens / p.data * context * p.context_flop * absorbed / tensor / compute),
+        attention=np.asarray(tokens / p.data * seen * p.context_flop * absorbed / tensor / attends),
         overhead=_overhead(p, k, here),
         links=_talk(p, k, tokens / p.data),
     )
@@ -216,13 +246,31 @@ def decode_seconds(points: Points, k: Constants, sequences: Array, drafted: floa
     return decode_parts(points, k, sequences, drafted).total()
 
 
-def _work(p: Points, k: Constants) -> Array:
-    """Return the operations of the weights for one token, those of experts as the plain ones they cost."""
-    return np.asarray(p.token_flop + p.expert_flop * k.narrow / p.expert_width)
+def _rate(p: Points, k: Constants) -> Array:
+    """Return the dense peak less what narrow formats and Blackwell lose of it."""
+    narrow = 1 + p.is_fp8 * (k.fp8 - 1) + p.is_fp4 * (k.fp4 - 1)
+    return np.asarray(p.flop_per_second * narrow * (1 + p.is_blackwell * (k.blackwell - 1)))
+
+
+def _work(p: Points, k: Constants, tokens: Array) -> Array:
+    """Return the operations of the weights for one token, those of experts as the plain ones they cost.
+
+    A narrow expert reaches less of the peak, and one with few tokens computes a whole tile of rows for them. Source:
+    tiles of grouped products, Gale et al. 2022, arXiv:2211.15841, section 5.1; how they join is assumed.
+    """
+    some = np.maximum(tokens, 1.0)
+    rows = some * p.experts_active / (p.experts * touched(p.experts, p.experts_active, some))
+    costs = (1 + k.narrow / p.expert_width) * np.hypot(1.0, k.tile / rows)
+    return np.asarray(p.token_flop + p.expert_flop * (costs - 1))
 
 
 def _overhead(p: Points, k: Constants, here: Array) -> Array:
-    layer = k.layer_seconds + k.mixture_seconds * p.is_mixture + k.latent_seconds * p.is_latent
+    layer = (
+        k.layer_seconds
+        + k.mixture_seconds * p.is_mixture
+        + k.latent_seconds * p.is_latent
+        + k.index_seconds * (p.index_bytes > 0)
+    )
     return np.asarray((p.layers * layer + k.step_seconds + k.sequence_seconds * here) * engine(p, k))
 
 
@@ -241,8 +289,9 @@ def prefill_seconds(points: Points, k: Constants, prompts: float = 1.0) -> Array
     p = points
     tokens = prompts * p.input_tokens
     tensor = p.accelerators / p.data
-    rate = p.flop_per_second * k.prefill * np.where(p.is_blackwell > 0, k.blackwell, 1.0)
-    work = tokens * (_work(p, k) + p.context_flop * p.input_tokens / 2) / p.accelerators / rate
+    rate, seen = _rate(p, k) * k.prefill, np.minimum(p.input_tokens, p.seen_tokens)
+    attended = seen * (1 - seen / (2 * p.input_tokens))
+    work = tokens * (_work(p, k, np.asarray(tokens)) + p.context_flop * attended) / p.accelerators / rate
     used = p.expert_bytes * touched(p.experts, p.experts_active, np.asarray(tokens)) / p.accelerators
     read = (p.dense_bytes / tensor + used) / (p.bytes_per_second * k.memory)
     return np.asarray(np.hypot(work, read) + _talk(p, k, np.asarray(tokens / p.data)))
@@ -254,7 +303,8 @@ def capacity(points: Points, reserve_ratio: float = 0.9) -> Array:
     tensor = p.accelerators / p.data
     weights = p.dense_bytes / tensor + p.expert_bytes / p.accelerators
     free = p.memory_bytes * reserve_ratio - weights
-    each = (p.input_tokens + p.output_tokens) * p.kv_bytes / np.minimum(tensor, p.kv_ways)
+    kept = p.kv_bytes / np.minimum(tensor, p.kv_ways) + p.index_bytes
+    each = (p.input_tokens + p.output_tokens) * kept
     return np.asarray(np.maximum(free, 0) / np.maximum(each, 1.0) * p.data)
 
 

@@ -5,8 +5,9 @@ Owns the noun that all validations give, and the counting of errors. Knows no mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +31,21 @@ class Row:
     measured: float
     predicted: Interval | None = None
     reason: str = ""
+
+
+def sound(row: Row) -> Row:
+    """Return the row, without its prediction and with the reason where a number beside it is none that can be.
+
+    >>> sound(Row("a", "1", -1.0, Interval(11.0, 9.0, 12.0))).reason
+    'no number above zero was measured'
+    """
+    if row.predicted is None:
+        return row
+    if not 0 < row.measured < math.inf:
+        return replace(row, predicted=None, reason="no number above zero was measured")
+    if not 0 < row.predicted.mid < math.inf:
+        return replace(row, predicted=None, reason="its columns hold numbers that no system has")
+    return row
 
 
 def unreadable(error: Exception) -> str:

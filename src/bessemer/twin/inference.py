@@ -88,8 +88,9 @@ def replica(
 def best(shape: Shape, work: Serving, device: Accelerator, links: LinkRates, most: float = math.inf) -> Decode:
     """Return the replica with the most output for each accelerator that keeps what users accept.
 
-    Searches the number of accelerators, tensor- against data-parallel attention, and the requests in flight. Of
-    replicas that keep it, those of at most `most` accelerators come first, what prefills for them included.
+    Where traffic is told, it is the one of which as many as that takes have the fewest accelerators. Searches the
+    number of accelerators, tensor- against data-parallel attention, and the requests in flight. Of replicas that keep
+    it, those of at most `most` accelerators come first, what prefills for them included.
 
     Raises:
         Unsupported: the model does not fit, or the times cannot be kept: says the least that can.
@@ -118,7 +119,9 @@ def best(shape: Shape, work: Serving, device: Accelerator, links: LinkRates, mos
     if not kept.any():
         raise _impossible(work, grid, token, first)
     kept = kept & (total <= most) if (kept & (total <= most)).any() else kept
-    chosen = grid[int(np.argmax(np.where(kept, output / total, 0)))]
+    asked = work.requests_per_second * work.output_tokens
+    needed = np.ceil(asked / output) * total if asked else total / output
+    chosen = grid[int(np.argmin(np.where(kept, needed, np.inf)))]
     return _answer(chosen, work, chosen.sequences)
 
 
@@ -180,7 +183,8 @@ def _times(p: Points, work: Serving) -> tuple[decode.Array, decode.Array, decode
     if drafted:
         plain = decode.decode_seconds(p, k, running)
         with_drafts = decode.decode_seconds(p, k, running, drafted) + drafted * DRAFT_RATIO * plain
-        token = token + with_drafts / accepted_tokens(drafted) - plain
+        apart = k.apart if work.disaggregated else 1.0
+        token = token + apart * (with_drafts / accepted_tokens(drafted) - plain)
     return (
         token,
         first,

@@ -25,6 +25,11 @@ LARGEST = 64
 """Accelerators of the largest replica that is read into a row."""
 
 
+POOL = 32
+"""Accelerators that decode together where other accelerators prefill and a row does not tell how many replicas do.
+Source: the median of the InferenceX rows that tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """One measured configuration. `prefill` is given where other accelerators prefill."""
@@ -99,7 +104,7 @@ def _cut(base: Replica, row: Row, prefix: str) -> Replica:
         data = accelerators if data > 1 else 1
     if base.shape.heads % tensor:
         data = whole = accelerators
-    workers = number(row, prefix + "num_workers") or 1.0
+    workers = number(row, prefix + "num_workers") or _usual_workers(prefix, accelerators)
     asked = concurrency(row)
     batch = number(row, prefix + "batch_size")
     if prefix == "prefill_":
@@ -109,6 +114,11 @@ def _cut(base: Replica, row: Row, prefix: str) -> Replica:
     else:
         sequences = (batch or 1.0) * data
     return _fitting(replace(base, accelerators=accelerators, data=data, expert=whole, sequences=sequences))
+
+
+def _usual_workers(prefix: str, accelerators: int) -> float:
+    """Return how many replicas share the requests where a row does not tell: as many as fill the usual pool."""
+    return max(1.0, POOL / accelerators) if prefix == "decode_" else 1.0
 
 
 def _fitting(told: Replica) -> Replica:

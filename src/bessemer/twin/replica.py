@@ -5,6 +5,7 @@ Owns how bytes and operations are counted for serving, and the guess of a networ
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 
 from bessemer.core.errors import NotFound
 from bessemer.twin.accelerators import Accelerator
-from bessemer.twin.decode import BACKENDS, Points
+from bessemer.twin.decode import BACKENDS, INDEX_BYTES, Points
 from bessemer.twin.shape import Shape, shape, shapes
 
 EXPERT_BYTES = {"fp8": 1.0, "int8": 1.0, "fp4": 0.5625, "int4": 0.5625}
@@ -21,6 +22,13 @@ EXPERT_BYTES = {"fp8": 1.0, "int8": 1.0, "fp4": 0.5625, "int4": 0.5625}
 
 DENSE_BYTES_BESIDE_FP4 = 1.0
 """Of one weight beside fp4 experts, where attention stays wider. Source: assumed, between bf16 and fp4."""
+
+ADDED = re.compile(
+    r"(?i)[-_](nvfp4|mxfp4|fp4|fp8|int4|awq|gptq|bf16|instruct|chat|it|hf|base|kv|dynamic|interactive|edge|"
+    r"99(\.9)?|\d{4})\b"
+)
+VERSION = re.compile(r"(?i)[-_]v\d+(\.\d+)?$")
+"""What publications add to the name of a network: formats, tuning, days, targets; and the version of such a copy."""
 
 LINK_WITHOUT_DOMAIN_BYTES = 50e9
 """One direction of a PCIe 5.0 x16 slot, less its overhead. Source: PCIe 5.0 base specification."""
@@ -63,16 +71,27 @@ def points(replicas: Sequence[Replica]) -> Points:
     return Points(*columns)
 
 
+def _kept(r: Replica) -> tuple[float, float, float, str]:
+    """Return the bytes of a dense weight, of one of an expert, and of a number in the cache, and what multiplies them.
+
+    Weights of 4 bits are widened to 16 where there is no unit for them. Source: kernels for 4-bit weights and 16-bit
+    activations, Frantar et al. 2024, arXiv:2408.11743.
+    """
+    precision = r.shape.native_precision or r.precision
+    wide = EXPERT_BYTES.get(precision, 2.0)
+    beside = max(wide, DENSE_BYTES_BESIDE_FP4) if r.shape.is_mixture else wide
+    is_widened = precision == "int4" or (precision == "fp4" and not r.device.fp4_flop_per_second)
+    unit = r.device.unit("bf16" if is_widened else precision)
+    return beside, wide, 1.0 if r.backend == "trtllm" and wide <= 1 else 2.0, unit
+
+
 def _numbers(r: Replica) -> tuple[float, ...]:
     s, d = r.shape, r.device
     dense, expert = split(s)
-    wide = EXPERT_BYTES.get(r.precision, 2.0)
-    beside = max(wide, DENSE_BYTES_BESIDE_FP4) if s.is_mixture else wide
+    beside, wide, cache, unit = _kept(r)
     latent = is_latent(s)
-    cache = 1.0 if r.backend == "trtllm" and wide <= 1 else 2.0
     own = d.scaleup_bytes_per_second if r.accelerators <= d.scaleup_accelerators else d.scaleout_bytes_per_second
     link = r.link_bytes_per_second or own or LINK_WITHOUT_DOMAIN_BYTES
-    compute = "fp8" if wide <= 1 and not d.fp4_flop_per_second else {"int4": "bf16"}.get(r.precision, r.precision)
     return (
         s.layers,
         s.hidden,
@@ -86,7 +105,12 @@ def _numbers(r: Replica) -> tuple[float, ...]:
         2 * expert * (s.experts_active or 1) / (s.experts or 1),
         s.ffn if s.is_mixture else 1,
         4 * s.layers * s.attention_ratio * s.heads * s.head,
-        d.flop_per_second(compute),
+        s.attended_tokens or math.inf,
+        s.layers * INDEX_BYTES if s.attended_tokens else 0.0,
+        d.flop_per_second(unit),
+        d.bf16_flop_per_second,
+        1.0 if unit in ("fp8", "int8") else 0.0,
+        1.0 if unit == "fp4" else 0.0,
         d.memory_bytes_per_second,
         link,
         d.memory_bytes,
@@ -140,10 +164,8 @@ def named(name: str) -> tuple[Shape, bool]:
 
 def _spellings(name: str) -> list[str]:
     bare = name.rsplit("/", 1)[-1]
-    plain = re.sub(
-        r"(?i)[-_](nvfp4|mxfp4|fp4|fp8|int4|awq|gptq|bf16|instruct|chat|it|hf|base|kv|dynamic|\d{4})\b", "", bare
-    )
-    return [name, bare, plain, plain.replace("Meta-", "")]
+    plain = ADDED.sub("", bare)
+    return [name, bare, plain, plain.replace("Meta-", ""), ADDED.sub("", VERSION.sub("", bare))]
 
 
 def guess(name: str) -> Shape:

@@ -61,7 +61,8 @@ class Scenario(Config):
     Attributes:
         policy: of the scheduler.
         load_ratio: accelerator-hours that jobs ask for, over those of the site.
-        service_ratio: share of the accelerators that the served model takes at its busiest hour; 0: none is served.
+        service_ratio: share of the accelerators that the served model takes at its busiest hour; none is served
+            where that is less than half of one.
         cuts: of power.
         windows: of maintenance, beside the share that the site's operations keep out all the time.
     """

@@ -33,8 +33,10 @@ class Shape:
         expert_width: width in which experts work; 0: `hidden`.
         attention_ratio: share of the layers that attend to all tokens (the others have a window or a state).
         state_ratio: share of the layers that keep a state instead of attending (Mamba, linear attention).
+        attended_tokens: most tokens that one attends to, chosen by an index of all before it; 0: all.
         has_sinks: whether each head may attend to a learned nothing, which early fused kernels could not.
         ffn_matrices: of a feed-forward block: 3 with a gate, else 2.
+        native_precision: of the experts' weights as they were published; empty: in 16 bits, to be narrowed at will.
         source: where the numbers are from.
     """
 
@@ -55,7 +57,9 @@ class Shape:
     attention_ratio: float = 1.0
     state_ratio: float = 0.0
     has_sinks: bool = False
+    attended_tokens: int = 0
     ffn_matrices: int = 3
+    native_precision: str = ""
     source: str = ""
 
     @property
@@ -97,7 +101,8 @@ def shape(name: str) -> Shape:
     """
     aliases = {alias.casefold(): row["name"] for row in table("shapes") for alias in row["aliases"].split("|") if alias}
     known = shapes()
-    found = known.get(name) or known.get(aliases.get(name.casefold(), ""))
+    same = {each.casefold(): each for each in known} | aliases
+    found = known.get(name) or known.get(same.get(name.casefold(), ""))
     if found is None:
         raise unknown("model", name, known)
     return found
@@ -126,6 +131,8 @@ def _read(row: Row) -> Shape:
         attention_ratio=number(row, "attention_ratio") or 1.0,
         state_ratio=number(row, "state_ratio") or 0.0,
         has_sinks=bool(whole("has_sinks")),
+        attended_tokens=whole("attended_tokens"),
         ffn_matrices=whole("ffn_matrices") or 3,
+        native_precision=row["native_precision"],
         source=row["source"],
     )

@@ -302,7 +302,8 @@ def _layer(net: Net, cut: Cut, machine: Machine, stack: Stack, constants: Consta
     rings = np.where(np.greater(net.expert, 0), 1.0, 2.0) * (2 + again)
     wait = reduce_seconds(0.0, cut.tensor, 1.0, machine)
     ring = reduce_seconds(tokens * net.hidden * 2, cut.tensor, 1.0, machine) - wait
-    tensor = rings * (ring * constants.tensor_exposed + wait)
+    shown = np.where(np.greater(stack.is_fused, 0), constants.tensor_exposed, 1.0)
+    tensor = rings * (ring * shown + wait)
     whole = cut.micro * cut.sequence * 2 * net.keys * 2 / cut.tensor
     context = 3 * gather_seconds(whole, cut.context, cut.tensor, machine) * constants.context_exposed
     travel = exchange_seconds(2 * tokens / cut.tensor * net.sent * 2, cut.expert, machine)

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from bessemer.core.errors import BessemerError, ConfigError, NotFound
 from bessemer.twin import validate_facility, validate_inference, validate_operations, validate_training
-from bessemer.twin.evidence import Errors, Row, errors
+from bessemer.twin.evidence import Errors, Row, errors, sound
 from bessemer.twin.validate_table import as_markdown
 
 TRAINING = (
@@ -62,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         parser.error("name a file: --training F.csv or --inference F.csv")
     try:
-        rows = [row for kind, path in given for row in KINDS[kind][0](_table(path, KINDS[kind][1]))]
+        with np.errstate(all="ignore"):  # an absurd number in a row overflows, and `sound` refuses what comes of it
+            rows = [sound(row) for kind, path in given for row in KINDS[kind][0](_table(path, KINDS[kind][1]))]
     except BessemerError as error:
         sys.stderr.write(f"error: {error.message}\n  what to do: {error.hint}\n")
         return 1

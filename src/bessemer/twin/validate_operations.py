@@ -134,7 +134,7 @@ def _effective(case: Case) -> Interval | str:
     rate = case.rate or _left_out(case).mid
     habits = next((row for row in table("failure_rates") if case.system.startswith(row["system"])), {})
     interval, stall = number(habits, "checkpoint_interval_seconds"), number(habits, "checkpoint_stall_seconds")
-    habit = operations.Checkpoints(interval, stall, 0.0, 0.0) if interval and stall else None
+    habit = None if interval is None or stall is None else operations.Checkpoints(interval, stall, 0.0, 0.0)
     nodes = Nodes(accelerator="H100-SXM-80GB", count=case.accelerators // SERVER, accelerators=SERVER)
     fast = Storage(tier="parallel", read_bytes_per_second=1e12, write_bytes_per_second=1e12)
     usual = Operations(node_failures_per_day=rate, spare_ratio=0.5)

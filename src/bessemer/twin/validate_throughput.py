@@ -27,12 +27,15 @@ PRECISIONS = {"uint4": "int4", "fp8/fp4": "fp8"}
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A measured server: the cuts and loads it may run, the limits of its two times in seconds (0: none), its size."""
+    """A measured server: the cuts and loads it may run, the limits of its two times in seconds (0: none), its size, and
+    whether it was tuned for a benchmark, as MLPerf's are.
+    """
 
     replicas: Sequence[Replica]
     first_limit: float
     token_limit: float
     accelerators: int
+    is_tuned: bool = False
 
 
 def throughput(lines: Sequence[Line]) -> list[Row]:
@@ -67,6 +70,7 @@ def predicted(line: Line) -> Interval:
     asked = server(line)
     fitted = decode.fitted()
     rate = float(most(points(asked.replicas), fitted.constants, asked.first_limit, asked.token_limit).max())
+    rate *= fitted.constants.tuned if asked.is_tuned else 1.0
     if rate <= 0:
         raise Unsupported(f"{line['model']} does not fit, or not within the limits, on {line['gpu']}")
     return around(rate * asked.accelerators, fitted.errors.get("throughput", 0.4))
@@ -89,12 +93,14 @@ def server(line: Line, loads: int = 53) -> Server:
     backend = "vllm" if "vllm" in line["engine"].lower() else "trtllm"
     base = Replica(network, device, precision, backend, input_tokens=told[0], output_tokens=told[1])
     total = int(number(line, "gpu_count") or 1)
+    if total < 1:
+        raise Unsupported(f"a server of {total} accelerators was not measured")
     grid = [
         replace(base, accelerators=size, data=data, expert=data, sequences=float(load))
         for size, data in _cuts(line, total, device)
         for load in np.unique(np.round(np.geomspace(1, 8192, loads)))
     ]
-    return Server(grid, told[2], told[3], total)
+    return Server(grid, told[2], told[3], total, line["scenario"].startswith("MLPerf"))
 
 
 def _scenario(model: str, line: Line) -> tuple[float, float, float, float]:

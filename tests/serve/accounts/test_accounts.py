@@ -13,6 +13,8 @@ from bessemer.serve.accounts.database import STALE_SECONDS
 from bessemer.serve.accounts.projects import Projects
 from bessemer.serve.accounts.schema import open_database
 
+from ..conftest import until
+
 
 class Office:
     """One process's view of the accounts; clocks stand until a test moves them."""
@@ -116,12 +118,33 @@ def test_a_service_account_has_a_key_and_ends_with_all_of_them(office) -> None:
         office.projects.create_service_account("nowhere", "x")
 
 
-def test_another_process_knows_in_time_and_this_one_at_once(office, database_url) -> None:
+def test_every_process_refuses_a_revoked_key_at_once(office, database_url) -> None:
+    """Its clock stands still, so that nothing but the bell can tell it."""
     key, secret = office.keys.create("docs")
     other = Office(database_url)
     assert other.keys.verify(secret) == key
     office.keys.revoke(key.id)
     assert office.keys.verify(secret) is KeyRefusal.REVOKED
+    if office.database.is_postgres:  # a notification is under way for milliseconds
+        until(lambda: other.keys.verify(secret) is KeyRefusal.REVOKED)
+    assert other.keys.verify(secret) is KeyRefusal.REVOKED
+    other.database.close()
+
+
+def test_an_expired_key_is_not_rotated(office) -> None:
+    """One like it would have expired, too."""
+    key, _ = office.keys.create("docs", expires_at=office.now[0] + 1)
+    office.now[0] += 1
+    with pytest.raises(Conflict, match="expired"):
+        office.keys.rotate(key.id)
+
+
+def test_a_process_that_hears_no_bell_looks_again_in_time(office, database_url) -> None:
+    key, secret = office.keys.create("docs")
+    other = Office(database_url)
+    other.database._bell, other.database._heard = None, lambda: None
+    assert other.keys.verify(secret) == key
+    office.keys.revoke(key.id)
     assert other.keys.verify(secret) == key, "it asks the database only now and then"
     other.ticks[0] += STALE_SECONDS
     assert other.keys.verify(secret) is KeyRefusal.REVOKED

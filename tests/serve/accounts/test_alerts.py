@@ -14,7 +14,7 @@ from bessemer.core.units import Money
 from bessemer.serve import Gate, GatewayParts, WebhookStore, Worker, open_accounts
 from bessemer.serve.accounts.alerts import EVENT, Teller
 from bessemer.serve.accounts.budgets import Budget, Reservation
-from tests.serve.accounts.test_gate import MICROS_PER_TOKEN, worst
+from tests.serve.accounts.test_gate import MICROS_PER_TOKEN, pricing
 from tests.serve.conftest import HELLO, start_in, until
 from tests.serve.test_webhooks import Receiver, receiver  # noqa: F401 (a fixture)
 
@@ -181,7 +181,7 @@ def test_a_gateway_tells_of_what_its_requests_spent(tmp_path: Path, receiver: Re
     webhooks.create("tests", "mine", receiver.url, [EVENT])
     with ExitStack() as stack:
         stack.callback(accounts.close)
-        gate = Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda _: {})
+        gate = Gate(accounts.database, pricing, Worker(tmp_path / "workers"), lambda _: {})
         stack.callback(gate.close)
         parts = GatewayParts(webhooks=webhooks, accounts=accounts, gate=gate)
         running = start_in(tmp_path, stack, parts=parts, private_webhooks=True)

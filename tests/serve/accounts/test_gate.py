@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import pytest
 from bessemer.core.errors import BackendError
 from bessemer.core.nouns import Subject, Usage
 from bessemer.core.units import Money
-from bessemer.serve import Accounts, Gate, GatewayParts, Worker, open_accounts
+from bessemer.serve import Accounts, Budget, Gate, GatewayParts, Spending, Tariff, Worker, open_accounts
 from bessemer.serve.accounts.gate import _FREE
 from bessemer.serve.accounts.refusing import duration
 from bessemer.serve.refusals import Refused
@@ -26,8 +25,8 @@ MICROS_PER_TOKEN = 7
 """As the meter of these tests charges."""
 
 
-def worst(subject: Subject, most: Usage) -> Money:
-    return Money(micros=MICROS_PER_TOKEN * most.total_tokens)
+def pricing(subject: Subject) -> Tariff:
+    return Tariff(MICROS_PER_TOKEN * 10**6, MICROS_PER_TOKEN * 10**6)
 
 
 @dataclass
@@ -42,6 +41,11 @@ class Guarded:
         create = self.running.client(secret).chat.completions.with_raw_response.create
         return create(model="played", messages=HELLO, max_tokens=tokens, **more)
 
+    def spending(self, budget: Budget) -> Spending:
+        """Return where a budget stands when the gate has told the database and given back what nobody uses."""
+        self.gate._holding.let_go()
+        return self.accounts.budgets.spending(budget)
+
     @property
     def charged(self) -> int:
         return sum(entry.charge.micros for entry in self.running.meter.entries())
@@ -51,12 +55,20 @@ class Guarded:
         return MICROS_PER_TOKEN * (200 + tokens)
 
 
+def killed(gate: Gate) -> None:
+    """Let a gate end as a killed process does: the kernel lets go of its lock, and nothing else is tidied."""
+    gate._closed.set()
+    gate._busy.set()
+    gate._tender.join()
+    gate._worker._lock.close()
+
+
 @pytest.fixture
 def guarded(tmp_path: Path):
     with ExitStack() as stack:
         accounts = open_accounts(tmp_path / "keys.sqlite")
         stack.callback(accounts.close)
-        gate = Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: {})
+        gate = Gate(accounts.database, pricing, Worker(tmp_path / "workers"), lambda ids: {})
         stack.callback(gate.close)
         running = start_in(tmp_path, stack, parts=GatewayParts(gate=gate))
         yield Guarded(running, accounts, gate)
@@ -82,7 +94,7 @@ def test_a_spent_budget_answers_429_and_the_client_does_not_ask_again(guarded) -
     assert answered > 3, "only the worst case of those under way is reserved, not of all that ever were"
     assert (error.status_code, error.code, error.type) == (429, "insufficient_quota", "insufficient_quota")
     assert error.response.headers["x-should-retry"] == "false"
-    state = guarded.accounts.budgets.spending(budget)
+    state = guarded.spending(budget)
     assert (state.spent_micros, state.reserved_micros) == (guarded.charged, 0)
     assert guarded.charged <= limit
     asked = len(guarded.running.engine.requests)
@@ -134,10 +146,10 @@ def test_a_client_that_leaves_pays_for_what_was_made(guarded) -> None:
         next(iter(stream))
         assert guarded.running.engine.holding.wait(20)
     until(guarded.running.meter.entries)
-    until(lambda: guarded.accounts.budgets.spending(budget).reserved_micros == 0)
+    until(lambda: guarded.spending(budget).reserved_micros == 0)
     (entry,) = guarded.running.meter.entries()
     assert entry.status == "cancelled"
-    assert guarded.accounts.budgets.spending(budget).spent_micros == entry.charge.micros > 0
+    assert guarded.spending(budget).spent_micros == entry.charge.micros > 0
 
 
 def test_an_answer_that_cannot_be_booked_stays_reserved(guarded) -> None:
@@ -145,8 +157,8 @@ def test_an_answer_that_cannot_be_booked_stays_reserved(guarded) -> None:
     guarded.running.meter.error = OSError("no space")
     with pytest.raises(openai.InternalServerError):
         guarded.ask()
-    assert guarded.accounts.budgets.spending(budget).reserved_micros > 0
-    assert guarded.accounts.budgets.spending(budget).spent_micros == 0
+    assert guarded.spending(budget).reserved_micros > 0
+    assert guarded.spending(budget).spent_micros == 0
 
 
 def test_a_refused_request_reserves_nothing(guarded) -> None:
@@ -156,7 +168,7 @@ def test_a_refused_request_reserves_nothing(guarded) -> None:
         assert status == 400
         with pytest.raises(openai.APIStatusError):
             guarded.running.client().chat.completions.create(**{"model": "played", "messages": HELLO, **wrong})
-    assert guarded.accounts.budgets.spending(budget).left_micros == 10**6
+    assert guarded.spending(budget).left_micros == 10**6
 
 
 def test_requests_per_minute(guarded) -> None:
@@ -188,12 +200,11 @@ def test_tokens_per_minute_are_corrected_to_what_was_used(guarded) -> None:
     assert (caught.value.type, caught.value.response.headers["x-should-retry"]) == ("tokens", "false")
 
 
-def test_a_limit_of_another_process_holds_within_a_second(guarded, tmp_path) -> None:
+def test_a_limit_of_another_process_holds_at_once(guarded, tmp_path) -> None:
     guarded.ask()
     other = open_accounts(tmp_path / "keys.sqlite")
     other.rates.set("organization", requests=0)
     other.close()
-    time.sleep(1.0)
     with pytest.raises(openai.RateLimitError):
         guarded.ask()
 
@@ -227,12 +238,12 @@ def test_a_budget_in_another_currency_lets_nobody_spend(guarded) -> None:
 def test_a_gate_settles_at_its_start_what_a_dead_process_left(tmp_path) -> None:
     accounts = open_accounts(tmp_path / "keys.sqlite")
     budget = accounts.budgets.set("organization", "", "day", Money(micros=100))
-    first = Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: {})
+    first = Gate(accounts.database, pricing, Worker(tmp_path / "workers"), lambda ids: {})
     held = first.hold(Subject(kind="request", id="r"), Usage(input_tokens=5), 5)
     first.admit(held._need)
-    first._worker._lock.close()  # as when it is killed
-    assert accounts.budgets.spending(budget).reserved_micros == 35
-    second = Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: dict.fromkeys(ids, 21))
+    killed(first)
+    assert accounts.budgets.spending(budget).reserved_micros >= 35
+    second = Gate(accounts.database, pricing, Worker(tmp_path / "workers"), lambda ids: dict.fromkeys(ids, 21))
     state = accounts.budgets.spending(budget)
     assert (state.spent_micros, state.reserved_micros) == (21, 0)
     second.close()
@@ -243,12 +254,12 @@ def test_a_dead_sibling_makes_room_without_a_restart(tmp_path) -> None:
     accounts = open_accounts(tmp_path / "keys.sqlite")
     budget = accounts.budgets.set("organization", "", "day", Money(micros=100))
     first, second = (
-        Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: dict.fromkeys(ids, 0)) for _ in "ab"
+        Gate(accounts.database, pricing, Worker(tmp_path / "workers"), lambda ids: dict.fromkeys(ids, 0)) for _ in "ab"
     )
     need = [gate.hold(Subject(kind="request", id=id), Usage(input_tokens=14), 0)._need for gate, id in
             ((first, "r"), (second, "s"))]  # fmt: skip
     first.admit(need[0])
-    first._worker._lock.close()
+    killed(first)
     second._swept_at -= 10
     second.admit(need[1])
     assert accounts.budgets.spending(budget).reserved_micros == 98
@@ -262,11 +273,11 @@ def test_books_that_cannot_be_read_refuse_as_ever(tmp_path) -> None:
 
     accounts = open_accounts(tmp_path / "keys.sqlite")
     accounts.budgets.set("organization", "", "day", Money(micros=100))
-    first = Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: {})
-    second = Gate(accounts.database, worst, Worker(tmp_path / "workers"), unreadable)
+    first = Gate(accounts.database, pricing, Worker(tmp_path / "workers"), lambda ids: {})
+    second = Gate(accounts.database, pricing, Worker(tmp_path / "workers"), unreadable)
     usage = Usage(input_tokens=14)
     first.admit(first.hold(Subject(kind="request", id="r"), usage, 0)._need)
-    first._worker._lock.close()  # its reservation cannot be settled: the books do not say what it came to
+    killed(first)  # its reservation cannot be settled: the books do not say what it came to
     second._swept_at -= 10
     with pytest.raises(Refused):
         second.admit(second.hold(Subject(kind="request", id="s"), usage, 0)._need)
@@ -279,19 +290,21 @@ def test_durations(seconds, told) -> None:
     assert duration(seconds) == told
 
 
-def test_what_cannot_be_settled_now_is_settled_later(guarded, monkeypatch) -> None:
+def test_what_the_database_cannot_be_told_now_it_is_told_later(guarded, monkeypatch) -> None:
+    """Told and given back by the gate's own thread: nothing in this test asks for it."""
     budget = guarded.accounts.budgets.set("project", "tests", "total", Money(micros=10**6))
-    settle = guarded.gate._budgets.settle
+    leases = guarded.gate._holding.leases
+    tell = leases.tell
 
-    def broken(*_: object) -> bool:
+    def broken(*_: object) -> None:
         raise BackendError("the disk is away")
 
-    monkeypatch.setattr(guarded.gate._budgets, "settle", broken)
+    monkeypatch.setattr(leases, "tell", broken)
     guarded.ask()
-    until(lambda: guarded.gate._late)
-    assert guarded.accounts.budgets.spending(budget).reserved_micros > 0
-    monkeypatch.setattr(guarded.gate._budgets, "settle", settle)
-    guarded.ask()
+    until(lambda: guarded.gate._holding._untold)
+    state = guarded.accounts.budgets.spending(budget)
+    assert (state.spent_micros, state.reserved_micros > 0) == (0, True)
+    monkeypatch.setattr(leases, "tell", tell)
     until(lambda: guarded.accounts.budgets.spending(budget).reserved_micros == 0)
     assert guarded.accounts.budgets.spending(budget).spent_micros == guarded.charged
 
@@ -302,13 +315,13 @@ def test_a_sweep_that_fails_refuses_as_before(tmp_path) -> None:
 
     accounts = open_accounts(tmp_path / "keys.sqlite")
     accounts.budgets.set("organization", "", "day", Money(micros=100))
-    gates = [Gate(accounts.database, worst, Worker(tmp_path / "workers"), charged) for _ in "ab"]
+    gates = [Gate(accounts.database, pricing, Worker(tmp_path / "workers"), charged) for _ in "ab"]
     first, second = (
         gate.hold(Subject(kind="request", id=id), Usage(input_tokens=14), 0)._need
         for gate, id in zip(gates, "rs", strict=True)
     )
     gates[0].admit(first)
-    gates[0]._worker._lock.close()
+    killed(gates[0])
     gates[1]._swept_at -= 10
     with pytest.raises(Refused):
         gates[1].admit(second)

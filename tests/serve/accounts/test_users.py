@@ -18,6 +18,7 @@ from bessemer.core.errors import ConfigError, Conflict, NotFound
 from bessemer.core.nouns import EnergyClass, Usage
 from bessemer.core.usage import CostLine, UsageQuery, UsageRow
 from bessemer.serve import Accounts, GatewayParts, Key, KeyRefusal, open_accounts
+from bessemer.serve.privacy import Capture
 
 from ..conftest import Running, start_in
 
@@ -194,6 +195,9 @@ def test_on_both_databases(database_url: str) -> None:
             wrong()
     with pytest.raises(ConfigError):
         users.create("x" * 70 + "@example.org")
+    assert accounts.capture.of(project) == Capture()
+    assert accounts.capture.set(project, Capture(stores=False, pii="mask")) == accounts.capture.of(project)
+    assert accounts.capture.set(project, Capture(pii="mask")) == accounts.capture.of(project)
     accounts.projects.archive(project)
     with pytest.raises(Conflict, match="archived"):
         users.add(project, email="x@example.org")

@@ -304,3 +304,36 @@ def test_what_is_unknown_is_refused_by_name(desk) -> None:
     status, told = desk.raw("POST", "/v1/organization/projects", {"nam": "x", "name": "y"})
     assert (status, told["error"]["code"], told["error"]["param"]) == (400, "unknown_parameter", "nam")
     assert desk.raw("POST", "/v1/organization/projects", [])[0] == 400
+
+
+def test_whoever_pages_is_led_on_though_what_was_told_has_ended(desk) -> None:
+    project = desk.accounts.projects.create("paged").id
+    keys = [desk.accounts.keys.create(project)[0].id for _ in range(3)]
+    services = [desk.accounts.projects.create_service_account(project, name)[0].id for name in "abc"]
+    desk.accounts.keys.revoke(keys[0])
+    desk.accounts.projects.delete_service_account(project, services[0])
+    paths = {"api_keys": keys, "service_accounts": services}
+    for path, ids in paths.items():
+        status, page = desk.raw("GET", f"/v1/organization/projects/{project}/{path}?limit=1&after={ids[0]}")
+        assert (status, [each["id"] for each in page["data"]], page["has_more"]) == (200, [ids[1]], True)
+        status, page = desk.raw("GET", f"/v1/organization/projects/{project}/{path}?after=never-was")
+        assert (status, page["error"]["code"]) == (404, "not_found")
+    others = [desk.accounts.projects.create(f"paged {number}").id for number in range(2)]
+    desk.accounts.projects.archive(others[0])
+    _, page = desk.raw("GET", f"/v1/organization/projects?after={others[0]}".replace(" ", "%20"))
+    assert [each["id"] for each in page["data"]][:1] == [others[1]]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "projects/a%00b", None),
+        ("POST", "projects", {"name": "a\x00b"}),
+        ("GET", "audit_logs?project_ids=a%00b", None),
+        ("POST", "projects/default/rate_limits/rl-a%00", {"max_requests_per_1_minute": 1}),
+    ],
+)
+def test_what_no_database_takes_is_refused(desk, method, path, body) -> None:
+    """Postgres takes no zero in a text; what one database refuses, both do."""
+    status, told = desk.raw(method, f"/v1/organization/{path}", body)
+    assert (status, told["error"]["code"]) == (400, "config_error")

@@ -14,7 +14,8 @@ import pytest
 from bessemer.core.nouns import Entry
 from bessemer.infer import UpstreamConfig, open_engine
 from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
-from bessemer.serve import GatewayConfig, KeyStore, create_app
+from bessemer.serve import Gate, GatewayConfig, GatewayParts, KeyStore, create_app
+from bessemer.serve.accounts.database import Database
 from bessemer.serve.server import GatewayServer
 
 from ..conftest import serve_in_thread
@@ -66,16 +67,25 @@ def before(wire_server: Wire, tmp_path: Path) -> Iterator[Callable[..., Before]]
     with ExitStack() as stack:
 
         def start(
-            durability: str = "interval", model: str = "theirs", upstream: dict[str, Any] | None = None, **fields: Any
+            durability: str = "interval",
+            model: str = "theirs",
+            upstream: dict[str, Any] | None = None,
+            gate: Callable[[Database], Gate] | None = None,
+            price_book: str = "",
+            **fields: Any,
         ) -> Before:
             keys = KeyStore(tmp_path / "keys.sqlite")
             stack.callback(keys.close)
             _, secret = keys.create("tests")
-            meter = stack.enter_context(open_meter(MeterConfig(durability=durability), tmp_path / "books"))
+            config = MeterConfig(durability=durability, price_book=price_book)
+            meter = stack.enter_context(open_meter(config, tmp_path / "books"))
+            parts = GatewayParts(gate=gate(keys._database)) if gate else GatewayParts()
+            if parts.gate:
+                stack.callback(parts.gate.close)
             url = f"http://127.0.0.1:{wire_server.port}/v1"
             engine = open_engine(UpstreamConfig(**{"base_url": url, "model": model, **(upstream or {})}))
-            config = GatewayConfig(port=0, **{"grace_seconds": 0.0, **fields})
-            server = GatewayServer(create_app(config, {"served": engine}, keys, meter), config)
+            wanted = GatewayConfig(port=0, **{"grace_seconds": 0.0, **fields})
+            server = GatewayServer(create_app(wanted, {"served": engine}, keys, meter, parts), wanted)
             clients = ExitStack()
             stack.enter_context(serve_in_thread(server))
             stack.enter_context(clients)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bessemer.core.forwarding import Forward
-from bessemer.serve.fast.reading import Tail, place_of_usage, read_answer, read_asked, to_send
+from bessemer.serve.fast.reading import Tail, read_answer, read_asked, to_send
 
 FORWARD = Forward("http://x/v1", "theirs")
 VALUES = st.recursive(
@@ -31,7 +31,6 @@ def test_what_is_not_read_stays(more, content) -> None:
 def test_no_body_breaks_it(body) -> None:
     read_asked(body)
     read_answer(body)
-    place_of_usage(body)
 
 
 @pytest.mark.parametrize(

@@ -102,3 +102,13 @@ def test_stop_sequences_and_limits_reach_the_engine(start) -> None:
     assert (status, answer["content"][0]["text"]) == (200, "one two three")
     sampling = running.engine.requests[0].sampling
     assert (sampling.max_output_tokens, sampling.stop, sampling.temperature) == (7, ("END",), 0.5)
+
+
+def test_an_answer_in_json_and_fields_that_change_nothing(claude) -> None:
+    schema = {"type": "object", "properties": {"where": {"type": "string"}}, "required": ["where"]}
+    form = {"effort": "low", "format": {"type": "json_schema", "schema": schema}}
+    more = {"cache_control": {"type": "ephemeral"}, "speed": "standard"}
+    answer = claude.create(model="played", max_tokens=50, messages=HELLO, output_config=form, **more)
+    assert set(json.loads(answer.content[0].text)) == {"where"}
+    with pytest.raises(anthropic.BadRequestError, match="speed"):
+        claude.create(model="played", max_tokens=50, messages=HELLO, speed="fast")

@@ -129,3 +129,12 @@ def test_what_is_over_is_neither_cancelled_nor_streamed_again(client) -> None:
         client.responses.retrieve(made.id, stream=True)
     with pytest.raises(openai.NotFoundError):
         client.responses.cancel("resp_none")
+
+
+def test_what_asks_for_nothing_is_taken_and_what_asks_for_more_is_named(client) -> None:
+    taken = {"background": False, "prompt_cache_options": {"ttl": "30m"}, "context_management": []}
+    assert client.responses.create(model="played", input="hi", **taken).output_text == "hi"
+    for field, value in (("background", True), ("moderation", {"model": "m"}), ("access_programs", {})):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(model="played", input="hi", **{field: value})
+        assert (refused.value.param, refused.value.code) == (field, "unsupported_parameter")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.core.nouns import Entry, Subject, Usage
+from bessemer.core.nouns import Entry, Subject
 from bessemer.core.units import Money
 from bessemer.infer import EchoConfig, open_engine
-from bessemer.serve import Gate, GatewayParts, JobsConfig, Worker, open_accounts, open_work
+from bessemer.serve import Gate, GatewayParts, JobsConfig, Tariff, Worker, open_accounts, open_work
 from bessemer.serve.refusals import ENGINE_LIMIT, STOPPING, TOO_SLOW, Refusal, unknown_model
 from bessemer.serve.work.answering import _again_after
 
@@ -21,16 +21,16 @@ MICROS_PER_TOKEN = 7
 """As the meter of these tests charges."""
 
 
-def worst(subject: Subject, most: Usage) -> Money:
+def pricing(subject: Subject) -> Tariff:
     assert subject.batch, "the price of batches is what a line may cost"
-    return Money(micros=MICROS_PER_TOKEN * most.total_tokens)
+    return Tariff(MICROS_PER_TOKEN * 10**6, MICROS_PER_TOKEN * 10**6)
 
 
 def test_a_budget_is_never_exceeded_and_the_rest_is_told(tmp_path: Path) -> None:
     with ExitStack() as stack:
         accounts = open_accounts(tmp_path / "keys.sqlite")
         stack.callback(accounts.close)
-        gate = Gate(accounts.database, worst, Worker(tmp_path / "workers"), lambda ids: {})
+        gate = Gate(accounts.database, pricing, Worker(tmp_path / "workers"), lambda ids: {})
         stack.callback(gate.close)
         work = open_work(tmp_path / "work", JobsConfig())
         stack.callback(work.close)

@@ -25,8 +25,8 @@ _CODE = {
         *(f"bessemer.infer.{name}" for name in ("compile", "config", "llama", "network", "runtime")),
         "bessemer.models",
     ),
-    "evals": ("bessemer.evals", "bessemer.infer", "bessemer.train.prompt"),
-    "infer": ("bessemer.infer",),
+    "evals": ("bessemer.evals", "bessemer.infer", "bessemer.models", "bessemer.train.prompt"),
+    "infer": ("bessemer.infer", "bessemer.models"),
 }
 """For each kind of step, the code whose change makes its results stale."""
 

@@ -18,7 +18,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from bessemer.core.errors import ConfigError, Conflict, NotFound
@@ -62,6 +62,14 @@ class Budget(Noun):
     def span(self, at: float) -> str:
         """Return the name of the span that a time falls into, such as ``2026-11``; a request counts to its start's."""
         return datetime.fromtimestamp(at, UTC).strftime(_SPANS[self.period])
+
+    def span_end(self, at: float) -> float:
+        """Return when the span ends that a time falls into, in Unix seconds; infinite if never."""
+        if not _SPANS[self.period]:
+            return float("inf")
+        day = datetime.fromtimestamp(at, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        later = day + timedelta(days=1 if self.period == "day" else 32)
+        return (later if self.period == "day" else later.replace(day=1)).timestamp()
 
 
 class Spending(Noun):
@@ -216,27 +224,11 @@ class Budgets:
         """
         spans = []
         for known in sorted(budgets, key=lambda each: each.id):  # the one order in which all workers lock their rows
-            rows = execute(f"SELECT {_COLUMNS} FROM budgets WHERE id = ? AND removed_at IS NULL", known.id)
-            if not rows:
-                continue
-            budget = _budget(rows[0])
-            span = budget.span(wanted.at)
-            execute(
-                "INSERT INTO spend (budget, span, spent_micros, reserved_micros, overrun_micros)"
-                " VALUES (?, ?, 0, 0, 0) ON CONFLICT DO NOTHING",
-                budget.id, span,
-            )  # fmt: skip
-            [(spent, reserved)] = execute(
-                "SELECT spent_micros, reserved_micros FROM spend WHERE budget = ? AND span = ?"
-                + self._database.lock_rows,
-                budget.id, span,
-            )  # fmt: skip
+            span = known.span(wanted.at)
+            budget, spent, reserved = self.standing(execute, known, span)
             if budget.enforced and spent + reserved + wanted.micros > budget.limit.micros:
                 return Spending(budget=budget, span=span, spent_micros=spent, reserved_micros=reserved)
-            execute(
-                "UPDATE spend SET reserved_micros = reserved_micros + ? WHERE budget = ? AND span = ?",
-                wanted.micros, budget.id, span,
-            )  # fmt: skip
+            self.reserve_less(execute, (budget.id, span), -wanted.micros)
             spans.append((budget.id, span))
         if spans:
             execute(
@@ -244,6 +236,48 @@ class Budgets:
                 wanted.id, wanted.books, wanted.worker, wanted.micros, json.dumps(spans), wanted.at,
             )  # fmt: skip
         return None
+
+    def standing(self, execute: Execute, known: Budget, span: str) -> tuple[Budget, int, int]:
+        """Return a budget as it is now (one that was lifted enforces nothing), with what is spent and reserved of it.
+
+        The row of its spending is locked until the end of the transaction.
+        """
+        execute(
+            "INSERT INTO spend (budget, span, spent_micros, reserved_micros, overrun_micros)"
+            " VALUES (?, ?, 0, 0, 0) ON CONFLICT DO NOTHING",
+            known.id, span,
+        )  # fmt: skip
+        [(spent, reserved)] = execute(
+            "SELECT spent_micros, reserved_micros FROM spend WHERE budget = ? AND span = ?" + self._database.lock_rows,
+            known.id, span,
+        )  # fmt: skip
+        rows = execute(f"SELECT {_COLUMNS} FROM budgets WHERE id = ? AND removed_at IS NULL", known.id)
+        budget = _budget(rows[0]) if rows else known.model_copy(update={"enforced": False})
+        return budget, spent, reserved
+
+    def reserve_less(self, execute: Execute, name: tuple[str, str], micros: int) -> None:
+        """Reserve so much less, or more (below zero), of a budget's span."""
+        execute("UPDATE spend SET reserved_micros = reserved_micros - ? WHERE budget = ? AND span = ?", micros, *name)
+
+    def spend(self, execute: Execute, name: tuple[str, str], micros: int, overrun: int = 0, lost: int = 0) -> None:
+        """Count what requests were charged to a budget's span, and tell whom it concerns.
+
+        Args:
+            execute: of a transaction.
+            name: of the budget and the span.
+            micros: what they were charged.
+            overrun: how much of that was beyond what was reserved.
+            lost: how much of that is counted because a power loss took what would tell.
+        """
+        execute(
+            "UPDATE spend SET spent_micros = spent_micros + ?, overrun_micros = overrun_micros + ?"
+            " WHERE budget = ? AND span = ?",
+            micros, overrun, *name,
+        )  # fmt: skip
+        self._tell_if_reached(execute, *name, micros)
+        self._alerts.note(execute, *name, micros)
+        if lost:
+            self._scribe.note(execute, "budget.counted_as_spent", name[0], span=name[1], micros=lost)
 
     def settle(self, execute: Execute, id: str, micros: int) -> bool:
         """Put what a request was charged in place of its reservation; return whether there still was one.
@@ -259,13 +293,8 @@ class Budgets:
         reserved, spans = rows[0][0], json.loads(rows[0][1])
         execute("DELETE FROM reservations WHERE id = ?", id)
         for budget, span in spans:
-            execute(
-                "UPDATE spend SET reserved_micros = reserved_micros - ?, spent_micros = spent_micros + ?,"
-                " overrun_micros = overrun_micros + ? WHERE budget = ? AND span = ?",
-                reserved, micros, max(0, micros - reserved), budget, span,
-            )  # fmt: skip
-            self._tell_if_reached(execute, budget, span, micros)
-            self._alerts.note(execute, budget, span, micros)
+            self.reserve_less(execute, (budget, span), reserved)
+            self.spend(execute, (budget, span), micros, max(0, micros - reserved))
         return True
 
     def reserved(self, books: str, until: float = float("inf")) -> dict[str, tuple[str, ...]]:

@@ -1,8 +1,8 @@
 """The database of accounts: SQLite (WAL, private to its owner) or Postgres, the same SQL on both.
 
 One connection reads and another one writes, so that a check in the event loop never waits for a thread's commit.
-Whatever an administrator changes moves `version`, by which every process knows within `STALE_SECONDS` that what it
-remembers is old; the process that changed it knows at once.
+Whatever an administrator changes moves `version`, by which every process knows that what it remembers is old: at once,
+because it hears a bell (`bells`), and should it not hear it, within `STALE_SECONDS`.
 
 Owns connections, transactions, errors and the dialect (`?` marks a parameter). Knows no table but `changes`.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.core.errors import BackendError, ConfigError, IntegrityError, MissingDependency
+from bessemer.serve.accounts.bells import NOTIFY, FileBell, Listener
 from bessemer.serve.database import use_wal
 
 Execute = Callable[..., list[tuple[Any, ...]]]
@@ -42,6 +43,8 @@ class _Connection:
         self.raw = open_one()
 
     def execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        if not all(_is_sound(value) for value in values if isinstance(value, str)):
+            raise ConfigError("a text has a character that no database takes", hint="Leave out zeros and surrogates.")
         cursor = self.raw.execute(sql.replace("?", "%s") if self._is_postgres else sql, values)
         return cursor.fetchall() if cursor.description else []
 
@@ -77,8 +80,11 @@ class Database:
         self._errors: tuple[type[Exception], ...] = (sqlite3.Error,)
         self._durable: bool | None = None
         self._version, self._read_at, self._changed = -1, float("-inf"), 0
+        self._bell: FileBell | None = None
+        self._listener: Listener | None = None
+        self._sound = b""
         if not self.is_postgres:
-            _make_private(Path(rest[1:]))
+            self._bell = _make_private(Path(rest[1:]))
         with self._translated():
             self._reader = _Connection(self._open, self.is_postgres)
             self._writer = _Connection(self._open, self.is_postgres)
@@ -128,24 +134,38 @@ class Database:
         with self.writing() as execute:
             yield execute
             execute("UPDATE changes SET version = version + 1")
-        self._changed += 1
-        self._read_at = float("-inf")
+            if self.is_postgres:
+                execute(NOTIFY)
+        self._heard()
+        if self._bell:
+            self._bell.ring()
 
     def version(self) -> int:
-        """Return a number that moves with every change; of other processes' changes it knows after `STALE_SECONDS`."""
+        """Return a number that moves with every change of whatever process."""
         now = self.clock()
-        if now - self._read_at >= STALE_SECONDS:
+        sound = self._bell.sound() if self._bell else b""
+        if now - self._read_at >= STALE_SECONDS or sound != self._sound:
+            if self.is_postgres and self._listener is None:
+                self._listener = Listener(self._open, self._heard)
             changed = self._changed
             [(self._version,)] = self.read("SELECT version FROM changes")
+            self._sound = sound
             if changed == self._changed:  # else another thread's change may have come after the reading
                 self._read_at = now
         return self._version
 
     def close(self) -> None:
         """Close the connections."""
+        listener, self._listener = self._listener, None
+        if listener:
+            listener.close()
         for side in (self._reader, self._writer):
             with side.lock:
                 side.raw.close()
+
+    def _heard(self) -> None:
+        self._changed += 1
+        self._read_at = float("-inf")
 
     def _open(self) -> Any:
         if not self.is_postgres:
@@ -176,11 +196,18 @@ class Database:
             ) from error
 
 
-def _make_private(path: Path) -> None:
+def _is_sound(text: str) -> bool:
+    """Whether a text can be kept, or asked for, in either database."""
+    return "\x00" not in text and (text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text))
+
+
+def _make_private(path: Path) -> FileBell:
+    """Make a file if it is missing, for its owner only; return the bell beside it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.chmod(0o600)  # SQLite gives its side files the same mode
+        return FileBell(path.with_name(f"{path.name}-bell"))
     except OSError as error:
         raise ConfigError(
             f"the keys and accounts in {path} cannot be opened: {error}", hint="Check the folder and its permissions."

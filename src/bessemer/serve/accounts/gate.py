@@ -1,9 +1,11 @@
 """Lets a request in: what limits it is found, taken and reserved, and put right when its charge is known.
 
-Where nothing limits a request this costs a look into a dictionary. Where something does, a thread of its own talks to
-the database, so that the event loop never waits for a disk.
+Where nothing limits a request this costs a look into a dictionary; where something does, a few microseconds in memory
+(`holding`). Only when what this process holds has run out, a thread of its own talks to the database, so that the event
+loop never waits for a disk. A line of a batch reserves its money in the database itself: it has the same id when
+another process asks it again.
 
-Owns the order: rates first, then budgets, in one transaction. Knows no price and no ledger: both are handed in.
+Owns which limits and budgets a request falls under. Knows no price and no ledger: both are handed in.
 """
 
 from __future__ import annotations
@@ -11,49 +13,39 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
-from bessemer.core.errors import BessemerError, ConfigError
+from bessemer.core.errors import BessemerError
+from bessemer.core.forwarding import Spent
 from bessemer.core.nouns import Subject, Usage
-from bessemer.core.units import Money
-from bessemer.serve.accounts.budgets import Budget, Budgets, Reservation
-from bessemer.serve.accounts.database import Database
-from bessemer.serve.accounts.rates import Level, RateLimit, RateLimits
-from bessemer.serve.accounts.refusing import Headers, rate_headers, refuse_money, refuse_rate
+from bessemer.serve.accounts.budgets import Budget, Budgets, Reservation, Spending
+from bessemer.serve.accounts.database import Database, Execute
+from bessemer.serve.accounts.holding import Holding
+from bessemer.serve.accounts.refusing import Headers, refuse_money
+from bessemer.serve.accounts.rulebook import Name, RuleBook, Rules
+from bessemer.serve.accounts.standing import Permit
+from bessemer.serve.accounts.tariffs import Pricing
 from bessemer.serve.accounts.workers import JOBS, Charged, Worker, sweep
 from bessemer.serve.keys import Key
 from bessemer.serve.observing import Seen
-from bessemer.serve.refusals import Refused, closed_model
+from bessemer.serve.refusals import Refusal, Refused, closed_model
 
 logger = logging.getLogger("bessemer.serve")
 
 T = TypeVar("T")
-Worst = Callable[[Subject, Usage], Money]
-"""From whose request it is, and the most tokens that it may take, to the most that it may be charged."""
 
 _BYTES_PER_TOKEN = 4
 """Of English text, about. Source: OpenAI Help Center, What are tokens and how to count them?"""
-_REMEMBERED_AT_MOST = 20_000
 _SWEEP_SECONDS = 1.0
+_TEND_SECONDS = 0.25
+"""After so long at most the database knows what requests were charged."""
 _KEPT_BY = 600.0
 """Seconds after its reservation by which a job is kept, or never will be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What limits the requests of a key to a model."""
-
-    rates: tuple[RateLimit, ...]
-    budgets: tuple[Budget, ...]
-
-    @property
-    def settled_later(self) -> bool:
-        """Whether anything is put right when the charge is known."""
-        return bool(self.budgets) or any(limit.tokens_per_minute is not None for limit in self.rates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +53,8 @@ class _Need:
     """What one request is let in for."""
 
     subject: Subject
-    most: Usage
-    likely_tokens: int
+    micros: int
+    tokens: int
     rules: Rules
 
 
@@ -76,6 +68,7 @@ class Hold:
 
     def __init__(self, gate: Gate, need: _Need) -> None:
         self._gate, self._need = gate, need
+        self._permit: Permit | None = None
         self.headers: Headers = ()
         self.seen: Seen | None = None
 
@@ -85,19 +78,17 @@ class Hold:
         Raises:
             Refused: there is not enough left of a rate limit or a budget.
         """
-        future = self._gate.call(self._gate.admit, self._need)
-        try:
-            self.headers = await _settled(future)
-        except asyncio.CancelledError:
-            if not future.exception():
-                await self.__aexit__()
-            raise
+        need, found = self._need, None
+        if not need.rules.lasting:
+            found = self._gate.admit_now(need.rules, need.subject.id, need.tokens, need.micros)
+        if isinstance(found, Refusal):
+            raise Refused(found)
+        self._permit = found or await self._admitted()
+        self.headers = need.rules.standing.headers()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Settle with what the books say; what they could not be told stays reserved."""
-        if not self._need.rules.settled_later:
-            return
         if self.seen is None:
             charge, tokens = 0, 0
         elif self.seen.entry is None:
@@ -105,7 +96,20 @@ class Hold:
             return
         else:
             charge, tokens = self.seen.entry.charge.micros, self.seen.entry.usage.total_tokens
-        await _settled(self._gate.call(self._gate.settle, self._need, charge, tokens))
+        if self._permit:
+            self._gate.settle(self._permit, charge, tokens)
+        if self._need.rules.lasting:
+            await _settled(self._gate.call(self._gate.settle_lasting, self._need.subject.id, charge))
+
+    async def _admitted(self) -> Permit:
+        future = self._gate.call(self._gate.admit, self._need)
+        try:
+            return await _settled(future)
+        except asyncio.CancelledError:
+            if not future.exception():
+                self._permit = future.result()
+                await self.__aexit__()
+            raise
 
 
 class _Free:
@@ -132,25 +136,34 @@ class Gate:
 
     Args:
         database: of the accounts.
-        worst: says what a request may cost at most.
+        pricing: says what a request may cost at most.
         worker: this process.
         charged: says of requests of dead processes what they were charged.
         clock: gives Unix seconds.
     """
 
     def __init__(
-        self, database: Database, worst: Worst, worker: Worker, charged: Charged, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        pricing: Pricing,
+        worker: Worker,
+        charged: Charged,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._database, self._worst, self._worker, self._clock = database, worst, worker, clock
+        self._database, self._worker, self._clock = database, worker, clock
         self._charged = charged
-        self._rates, self._budgets = RateLimits(database, clock), Budgets(database, clock)
-        self._rules: dict[tuple[str, str, str], Rules | None] = {}
-        self._all = Rules((), ())
-        self._rules_at = -1
+        self._budgets = Budgets(database, clock)
+        self._holding = Holding(database, self._budgets, worker, clock)
+        self._book = RuleBook(database, self._holding, pricing, clock)
         self._late: dict[str, int] = {}
+        self._unbooked: list[tuple[Permit, Spent]] = []
         self._swept_at = float("-inf")
         self._thread = ThreadPoolExecutor(1, "limits")
+        self._closed, self._busy = threading.Event(), threading.Event()
+        self._tender = threading.Thread(target=self._tend, name="limits tender", daemon=True)
+        self._holding.busy = self._busy.set
         self.recover()
+        self._tender.start()
 
     def hold(self, subject: Subject, most: Usage, likely_tokens: int) -> Hold | _Free:
         """Return what lets a request in when it is entered.
@@ -160,12 +173,40 @@ class Gate:
             most: tokens that it may take: never fewer than the engine will count.
             likely_tokens: that it is counted with against tokens per minute until the real number is known.
         """
-        rules = self._rules_of(subject.project, subject.key_id, subject.model)
-        return _FREE if rules is None else Hold(self, _Need(subject, most, likely_tokens, rules))
+        rules = self.rules((subject.project, subject.key_id, subject.model, subject.service_tier, subject.batch))
+        if rules is None:
+            return _FREE
+        micros = rules.tariff.worst(most.input_tokens, most.output_tokens)
+        return Hold(self, _Need(subject, micros, likely_tokens, rules))
 
-    def limits(self, project: str, key_id: str, model: str) -> bool:
-        """Return whether anything limits the requests of a key to a model."""
-        return self._rules_of(project, key_id, model) is not None
+    def rules(self, name: Name) -> Rules | None:
+        """Return what limits the requests of a key to a model, None if nothing does.
+
+        Raises:
+            ConfigError: a budget is in another currency than the prices.
+        """
+        return self._book.rules(name)
+
+    def admit_now(self, rules: Rules, id: str, tokens: int, micros: int) -> Permit | Refusal | None:
+        """Let a request in from what this process holds, refuse it, or return None: then `admit` knows.
+
+        Args:
+            rules: from `rules`.
+            id: of the request.
+            tokens: that it is likely to take.
+            micros: that it may be charged at most.
+        """
+        return self._holding.admit(rules.standing, id, tokens, micros)
+
+    def settle(self, permit: Permit, micros: int, tokens: int) -> None:
+        """Put what a request was charged and took in the place of what it was let in with. Returns at once."""
+        self._holding.settle(permit, micros, tokens)
+
+    def settle_when_booked(self, permit: Permit, spent: Spent) -> None:
+        """Do the same as soon as the books have a request that they could not be told of yet."""
+        logger.error("request %s could not be booked yet: its reservation stays", spent.id)
+        self._unbooked.append((permit, spent))
+        self._busy.set()
 
     def reserve_job(self, subject: Subject, most: Usage) -> None:
         """Reserve what a job may be charged at most, until `settle_job`, whichever process ends it. Waits for the disk.
@@ -177,11 +218,10 @@ class Gate:
         Raises:
             Refused: a budget has not enough left.
         """
-        rules = self._rules_of(subject.project, subject.key_id, subject.model)
-        if rules is None or not rules.budgets:
-            return
-        need = _Need(subject, most, 0, Rules((), rules.budgets))
-        self._thread.submit(self._reserve_job, need).result()
+        if budgets := self._book.budgets(subject):
+            micros = self._book.tariff(subject, budgets).worst(most.input_tokens, most.output_tokens)
+            wanted = Reservation(subject.id, micros, self._worker.books, JOBS, self._clock())
+            self._thread.submit(self._reserve_job, wanted, budgets).result()
 
     def settle_job(self, id: str, micros: int) -> None:
         """Put what a job was charged in the place of its reservation, if it has one; again changes nothing."""
@@ -195,12 +235,20 @@ class Gate:
     def recover(self) -> int:
         """Settle what dead processes that wrote these books left reserved; return how many requests that were."""
         self._swept_at = self._database.clock()
-        return sweep(self._budgets, self._worker, self._charged)
+        return sweep(self._budgets, self._holding.leases, self._worker, self._charged)
 
     def close(self) -> None:
-        """Settle what could not be settled before; the database is closed by its owner."""
+        """Give back what is held, and settle what could not be before; the database is closed by its owner."""
         self._thread.shutdown()
+        self._closed.set()
+        self._busy.set()
+        self._tender.join()
         self._settle_late()
+        try:
+            self._settle_unbooked()
+            self._holding.close()
+        except BessemerError as error:  # what is held is settled by others, from the books
+            logger.error("what is held of limits could not be given back: %s", error.code)
         self._worker.close()
 
     def call(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
@@ -208,8 +256,8 @@ class Gate:
         future: Future[T] = self._thread.submit(function, *args)
         return asyncio.wrap_future(future)
 
-    def admit(self, need: _Need) -> Headers:
-        """Take and reserve what a request needs; return the headers that tell where its rate limits are.
+    def admit(self, need: _Need) -> Permit:
+        """Draw what a request needs. Waits for the database.
 
         Raises:
             Refused: there is not enough left.
@@ -218,21 +266,17 @@ class Gate:
         try:
             return self._admit(need)
         except Refused:
-            if not need.rules.budgets or not self._swept():
+            if not (need.rules.standing.money or need.rules.lasting) or not self._swept():
                 raise
             return self._admit(need)  # what a dead process had reserved is free again
 
-    def settle(self, need: _Need, micros: int, tokens: int) -> None:
-        """Put what a request was charged and used in the place of what it was let in with; never raises."""
+    def settle_lasting(self, id: str, micros: int) -> None:
+        """Put what was charged in the place of what a line of a batch reserved; never raises."""
         try:
-            with self._database.writing(durable=False) as execute:  # what a power loss takes back, the sweep settles
-                self._rates.correct(execute, need.rules.rates, need.likely_tokens - tokens)
-                if need.rules.budgets:
-                    self._budgets.settle(execute, need.subject.id, micros)
+            self._budgets.settle_all([(id, micros)])  # what a power loss takes back, the sweep settles
         except BessemerError as error:
-            logger.error("request %s could not be settled yet: %s", need.subject.id, error.code)
-            if need.rules.budgets:
-                self._late[need.subject.id] = micros
+            logger.error("request %s could not be settled yet: %s", id, error.code)
+            self._late[id] = micros
 
     def _swept(self) -> bool:
         """Whether a sweep, one a second at most, settled anything."""
@@ -244,33 +288,21 @@ class Gate:
             logger.error("reservations of dead processes could not be settled: %s", type(error).__name__)
             return False
 
-    def _admit(self, need: _Need) -> Headers:
-        rules, now = need.rules, self._clock()
-        with self._database.writing(durable=bool(rules.budgets)) as execute:
-            levels = self._rates.take(execute, rules.rates, need.likely_tokens, now)
-            if short := [level for level in levels if level.left < 0]:
-                raise Refused(refuse_rate(max(short, key=lambda level: level.wait_seconds), levels))
-            if rules.budgets:
-                wanted = self._reservation(need, now)
-                if at := self._budgets.reserve(execute, rules.budgets, wanted):
-                    raise Refused(refuse_money(at, wanted.micros, _back(levels)))
-        return rate_headers(levels)
+    def _admit(self, need: _Need) -> Permit:
+        rules, subject = need.rules, need.subject
+        wanted = Reservation(subject.id, need.micros, self._worker.books, self._worker.id, self._clock())
 
-    def _reserve_job(self, need: _Need) -> None:
-        wanted = replace(self._reservation(need, self._clock()), worker=JOBS)
+        def also(execute: Execute) -> Spending | None:
+            return self._budgets.reserve(execute, rules.lasting, wanted)
+
+        needed = need.tokens, need.micros
+        return self._holding.draw(rules.standing, subject.id, needed, also if rules.lasting else None)
+
+    def _reserve_job(self, wanted: Reservation, budgets: tuple[Budget, ...]) -> None:
+        self._holding.let_go()  # a job may need what is held here ahead
         with self._database.writing(durable=True) as execute:
-            if at := self._budgets.reserve(execute, need.rules.budgets, wanted):
+            if at := self._budgets.reserve(execute, budgets, wanted):
                 raise Refused(refuse_money(at, wanted.micros, ()))
-
-    def _reservation(self, need: _Need, now: float) -> Reservation:
-        worst = self._worst(need.subject, need.most)
-        for budget in need.rules.budgets:
-            if budget.limit.currency != worst.currency:
-                raise ConfigError(
-                    f"the budget {budget.id} is in {budget.limit.currency}, and prices are in {worst.currency}",
-                    hint="Remove the budget, or name a price book in its currency.",
-                )
-        return Reservation(need.subject.id, worst.micros, self._worker.books, self._worker.id, now)
 
     def _settle_late(self) -> None:
         try:
@@ -280,25 +312,31 @@ class Gate:
         except BessemerError as error:
             logger.error("%d requests could not be settled yet: %s", len(self._late), error.code)
 
-    def _rules_of(self, project: str, key_id: str, model: str) -> Rules | None:
-        version = self._database.version()
-        if version != self._rules_at:
-            self._all = Rules(self._rates.list(), self._budgets.list())
-            self._rules, self._rules_at = {}, version
-        name = (project, key_id, model)
-        return self._rules[name] if name in self._rules else self._find(*name)
+    def _settle_unbooked(self) -> None:
+        for each in list(self._unbooked):
+            permit, spent = each
+            if spent.terms is not None:
+                self._holding.settle(permit, spent.charge_micros, spent.usage[0] + spent.usage[1])
+                self._unbooked.remove(each)
 
-    def _find(self, project: str, key_id: str, model: str) -> Rules | None:
-        scopes = {("organization", ""), ("project", project), ("key", key_id)}
-        rates = tuple(r for r in self._all.rates if (r.scope, r.scope_id) in scopes and r.model in ("", model))
-        budgets = tuple(b for b in self._all.budgets if (b.scope, b.scope_id) in scopes)
-        if len(self._rules) >= _REMEMBERED_AT_MOST:
-            self._rules = {}
-        rules = self._rules[project, key_id, model] = Rules(rates, budgets) if rates or budgets else None
-        return rules
+    def _tend(self) -> None:
+        """Tend what is held, in a thread of its own, as long as there is something to tend."""
+        wait: float | None = None
+        while not self._closed.is_set():
+            self._busy.wait(wait)
+            self._busy.clear()
+            try:
+                self._settle_unbooked()
+                more = self._holding.tend()
+            except Exception as error:  # it is tried again
+                logger.error("limits could not be tended: %s", type(error).__name__)
+                more = True
+            wait = _TEND_SECONDS if more or self._unbooked else None
 
 
-def let_in(gate: Gate | None, key: Key, subject: Subject, body_bytes: int, output_tokens: int) -> Hold | _Free:
+def let_in(
+    gate: Gate | None, key: Key, subject: Subject, body_bytes: int, output_tokens: int, units: int = 0
+) -> Hold | _Free:
     """Return what lets a request in when it is entered; see `Gate.hold`.
 
     A token is at least one byte of the text that it stands for, and the marks around a message are fewer than the
@@ -310,6 +348,7 @@ def let_in(gate: Gate | None, key: Key, subject: Subject, body_bytes: int, outpu
         subject: the same for the books.
         body_bytes: of the request.
         output_tokens: that may be made, of all choices together.
+        units: that may be delivered.
 
     Raises:
         Refused: the key is not for this model.
@@ -318,13 +357,13 @@ def let_in(gate: Gate | None, key: Key, subject: Subject, body_bytes: int, outpu
         raise Refused(closed_model(subject.model))
     if gate is None:
         return _FREE
-    most = Usage(input_tokens=body_bytes, output_tokens=output_tokens)
-    return gate.hold(subject, most, body_bytes // _BYTES_PER_TOKEN + output_tokens)
+    most = Usage(input_tokens=body_bytes, output_tokens=output_tokens, units=units)
+    return gate.hold(subject, most, likely_tokens(body_bytes, output_tokens))
 
 
-def _back(levels: tuple[Level, ...]) -> tuple[Level, ...]:
-    """Return where buckets are when what was taken is put back, as it is when a budget refuses."""
-    return tuple(Level(at.rate_limit, at.unit, at.limit, 0, at.left + at.needed) for at in levels)
+def likely_tokens(body_bytes: int, output_tokens: int) -> int:
+    """Return with how many tokens a request is counted until the real number is known."""
+    return body_bytes // _BYTES_PER_TOKEN + output_tokens
 
 
 async def _settled(future: asyncio.Future[T]) -> T:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
@@ -90,15 +90,20 @@ class Projects:
         return _project(self._database.read, id)
 
     def list(self, limit: int = 20, after: str = "", include_archived: bool = False) -> Page[Project]:
-        """Return a page of projects, the oldest first; `after` is the id of the last one of the page before."""
+        """Return a page of projects, the oldest first; `after` is the id of the last one of the page before.
+
+        Raises:
+            NotFound: there never was a project `after`.
+        """
         found = [
             Project(id=id, name=name, created_at=created_at, archived_at=archived_at)
             for id, name, created_at, archived_at in self._database.read(
                 "SELECT id, name, created_at, archived_at FROM projects ORDER BY created_at, id"
             )
-            if include_archived or archived_at is None
         ]
-        return _after(found, after, limit)
+        return Page.following(
+            found, after, limit, lambda each: each.id, lambda each: include_archived or each.archived_at is None
+        )
 
     def rename(self, id: str, name: str) -> Project:
         """Return the project under its new name.
@@ -181,7 +186,7 @@ class Projects:
         Raises:
             NotFound: the project has none with that id.
         """
-        found = [account for account in self._service_accounts(project) if account.id == id]
+        found = [each for each in self._service_accounts(project) if each.id == id and each.deleted_at is None]
         if not found:
             raise NotFound(f"the project '{project}' has no service account '{id}'", hint="List them first.")
         return found[0]
@@ -190,10 +195,11 @@ class Projects:
         """Return a page of a project's service accounts, the oldest first.
 
         Raises:
-            NotFound: there is no such project.
+            NotFound: there is no such project, or there never was a service account `after` in it.
         """
         self.get(project)
-        return _after(self._service_accounts(project), after, limit)
+        found = self._service_accounts(project)
+        return Page.following(found, after, limit, lambda each: each.id, lambda each: each.deleted_at is None)
 
     def delete_service_account(self, project: str, id: str) -> ServiceAccount:
         """End a service account and all its keys at once.
@@ -211,11 +217,13 @@ class Projects:
 
     def _service_accounts(self, project: str) -> tuple[ServiceAccount, ...]:
         rows = self._database.read(
-            "SELECT id, name, created_at FROM service_accounts WHERE project = ? AND deleted_at IS NULL"
-            " ORDER BY created_at, id",
+            "SELECT id, name, created_at, deleted_at FROM service_accounts WHERE project = ? ORDER BY created_at, id",
             project,
         )
-        return tuple(ServiceAccount(id=id, project=project, name=name, created_at=at) for id, name, at in rows)
+        return tuple(
+            ServiceAccount(id=id, project=project, name=name, created_at=at, deleted_at=ended)
+            for id, name, at, ended in rows
+        )
 
     def _open(self, execute: Execute, id: str) -> Project:
         project = _project(execute, id)
@@ -229,12 +237,6 @@ def _project(execute: Execute, id: str) -> Project:
     if not rows:
         raise NotFound(f"there is no project '{id}'", hint="`bessemer projects list` shows them.")
     return Project(**dict(zip(("id", "name", "created_at", "archived_at"), rows[0], strict=True)))
-
-
-def _after(found: Sequence[Any], after: str, limit: int) -> Page[Any]:
-    ids = [item.id for item in found]
-    begin = ids.index(after) + 1 if after in ids else 0
-    return Page.of(found[begin : begin + limit + 1], limit)
 
 
 def _valid(noun: type[T], **fields: Any) -> T:

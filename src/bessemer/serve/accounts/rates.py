@@ -2,16 +2,16 @@
 
 A limit is a token bucket: it holds one minute's worth, is refilled all the time, and may run into debt when an answer
 took more tokens than were guessed. The buckets are rows of the database, so that they outlive a restart and all
-workers share them.
+workers share them, who draw from them in blocks (`leases`).
 
-Owns limits and buckets. Knows no HTTP.
+Owns the limits, and what a bucket's level means. Knows no HTTP.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -142,7 +142,8 @@ class RateLimits:
             if limit is None:
                 raise NotFound(f"there is no rate limit '{id}'", hint="`bessemer limits show` lists them.")
             execute("DELETE FROM rate_limits WHERE id = ?", id)
-            execute("DELETE FROM buckets WHERE rate_limit = ?", id)
+            for table in ("buckets", "shares"):
+                execute(f"DELETE FROM {table} WHERE rate_limit = ?", id)
             self._scribe.note(execute, "rate_limit.deleted", id, _project(limit), **limit.model_dump(exclude={"id"}))
         return limit
 
@@ -150,44 +151,6 @@ class RateLimits:
         """Return the limits, of one scope if it is given."""
         found = _all(self._database.read)
         return tuple(each for each in found if scope in (None, each.scope) and scope_id in (None, each.scope_id))
-
-    def levels(self, limits: Sequence[RateLimit], now: float) -> tuple[Level, ...]:
-        """Return how full the buckets of limits are, without taking anything."""
-        return tuple(_level(self._database.read, limit.id, unit, most, (0, now)) for limit, unit, most in _each(limits))
-
-    def take(self, execute: Execute, limits: Sequence[RateLimit], tokens: int, now: float) -> tuple[Level, ...]:
-        """Take one request and its tokens out of all buckets, or out of none if one has not got enough.
-
-        Args:
-            execute: of a transaction.
-            limits: that the request falls under.
-            tokens: that it is likely to need.
-            now: Unix seconds.
-        """
-        levels = []
-        for limit, unit, most in _each(limits):
-            execute(
-                "INSERT INTO buckets (rate_limit, unit, level, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                limit.id, unit, float(most), now,
-            )  # fmt: skip
-            needed = 1 if unit == "requests" else tokens
-            levels.append(_level(execute, limit.id, unit, most, (needed, now), self._database.lock_rows))
-        if all(level.left >= 0 for level in levels):
-            for level in levels:
-                execute(
-                    "UPDATE buckets SET level = ?, at = ? WHERE rate_limit = ? AND unit = ?",
-                    level.left, now, level.rate_limit, level.unit,
-                )  # fmt: skip
-        return tuple(levels)
-
-    def correct(self, execute: Execute, limits: Sequence[RateLimit], tokens: int) -> None:
-        """Put tokens back that a request did not need, or take more (a negative number) that it did."""
-        for limit, unit, _ in _each(limits):
-            if unit == "tokens":
-                execute(
-                    "UPDATE buckets SET level = level + ? WHERE rate_limit = ? AND unit = 'tokens'",
-                    float(tokens), limit.id,
-                )  # fmt: skip
 
 
 def check_scope(execute: Execute, scope: Scope, scope_id: str) -> None:
@@ -197,18 +160,6 @@ def check_scope(execute: Execute, scope: Scope, scope_id: str) -> None:
     table = {"project": "projects", "key": "keys"}.get(scope)
     if table and not execute(f"SELECT 1 FROM {table} WHERE id = ?", scope_id):
         raise NotFound(f"there is no {scope} '{scope_id}'", hint=f"`bessemer {table} list` shows them.")
-
-
-def _each(limits: Sequence[RateLimit]) -> list[tuple[RateLimit, Unit, int]]:
-    """Return limits by unit, in the one order in which all workers lock their rows."""
-    return [(limit, unit, most) for limit in sorted(limits, key=lambda each: each.id) for unit, most in limit.units()]
-
-
-def _level(execute: Execute, id: str, unit: Unit, most: int, asked: tuple[int, float], lock_rows: str = "") -> Level:
-    needed, now = asked
-    rows = execute(f"SELECT level, at FROM buckets WHERE rate_limit = ? AND unit = ?{lock_rows}", id, unit)
-    held, at = rows[0] if rows else (float(most), now)
-    return Level(id, unit, most, needed, min(most, held + max(0.0, now - at) * most / 60) - needed)
 
 
 def _all(execute: Execute) -> tuple[RateLimit, ...]:

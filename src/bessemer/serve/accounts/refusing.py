@@ -40,6 +40,18 @@ def rate_headers(levels: Sequence[Level]) -> Headers:
     return tuple(told)
 
 
+def rate_lines(unit: str, limit: int, left: int) -> bytes:
+    """Return the headers of one limit, as they stand on the wire; see `rate_headers`.
+
+    >>> rate_lines("tokens", 600, 590)[-35:]
+    b'590\\r\\nx-ratelimit-reset-tokens: 1s\\r\\n'
+    """
+    return (
+        f"x-ratelimit-limit-{unit}: {limit}\r\nx-ratelimit-remaining-{unit}: {left}\r\n"
+        f"x-ratelimit-reset-{unit}: {duration((limit - left) * 60 / limit if limit else 0)}\r\n"
+    ).encode()
+
+
 def refuse_rate(short: Level, levels: Sequence[Level]) -> Refusal:
     """Return the refusal of a request that a rate limit has not got enough for."""
     what = f"{short.limit} {short.unit} per minute; this request counts as {short.needed}"

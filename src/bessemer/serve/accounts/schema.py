@@ -81,6 +81,20 @@ _TABLES = (
         at REAL NOT NULL
     ) STRICT""",
     """
+    CREATE TABLE IF NOT EXISTS blocks (
+        worker TEXT NOT NULL, budget TEXT NOT NULL, span TEXT NOT NULL, micros INTEGER NOT NULL,
+        PRIMARY KEY (worker, budget, span)
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS slates (
+        worker TEXT PRIMARY KEY, books TEXT NOT NULL, boot TEXT NOT NULL, round INTEGER NOT NULL
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS shares (
+        rate_limit TEXT NOT NULL, unit TEXT NOT NULL, worker TEXT NOT NULL, amount INTEGER NOT NULL,
+        until REAL NOT NULL, PRIMARY KEY (rate_limit, unit, worker)
+    ) STRICT""",
+    """
     CREATE TABLE IF NOT EXISTS capture (project TEXT PRIMARY KEY, stores INTEGER NOT NULL, pii TEXT NOT NULL) STRICT""",
     """
     CREATE TABLE IF NOT EXISTS audit (

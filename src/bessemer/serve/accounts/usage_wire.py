@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from bessemer.core.usage import CostLine, UsageGroup, UsageQuery, UsageRow, UsageSource
 from bessemer.serve.refusals import Refused, invalid
@@ -41,6 +41,7 @@ NOT_HERE = (
 """Kinds of use that other organizations have: there is none here, and so every bucket is empty."""
 
 Query = Mapping[str, Sequence[str]]
+R = TypeVar("R", UsageRow, CostLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ class UsageDesk:
         lines = self.source.costs(wanted.model_copy(update={"charged": True, "kind": ""}))
         kept = [line for line in lines if not items or _item(line) in items]
         users = self.users() if "user_id" in groups else {}
-        return pages.told(lambda start: _costs([line for line in kept if line.start == start], groups, users))
+        by_start = _by_start(kept)
+        return pages.told(lambda start: _costs(by_start.get(start, ()), groups, users))
 
     def _usage(self, query: Query, *, embeddings: bool) -> dict[str, Any]:
         groups = _listed(query, "group_by", (*_NONE, "user_id", *_GROUPS))
@@ -93,8 +95,8 @@ class UsageDesk:
         rows = self.source.usage(wanted.model_copy(update={"group_by": asked, "embeddings": embeddings}))
         if "user_id" in groups:
             rows = _by_user(rows, self.users(), keep_keys=not people)
-        tell = _vectors if embeddings else _completions
-        return pages.told(lambda start: [tell(row, groups) for row in rows if row.start == start])
+        tell, by_start = _vectors if embeddings else _completions, _by_start(rows)
+        return pages.told(lambda start: [tell(row, groups) for row in by_start.get(start, ())])
 
     def _wanted(self, query: Query, widths: Sequence[str], limits: tuple[int, int] | None) -> tuple[UsageQuery, _Pages]:
         width = _one(query, "bucket_width") or "1d"
@@ -224,6 +226,14 @@ def _costs(lines: Iterable[CostLine], groups: Sequence[str], users: Mapping[str,
             "quantity_unit": "tokens" if priced else None,
         }
         found.append(result)
+    return found
+
+
+def _by_start(rows: Iterable[R]) -> dict[int, list[R]]:
+    """Return rows by the bucket that they are in: a page has many of both."""
+    found: dict[int, list[R]] = {}
+    for row in rows:
+        found.setdefault(row.start, []).append(row)
     return found
 
 

@@ -80,10 +80,18 @@ class Users:
         return _found(self._database.read, id)
 
     def list(self, limit: int = 20, after: str = "", emails: Sequence[str] = ()) -> Page[User]:
-        """Return a page of users, the oldest first; of these addresses only, if any are given."""
-        rows = self._database.read(f"SELECT {_USER} FROM users WHERE deleted_at IS NULL ORDER BY created_at, id")
-        found = [user for user in map(_user, rows) if not emails or user.email in emails]
-        return _after(found, [user.id for user in found], after, limit)
+        """Return a page of users, the oldest first; of these addresses only, if any are given.
+
+        Raises:
+            NotFound: there never was a user `after`.
+        """
+        gone = {id for (id,) in self._database.read("SELECT id FROM users WHERE deleted_at IS NOT NULL")}
+        found = [_user(row) for row in self._database.read(f"SELECT {_USER} FROM users ORDER BY created_at, id")]
+
+        def shown(user: User) -> bool:
+            return user.id not in gone and (not emails or user.email in emails)
+
+        return Page.following(found, after, limit, lambda user: user.id, shown)
 
     def update(self, id: str, role: Role) -> User:
         """Give a user another role and return it.
@@ -115,12 +123,12 @@ class Users:
         """Return a page of a project's members, who came first first.
 
         Raises:
-            NotFound: there is no such project.
+            NotFound: there is no such project, or no member `after` any more.
         """
         _project(self._database.read, project)
         rows = self._database.read(f"{_MEMBERS} WHERE project = ? ORDER BY added_at, users.id", project)
         found = [_member(project, row) for row in rows]
-        return _after(found, [member.user.id for member in found], after, limit)
+        return Page.following(found, after, limit, lambda member: member.user.id, lambda member: True)
 
     def member(self, project: str, id: str) -> Member:
         """Return a member of a project.
@@ -244,8 +252,3 @@ def _project(execute: Execute, id: str) -> float | None:
         raise NotFound(f"there is no project '{id}'", hint="`bessemer projects list` shows them.")
     at: float | None = rows[0][0]
     return at
-
-
-def _after(found: Sequence[T], ids: Sequence[str], after: str, limit: int) -> Page[T]:
-    begin = ids.index(after) + 1 if after in ids else 0
-    return Page.of(found[begin : begin + limit + 1], limit)

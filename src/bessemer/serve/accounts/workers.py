@@ -2,6 +2,7 @@
 
     workers/books            names the books that all workers of this folder write
     workers/<worker>.lock    locked while that process lives; the kernel lets go of it, however it dies
+    workers/<worker>.slate   what its requests hold (`slates`)
 
 Only who shares the books with a dead worker can know what it booked, so nobody else touches its reservations.
 
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from bessemer.core.errors import ConfigError
 from bessemer.serve.accounts.budgets import Budgets
+from bessemer.serve.accounts.leases import Leases
+from bessemer.serve.accounts.slates import read_slate, remove_slate
 
 Charged = Callable[[Sequence[str]], Mapping[str, int]]
 """From ids of requests whose process is dead to what they were charged, in micro-units: 0 only where it is certain
@@ -31,12 +34,16 @@ class Worker:
     Args:
         folder: of all workers that write the same books; made if missing.
 
+    Attributes:
+        id: of this process.
+        books: names the books that it writes.
+
     Raises:
         ConfigError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.id = secrets.token_hex(8)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +61,7 @@ class Worker:
         if worker == self.id:
             return False
         try:
-            with (self._folder / f"{worker}.lock").open("rb") as lock:
+            with (self.folder / f"{worker}.lock").open("rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return True  # a lock is there before the first reservation and goes after the last
@@ -65,7 +72,7 @@ class Worker:
     def forget(self, worker: str) -> None:
         """Remove the lock of a dead worker that has no reservations any more."""
         with suppress(FileNotFoundError):
-            (self._folder / f"{worker}.lock").unlink()
+            (self.folder / f"{worker}.lock").unlink()
 
     def close(self) -> None:
         """Let go of the lock: what is reserved still is settled by the others, from the books."""
@@ -77,15 +84,23 @@ JOBS = "jobs"
 """Stands for the worker in reservations of work that outlives the process that took it in."""
 
 
-def sweep(budgets: Budgets, worker: Worker, charged: Charged) -> int:
+def sweep(budgets: Budgets, leases: Leases, worker: Worker, charged: Charged) -> int:
     """Settle what dead workers of the same books left reserved; return how many requests that were."""
     settled = 0
-    for other, ids in budgets.reserved(worker.books).items():
-        if other == JOBS or not worker.is_dead(other):
+    reserved, holders = budgets.reserved(worker.books), {each.worker: each for each in leases.holders()}
+    for other in sorted({*reserved, *holders} - {JOBS}):
+        if not worker.is_dead(other):
             continue
-        known = charged(ids)
-        settled += budgets.settle_all(known.items())
-        if len(known) == len(ids):
+        ids, holder = reserved.get(other, ()), holders.get(other)
+        left = read_slate(worker.folder, other, holder.round) if holder else []
+        known = charged(tuple(dict.fromkeys((*ids, *(request.id for request in left or ())))))
+        settled += budgets.settle_all((id, known[id]) for id in ids if id in known)
+        if holder and all(request.id in known for request in left or ()):
+            leases.settle_dead(holder, left, known)
+            settled += max(1, len(left or ()))
+            holder = None
+        if not holder and all(id in known for id in ids):
+            remove_slate(worker.folder, other)
             worker.forget(other)
     return settled
 

@@ -1,7 +1,7 @@
 """Who may come in, asked once for each request and answered in microseconds.
 
-Owns what the short way needs to know of keys, limits and budgets: three calls, none of which waits. Behind them is the
-store of keys; a store with limits and budgets answers the same calls.
+Owns what the short way needs to know of keys, limits and budgets: three calls, none of which waits. Behind them are the
+store of keys and the gate.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from bessemer.serve.accounts.gate import Gate
+from bessemer.core.forwarding import Spent
+from bessemer.serve.accounts.gate import Gate, likely_tokens
+from bessemer.serve.accounts.standing import Permit as Held
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
 from bessemer.serve.refusals import Refusal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Identity:
     """Whose key it is."""
 
@@ -33,9 +35,15 @@ class Identity:
 
 @dataclass(slots=True, eq=False)
 class Permit:
-    """A request that was admitted; `headers` go with its answer, as they stand on the wire."""
+    """A request that was admitted.
+
+    Attributes:
+        headers: go with its answer, as they stand on the wire.
+        held: of limits and budgets, until it is settled.
+    """
 
     headers: bytes = b""
+    held: Held | None = None
 
 
 class Admission(Protocol):
@@ -45,17 +53,19 @@ class Admission(Protocol):
         """Return whose a key is, or None: then the application says why not."""
         ...
 
-    def admit(self, who: Identity, model: str, worst: tuple[int, int], /) -> Permit | Refusal | None:
+    def admit(self, who: Identity, spent: Spent, worst: tuple[int, int], /) -> Permit | Refusal | None:
         """Reserve what a request may take at worst: input and output tokens. None leaves it to the application."""
         ...
 
-    def settle(self, permit: Permit, usage: tuple[int, int, int], /) -> None:
-        """Give back what was reserved and was not used; called once for each permit."""
+    def settle(self, permit: Permit, spent: Spent, /) -> None:
+        """Put what was charged in the place of what was reserved; called once for each permit."""
         ...
 
 
 class KeyAdmission:
-    """Admits whoever has a key that is accepted and that nothing limits; the rest is left to the application.
+    """Admits whoever has a key that is accepted, within limits and budgets, from what this process holds of them.
+
+    What it does not hold enough of is left to the application, which asks the database.
 
     Args:
         keys: remembers keys that it verified, until somebody changes one.
@@ -71,13 +81,24 @@ class KeyAdmission:
         key = self._keys.verify(secret)
         return None if isinstance(key, KeyRefusal) else Identity(key)
 
-    def admit(self, who: Identity, model: str, worst: tuple[int, int], /) -> Permit | Refusal | None:
-        """Return the one permit, for which nothing is reserved; None if there are limits."""
+    def admit(self, who: Identity, spent: Spent, worst: tuple[int, int], /) -> Permit | Refusal | None:
+        """Return a permit, or why there is none; None if the application has to find out."""
+        gate, model = self._gate, spent.model
         if not who.key.may_ask(model):
             return None
-        if self._gate and self._gate.limits(who.project, who.key_id, model):
-            return None
-        return self._permit
+        rules = gate.rules((spent.project, spent.key_id, model, "", False)) if gate else None
+        if gate is None or rules is None:
+            return self._permit
+        found = gate.admit_now(rules, spent.id, likely_tokens(*worst), rules.tariff.worst(*worst))
+        if found is None or isinstance(found, Refusal):
+            return found
+        return Permit(rules.standing.lines(), found)
 
-    def settle(self, permit: Permit, usage: tuple[int, int, int], /) -> None:
-        """Do nothing: nothing was reserved."""
+    def settle(self, permit: Permit, spent: Spent, /) -> None:
+        """Settle to what was charged. What could not be booked yet stays reserved; what never began is given back."""
+        if permit.held is None or self._gate is None:
+            return
+        if spent.terms is None and spent.mark is not None:
+            self._gate.settle_when_booked(permit.held, spent)
+        else:
+            self._gate.settle(permit.held, spent.charge_micros, spent.usage[0] + spent.usage[1])

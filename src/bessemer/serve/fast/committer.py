@@ -37,10 +37,6 @@ class Committer:
         self._called = False
         self._busy: asyncio.Future[None] | None = None
 
-    def begin(self, spent: Spent) -> None:
-        """Begin a request."""
-        self._meter.begin(spent)
-
     def add(self, spent: Spent, told: Told | None = None) -> None:
         """Book a request within this turn of the loop, or with the next write."""
         self._ended.append((spent, told))

@@ -31,7 +31,7 @@ _SOME = 0.05
 
 def new_id() -> str:
     """Return an id for a request: 128 random bits, without asking the system for each."""
-    return f"req_{_RANDOM.getrandbits(128):032x}"
+    return "req_" + _RANDOM.getrandbits(128).to_bytes(16, "little").hex()
 
 
 class Way:
@@ -58,25 +58,6 @@ class Way:
             for form in (b'"model":"%s"', b'"model": "%s"'):
                 data = data.replace(form % self.forward.model.encode(), form % self.name.encode())
         return data
-
-
-class Heads:
-    """How the heads of answers begin, kept for as long as the time that they tell is right: a second."""
-
-    def __init__(self) -> None:
-        self._date = b""
-        self._known: dict[tuple[int, bytes], bytes] = {}
-
-    def begin(self, status: int, kind: bytes, date: bytes) -> bytes:
-        """Return the first lines of an answer of that content type; `date` is a whole line."""
-        if date is not self._date or len(self._known) > _MAX_HEADS:
-            self._date, self._known = date, {}
-        if (known := self._known.get((status, kind))) is None:
-            known = self._known[status, kind] = (
-                b"%s%scontent-type: %s\r\nopenai-version: 2020-10-01\r\nx-content-type-options: nosniff\r\n"
-                % (status_line(status), date, kind)
-            )
-        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +87,9 @@ class Desk:
         short: what it is made of.
         otherwise: gives the application as who answers.
         loop: the running event loop.
+
+    Attributes:
+        heads: what `head` returned, for as long as it may be asked again: a second.
     """
 
     def __init__(
@@ -113,12 +97,21 @@ class Desk:
     ) -> None:
         self.config, self.admission, self.traffic = short.config, short.admission, short.traffic
         self.watchers, self.otherwise, self.loop = short.watchers, otherwise, loop
-        self.committer = Committer(short.meter, loop, short.threads)
-        self.shapes, self.heads = Shapes(b"POST /v1/chat/completions HTTP/1.1\r\n", secret=True), Heads()
+        self.meter, self.committer = short.meter, Committer(short.meter, loop, short.threads)
+        self.heads: dict[tuple[int, bytes, bytes], bytes] = {}
+        self.shapes = Shapes(b"POST /v1/chat/completions HTTP/1.1\r\n", secret=True)
         pools: dict[Forward, Pool] = {}
         for forward in short.forwards.values():
             pools[forward] = pools.get(forward) or Pool(forward, loop)
         self.ways = {name: Way(name, pools[forward]) for name, forward in short.forwards.items()}
+
+    def head(self, status: int, kind: bytes, date: bytes) -> bytes:
+        """Return the first lines of an answer of that content type, and keep them; `date` is a whole line."""
+        if len(self.heads) >= _MAX_HEADS:
+            self.heads.clear()
+        lines = b"%s%scontent-type: %s\r\nopenai-version: 2020-10-01\r\nx-content-type-options: nosniff\r\n"
+        head = self.heads[status, kind, date] = lines % (status_line(status), date, kind)
+        return head
 
     async def close(self) -> None:
         """Book what is left and close the connections; all requests have ended."""

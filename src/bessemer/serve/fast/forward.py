@@ -42,21 +42,27 @@ def quick(desk: Desk, connection: Connection, data: bytes) -> bool:
     """Take a request that came whole, with a head of a form that is known; if not, nothing was done."""
     if (shape := desk.shapes.find(data)) is None or len(data) - shape.size > desk.config.max_body_bytes:
         return False
-    who = _known(desk, data[shape.secret])
+    try:
+        who = desk.admission.know(data[shape.secret].decode("latin-1"))
+    except BessemerError:  # the application says what is wrong
+        return False
     asked = read_asked(data[shape.size :]) if who else None
     way = desk.ways.get(asked.model) if asked else None
     if who is None or asked is None or way is None:
         return False
     exchange = Exchange(connection, b"POST", PATH, "1.1", [], True)
-    relay = Relay(desk, exchange, who)
-    if not desk.traffic.enter(relay):
-        return False
-    exchange.received, exchange.answerer, connection.exchange = True, relay, exchange
-    if relay.begin(asked, way, len(data) - shape.size):
-        return True
-    connection.exchange = exchange.answerer = None
-    desk.traffic.leave(relay)
-    return False
+    relay, taken = Relay(desk, exchange, who), False
+    if desk.traffic.enter(relay):
+        exchange.received, exchange.answerer, connection.exchange = True, relay, exchange
+        try:
+            taken = relay.begin(asked, way, len(data) - shape.size)
+        except Exception as error:  # in here, and not in the event loop that calls
+            relay.failed(error)
+            return True
+        if not taken:
+            connection.exchange = exchange.answerer = None
+            desk.traffic.leave(relay)
+    return taken
 
 
 def _who(desk: Desk, exchange: Exchange) -> Identity | None:
@@ -70,11 +76,7 @@ def _who(desk: Desk, exchange: Exchange) -> Identity | None:
             length = value
     if given[:7].lower() != b"bearer " or int(length) > desk.config.max_body_bytes:
         return None
-    return _known(desk, given[7:].strip())
-
-
-def _known(desk: Desk, secret: bytes) -> Identity | None:
     try:
-        return desk.admission.know(secret.decode("latin-1"))
+        return desk.admission.know(given[7:].strip().decode("latin-1"))
     except BessemerError:  # the application says what is wrong
         return None

@@ -26,6 +26,7 @@ from typing import cast
 import httptools
 
 from bessemer.serve.fast.exchange import Answerer, Exchange, Headers, refusal_bytes
+from bessemer.serve.fast.shapes import MAX_HEAD_BYTES as KNOWN_BYTES
 from bessemer.serve.refusals import Refusal
 
 MAX_HEAD_BYTES = 65_536
@@ -94,7 +95,7 @@ class Connection(_Wire):
         if self._between and self.exchange is None and not self._waiting:
             if self.server.quick(self, data):
                 return
-            self._raw = data
+            self._raw = data[:KNOWN_BYTES]
         self._between = False
         try:
             self._parser.feed_data(data)
@@ -193,7 +194,7 @@ class Connection(_Wire):
             (self._close if exchange.received else self._linger)()
         elif self._waiting:
             self.server.loop.call_soon(self._turn)
-        else:
+        elif self._held:
             self.hold(False)
 
     def abort(self) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from bessemer.core.forwarding import Forward
-from bessemer.serve.fast.shapes import Shapes
+from bessemer.serve.fast.shapes import MAX_HEAD_BYTES, Shapes
 
 IDLE_SECONDS = 4.0
 CONNECTS = 2
@@ -94,11 +94,10 @@ class Upstream(_Wire):
         if self._between:
             if shape := pool.shapes.find(data):
                 self.taker = None
-                pool.done(taker)
-                pool.free(self)
+                pool.ended(self, taker)
                 taker.whole(shape.kind, data[shape.size :])
                 return
-            self._raw = data
+            self._raw = data[:MAX_HEAD_BYTES]
         self._between = False
         try:
             self._parser.feed_data(data)
@@ -211,7 +210,8 @@ class Pool:
                 upstream.close()
                 continue
             self._asking[taker] = upstream
-            upstream.send(request, taker, now)
+            upstream.taker, upstream.since = taker, now
+            upstream.transport.write(request)
             return
         if len(self._all) + self._connecting >= self.forward.max_streams:
             self._asking[taker] = None
@@ -239,6 +239,13 @@ class Pool:
     def done(self, taker: Taker) -> None:
         """Forget a request whose answer has ended or was lost."""
         self._asking.pop(taker, None)
+
+    def ended(self, upstream: Upstream, taker: Taker) -> None:
+        """Forget a request whose answer came whole, and take its connection back."""
+        self._asking.pop(taker, None)
+        self._idle.append(upstream)
+        if self._waiting:
+            self.loop.call_soon(self._serve_waiting)
 
     def free(self, upstream: Upstream) -> None:
         """Take a connection back."""

@@ -48,11 +48,11 @@ class Asked:
     limit_field: str
 
 
-class _Options(msgspec.Struct):
+class _Options(msgspec.Struct, gc=False):
     include_usage: bool | None = None
 
 
-class _Request(msgspec.Struct):
+class _Request(msgspec.Struct, gc=False):
     model: str
     messages: msgspec.Raw
     stream: bool | None = None
@@ -64,21 +64,21 @@ class _Request(msgspec.Struct):
     service_tier: str | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int
     completion_tokens: int = 0
     prompt_tokens_details: _Details | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, gc=False):
     usage: _Usage | None = None
     choices: list[_Choice] = []
 
@@ -212,18 +212,16 @@ def read_answer(body: bytes) -> tuple[Usage | None, str]:
         answer = _ANSWER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None, ""
-    reason = next((choice.finish_reason for choice in answer.choices if choice.finish_reason), "")
+    reason = ""
+    for choice in answer.choices:
+        if choice.finish_reason:
+            reason = choice.finish_reason
+            break
     if (told := answer.usage) is None:
         return None, reason
     cached = (told.prompt_tokens_details and told.prompt_tokens_details.cached_tokens) or 0
     usage = told.prompt_tokens, told.completion_tokens, cached
     return (usage if 0 <= cached <= usage[0] and usage[1] >= 0 else None), reason
-
-
-def place_of_usage(body: bytes) -> int:
-    """Return where the object of the last ``usage`` begins, -1 if nowhere; quotes in texts are escaped."""
-    at = body.rfind(b'"usage":')
-    return body.find(b"{", at) if at >= 0 else -1
 
 
 def count_written(body: bytes) -> int:

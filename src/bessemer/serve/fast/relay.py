@@ -19,10 +19,10 @@ from bessemer.core.nouns import EntryStatus
 from bessemer.serve.fast.admission import Identity, Permit
 from bessemer.serve.fast.desk import Desk, Way, new_id
 from bessemer.serve.fast.exchange import Exchange
-from bessemer.serve.fast.reading import Asked, Tail, count_written, place_of_usage, read_answer, read_asked, to_send
+from bessemer.serve.fast.reading import Asked, Tail, count_written, read_answer, read_asked, to_send
 from bessemer.serve.fast.telling import event_of, of_server, usage_event, with_usage
-from bessemer.serve.observing import Seen, told
-from bessemer.serve.refusals import CLIENT_GONE, SLOW_BODY, TOO_SLOW, Refusal, failed, invalid
+from bessemer.serve.observing import Seen, unwatched
+from bessemer.serve.refusals import CLIENT_GONE, SLOW_BODY, TOO_SLOW, Refusal, failed
 from bessemer.serve.telling import DONE
 from bessemer.serve.traffic import Visit
 
@@ -43,7 +43,7 @@ class Relay(Visit):
     _seen: Seen | None = None
     _tail: Tail | None = None
     _tell: Callable[[], None] | None = None
-    _headed = _over = False
+    _headed = _over = _told = False
     _kind = _retry_after = _answered = b""
     _reason = ""
 
@@ -66,37 +66,34 @@ class Relay(Visit):
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         asked = read_asked(body)
         way = self._desk.ways.get(asked.model) if asked else None
-        if asked is None or way is None or not self.begin(asked, way, len(body)):
-            self._hand_over()
+        try:
+            if asked is None or way is None or not self.begin(asked, way, len(body)):
+                self._hand_over()
+        except Exception as error:  # in here, and not in the parser that calls
+            self.failed(error)
+
+    def failed(self, error: Exception) -> None:
+        """Refuse a request because of a fault of our own."""
+        logger.error("a request failed on the short way: %s", type(error).__name__)
+        self._refuse(failed("none, it was not begun"))
 
     def begin(self, asked: Asked, way: Way, size: int) -> bool:
         """Admit a request that was read and send it on, or refuse it; False leaves it to the application."""
-        try:
-            return self._begin(asked, way, size)
-        except Exception as error:  # in here, and not in the parser that calls
-            logger.error("a request failed on the short way: %s", type(error).__name__)
-            self._refuse(failed("none, it was not begun"))
-            return True
-
-    def _begin(self, asked: Asked, way: Way, size: int) -> bool:
         desk, who = self._desk, self._who
         config = desk.config
         output = config.default_output_tokens if asked.output_tokens is None else asked.output_tokens
-        permit = desk.admission.admit(who, asked.model, (size, output * asked.choices))
+        spent = Spent(new_id(), who.key.project, who.key.id, asked.model)
+        permit = None
+        if 0 < output <= config.max_output_tokens:  # else the application says what is wrong
+            permit = desk.admission.admit(who, spent, (size, output * asked.choices))
         if permit is None:
             return False
-        self._pieces, self._size, self._asked_size = [], 0, size
-        self._asked, self._way = asked, way
-        if not 0 < output <= config.max_output_tokens:
-            said = f"'{asked.limit_field}' must be given once and be 1 to {config.max_output_tokens}."
-            self._refuse(invalid(asked.limit_field, said))
-            return True
         if isinstance(permit, Refusal):
             self._refuse(permit)
             return True
-        self._permit = permit
-        spent = self._spent = Spent(new_id(), who.project, who.key_id, asked.model)
-        desk.committer.begin(spent)
+        self._pieces, self._size, self._asked_size = [], 0, size
+        self._asked, self._way, self._spent, self._permit = asked, way, spent, permit
+        desk.meter.begin(spent)
         self._exchange.deadline = self._began + config.request_timeout_seconds
         if desk.watchers:
             self._watch(spent)
@@ -203,16 +200,16 @@ class Relay(Visit):
             self._book(None, "broken", self._answer)
         else:
             self._way.learn(self._asked_size, usage, self._desk.loop.time() - self._began)
-            self._book(usage, "ok", self._answer_told)
-
-    def _answer_told(self) -> None:
-        assert self._spent
-        self._answered = with_usage(self._answered, place_of_usage(self._answered), self._spent)
-        self._answer()
+            self._told = True
+            self._book(usage, "ok", self._answer)
 
     def _answer(self) -> None:
-        assert self._way
-        body = self._way.named(self._answered) if self._way.renames else self._answered
+        body = self._answered
+        assert self._spent and self._way
+        if self._told:
+            body = with_usage(body, self._spent)
+        if self._way.renames:
+            body = self._way.named(body)
         head = self._head_of(200, self._kind or b"application/json")
         self._exchange.connection.write(b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body))
 
@@ -287,7 +284,9 @@ class Relay(Visit):
             self._send(event_of(failed(self._spent.id)), last=True)
         else:
             self._say(failed(self._spent.id))
-        self._exchange.finish()
+        connection = self._exchange.connection
+        if connection.exchange is self._exchange:
+            connection.finish()
         self._close()
 
     def _counted(self) -> tuple[int, int, int]:
@@ -311,14 +310,17 @@ class Relay(Visit):
         if spent is None:
             return
         if self._permit:
-            desk.admission.settle(self._permit, spent.usage)
+            desk.admission.settle(self._permit, spent)
             self._permit = None
         seen, self._seen = self._seen, None
         if seen:
             seen.seconds = desk.loop.time() - self._began
             seen.status, seen.spent, seen.finish_reason = spent.status, spent, self._reason
             for watcher in desk.watchers:
-                told(watcher.ended, seen)
+                try:
+                    watcher.ended(seen)
+                except Exception as error:  # whoever watches must not break what is watched
+                    unwatched(error)
 
     # --- bytes ------------------------------------------------------------------------------------------------------
 
@@ -336,8 +338,9 @@ class Relay(Visit):
 
     def _head_of(self, status: int, kind: bytes) -> bytes:
         exchange, spent, permit = self._exchange, self._spent, self._permit
+        begin = status, kind, exchange.connection.server.date
         return b"%sx-request-id: %s\r\nopenai-processing-ms: %d\r\n%s%s" % (
-            self._desk.heads.begin(status, kind, exchange.date),
+            self._desk.heads.get(begin) or self._desk.head(*begin),
             (spent.id if spent else new_id()).encode(),
             (self._desk.loop.time() - self._began) * 1000,
             permit.headers if permit else b"",
@@ -372,7 +375,14 @@ class Relay(Visit):
             other.ended()
 
     def _watch(self, spent: Spent) -> None:
-        told_by = next((value for name, value in self._exchange.headers if name == b"traceparent"), b"")
+        told_by = b""
+        for name, value in self._exchange.headers:
+            if name == b"traceparent":
+                told_by = value
+                break
         self._seen = Seen(spent, time.time(), told_by.decode("latin-1"))
         for watcher in self._desk.watchers:
-            told(watcher.began, self._seen)
+            try:
+                watcher.began(self._seen)
+            except Exception as error:  # whoever watches must not break what is watched
+                unwatched(error)

@@ -13,11 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-MAX_HEAD_BYTES = 8_192
+MAX_HEAD_BYTES = 4_096
 """Of a head that is remembered."""
 
-_OF_ONE_SIZE = 8
-_SIZES = 512
+_OF_ONE_SIZE = 4
+_SIZES = 256
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n)", re.IGNORECASE)
 _SECRET = re.compile(rb"\r\nauthorization:[ \t]*bearer ([-_A-Za-z0-9]+)(?=\r\n)", re.IGNORECASE)
 _NEVER = (b"transfer-encoding", b"upgrade", b"expect", b"trailer", b"traceparent")
@@ -33,29 +33,19 @@ class Shape:
 
     Attributes:
         size: of the head, with the empty line that ends it.
-        secret: where it stands, as a slice; empty if a head has none.
+        length: where the digits of the body's length stand.
+        secret: where it stands; empty if a head has none.
         kind: the content type.
     """
 
-    __slots__ = ("_first", "_length", "_second", "_second_at", "_third", "_third_at", "kind", "secret", "size")
+    __slots__ = ("first", "kind", "length", "second", "second_at", "secret", "size", "third", "third_at")
 
     def __init__(self, head: bytes, length: tuple[int, int], secret: tuple[int, int], kind: bytes) -> None:
         (a, b), (c, d) = sorted((length, secret))
-        self._first, self._second, self._third = head[:a], head[b:c], head[d:]
-        self._second_at, self._third_at = b, d
-        self._length, self.secret = slice(*length), slice(*secret)
+        self.first, self.second, self.third = head[:a], head[b:c], head[d:]
+        self.second_at, self.third_at = b, d
+        self.length, self.secret = slice(*length), slice(*secret)
         self.size, self.kind = len(head), kind
-
-    def fits(self, data: bytes) -> bool:
-        """Whether data is one whole message with such a head: not a byte less or more."""
-        if not (
-            data.startswith(self._first)
-            and data.startswith(self._second, self._second_at)
-            and data.startswith(self._third, self._third_at)
-        ):
-            return False
-        digits = data[self._length]
-        return digits.isdigit() and int(digits) == len(data) - self.size
 
 
 class Shapes:
@@ -71,9 +61,15 @@ class Shapes:
         self._by_size: dict[int, list[Shape]] = {}
 
     def find(self, data: bytes) -> Shape | None:
-        """Return the shape that data fits, which is one whole message then."""
+        """Return the shape of data that is one whole message, not a byte less or more, with a head that is known."""
         for shape in self._by_size.get(data.find(b"\r\n\r\n"), ()):
-            if shape.fits(data):
+            if (
+                data.startswith(shape.first)
+                and data.startswith(shape.second, shape.second_at)
+                and data.startswith(shape.third, shape.third_at)
+                and (digits := data[shape.length]).isdigit()
+                and int(digits) == len(data) - shape.size
+            ):
                 return shape
         return None
 
@@ -86,7 +82,7 @@ class Shapes:
         """
         at = data.find(b"\r\n\r\n")
         head = data[: at + 4]
-        if not 0 < at < MAX_HEAD_BYTES or not head.startswith(self._start):
+        if not 0 < at <= MAX_HEAD_BYTES - 4 or not head.startswith(self._start):
             return
         if not all(_plain(name, value) for name, value in headers):
             return

@@ -9,7 +9,6 @@ import json
 from functools import lru_cache
 
 from bessemer.core.forwarding import Spent, Terms
-from bessemer.serve.fast.reading import place_of_usage
 from bessemer.serve.refusals import (
     ENGINE_LIMIT,
     OVERLOADED,
@@ -25,37 +24,38 @@ _TOO_LONG = (b"context_length", b"context length", b"maximum context", b"exceed_
 _DAY_SECONDS = 86_400
 
 
+@lru_cache(maxsize=4096)
+def _energy(terms: Terms, value: int, low: int, high: int) -> bytes:
+    """Return an energy in the wire's words; many requests that were open together have the same."""
+    told = {
+        "joules": value / 1e6,
+        "joules_low": low / 1e6,
+        "joules_high": high / 1e6,
+        "class": terms.energy_class,
+        "boundary": terms.boundary,
+        "source": terms.source,
+    }
+    return b'"energy":' + json.dumps(told, separators=(",", ":")).encode()
+
+
 @lru_cache(maxsize=256)
-def _form(terms: Terms) -> tuple[bytes, bytes]:
-    def text(value: str) -> str:
-        return json.dumps(value).replace("%", "%%")
-
-    energy = (
-        '"energy":{"joules":%r,"joules_low":%r,"joules_high":%r,'
-        f'"class":{text(terms.energy_class)},"boundary":{text(terms.boundary)},"source":{text(terms.source)}}}'
-    )
-    cost = f',"cost":{{"micros":%d,"currency":{text(terms.currency)},"price_version":{text(terms.price_version)}}}'
-    return energy.encode(), cost.encode()
+def _cost(terms: Terms) -> bytes:
+    currency, version = (json.dumps(text).replace("%", "%%") for text in (terms.currency, terms.price_version))
+    return f',"cost":{{"micros":%d,"currency":{currency},"price_version":{version}}}'.encode()
 
 
-def told_fields(spent: Spent) -> bytes:
-    """Return what ``usage`` says besides the tokens, as fields of a JSON object."""
+def with_usage(body: bytes, spent: Spent) -> bytes:
+    """Return a body with more in its last ``usage``, which is an object and not empty."""
     assert spent.terms is not None, "it was booked"
-    energy, cost = _form(spent.terms)
-    value, low, high = spent.microjoules
-    told = energy % (value / 1e6, low / 1e6, high / 1e6)
-    return told + cost % spent.charge_micros if spent.charge_micros else told
-
-
-def with_usage(body: bytes, at: int, spent: Spent) -> bytes:
-    """Return a body with more in its ``usage``, whose object begins at a place and is not empty."""
-    return b"%s{%s,%s" % (body[:at], told_fields(spent), body[at + 1 :])
+    at = body.find(b"{", body.rfind(b'"usage":'))  # quotes in texts are escaped
+    energy = _energy(spent.terms, *spent.microjoules)
+    cost = _cost(spent.terms) % spent.charge_micros if spent.charge_micros else b""
+    return b"%s{%s%s,%s" % (body[:at], energy, cost, body[at + 1 :])
 
 
 def usage_event(chunk: bytes, spent: Spent) -> bytes:
     """Return the event that tells a stream's usage."""
-    at = place_of_usage(chunk)
-    return b"data: %s\n\n" % with_usage(chunk, at, spent)
+    return b"data: %s\n\n" % with_usage(chunk, spent)
 
 
 def event_of(refusal: Refusal) -> bytes:

@@ -14,7 +14,7 @@ from bessemer.serve.asking import Asked, Only, Wire
 from bessemer.serve.refusals import Refused, invalid, of_validation, unsupported
 from bessemer.serve.wire.responses_asking import chat_asked
 
-NAMES = {"max_completion_tokens": "max_tokens", "stop": "stop_sequences"}
+NAMES = {"max_completion_tokens": "max_tokens", "stop": "stop_sequences", "response_format": "output_config.format"}
 
 
 class Block(Wire):
@@ -31,6 +31,7 @@ class Block(Wire):
     cache_control: Any = None
     citations: Annotated[Any, Only([])] = None
     caller: Any = None
+    toolset_name: Annotated[Any, Only()] = None
 
     def result(self, where: str) -> str:
         """Return the text of what a call brought."""
@@ -78,7 +79,13 @@ class AskedAnthropicTool(Wire):
     description: str | None = None
     input_schema: dict[str, Any]
     strict: bool | None = None
+
+    allowed_callers: Annotated[Any, Only(["direct"])] = None
+    defer_loading: Annotated[Any, Only(False)] = None
+    input_examples: Annotated[Any, Only([])] = None
+
     cache_control: Any = None
+    eager_input_streaming: Any = None
 
 
 class AskedToolChoice(Wire):
@@ -87,6 +94,20 @@ class AskedToolChoice(Wire):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
+
+
+class AskedJson(Wire):
+    """That the answer must be JSON that follows a schema."""
+
+    type: Literal["json_schema"]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+
+
+class AskedOutput(Wire):
+    """How the answer must be; effort changes nothing here."""
+
+    format: AskedJson | None = None
+    effort: Any = None
 
 
 class AskedMessages(Wire):
@@ -103,11 +124,20 @@ class AskedMessages(Wire):
     tools: list[AskedAnthropicTool] | None = None
     tool_choice: AskedToolChoice | None = None
 
+    output_config: AskedOutput | None = None
+
+    container: Annotated[Any, Only()] = None
+    inference_geo: Annotated[Any, Only()] = None
+    speed: Annotated[Any, Only("standard")] = None
     top_k: Annotated[Any, Only()] = None
     thinking: Annotated[Any, Only({"type": "disabled"})] = None
 
+    cache_control: Any = None
+    diagnostics: Any = None
     metadata: Any = None
     service_tier: Any = None
+    user_profile_id: Any = None
+    workspace_id: Any = None
 
     def to_chat(self) -> Asked:
         """Return the same wish in the words of the chat wire.
@@ -134,6 +164,7 @@ class AskedMessages(Wire):
             "top_p": self.top_p,
             "tools": [_function(tool) for tool in self.tools or ()],
             "tool_choice": words.get(choice.type, named),
+            "response_format": _format(self.output_config),
             "parallel_tool_calls": not choice.disable_parallel_tool_use,
         }
         return chat_asked(body, NAMES)
@@ -149,6 +180,13 @@ def read_messages(body: bytes) -> AskedMessages:
         return AskedMessages.model_validate_json(body)
     except ValidationError as error:
         raise Refused(of_validation(error, AskedMessages)) from None
+
+
+def _format(config: AskedOutput | None) -> dict[str, Any] | None:
+    if config is None or config.format is None:
+        return None
+    named = {"name": "answer", "schema": config.format.schema_, "strict": True}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def _function(tool: AskedAnthropicTool) -> dict[str, Any]:

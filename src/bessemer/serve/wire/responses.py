@@ -193,7 +193,7 @@ class _ResponseTeller:
             "top_p": wish.top_p,
             "parallel_tool_calls": wish.parallel_tool_calls is not False,
             "tool_choice": wish.tool_choice or "auto",
-            "tools": [tool.model_dump() for tool in wish.tools or ()],
+            "tools": [tool.told() for tool in wish.tools or ()],
             "text": {"format": (wish.text and wish.text.format) or {"type": "text"}},
             "usage": _usage(usage) if usage else None,
         }

@@ -66,6 +66,19 @@ class AskedFlatTool(Wire):
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
+    allowed_callers: Annotated[Any, Only(["direct"])] = None
+    async_: Annotated[Any, Only(False), Field(alias="async")] = None
+    defer_loading: Annotated[Any, Only(False)] = None
+    output_schema: Any = None
+
+    def told(self) -> dict[str, Any]:
+        """Return the tool as an answer repeats it."""
+        return {"type": self.type, **self.function()}
+
+    def function(self) -> dict[str, Any]:
+        """Return what the chat wire calls its function."""
+        return {name: getattr(self, name) for name in ("name", "description", "parameters", "strict")}
+
 
 class AskedText(Wire):
     """How the answer's text must be."""
@@ -92,15 +105,22 @@ class AskedResponse(Wire):
     parallel_tool_calls: bool | None = None
     text: AskedText | None = None
 
-    background: Annotated[Any, Only()] = None
+    access_programs: Annotated[Any, Only()] = None
+    background: Annotated[Any, Only(False)] = None
+    background_options: Annotated[Any, Only()] = None
+    context_management: Annotated[Any, Only([])] = None
     conversation: Annotated[Any, Only()] = None
+    image: Annotated[Any, Only()] = None
     include: Annotated[Any, Only([])] = None
     max_tool_calls: Annotated[Any, Only()] = None
+    moderation: Annotated[Any, Only()] = None
     prompt: Annotated[Any, Only()] = None
     top_logprobs: Annotated[Any, Only(0)] = None
     truncation: Annotated[Any, Only("disabled", "auto")] = None
 
     prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
     reasoning: Any = None
     safety_identifier: Any = None
     service_tier: ServiceTier = ""
@@ -128,7 +148,7 @@ class AskedResponse(Wire):
             "temperature": self.temperature,
             "top_p": self.top_p,
             "response_format": form,
-            "tools": [{"type": "function", "function": tool.model_dump(exclude={"type"})} for tool in self.tools or ()],
+            "tools": [{"type": "function", "function": tool.function()} for tool in self.tools or ()],
             "tool_choice": choice,
             "parallel_tool_calls": self.parallel_tool_calls,
         }

@@ -1,0 +1,158 @@
+"""Two rankers on live users: by halves of the users (A/B), or both at once in one list (interleaving).
+
+Owns the assignment, the drafting of lists and the statistics, which are the gate's: paired or grouped bootstrap over
+users, and a verdict in plain sentences. Knows no server: it is handed rankings and what was clicked.
+
+Interleaving needs far fewer users than A/B, as each user compares both; it tells which is preferred, not by how much
+they do more. Source of the draft and its credit: Radlinski, Kurup & Joachims 2008, "How Does Clickthrough Data Reflect
+Retrieval Quality?", CIKM (team draft).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from bessemer.core.errors import ConfigError
+from bessemer.core.nouns import Interval, RuleOutcome
+from bessemer.evals.bootstrap import FEW_GROUPS, Column, _numpy, mean_interval
+
+
+def arm_of(experiment: str, user: str, challenger_ratio: float = 0.5) -> bool:
+    """Return whether a user belongs to the challenger's arm: the same answer anywhere and always.
+
+    Args:
+        experiment: its name; another one divides the users anew, independently of this one.
+        user: whose arm.
+        challenger_ratio: share of all users.
+    """
+    told = hashlib.sha256(f"{experiment}\0{user}".encode()).digest()
+    return int.from_bytes(told[:8], "big") / 2**64 < challenger_ratio
+
+
+@dataclass(frozen=True, slots=True)
+class Interleaved:
+    """A list made of two; `teams` says for each item whose it is: 0 the incumbent's, 1 the challenger's."""
+
+    items: tuple[str, ...]
+    teams: tuple[int, ...]
+
+
+def team_draft(incumbent: Sequence[str], challenger: Sequence[str], n: int, seed: str) -> Interleaved:
+    """Return a list in which two rankings take turns, a coin deciding who is first in each turn.
+
+    Args:
+        incumbent: its ranking, the best first.
+        challenger: likewise.
+        n: items of the list.
+        seed: of the coin; the id of the answer, so that the list can be made again.
+    """
+    coin = Random(seed)
+    lists, counts, taken = (incumbent, challenger), [0, 0], dict[str, int]()
+    while len(taken) < n:
+        left = [next((item for item in ranking if item not in taken), None) for ranking in lists]
+        if left == [None, None]:
+            break
+        team = 0 if counts[0] < counts[1] else 1 if counts[1] < counts[0] else coin.randrange(2)
+        if left[team] is None:
+            team = 1 - team
+        item = left[team]
+        assert item is not None
+        taken[item] = team
+        counts[team] += 1
+    return Interleaved(tuple(taken), tuple(taken.values()))
+
+
+def judge_interleaving(
+    shown: Sequence[tuple[str, Interleaved, Sequence[str]]], *, confidence: float = 0.95, resamples: int = 10_000
+) -> RuleOutcome:
+    """Return whether users prefer the challenger: by the mean over users of (its clicks - the incumbent's) / clicks.
+
+    Args:
+        shown: for each list: the user, the list, the items that were clicked.
+        confidence: of the interval over users that must lie above 0.
+        resamples: draws of the bootstrap.
+
+    Raises:
+        ConfigError: nothing was clicked.
+    """
+    clicks: dict[str, list[int]] = {}
+    for user, made, clicked in shown:
+        teams = dict(zip(made.items, made.teams, strict=True))
+        won = clicks.setdefault(user, [0, 0])
+        for item in set(clicked) & teams.keys():
+            won[teams[item]] += 1
+    voting = {user: won for user, won in clicks.items() if sum(won)}
+    if not voting:
+        raise ConfigError("no shown item was clicked: nobody has preferred anything", hint="Wait for more events.")
+    values = [(won[1] - won[0]) / sum(won) for won in voting.values()]
+    column = Column(values, [1.0] * len(values))
+    interval = mean_interval(column, list(voting), confidence=confidence, resamples=resamples)
+    passed = interval is not None and interval.low > 0
+    span = f" [{interval.low:+.3f}, {interval.high:+.3f}] at {confidence * 100:g} %" if interval else ""
+    rough = f"; only {len(values)} users: the interval is rough" if len(values) < FEW_GROUPS else ""
+    claim = "the challenger is preferred" if passed else "not shown to be preferred"
+    return RuleOutcome(
+        rule="interleaving",
+        metric="preference",
+        passed=passed,
+        before=0.0,
+        after=column.mean(),
+        difference=interval,
+        sentence=f"preference {column.mean():+.3f}{span} of {len(values)} users who clicked: {claim}{rough}",
+    )
+
+
+def judge_halves(
+    outcomes: Mapping[str, float],
+    experiment: str,
+    *,
+    challenger_ratio: float = 0.5,
+    metric: str = "clicks",
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+) -> RuleOutcome:
+    """Return whether users of the challenger's arm do better: the difference of means of two groups of users.
+
+    Args:
+        outcomes: for each user who was shown anything, the mean of what is counted.
+        experiment: its name, which says whose arm each is.
+        challenger_ratio: share of all users.
+        metric: what is counted; higher is better.
+        confidence: of the interval that must lie above 0.
+        resamples: draws of the bootstrap, over the users of each arm.
+
+    Raises:
+        ConfigError: an arm has fewer than two users.
+    """
+    np = _numpy()
+    arms: tuple[list[float], list[float]] = ([], [])
+    for user in sorted(outcomes):
+        arms[arm_of(experiment, user, challenger_ratio)].append(outcomes[user])
+    if min(len(arm) for arm in arms) < 2:
+        raise ConfigError("an arm has fewer than two users", hint="Wait for more users, or divide them more evenly.")
+    columns = [Column(arm, [1.0] * len(arm)) for arm in arms]
+    before, after = (column.mean() for column in columns)
+    random = np.random.default_rng(0)
+    draws = [
+        np.concatenate([random.choice(arm, (100, len(arm))).mean(axis=1) for _ in range(max(1, resamples // 100))])
+        for arm in arms
+    ]
+    low, high = np.quantile(draws[1] - draws[0], [(1 - confidence) / 2, (1 + confidence) / 2])
+    passed = bool(low > 0)
+    claim = "better than the incumbent" if passed else "not shown to be better than the incumbent"
+    users = f"{len(arms[1])} users beside {len(arms[0])}"
+    return RuleOutcome(
+        rule="halves",
+        metric=metric,
+        passed=passed,
+        before=before,
+        after=after,
+        difference=Interval(value=after - before, low=float(low), high=float(high), confidence=confidence),
+        sentence=(
+            f"{metric} {before:.3f} and {after:.3f} of {users}, {after - before:+.3f} [{low:+.3f}, {high:+.3f}] "
+            f"at {confidence * 100:g} %: {claim}"
+        ),
+    )

@@ -1,0 +1,179 @@
+"""A real ranker behind a real gateway: events in, recommendations out, booked in units."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from bessemer.core.ranking import RankRequest
+from bessemer.infer import EchoConfig, open_engine
+from bessemer.infer.ranking.config import ServedRankerConfig
+from bessemer.meter import MeterConfig, open_ledger, open_meter
+from bessemer.models.ranking.base import Histories
+from bessemer.models.ranking.folder import SavedRanker, save_ranker
+from bessemer.products.answered import Answered
+from bessemer.serve import EventStore, FeedbackStore, GatewayConfig, GatewayParts, KeyStore, create_app
+from bessemer.serve.server import GatewayServer
+from bessemer.serve.wire.events import tell_again
+from bessemer.train.recommend.config import EaseConfig
+from bessemer.train.recommend.fitting import fit_ranker
+
+from ..conftest import serve_in_thread
+
+BOOK = """
+[[books]]
+version = "v1"
+default = {input = 0, output = 0, unit = 2_000_000}
+"""
+
+
+def save(folder: Path) -> ServedRankerConfig:
+    random = np.random.default_rng(1)
+    histories = Histories.of_lists([sorted(random.choice(30, 6, replace=False)) for _ in range(40)])
+    scorer = fit_ranker(EaseConfig(regularisation=2.0), histories, 30)
+    names, users = tuple(f"i{n}" for n in range(30)), tuple(f"u{n}" for n in range(40))
+    rows = tuple({"item": name, "title": f"Thing {name}", "price": float(n)} for n, name in enumerate(names))
+    counts = np.bincount(histories.items, minlength=30).astype(np.float32)
+    save_ranker(SavedRanker(scorer, names, users, histories, counts, rows, np.zeros((30, 0), np.float32)), folder)
+    return ServedRankerConfig(path=str(folder))
+
+
+@dataclass
+class Shop:
+    url: str
+    keys: dict[str, str]
+    home: Path
+    engine: Any
+    store: EventStore
+
+    def ask(self, path: str, body: Any, project: str = "p", method: str = "POST") -> httpx2.Response:
+        headers = {"authorization": f"Bearer {self.keys[project]}"}
+        content = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else None
+        return httpx2.request(method, f"{self.url}/v1/{path}", headers=headers, content=content, timeout=20)
+
+    def items(self, project: str = "p", **body: Any) -> list[str]:
+        told = self.ask("recommendations", {"model": "shop", "n": 5, **body}, project).json()
+        return [each["item"] for each in told["data"]]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Iterator[Shop]:
+    home = tmp_path_factory.mktemp("shop")
+    (home / "prices.toml").write_text(BOOK)
+    with ExitStack() as stack:
+        meter = stack.enter_context(open_meter(MeterConfig(price_book=str(home / "prices.toml")), home / "books"))
+        engine = open_engine(save(home / "ranker"))
+        store, keys = EventStore(home / "events.sqlite"), KeyStore(home / "keys.sqlite")
+        answered = Answered(home / "books")
+        feedback = FeedbackStore(home / "feedback.sqlite", answered.project_of)
+        for each in (store, keys, answered, feedback):
+            stack.callback(each.close)
+        config = GatewayConfig(port=0)
+        parts = GatewayParts(events=store, feedback=feedback)
+        app = create_app(config, {"shop": engine, "echo": open_engine(EchoConfig())}, keys, meter, parts)
+        server = GatewayServer(app, config)
+        stack.enter_context(serve_in_thread(server))
+        yield Shop(server.url, {p: keys.create(p)[1] for p in ("p", "q")}, home, engine, store)
+
+
+def test_a_ranking_is_told_with_reasons_and_booked_in_units(shop) -> None:
+    told = shop.ask("recommendations", {"model": "shop", "user": "u3", "n": 4, "explain": True}).json()
+    assert [each["rank"] for each in told["data"]] == [1, 2, 3, 4] and told["object"] == "ranking"
+    assert told["data"][0]["reason"]["sentence"].startswith("because you were interested in Thing ")
+    assert told["usage"]["units"] == 4 and told["usage"]["cost"]["micros"] == 8
+    assert told["usage"]["energy"]["joules"] >= 0 and told["policy"].startswith("ease-")
+    ledger = open_ledger(shop.home / "books")
+    ledger.sync()
+    entry = ledger.entry(told["id"].replace("rec_", "request:req_"))
+    ledger.close()
+    assert (entry.usage.units, entry.subject.project, entry.subject.name, entry.charge.micros) == (
+        4,
+        "p",
+        "rankings",
+        8,
+    )
+    said = shop.ask("feedback", {"target": told["id"], "metric": "clicked", "value": True})
+    assert said.status_code == 200
+    assert shop.ask("feedback", {"target": told["id"], "metric": "clicked", "value": True}, "q").status_code == 404
+
+
+def test_events_count_at_once_for_their_project_and_user_only(shop) -> None:
+    before = {project: shop.items(project, user="ada") for project in "pq"}
+    body = {"events": [{"id": "e1", "user": "ada", "item": "i4"}, {"user": "ada", "item": "new thing", "time": 5}]}
+    told = shop.ask("events", body).json()
+    assert told == {"object": "events", "accepted": 2, "duplicates": 0, "known_items": 1}
+    assert shop.ask("events", {"events": body["events"][:1]}).json()["duplicates"] == 1
+    assert shop.items("p", user="ada") != before["p"] and "i4" not in shop.items("p", user="ada", n=29)
+    assert shop.items("q", user="ada") == before["q"]
+    listed = shop.ask("events?user=ada&limit=1", None, method="GET").json()
+    assert listed["has_more"] and listed["data"][0]["id"] == "e1"
+    rest = shop.ask(f"events?user=ada&after={listed['last_id']}", None, method="GET").json()
+    assert [each["time"] for each in rest["data"]] == [5.0]
+    assert shop.ask("events?after=e1", None, "q", "GET").status_code == 404
+
+
+def test_what_is_acknowledged_is_on_disk_and_told_again(shop) -> None:
+    shop.ask("events", {"events": [{"id": f"disk{n}", "session": "s9", "item": f"i{n}"} for n in range(3)]})
+    with sqlite3.connect(shop.home / "events.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM events WHERE session = 's9'").fetchone() == (3,)
+    database.close()
+    again = open_engine(save(shop.home / "again"))
+    assert tell_again(shop.store, {"shop": again, "echo": open_engine(EchoConfig())}) >= 3
+    request = RankRequest(project="p", session="s9", n=5)
+    assert again.rank(request).events == 3
+    assert [e.item for e in again.rank(request).items] == [e.item for e in shop.engine.rank(request).items]
+    asyncio.run(again.close())
+
+
+def test_a_user_is_forgotten_for_good(shop) -> None:
+    shop.ask("events", {"events": [{"user": "eve/x", "item": "i2", "session": "of eve"}]})
+    assert shop.ask("events/eve/x", None, "q", "DELETE").status_code == 404
+    assert shop.ask("events/eve/x", None, method="DELETE").json()["events"] == 1
+    assert shop.engine.settle()
+    assert shop.ask("recommendations", {"model": "shop", "user": "eve/x", "session": "of eve"}).json()["events"] == 0
+    assert b"eve/x" not in (shop.home / "events.sqlite").read_bytes()
+
+
+def test_given_items_are_ranked(shop) -> None:
+    told = shop.ask("rank", {"model": "shop", "user": "u1", "candidates": ["i3", "i9", "nothing", "i12"]}).json()
+    assert {each["item"] for each in told["data"]} == {"i3", "i9", "i12"} and told["unknown"] == ["nothing"]
+    assert told["usage"]["units"] == 3
+    cheap = shop.items(user="u1", filters=[{"field": "price", "at_most": 4}], include_seen=True)
+    assert set(cheap) <= {f"i{n}" for n in range(5)} and cheap
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        ("recommendations", {"model": "shop", "users": "x"}, 400, "users"),
+        ("recommendations", {"model": "shop", "n": 0}, 400, "n"),
+        ("recommendations", {"model": "shop", "n": "5"}, 400, "n"),
+        ("recommendations", {"model": "echo"}, 400, "model"),
+        ("recommendations", {"model": "nothing"}, 404, "model"),
+        ("recommendations", {"model": "shop", "filters": [{"field": "price"}]}, 400, "filters[0]"),
+        ("recommendations", {"model": "shop", "filters": [{"field": "colour", "any_of": ["red"]}]}, 400, None),
+        ("rank", {"model": "shop"}, 400, "candidates"),
+        ("rank", {"model": "shop", "candidates": []}, 400, "candidates"),
+        ("events", {"events": []}, 400, "events"),
+        ("events", {"events": [{"item": "i1"}]}, 400, "events[0]"),
+        ("events", {"events": [{"user": "u", "item": "i1", "time": 1e12}]}, 400, "events[0].time"),
+        ("events", {"events": [{"user": "u", "item": "i1", "weight": "1"}]}, 400, "events[0].weight"),
+        ("events", {"events": [{"user": "u", "item": "i1", "stars": 5}]}, 400, "events[0].stars"),
+        ("events", b"{", 400, None),
+        ("chat/completions", {"model": "shop", "messages": [{"role": "user", "content": "hi"}]}, 400, "model"),
+    ],
+)
+def test_what_is_wrong_is_named(shop, path, body, status, param) -> None:
+    told = shop.ask(path, body)
+    assert (told.status_code, told.json()["error"]["param"]) == (status, param), told.text
+    assert len(shop.ask("events?user=u", None, method="GET").json()["data"]) == 0
