@@ -61,7 +61,8 @@ def _page(item: Item, companion: Item) -> str:
     stock = "in stock and leaves the warehouse on the next working day" if item.available else "sold out at the moment"
     return (
         f"# {row['title']}\n\n"
-        f"{row['title']} is a {quality} {noun} of {material}, made by {row['brand']} for {use}; article {row['item']}.\n\n"
+        f"{row['title']} is a {quality} {noun} of {material}, made by {row['brand']} for {use}; "
+        f"article {row['item']}.\n\n"
         f"## Price of the {row['title']}\n\n"
         f"The {row['title']} costs {row['price']:.2f} and is {stock}.\n\n"
         f"## What goes with the {row['title']}\n\n"
