@@ -23,16 +23,18 @@ from bessemer.products.llm.config import LlmConfig
 from bessemer.products.product import LakeState, Place, Product
 from bessemer.products.recommender import config as recommender
 from bessemer.products.recommender.config import RecommenderConfig
+from bessemer.products.synthetic.config import SyntheticConfig
 
 SIZES = {size: {"llm": implied, "recommender": recommender.SIZES[size]} for size, implied in llm.SIZES.items()}
 """For each value of the one size dial, what it implies by kind of product; what the declaration says wins."""
 
-ProductConfig = Annotated[LlmConfig | RecommenderConfig, Field(discriminator="kind")]
+ProductConfig = Annotated[LlmConfig | RecommenderConfig | SyntheticConfig, Field(discriminator="kind")]
 """The union of the kinds' declarations, told apart by `kind`."""
 
 _KINDS = {
     "llm": "bessemer.products.llm.product:LlmProduct",
     "recommender": "bessemer.products.recommender.product:RecommenderProduct",
+    "synthetic": "bessemer.products.synthetic.product:SyntheticProduct",
 }
 """For each kind, the class that is opened with a declaration and a place."""
 

@@ -73,7 +73,8 @@ def fit_tables(
         if table.schema.sequence_key:
             models[name] = fit_sequences(_keyless(table, above), config, _context(tables, above[:1]))
         else:
-            models[name] = fit_table(_keyless(table, above), config, _context(tables, above[:1]))
+            counted = tuple(name for name in table.columns if name.startswith(_COUNT))
+            models[name] = fit_table(_keyless(table, above), config, _context(tables, above[:1]), counted)
     return TablesModel(order, models, relations, schemas, optional)
 
 
