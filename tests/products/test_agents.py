@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from bessemer.core.acting import Asker
 from bessemer.core.errors import ConfigError, NotFound
-from bessemer.core.nouns import ChatRequest, Message
+from bessemer.core.nouns import ChatRequest, Message, Usage
 from bessemer.core.ranking import Ranked, Ranking, RankRequest, Reason
 from bessemer.evals import World, run_trials
 from bessemer.infer import EchoConfig, calling, open_engine
-from bessemer.infer.agents import AgentConfig, AgentEngine, Occasion
+from bessemer.infer.agents import AgentConfig, AgentEngine, AgentParts, Occasion
 from bessemer.lake import open_lake
 from bessemer.products.agent.config import AgentProductConfig, ToolConfig
 from bessemer.products.agent.desk import DESK, practices
@@ -169,7 +169,7 @@ class TestOpening:
             async def respond(self, request: RankRequest, /) -> Ranking:
                 asked.append(request)
                 reason = Reason(kind="because", items=("lamp",), sentence="because you bought a lamp")
-                return Ranking(items=(Ranked(item="bulb", score=1.0, reason=reason),))
+                return Ranking(items=(Ranked(item="bulb", score=1.0, reason=reason),), usage=Usage(units=1))
 
         tool = {"kind": "recommender", "product": "recommend", "items": 3}
         found = self.open(tmp_path, tool, recommend=Ranks())["recommend"]
@@ -177,6 +177,15 @@ class TestOpening:
         said = await found.perform(values, Occasion(Asker(project="p")))
         assert said.output == '[{"item": "bulb", "reason": "because you bought a lamp"}]'
         assert (asked[0].project, asked[0].user, asked[0].n) == ("p", "ada", 3)
+        assert said.usage == Usage(units=1)
+        echo = open_engine(EchoConfig())
+        agent = AgentEngine(echo, [found], AgentConfig(), AgentParts(asks="m"))
+        request = ChatRequest(messages=(Message(role="user", content="Please recommend"),))
+        answer = await agent.respond(request)
+        assert answer.usage.units == 1 and agent.most(request).units == 3 * 16
+        assert agent.lent == {"m": echo.counters.total, "recommend": Usage(units=1)}, (
+            "what others counted is told apart"
+        )
         with pytest.raises(NotFound, match="not served"):
             self.open(tmp_path, tool)
 

@@ -132,10 +132,12 @@ async def test_its_worst_case_is_what_a_hard_budget_reserves() -> None:
     caller = Caller(Key(id="k", project="p", created_at=0), "req_1", 0, GatewayConfig(), {"played": made})
     order = await chat_reader(None)(json.dumps({"model": "played", "messages": QUESTION}).encode(), caller)
     most = made.config.budget.most()
-    assert (order.input_bytes, order.output_tokens) == (most.input_tokens, most.output_tokens)
+    assert (order.most.input_tokens, order.most.output_tokens) == (most.input_tokens, most.output_tokens)
     answer = await order.engine.respond(order.wanted[0])
     assert answer.finish_reason == "length" and len(made.engine.asked) > 1
-    assert answer.usage.input_tokens <= order.input_bytes and answer.usage.output_tokens <= order.output_tokens
+    assert (
+        answer.usage.input_tokens <= order.most.input_tokens and answer.usage.output_tokens <= order.most.output_tokens
+    )
 
 
 async def test_what_a_project_keeps_no_words_of_has_no_sessions(tmp_path: Path) -> None:

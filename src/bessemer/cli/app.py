@@ -30,6 +30,7 @@ from bessemer.cli import (
     verbs_profit,
     verbs_projects,
     verbs_sites,
+    verbs_synth,
     verbs_usage,
 )
 from bessemer.cli.output import emit, err, fail, out, write_json
@@ -66,6 +67,7 @@ app.add_typer(verbs_keys.app, name="keys")
 app.add_typer(verbs_projects.app, name="projects")
 app.add_typer(verbs_limits.app, name="limits")
 app.add_typer(verbs_prices.app, name="prices")
+app.add_typer(verbs_synth.app, name="synth")
 
 Where = Annotated[
     Path | None, typer.Argument(help="A factory.yaml; the built-in example without it.", show_default=False)

@@ -115,11 +115,16 @@ def _metrics(lines: Sequence[MetricLine], before: str) -> Table:
         table.add_row(
             line.metric,
             f"{line.samples:,}",
-            f"{line.before:.3f} [dim]{line.before_low:.3f}–{line.before_high:.3f}[/]",
-            f"[bold]{line.after:.3f}[/] [dim]{line.after_low:.3f}–{line.after_high:.3f}[/]",
+            f"{line.before:.3f}{_between(line.before_low, line.before_high)}",
+            f"[bold]{line.after:.3f}[/]{_between(line.after_low, line.after_high)}",
             "higher" if line.higher_is_better else "lower",
         )
     return table
+
+
+def _between(low: float, high: float) -> str:
+    """Return an interval; nothing where a figure has none, whose ends are the figure itself."""
+    return f" [dim]{low:.3f}–{high:.3f}[/]" if high > low else ""
 
 
 def _outcome(passed: bool, sentence: str) -> str:

@@ -30,7 +30,7 @@ class Act(Noun):
         error: empty, or the code of what went wrong; `output` then says it in words.
         began: Unix time in seconds.
         seconds: how long it took.
-        usage: of a model's act.
+        usage: of the model, or of the engines that a tool asked.
     """
 
     number: int

@@ -82,6 +82,12 @@ def read_table(config: FileTable | ShopTable, base: Path) -> Iterator[Row]:
             config.part, users=config.users, items=config.items, events=config.events, seed=config.seed
         )
         return
+    for batch in read_batches(config, base):
+        yield from batch.to_pylist()
+
+
+def read_batches(config: FileTable, base: Path) -> Iterator[Any]:
+    """Yield the rows of a file as Arrow record batches; arguments and errors as for `read_table`."""
     path = _found(config, base)
     try:
         import pyarrow as pa
@@ -91,7 +97,7 @@ def read_table(config: FileTable | ShopTable, base: Path) -> Iterator[Row]:
     try:
         for batch in _batches(path, config.columns):
             empty = empty and not batch.num_rows
-            yield from batch.to_pylist()
+            yield batch
     except (pa.ArrowException, UnicodeDecodeError) as error:
         told = str(error).splitlines()[0]
         raise ConfigError(f"{path} cannot be read as a table: {told}", hint="Save it as UTF-8, one row a line.") from (

@@ -30,9 +30,9 @@ class Counted:
         if isinstance(counters, Counters):
             delivered = minus(counters.total, counters.undelivered)
             self._tokens[name] = add(self._tokens.get(name, Usage()), delivered)
-            if isinstance(engine, AgentEngine) and (lender := engine.parts.asks):
-                # What an agent's model did for it was counted by that model's engine too, and is billed as the agent's.
-                self._tokens[lender] = minus(self._tokens.get(lender, Usage()), delivered)
+            # What engines did for an agent they counted themselves, too; it is billed as the agent's.
+            for lender, lent in (engine.lent if isinstance(engine, AgentEngine) else {}).items():
+                self._tokens[lender] = minus(self._tokens.get(lender, Usage()), lent)
 
     def __call__(self) -> dict[str, Usage]:
         """Return them, by name."""

@@ -302,6 +302,7 @@ class Factory:
         from bessemer.products.billing import HomeBilling
         from bessemer.products.booked import open_usage
         from bessemer.products.limiting import open_gate
+        from bessemer.products.synthetic.jobs import DatasetDriver, maker
         from bessemer.products.tuning.driver import JobDriver, JobParts
         from bessemer.products.tuning.wiring import trainable, tuning_line
         from bessemer.serve import create_app, open_accounts, open_work, run_gateway
@@ -316,12 +317,15 @@ class Factory:
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
             line = tuning_line(llm, served, self.home, self.base, work)
-            driver = JobDriver(JobParts(self.home, work, meter, parts.webhooks, self._clock), line)
-            stack.callback(driver.close)
+            jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
+            drivers = (JobDriver(jobs, line), DatasetDriver(jobs))
+            for driver in drivers:
+                stack.callback(driver.close)
+            work.datasets.maker = maker(self.home, self._datasets)
             counted = meter.counted = Counted(work.models)
             stack.callback(lambda: asyncio.run(_close(engines, counted if served else Counted())))
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
-            work.jobs.purse = gate
+            work.jobs.purse = work.datasets.purse = gate
             stack.callback(gate.close)
             if elsewhere and (host := elsewhere.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"
@@ -333,10 +337,14 @@ class Factory:
 
             def announce(url: str) -> None:
                 self._announce(url, tuple(engines), runs)
-                driver.start()
+                for each in drivers:
+                    each.start()
                 ready(url, accounts.keys.ensure_development_key())
 
             run_gateway(app, gateway, announce)
+
+    def _datasets(self) -> frozenset[str]:
+        return frozenset(name for name, made in self.config.made.items() if made.kind == "synthetic" and made.tables)
 
     def _announce(self, url: str, models: tuple[str, ...], runs: tuple[str, ...]) -> None:
         self.home.announce(Gateway(url=url, pid=os.getpid(), models=models, started_at=self._clock(), runs=runs))

@@ -24,18 +24,22 @@ from bessemer.products.llm.config import LlmConfig
 from bessemer.products.product import LakeState, Place, Product
 from bessemer.products.recommender import config as recommender
 from bessemer.products.recommender.config import RecommenderConfig
+from bessemer.products.synthetic.config import SyntheticConfig
 
 _DIALS = {"llm": llm.SIZES, "recommender": recommender.SIZES}
 SIZES = {size: {kind: sizes[size] for kind, sizes in _DIALS.items()} for size in llm.SIZES}
 """For each value of the one size dial, what it implies by kind of product; what the declaration says wins."""
 
-ProductConfig = Annotated[LlmConfig | RecommenderConfig | AgentProductConfig, Field(discriminator="kind")]
+ProductConfig = Annotated[
+    LlmConfig | RecommenderConfig | AgentProductConfig | SyntheticConfig, Field(discriminator="kind")
+]
 """The union of the kinds' declarations, told apart by `kind`."""
 
 _KINDS = {
     "llm": "bessemer.products.llm.product:LlmProduct",
     "recommender": "bessemer.products.recommender.product:RecommenderProduct",
     "agent": "bessemer.products.agent.product:AgentProduct",
+    "synthetic": "bessemer.products.synthetic.product:SyntheticProduct",
 }
 """For each kind, the class that is opened with a declaration and a place."""
 

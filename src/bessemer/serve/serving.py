@@ -195,25 +195,11 @@ class Order:
         )
 
     @property
-    def input_bytes(self) -> int:
-        """What bounds the input tokens of all answers: each reads all of its words, also those that were stored."""
-        if isinstance(self.engine, Bounded):
-            return sum(self.engine.most(each).input_tokens for each in self.wanted if isinstance(each, ChatRequest))
-        read = (each for each in self.wanted if not isinstance(each, RankRequest))
-        return sum(len(each.model_dump_json(exclude_defaults=True).encode()) for each in read)
-
-    @property
-    def output_tokens(self) -> int:
-        """What bounds the output tokens of all answers."""
-        if isinstance(self.engine, Bounded):
-            return sum(self.engine.most(each).output_tokens for each in self.wanted if isinstance(each, ChatRequest))
-        asked = (each for each in self.wanted if isinstance(each, ChatRequest | PromptRequest))
-        return sum(each.sampling.max_output_tokens for each in asked)
-
-    @property
-    def units(self) -> int:
-        """What bounds the units of all answers."""
-        return sum(each.n for each in self.wanted if isinstance(each, RankRequest))
+    def most(self) -> Usage:
+        """What bounds all answers: each reads all of its words, also those that were stored, at a token a byte."""
+        bound = self.engine.most if isinstance(self.engine, Bounded) else _most
+        each = [bound(wanted) if isinstance(wanted, ChatRequest) else _most(wanted) for wanted in self.wanted]
+        return Usage(**{name: sum(getattr(one, name) for one in each) for name in _COUNTS})
 
 
 Read = Callable[[bytes, Caller], Any]
@@ -275,7 +261,7 @@ class Endpoint:
             body = await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds)
             order: Order = await self._read(body, floor.caller(key, request_id))
             subject = order.subject(request_id, key.project, key.id)
-            held = let_in(floor.gate, key, subject, order.input_bytes, order.output_tokens, order.units)
+            held = let_in(floor.gate, key, subject, order.most)
             with visit.watched(receive, config.request_timeout_seconds):
                 stopped = partial(visit.status, streamed=order.stream)
                 async with held, floor.bookkeeper.span(subject, stopped) as span:
@@ -365,6 +351,13 @@ class Making:
             answer.finish_reason = "stop"
         elif piece.finish_reason and piece.usage:
             answer.finish_reason = piece.finish_reason
+
+
+def _most(wanted: Wanted) -> Usage:
+    if isinstance(wanted, RankRequest):
+        return Usage(units=wanted.n)
+    written = wanted.sampling.max_output_tokens if isinstance(wanted, ChatRequest | PromptRequest) else 0
+    return Usage(input_tokens=len(wanted.model_dump_json(exclude_defaults=True).encode()), output_tokens=written)
 
 
 def _check(finish_reason: str, stopping: bool) -> None:

@@ -29,6 +29,7 @@ from bessemer.serve.database import Database
 EVENT_TYPES = (
     "feedback.created",
     *(f"fine_tuning.job.{how}" for how in ("succeeded", "failed", "cancelled")),
+    *(f"dataset.{how}" for how in ("succeeded", "failed", "cancelled")),
     "budget.threshold_reached",
     *(f"batch.{how}" for how in ("completed", "failed", "cancelled", "expired")),
 )

@@ -204,14 +204,18 @@ class TestRecords:
         lines = [("book", {"room": "blue"})], "Done."
         both = [agent(scripted(*lines), parts=parts).of(asker).respond(ask("Book.")) for _ in range(2)]
         ended = await asyncio.gather(*both, return_exceptions=True)
-        calls = [record["call"]["id"] for record in parts.journal.read("run/p/agent/r3") if record["kind"] == "meant"]
+        calls = [
+            record["call"]["id"]
+            for record in parts.journal.read('["run","p","agent","r3"]')
+            if record["kind"] == "meant"
+        ]
         assert len(done) == len(calls) == len(set(calls)), "one call of the model was done twice"
         assert any(isinstance(end, Conflict) for end in ended)
 
     async def test_runs_of_another_project_are_unknown(self, scripted: Any, ask: Any, parts: Any) -> None:
-        for project in ("p", "q"):
+        for project, run in (("p", "r"), ("q", "r"), ("p", "x/agent/r"), ("p/agent/x", "r")):
             model = scripted([("book", {"room": "blue"})], "Done.")
-            await agent(model, parts=parts).of(Asker(project=project, run="r")).respond(ask("Book."))
+            await agent(model, parts=parts).of(Asker(project=project, run=run)).respond(ask("Book."))
             assert len(model.asked) == 2
 
     async def test_a_session_is_remembered_by_its_project_alone(self, scripted: Any, ask: Any, parts: Any) -> None:

@@ -5,34 +5,12 @@ Owns which figures there are and which way each is better. Knows no model.
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
-from bessemer.core.config import Config
 from bessemer.core.nouns import Interval, Noun
 from bessemer.core.tabular import Table
-from bessemer.evals.gate import AtLeast, GateConfig
 from bessemer.evals.nouns import Better, Metric, Report
 from bessemer.evals.tables.privacy import Privacy, privacy
 from bessemer.evals.tables.quality import Quality, quality
 from bessemer.evals.tables.usefulness import Usefulness, usefulness
-
-LEAK_TOLERANCE = 0.02
-
-
-class JudgeConfig(Config):
-    """How a synthetic table is judged.
-
-    Attributes:
-        target: the column that a model learns to predict from it; empty chooses one.
-        most_rows: that distances are taken of.
-        seed: of draws and learner.
-    """
-
-    target: str = ""
-    most_rows: Annotated[int, Field(ge=10, le=100_000)] = 2000
-    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Trend(Noun):
@@ -56,36 +34,26 @@ class TableReport(Noun):
     notes: tuple[str, ...] = ()
 
 
-def synthetic_gate() -> GateConfig:
-    """Return the rules that a synthetic table must pass unless others are declared."""
-    return GateConfig(
-        rules=(
-            AtLeast(metric="column_shapes", value=0.85),
-            AtLeast(metric="pair_trends", value=0.8),
-            AtLeast(metric="exact_copies", value=0.0),
-            AtLeast(metric="membership_leak", value=LEAK_TOLERANCE),
-            AtLeast(metric="closeness_leak", value=LEAK_TOLERANCE),
-        )
-    )
-
-
-def judge_table(train: Table, holdout: Table, synthetic: Table, config: JudgeConfig | None = None) -> TableReport:
+def judge_table(
+    train: Table, holdout: Table, synthetic: Table, target: str = "", most_rows: int = 2000, seed: int = 0
+) -> TableReport:
     """Return what a synthetic table comes to, beside what the rows held out come to: the best that can be expected.
 
     Args:
         train: what its model learnt from.
         holdout: rows that it never saw.
         synthetic: what it made.
-        config: how it is judged.
+        target: the column that a learner predicts from it; empty chooses one.
+        most_rows: that distances are taken of.
+        seed: of draws and learner.
 
     Raises:
         ConfigError: the target cannot be predicted.
         MissingDependency: scikit-learn is not installed.
     """
-    config = config or JudgeConfig()
     found, best = quality(train, synthetic), quality(train, holdout)
-    told = privacy(train, holdout, synthetic, config.most_rows, config.seed)
-    use = usefulness(train, holdout, synthetic, config.target, config.seed)
+    told = privacy(train, holdout, synthetic, most_rows, seed)
+    use = usefulness(train, holdout, synthetic, target, seed)
     return TableReport(
         report=_report("synthetic", found, told, use, synthetic.rows),
         real=_held_out(best, told, use, holdout.rows),

@@ -10,6 +10,7 @@ assessment of mixed-type synthetic data"; the attack: Chen et al. 2020, "GAN-Lea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,13 +70,16 @@ def privacy(train: Table, holdout: Table, synthetic: Table, most_rows: int = 200
     made = synthetic.take(random.permutation(synthetic.rows)[:most_rows])
     space = Space(train, names)
     to_train, to_holdout = space.closest(made, members, 2), space.closest(made, others, 2)
+    nearest = np.where(
+        to_train[:, 0] <= to_holdout[:, 0], space.nearest(made, members), members.rows + space.nearest(made, others)
+    )
     from_members, from_others = space.closest(members, made, 1)[:, 0], space.closest(others, made, 1)[:, 0]
     between = space.closest(others, members, 2)
     return Privacy(
         rows=made.rows, exact_copies=copies[0], holdout_copies=copies[1],
         closest=float(np.median(to_train[:, 0])), closest_holdout=float(np.median(between[:, 0])),
         ratio=_ratio(to_train), ratio_holdout=_ratio(between),
-        nearer=nearer_share(to_train[:, 0], to_holdout[:, 0]), membership=area(-from_members, -from_others),
+        nearer=nearer_share(to_train[:, 0], to_holdout[:, 0], nearest), membership=area(-from_members, -from_others),
     )  # fmt: skip
 
 
@@ -96,17 +100,26 @@ class Space:
     def closest(self, rows: Table, among: Table, count: int) -> Floats:
         """Return the distances of each row to the `count` closest ones, rising; (rows, count). 1 where there are not
         so many."""
-        pairs = [self._scaled(rows.columns[name], among.columns[name], name) for name in self._names]
         found = np.ones((rows.rows, count))
+        for start, total in self._distances(rows, among):
+            some = min(count, among.rows)
+            found[start : start + len(total), :some] = np.sort(np.partition(total, some - 1, axis=1)[:, :some], axis=1)
+        return found
+
+    def nearest(self, rows: Table, among: Table) -> NDArray[np.int64]:
+        """Return the number of the closest row for each row."""
+        found = [total.argmin(axis=1) for _, total in self._distances(rows, among)]
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def _distances(self, rows: Table, among: Table) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield the number of a first row, and the distances of it and some after it to all of `among`."""
+        pairs = [self._scaled(rows.columns[name], among.columns[name], name) for name in self._names]
         step = max(1, _CELLS // max(among.rows, 1))
         for start in range(0, rows.rows, step):
             total = np.zeros((min(step, rows.rows - start), among.rows), dtype=np.float32)
             for (one, other), name in zip(pairs, self._names, strict=True):
                 total += self._apart(one[start : start + step, None], other[None], name)
-            total /= max(len(self._names), 1)
-            some = min(count, among.rows)
-            found[start : start + len(total), :some] = np.sort(np.partition(total, some - 1, axis=1)[:, :some], axis=1)
-        return found
+            yield start, total / max(len(self._names), 1)
 
     def _scaled(self, one: Column, other: Column, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return numbers in shares of the reference's range, or codes that mean the same in both; NaN missing."""
@@ -114,7 +127,8 @@ class Space:
         if reference.config.numeric:
             there = reference.values[~np.isnan(reference.values)]
             low, span = (float(there.min()), float(np.ptp(there))) if len(there) else (0.0, 0.0)
-            return tuple(((each.values - low) / (span or 1.0)).astype(np.float32) for each in (one, other))  # type: ignore[return-value]
+            scaled = [((each.values - low) / (span or 1.0)).astype(np.float32) for each in (one, other)]
+            return scaled[0], scaled[1]
         found = aligned(one, other)
         return found[0].astype(np.float32), found[1].astype(np.float32)
 
@@ -126,7 +140,7 @@ class Space:
         gone = np.isnan(one), np.isnan(other)
         if gone[0].any() or gone[1].any():
             apart = np.where(gone[0] | gone[1], (gone[0] != gone[1]).astype(np.float32), apart)
-        return apart
+        return np.asarray(apart)
 
 
 def exact_copies(train: Table, other: Table) -> int:
@@ -144,16 +158,22 @@ def exact_copies(train: Table, other: Table) -> int:
     return int(np.isin(keys[1], keys[0]).sum())
 
 
-def nearer_share(to_train: Floats, to_holdout: Floats) -> Interval:
-    """Return the share of rows that are nearer to the data than to rows held out; ties count half.
+def nearer_share(to_train: Floats, to_holdout: Floats, nearest: NDArray[np.int64]) -> Interval:
+    """Return the share of rows that are nearer to the data than to as many rows held out; ties count half.
 
-    The interval is Wilson's. Source: Wilson 1927, JASA 22.
+    Rows that have the same neighbour are not independent: which side that neighbour was drawn to decides for all of
+    them. If sides were drawn anew, the share would vary by p (1 - p) times the sum of the squared shares of rows that
+    each neighbour has; the interval is that of the normal distribution.
+
+    Args:
+        to_train: distance of each row to the closest row of the data.
+        to_holdout: to the closest row held out.
+        nearest: which neighbour is the closest of both sides, by any number.
     """
     share = float(np.mean((to_train < to_holdout - _SAME) + 0.5 * (np.abs(to_train - to_holdout) <= _SAME)))
-    count = len(to_train)
-    middle = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
-    half = _Z / (1 + _Z**2 / count) * np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    return Interval(value=share, low=float(middle - half), high=float(middle + half), confidence=CONFIDENCE)
+    weights = np.unique(nearest, return_counts=True)[1] / len(nearest)
+    half = _Z * float(np.sqrt(max(share * (1 - share), 1 / (4 * len(nearest))) * (weights**2).sum()))
+    return Interval(value=share, low=max(0.0, share - half), high=min(1.0, share + half), confidence=CONFIDENCE)
 
 
 def area(members: Floats, others: Floats) -> Interval:

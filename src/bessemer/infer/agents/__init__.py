@@ -14,7 +14,7 @@ tenant and no price: who asks, and what things cost, is handed in.
 
 from bessemer.infer.agents.budget import AgentBudget, Rate
 from bessemer.infer.agents.callables import callable_tool
-from bessemer.infer.agents.capability import Approve, Capability, Occasion
+from bessemer.infer.agents.capability import Approve, Capability, Delivered, Occasion
 from bessemer.infer.agents.config import AgentConfig
 from bessemer.infer.agents.engine import AgentEngine, AgentParts
 
@@ -25,6 +25,7 @@ __all__ = [
     "AgentParts",
     "Approve",
     "Capability",
+    "Delivered",
     "Occasion",
     "Rate",
     "callable_tool",

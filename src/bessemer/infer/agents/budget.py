@@ -77,11 +77,13 @@ class Purse:
             more: the most that the act can take.
             seconds: that have passed.
         """
-        budget, total = self.budget, add(self.usage, more)
-        if self.steps >= budget.steps:
+        if self.steps >= self.budget.steps:
             return "steps"
-        if seconds >= budget.seconds:
-            return "seconds"
+        return "seconds" if seconds >= self.budget.seconds else self.lacks(more)
+
+    def lacks(self, more: Usage) -> str:
+        """Return which budget so much more could exceed; empty if none."""
+        budget, total = self.budget, add(self.usage, more)
         if total.total_tokens > budget.tokens:
             return "tokens"
         if budget.cost_micros is not None and self.price and self.price(total) > budget.cost_micros:

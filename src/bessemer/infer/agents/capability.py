@@ -15,7 +15,7 @@ from typing import Any
 
 from bessemer.core.acting import Asker, Effects
 from bessemer.core.errors import BessemerError, ConfigError
-from bessemer.core.nouns import Tool, ToolCall
+from bessemer.core.nouns import Tool, ToolCall, Usage
 
 Called = Callable[[Mapping[str, Any], "Occasion"], Any]
 """Takes checked arguments and the occasion; returns a text or JSON values, or awaits them."""
@@ -29,10 +29,22 @@ _CUT = "\n[cut: {left} more characters]"
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the model is told of a call: the tool's words, or why there are none, with the code of that error."""
+    """What the model is told of a call: the tool's words, or why there are none, with the code of that error.
+
+    Its `usage` is of the engines that the tool asked.
+    """
 
     output: str
     error: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What a tool returns that asked another engine: its words, and what that took, which is billed with the answer."""
+
+    value: Any
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,8 @@ class Capability:
         most_characters: of its output; what is longer is cut, and says so.
         secrets: never reach the model: where its output has one, it is struck out.
         close: releases what it holds.
+        asks: name of the engine that it asks, where that counts what it delivers, too.
+        most: that a call can take of it.
     """
 
     tool: Tool
@@ -76,6 +90,8 @@ class Capability:
     most_characters: int = 4_000
     secrets: tuple[str, ...] = ()
     close: Callable[[], Awaitable[None]] | None = None
+    asks: str = ""
+    most: Usage = field(default_factory=Usage)
 
     def read(self, arguments: str) -> Mapping[str, Any]:
         """Return the checked arguments of a call.
@@ -107,8 +123,11 @@ class Capability:
             return Said(self.shown(error.message), error.code)
         except Exception as error:  # a tool is somebody else's code; what it says of its inside is not for the model
             return Said(f"'{name}' failed: {type(error).__name__}", "backend_error")
+        usage = Usage()
+        if isinstance(found, Delivered):
+            found, usage = found.value, found.usage
         text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
-        return Said(self.shown(text))
+        return Said(self.shown(text), usage=usage)
 
     def shown(self, text: str) -> str:
         """Return a text without secrets, and not longer than it may be."""

@@ -23,7 +23,7 @@ from bessemer.infer.agents.config import AgentConfig
 from bessemer.infer.agents.loop import Conversation, Run
 from bessemer.infer.agents.speaking import ChatEngine
 from bessemer.infer.agents.trajectory import Journal, Record, Trajectory
-from bessemer.infer.engines import Counters, complete, minus
+from bessemer.infer.engines import Counters, add, complete, minus
 
 CAN = frozenset({"chat", "stream", "tools", "agent"})
 """Capabilities of every agent; a seed is passed on where the engine below takes one."""
@@ -40,6 +40,7 @@ class AgentParts:
         journal: where runs and sessions are written down.
         clock: Unix time in seconds.
         asks: under which name the tokens of its engine are counted, too; empty if nobody else counts them.
+        margin_tokens: that its engine may read besides what it is asked: a template's marks, passages that it looks up.
         owns: whether the engine is the agent's own, and closed with it.
     """
 
@@ -49,6 +50,7 @@ class AgentParts:
     journal: Journal | None = None
     clock: Callable[[], float] = time.time
     asks: str = ""
+    margin_tokens: int = 256
     owns: bool = False
 
 
@@ -60,6 +62,9 @@ class AgentEngine:
         capabilities: the tools.
         config: how it goes about it.
         parts: what it is handed besides.
+
+    Attributes:
+        lent: what engines that are served under names of their own counted for this agent, by those names.
 
     Raises:
         ConfigError: two tools have one name, or a budget is in what nobody can measure.
@@ -83,6 +88,7 @@ class AgentEngine:
             if getattr(self.config.budget, limit) is not None and rate is None:
                 raise ConfigError(f"a budget in {limit} needs to know what tokens come to", hint="Hand in the rate.")
         self._counted = Counters()
+        self.lent: dict[str, Usage] = {}
         self._under_way: set[str] = set()
 
     @contextmanager
@@ -105,9 +111,16 @@ class AgentEngine:
         """What its engine read and wrote for it; each piece was delivered as it came."""
         return self._counted
 
-    def count(self, requests: int = 0, total: Usage | None = None) -> None:
-        """Add to what was counted."""
+    def count(self, requests: int = 0, total: Usage | None = None, lender: str = "") -> None:
+        """Add to what was counted, and to what the engine that serves a lender's name counted for this agent."""
         self._counted = self._counted.plus(requests, total or Usage())
+        if lender and total:
+            self.lent[lender] = add(self.lent.get(lender, Usage()), total)
+
+    def lender(self, piece: Delta) -> str:
+        """Return under which name the usage that a piece adds was counted, too."""
+        called = [act.name for act in acts_of([piece]) if act.kind == "tool"]
+        return self.tools[called[0]].asks if called and called[0] in self.tools else self.parts.asks
 
     def of(self, asker: Asker, /) -> AskedAgent:
         """Return the agent for somebody: with the tools, the memory and the runs that are theirs.
@@ -127,7 +140,8 @@ class AgentEngine:
 
     def most(self, request: ChatRequest, /) -> Usage:
         """Return the most that an answer may take: what its budget allows."""
-        return self.config.budget.most()
+        units = max((tool.most.units for tool in self.tools.values()), default=0) * self.config.budget.calls
+        return self.config.budget.most().model_copy(update={"units": units})
 
     async def close(self) -> None:
         """Release what the tools hold, and the engine below if it is the agent's own."""
@@ -193,7 +207,7 @@ class AskedAgent:
             async with aclosing(run.pieces()) as pieces:
                 async for piece in pieces:
                     if piece.usage:
-                        agent.count(total=minus(piece.usage, counted))
+                        agent.count(total=minus(piece.usage, counted), lender=agent.lender(piece))
                         counted = piece.usage
                     yield piece
         ended_before = bool(conversation.kept) and conversation.kept[-1].kind == "ended"
@@ -217,13 +231,17 @@ class AskedAgent:
 
     @property
     def _session(self) -> str:
-        return f"session/{self.asker.project}/{self._agent.name}/{self.asker.session}"
+        return self._named("session", self.asker.session)
+
+    def _named(self, kind: str, name: str) -> str:
+        """Return the name of records; no two of different projects or agents can be the same, whatever is in a name."""
+        return canonical_json([kind, self.asker.project, self.name, name])
 
     def _conversation(self, request: ChatRequest) -> Conversation:
         config, journal = self._agent.config, self._agent.parts.journal
         if clash := [tool.name for tool in request.tools if tool.name in self._agent.tools]:
             raise Unsupported(f"'{clash[0]}' is a tool of '{self.name}' already", hint="Call your own differently.")
-        name = f"run/{self.asker.project}/{self.name}/{self.asker.run}" if self.asker.run and journal else ""
+        name = self._named("run", self.asker.run) if self.asker.run and journal else ""
         kept = tuple(Record.model_validate(each) for each in journal.read(name)) if name and journal else ()
         remembered = self._remembered(kept)
         system = [m.content for m in request.messages if m.role == "system"]

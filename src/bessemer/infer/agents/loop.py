@@ -42,8 +42,6 @@ from bessemer.infer.engines import add
 if TYPE_CHECKING:
     from bessemer.infer.agents.engine import AgentParts
 
-_OVERHEAD_BYTES = 256
-"""Of what an engine's template writes around a conversation; never fewer than its tokens."""
 _CALLING = re.compile(r'\s*\{\s*"tool_calls"')
 """How a call begins that a small model writes as text: cut off, it is neither a call nor an answer."""
 _CUT = "I stopped: a call of a tool was longer than an act of the model may be."
@@ -201,7 +199,7 @@ class Run:
         if (known := self._known) is not None and known.kind == "model":
             return ""
         most = min(self._config.budget.step_tokens, self.conversation.request.sampling.max_output_tokens)
-        worst = Usage(input_tokens=self._read + self._unread + _OVERHEAD_BYTES, output_tokens=most)
+        worst = Usage(input_tokens=self._read + self._unread + self._parts.margin_tokens, output_tokens=most)
         limit = self._purse.refuses(worst, time.perf_counter() - self._began)
         if not limit and self._errors >= self._config.tool_errors:
             limit = "tool_errors"
@@ -217,7 +215,8 @@ class Run:
         began, clock = self._parts.clock(), time.perf_counter()
         capability = self.conversation.tools.get(call.name)
         said, waits = await self._done(call, capability)
-        record = Record(kind="tool", call=call, text=said.output, error=said.error)
+        self._purse.usage = add(self._purse.usage, said.usage)
+        record = Record(kind="tool", call=call, text=said.output, error=said.error, usage=said.usage)
         if not waits:
             record = self._note(record)
             self._purse.calls += 1
@@ -254,6 +253,8 @@ class Run:
             return Said(f"there is no tool '{call.name}' here", "not_found")
         if self._purse.calls >= self._config.budget.calls:
             return Said("no calls are left in the budget of this answer", "budget_exceeded")
+        if limit := self._purse.lacks(capability.most):
+            return Said(f"not enough {limit} are left in the budget of this answer", "budget_exceeded")
         try:
             return capability.read(call.arguments)
         except ConfigError as error:

@@ -46,7 +46,9 @@ async def replay(trajectory: Trajectory, engine: ChatEngine, config: AgentConfig
         config: of the agent; its instructions are in the record already.
     """
     before = done(trajectory.records)
-    mocked = {each.call: Said(each.text, each.error) for each in before if each.kind == "tool" and each.call}
+    mocked = {
+        each.call: Said(each.text, each.error, each.usage) for each in before if each.kind == "tool" and each.call
+    }
     began = trajectory.records[0]
     tools = {name: _untouched(name) for name in trajectory.tools}
     conversation = Conversation(trajectory.request, tools, Asker(), "", "replay", began, mocked=mocked)

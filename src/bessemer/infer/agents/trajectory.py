@@ -27,7 +27,7 @@ class Record(Noun):
         call: that a tool's record is about.
         error: code of what went wrong with a tool.
         finish_reason: of the model, or of the run.
-        usage: of the model.
+        usage: of the model, or of the engines that a tool asked.
     """
 
     kind: Literal["begun", "model", "meant", "tool", "ended"]
@@ -107,6 +107,7 @@ def tool_act(number: int, record: Record, began: float, seconds: float) -> Act:
         arguments=call.arguments,
         output=record.text,
         error=record.error,
+        usage=record.usage,
         began=began,
         seconds=seconds,
     )

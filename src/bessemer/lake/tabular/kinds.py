@@ -56,7 +56,7 @@ def _text(name: str, values: pa.ChunkedArray) -> ColumnConfig:
     there = len(values) - values.null_count
     if not there:
         return ColumnConfig(kind="categorical")
-    some = [text for text in values.slice(0, _SAMPLE).to_pylist() if text is not None]
+    some = [text for text in values.slice(0, _SAMPLE).to_pylist() if text]
     if some and all(ISO.fullmatch(text) for text in some):
         return ColumnConfig(kind="datetime", decimals=0, written="date" if len(some[0]) == 10 else "text")
     different = pc.count_distinct(values).as_py()

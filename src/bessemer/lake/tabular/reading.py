@@ -1,6 +1,6 @@
-"""Tables from CSV, JSON Lines and Parquet files, and from rows of the lake.
+"""Typed columns from files and from rows of the lake.
 
-Owns formats and the way from Arrow's types to arrays. Knows no model.
+Owns the way from Arrow's types to arrays; the formats of files stand in `table_sources`. Knows no model.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.json as pa_json
-import pyarrow.parquet as pq
 
-from bessemer.core.errors import ConfigError, NotFound
+from bessemer.core.errors import ConfigError
 from bessemer.core.tabular import Column, ColumnConfig, Table, TableDeclaration, id_pattern
+from bessemer.lake.table_sources import FileTable, read_batches
 from bessemer.lake.tabular.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -25,38 +23,12 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-_NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "#N/A"]
 _SECOND = 1_000_000
 
 
 def read_arrow(path: Path) -> pa.Table:
-    """Return a file as an Arrow table.
-
-    Raises:
-        NotFound: there is no such file.
-        ConfigError: it is no table of a known format, or not UTF-8, or a row has more cells than the first line.
-    """
-    format = FORMATS.get(path.suffix.lower())
-    if format is None:
-        raise ConfigError(f"{path.name} is no table that can be read", hint=f"Known: {', '.join(FORMATS)}.")
-    if not path.is_file():
-        raise NotFound(f"there is no file {path}", hint="Check the path.")
-    try:
-        if format == "parquet":
-            return pq.read_table(path)
-        if format == "jsonl":
-            return pa_json.read_json(path)
-        parse = pa_csv.ParseOptions(delimiter="\t" if format == "tsv" else ",", newlines_in_values=True)
-        convert = pa_csv.ConvertOptions(null_values=_NULLS, strings_can_be_null=True)
-        return pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except pa.ArrowException as error:
-        said = str(error).splitlines()[0]
-        if "UTF8" in said or "UTF-8" in said or "utf8" in said:
-            raise ConfigError(
-                f"{path.name} is not UTF-8 text", hint=f"Convert it: iconv -f latin1 -t utf-8 {path.name} > new.csv"
-            ) from error
-        raise ConfigError(f"{path.name} cannot be read: {said}", hint="Mend the file.") from error
+    """Return a file as an Arrow table; raises as `bessemer.lake.table_sources.read_table`."""
+    return pa.Table.from_batches(read_batches(FileTable(path=str(path)), Path()))
 
 
 def read_table(path: Path, declared: TableDeclaration | None = None, keys: Collection[str] = ()) -> Table:
@@ -154,6 +126,7 @@ def _codes(config: ColumnConfig, values: pa.ChunkedArray) -> Column:
         return Column(config, np.full(len(values), -1, np.int32), config.categories)
     whole = pa.types.is_floating(kind) and config.written == "integer"
     texts = (values.cast(pa.int64()) if whole else values).cast(pa.string()).combine_chunks()
+    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)  # what CSV has for nothing
     if isinstance(texts, pa.ChunkedArray):
         texts = pa.concat_arrays(texts.chunks)
     encoded = texts.dictionary_encode()

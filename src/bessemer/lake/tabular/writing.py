@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bessemer.core.errors import ConfigError
 from bessemer.core.tabular import Column, Table
-from bessemer.lake.tabular.reading import FORMATS
+from bessemer.lake.table_sources import FORMATS
 
 _MICROS = 1_000_000
 
@@ -44,12 +44,14 @@ def write_table(table: Table, path: Path) -> None:
     try:
         if format == "parquet":
             pq.write_table(arrow, part)
-        elif format == "jsonl":
+        elif format == "json":
             with part.open("w", encoding="utf-8") as file:
                 for row in rows_of(arrow):
                     file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
         else:
-            options = pa_csv.WriteOptions(delimiter="\t" if format == "tsv" else ",", quoting_style="needed")
+            options = pa_csv.WriteOptions(
+                delimiter="\t" if path.suffix.lower() == ".tsv" else ",", quoting_style="needed"
+            )
             pa_csv.write_csv(arrow, part, options)
         part.replace(path)
     finally:

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from bessemer.core.errors import NotFound
+from bessemer.core.nouns import Usage
 from bessemer.core.raw import EmbedRequest
-from bessemer.infer.agents import Capability, callable_tool
+from bessemer.infer.agents import Capability, Delivered, callable_tool
 from bessemer.lake import open_lake
 from bessemer.lake.querying import Asked, describe, query
 from bessemer.products.agent.config import SearchTool, SqlTool
 from bessemer.products.product import Opening, Place
 
-_CANDIDATES = 20
-"""Rows found by words that are put in order by meaning."""
+_CANDIDATES, _CHARACTERS, _CONTEXT_TOKENS = 10, 500, 512
+"""Rows found by words that are put in order by meaning, what is read of each, and the tokens of that at most."""
 
 
 def open_lake_tool(tool: SearchTool | SqlTool, place: Place, opening: Opening) -> Capability:
@@ -71,29 +73,35 @@ def _search(tool: SearchTool, place: Place, opening: Opening) -> Capability:
     if tool.encoder and (encoder is None or "embed" not in encoder.capabilities):
         raise NotFound(f"no model for vectors is called '{tool.encoder}'", hint="Declare it as an llm's `embeddings`.")
 
-    async def search(query: Annotated[str, Field(description="Words or names.")]) -> list[dict[str, Any]]:
+    async def search(query: Annotated[str, Field(description="Words or names.")]) -> Delivered:
+        usage = Usage()
         many = max(tool.rows, _CANDIDATES) if encoder else tool.rows
         found = await asyncio.to_thread(lake.search, table, query, many, tool.column)
         if encoder:
-            found = await _by_meaning(encoder, query, found)
-        return [{k: v for k, v in row.items() if k in ("id", "title", "text")} or row for row in found[: tool.rows]]
+            found, usage = await _by_meaning(encoder, query, found)
+        shown = [{k: v for k, v in row.items() if k in ("id", "title", "text")} or row for row in found[: tool.rows]]
+        return Delivered(shown, usage)
 
     search.__doc__ = f"Search in {tool.table} and return the best passages."
-    made: Capability = callable_tool(name=tool.name)(search)
-    return made
+    context = int(getattr(encoder, "context_tokens", _CONTEXT_TOKENS))
+    most = Usage(input_tokens=(max(tool.rows, _CANDIDATES) + 1) * context) if encoder else Usage()
+    return replace(callable_tool(name=tool.name)(search), asks=tool.encoder, most=most)
 
 
-async def _by_meaning(encoder: Any, question: str, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows in the order of what they mean and of how well their words fit, by reciprocal ranks.
+async def _by_meaning(
+    encoder: Any, question: str, found: Sequence[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], Usage]:
+    """Return rows in the order of what they mean and how well their words fit, by reciprocal ranks; and what it took.
 
     Source: Cormack et al. 2009, Reciprocal rank fusion outperforms Condorcet; k = 60 as there.
     """
-    texts = [question, *(str(row.get("text", ""))[:1_000] or " " for row in found)]
+    texts = [(question or " ")[:_CHARACTERS], *(str(row.get("text", ""))[:_CHARACTERS] or " " for row in found)]
     answers = await asyncio.gather(*(encoder.respond(EmbedRequest(text=text)) for text in texts))
     wanted, *vectors = [answer.vector for answer in answers]
     near = sorted(range(len(found)), key=lambda n: -_dot(wanted, vectors[n]))
     ranks = {number: rank for rank, number in enumerate(near)}
-    return [found[n] for n in sorted(range(len(found)), key=lambda n: -(1 / (60 + n) + 1 / (60 + ranks[n])))]
+    best = sorted(range(len(found)), key=lambda n: -(1 / (60 + n) + 1 / (60 + ranks[n])))
+    return [found[n] for n in best], Usage(input_tokens=sum(answer.usage.input_tokens for answer in answers))
 
 
 def _dot(one: Sequence[float], other: Sequence[float]) -> float:

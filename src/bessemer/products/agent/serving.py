@@ -63,6 +63,7 @@ def open_agent(config: AgentProductConfig, place: Place, deployment: Deployment,
         energy=(lambda usage: usage.total_tokens * rates.joules_per_token) if rates.joules_per_token else None,
         journal=open_records(f"sqlite:///{opening.state.absolute()}/records.sqlite"),
         asks=config.model,
+        margin_tokens=_margin(config, place),
         owns=config.learn is not None,
     )
     capabilities = [each for tool in config.tools for each in open_tool(tool, place, opening)]
@@ -82,6 +83,12 @@ def open_tool(tool: ToolConfig, place: Place, opening: Opening) -> Sequence[Capa
         "sql": lambda: [open_lake_tool(cast(SqlTool, tool), place, opening)],
     }
     return openers[tool.kind]()
+
+
+def _margin(config: AgentProductConfig, place: Place) -> int:
+    """Return how many tokens the model may read besides what it is asked: never more than the bytes of its passages."""
+    retrieval = getattr(getattr(place.products.get(config.model), "config", None), "retrieval", None)
+    return 512 + (4 * retrieval.max_characters if retrieval and retrieval.passages else 0)
 
 
 def _price(read: int, written: int) -> Callable[[Usage], float]:
@@ -111,4 +118,4 @@ def _recommender(tool: RecommenderTool, opening: Opening) -> Capability:
     if tool.product not in opening.engines:
         told = f"the recommender '{tool.product}' is not served"
         raise NotFound(told, hint="Declare it before the agent; `bessemer run` makes it.")
-    return recommend_with(opening.engines[tool.product], tool.name, tool.items)
+    return recommend_with(opening.engines[tool.product], tool.product, tool.name, tool.items)

@@ -106,7 +106,7 @@ class JobDriver:
         lock: BinaryIO | None = None
         while not self._stop.is_set():
             try:
-                if lock is None and (lock := _locked(self._parts.home.work / "jobs.lock")):
+                if lock is None and (lock := locked(self._parts.home.work / "jobs.lock")):
                     self._parts.meter.book_killed()  # what a killed driver's step took
                     self._jobs.release()
                 busy = self._turn() if lock else False
@@ -254,7 +254,7 @@ class _Told:
         self._jobs.report(self._project, self._job, f"Step {step}: training loss={loss:.2f}", data)
 
 
-def _locked(path: Path) -> BinaryIO | None:
+def locked(path: Path) -> BinaryIO | None:
     """Return a file that nobody else holds, or None; it is let go of when it is closed or the process dies."""
     file = path.open("ab")
     path.chmod(0o600)

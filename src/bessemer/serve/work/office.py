@@ -13,6 +13,7 @@ from pathlib import Path
 from bessemer.core.errors import ConfigError
 from bessemer.serve.work.batches import BatchStore
 from bessemer.serve.work.config import JobsConfig
+from bessemer.serve.work.datasets import DatasetStore
 from bessemer.serve.work.files import FileStore
 from bessemer.serve.work.jobs import Trainable
 from bessemer.serve.work.models import TunedModels
@@ -36,6 +37,7 @@ class Work:
     jobs: JobStore
     batches: BatchStore
     models: TunedModels | None
+    datasets: DatasetStore
 
     def close(self) -> None:
         """Close the database."""
@@ -69,4 +71,6 @@ def open_work(
         TunedModels(records, trainable.open_model, trainable.capabilities, config.tuned_models) if trainable else None
     )
     jobs = JobStore(folder, files, trainable, clock)
-    return Work(config, records, files, UploadStore(files, clock), jobs, BatchStore(folder, files, clock), models)
+    datasets = DatasetStore(folder, files, clock)
+    batches = BatchStore(folder, files, clock)
+    return Work(config, records, files, UploadStore(files, clock), jobs, batches, models, datasets)

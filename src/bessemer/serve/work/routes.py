@@ -14,6 +14,7 @@ from bessemer.serve.serving import Floor
 from bessemer.serve.wire.routes import wire_readers
 from bessemer.serve.work.answering import BatchRunner, Tools
 from bessemer.serve.work.batches_wire import BatchDesk
+from bessemer.serve.work.datasets_wire import DatasetDesk
 from bessemer.serve.work.desk import Desk
 from bessemer.serve.work.files_wire import FileDesk, UploadDesk
 from bessemer.serve.work.office import Work
@@ -27,6 +28,7 @@ def work_routes(config: GatewayConfig, keys: KeyStore, work: Work, runner: Batch
         *FileDesk(desk, work.files).routes(),
         *UploadDesk(desk, work.uploads).routes(),
         *JobDesk(desk, work.jobs).routes(),
+        *DatasetDesk(desk, work.datasets).routes(),
         *(BatchDesk(desk, work.batches, runner.wake).routes() if runner else ()),
     ]
 

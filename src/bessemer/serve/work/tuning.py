@@ -16,6 +16,7 @@ from typing import Any, cast
 from bessemer.core.errors import ConfigError, Conflict, NotFound, Unsupported
 from bessemer.core.nouns import Usage
 from bessemer.serve.accounts.pages import Page
+from bessemer.serve.work.datasets import KIND as DATASET
 from bessemer.serve.work.files import File, FileStore
 from bessemer.serve.work.jobs import (
     CHECKPOINT,
@@ -118,7 +119,8 @@ class JobStore:
     def release(self) -> None:
         """Release what is reserved for jobs that a killed process never kept."""
         if self.purse:
-            self.purse.release_jobs(self.records.ids(KIND).__contains__)
+            known = self.records.ids(KIND) | self.records.ids(DATASET)
+            self.purse.release_jobs(known.__contains__)
 
     def _most(self, job: Job) -> Usage:
         """Return the most tokens that a job can be trained on: a token stands for at least one byte of its file."""

@@ -54,7 +54,7 @@ class Block:
         return len(self.moving) + len(self.missing)
 
     def decode(self, latent: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Return the values of each column from (rows, width)."""
+        """Return the values of each column from (rows, width) latent values."""
         moving = self.moving
         gone = latent[:, len(moving) :] < ndtri(np.asarray(self.missing))
         found = {}
@@ -66,18 +66,16 @@ class Block:
             found[name] = values
         return found
 
-    def latent(self, columns: Mapping[str, Column], random: np.random.Generator) -> NDArray[np.float32]:
-        """Return (rows, width) that `decode` makes the columns of; what is missing is drawn."""
+    def scores(self, columns: Mapping[str, Column]) -> NDArray[np.float32]:
+        """Return the scores (rows, width) of columns that this was not fitted to; 0 where a value is missing."""
         rows = len(next(iter(columns.values())).values) if columns else 0
-        found = random.standard_normal((rows, self.width), dtype=np.float32)
+        found = np.zeros((rows, self.width), dtype=np.float32)
         for at, name in enumerate(self.moving):
-            values, there = columns[name].values, present(columns[name])
-            found[there, at] = self.marginals[name].latent(values[there], random)
-        for name, group in self.groups.items():
-            share = self.missing[group]
             there = present(columns[name])
-            chance = np.where(there, share + random.random(rows) * (1 - share), random.random(rows) * share)
-            found[:, len(self.moving) + group] = ndtri(np.clip(chance, 1e-9, 1 - 1e-9))
+            found[there, at] = self.marginals[name].scores(columns[name].values[there])
+        for name, group in self.groups.items():
+            means, _ = interval_scores(np.array([0.0, self.missing[group], 1.0]))
+            found[:, len(self.moving) + group] = means[present(columns[name]).astype(np.int64)]
         return found
 
 
@@ -130,7 +128,7 @@ def _patterns(columns: Mapping[str, Column]) -> tuple[dict[str, int], tuple[floa
     """Return each column's pattern of missing values, the share of each, and which rows it is missing in."""
     groups: dict[str, int] = {}
     known: dict[bytes, int] = {}
-    patterns = []
+    patterns: list[NDArray[np.bool_]] = []
     for name, column in columns.items():
         gone = ~present(column)
         if not gone.any() or gone.all():  # a column without any value has a marginal without any

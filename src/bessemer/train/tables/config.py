@@ -19,8 +19,7 @@ class PrivacyConfig(Config):
         delta: the probability that the bound does not hold; well below one over the rows.
         marginal_ratio: share of the budget that the columns' own distributions get; the rest goes to the correlations.
         bins: of a numeric column's histogram.
-        norm: rows whose scores have a greater Euclidean norm are scaled down to it; None is the square root of the
-            number of columns.
+        norm: rows whose scores have a greater Euclidean norm are scaled down to it; None is what hardly any is beyond.
     """
 
     epsilon: Annotated[float, Field(gt=0, le=100)] = 1.0

@@ -100,8 +100,7 @@ class Changes:
 
 
 def _distance(config: ColumnConfig) -> ColumnConfig:
-    kind = "integer" if config.kind == "integer" else "numerical"
-    return ColumnConfig(kind=kind, decimals=config.decimals)
+    return ColumnConfig(kind="integer" if config.kind == "integer" else "numerical", decimals=config.decimals)
 
 
 def plan_changes(table: Table, *, declared_only: bool = False) -> Changes:

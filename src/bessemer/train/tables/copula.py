@@ -22,14 +22,17 @@ from bessemer.train.tables.marginals import HERMITE, Floats, Scores
 _LIMIT = 0.9999
 _BISECTIONS = 40
 _LEAST_EIGENVALUE = 1e-6
+_LEAST_SPREAD = 1e-3
 
 
-def correlations(scores: Sequence[Scores], present: NDArray[np.bool_] | None = None) -> Floats:
+def correlations(scores: Sequence[Scores], present: NDArray[np.bool_] | None = None, given: int = 0) -> Floats:
     """Return the correlation matrix of the normal values behind scores, (columns, columns).
 
     Args:
         scores: of each column, over the same rows.
         present: (rows, columns) where values are not missing; None if none is. A pair uses the rows that have both.
+        given: of so many first columns the scores themselves are meant, as they will be what is known: the matrix has
+            their covariances, with each other and with the normal values of the rest.
     """
     if not scores:
         return np.empty((0, 0))
@@ -40,7 +43,13 @@ def correlations(scores: Sequence[Scores], present: NDArray[np.bool_] | None = N
         seen = present.astype(np.float32)
         together = np.maximum((seen.T @ seen).astype(float), 1.0)
     covariance = (values.T @ values) / together
-    return nearest(unattenuated(covariance, np.stack([each.hermite for each in scores])))
+    hermite = np.stack([each.hermite for each in scores])
+    found = nearest(unattenuated(covariance, hermite))
+    if given:  # the covariance of a score with a normal value of correlation r is r times its first coefficient
+        found[:given] *= hermite[:given, :1]
+        found[:, :given] *= hermite[:given, 0]
+        found[:given, :given] = covariance[:given, :given]
+    return np.asarray(found)
 
 
 def unattenuated(covariance: Floats, hermite: Floats) -> Floats:
@@ -57,7 +66,7 @@ def unattenuated(covariance: Floats, hermite: Floats) -> Floats:
     found[hermite[:, 0] == 0] = 0.0  # a constant goes with nothing
     found[:, hermite[:, 0] == 0] = 0.0
     np.fill_diagonal(found, 1.0)
-    return found
+    return np.asarray(found)
 
 
 def nearest(matrix: Floats) -> Floats:
@@ -92,12 +101,16 @@ class Normal:
 
 
 def conditioned(matrix: Floats, given: int) -> Normal:
-    """Return the distribution of the columns after the first `given` ones, given those.
+    """Return the distribution of the columns after the first `given` ones, given those; each has variance 1 again.
 
+    What is given may be linearly dependent, such as a city with its country: directions without spread are left out.
     Source: Anderson 2003, "An Introduction to Multivariate Statistical Analysis", section 2.5.1.
     """
-    weights = np.linalg.solve(matrix[:given, :given], matrix[:given, given:]) if given else np.empty((0, len(matrix)))
-    rest = matrix[given:, given:] - (matrix[given:, :given] @ weights if given else 0.0)
+    cross = matrix[:given, given:]
+    weights = np.linalg.pinv(matrix[:given, :given], rcond=_LEAST_SPREAD, hermitian=True) @ cross if given else cross
+    explained = weights.T @ cross
+    rest = matrix[given:, given:] - explained
     eigenvalues, vectors = np.linalg.eigh((rest + rest.T) / 2)
-    factor = np.linalg.qr((vectors * np.sqrt(np.maximum(eigenvalues, 0.0))).T, mode="r").T
-    return Normal(weights.astype(np.float32), factor.astype(np.float32))
+    factor: Floats = np.transpose(np.linalg.qr((vectors * np.sqrt(np.maximum(eigenvalues, 0.0))).T, mode="r"))
+    spread = np.sqrt(np.maximum((factor**2).sum(axis=1) + np.diag(explained), _LEAST_EIGENVALUE))
+    return Normal((weights / spread).astype(np.float32), (factor / spread[:, None]).astype(np.float32))

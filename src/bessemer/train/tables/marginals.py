@@ -20,6 +20,7 @@ from bessemer.core.tabular import Column, ColumnConfig
 Floats = NDArray[np.float64]
 HERMITE = 10
 """Terms of the expansion that corrects for intervals; the next one would change a correlation by less than 0.001."""
+_NOTHING = 1e-12
 _STEP_REPEATS = 20
 """A number that so many rows share on average is an atom: nothing is made up between it and the next."""
 
@@ -56,7 +57,7 @@ class Marginal:
         if self.steps:
             at = np.searchsorted(self.edges[1:-1], chance, "right")
             found = self.values[at]
-            return found if self.config.numeric else found.astype(np.int32)
+            return np.asarray(found if self.config.numeric else found.astype(np.int32))
         return self.rounded(np.interp(chance, self.edges, self.values))
 
     def rounded(self, found: Floats) -> Floats:
@@ -89,13 +90,16 @@ class Marginal:
             return np.full(len(values), 0.5)
         share = np.clip((values - unique[at]) / (unique[at + 1] - unique[at]), 0, 1)
         left = self.edges[last[at]]
-        return left + share * (self.edges[first[at + 1]] - left)
+        return np.asarray(left + share * (self.edges[first[at + 1]] - left))
 
-    def latent(self, values: NDArray[Any], random: np.random.Generator) -> Floats:
-        """Return a standard normal number for each value, drawn within its interval; `decode` gives the value back."""
+    def scores(self, values: NDArray[Any]) -> Floats:
+        """Return the score of each value: the mean of the standard normal within its interval."""
         low, high = self.intervals(values)
-        chance = low + random.random(len(values)) * (high - low)
-        return _normal(chance)
+        ends = _normal(low), _normal(high)
+        density = [np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) for z in ends]
+        width = high - low
+        wide = width > _NOTHING
+        return np.where(wide, (density[0] - density[1]) / np.where(wide, width, 1.0), ends[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +173,9 @@ def interval_scores(edges: Floats) -> tuple[Floats, Floats]:
     z = _normal(edges, ends=True)
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     density[[0, -1]] = 0.0
-    means = (density[:-1] - density[1:]) / np.maximum(np.diff(edges), 1e-300)
     inner = np.where(np.isfinite(z), z, 0.0)
+    widths = np.diff(edges)
+    means = np.where(widths > _NOTHING, (density[:-1] - density[1:]) / np.maximum(widths, _NOTHING), inner[:-1])
     before, now = np.zeros_like(inner), np.ones_like(inner)  # He_(k-2), He_(k-1)
     hermite, norm = np.zeros(HERMITE), 1.0
     for k in range(1, HERMITE + 1):

@@ -30,6 +30,9 @@ from bessemer.train.tables.copula import nearest, unattenuated
 from bessemer.train.tables.marginals import Floats, Marginal, categorical, interval_scores
 from bessemer.train.tables.single import TableModel, without_ids
 
+_SURELY = 3
+"""Standard deviations of the noise above which values are taken to be missing: none shall be that never were."""
+
 
 def rho_of(epsilon: float, delta: float) -> float:
     """Return the zero-concentrated budget that gives (epsilon, delta): epsilon = rho + 2 sqrt(rho ln(1 / delta)).
@@ -144,7 +147,7 @@ def _marginals(
         counts = np.bincount(place, minlength=bins + 1) + random.normal(0, sigma, bins + 1)
         totals.append(counts.sum())
         counts = _cleaned(counts, sigma)
-        missing = counts[bins] / counts.sum()
+        missing = counts[bins] / counts.sum() if counts[bins] > _SURELY * sigma else 0.0
         marginal, scores = _noisy(column, counts[:bins], edges)
         marginals[name] = marginal
         if not marginal.constant:
@@ -196,7 +199,7 @@ def _correlation(
     width = block.width
     if not width:
         return np.empty((0, 0))
-    norm = privacy.norm or float(np.sqrt(width))
+    norm = privacy.norm or usual_norm(width)
     lengths = np.linalg.norm(scores, axis=1, keepdims=True)
     clipped = scores * np.minimum(1.0, norm / np.maximum(lengths, 1e-12))
     sigma = norm**2 / np.sqrt(2 * rho)
@@ -204,6 +207,14 @@ def _correlation(
     covariance = (clipped.T @ clipped + upper + upper.T) / rows
     covariance[np.diag_indices(width)] = 1.0
     return nearest(unattenuated(covariance, _hermite(block)))
+
+
+def usual_norm(width: int) -> float:
+    """Return the norm that hardly any row of so many normal scores is beyond: mean and three deviations of its square.
+
+    Source: the square is chi-squared with mean `width` and variance 2 `width`.
+    """
+    return float(np.sqrt(width + 3 * np.sqrt(2 * width)))
 
 
 def _hermite(block: Block) -> NDArray[np.float64]:

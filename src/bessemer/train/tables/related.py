@@ -73,7 +73,8 @@ def fit_tables(
         if table.schema.sequence_key:
             models[name] = fit_sequences(_keyless(table, above), config, _context(tables, above[:1]))
         else:
-            models[name] = fit_table(_keyless(table, above), config, _context(tables, above[:1]))
+            counted = tuple(name for name in table.columns if name.startswith(_COUNT))
+            models[name] = fit_table(_keyless(table, above), config, _context(tables, above[:1]), counted)
     return TablesModel(order, models, relations, schemas, optional)
 
 
@@ -123,7 +124,7 @@ def _rows_of_parents(tables: Mapping[str, Table], each: Relation) -> NDArray[np.
             f"{lost:,} rows of '{each.child}' name a '{each.key}' that '{each.parent}' has not",
             hint="Drop those rows or add the parents.",
         )
-    return found
+    return np.asarray(found)
 
 
 def _context(tables: Mapping[str, Table], above: list[Relation]) -> dict[str, Column] | None:

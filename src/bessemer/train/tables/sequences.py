@@ -99,7 +99,7 @@ def fit_sequences(
     return SequenceModel(
         schema=schema, config=config, rows=table.rows, entities=entities, steps=fitted.block, lags=lags,
         static=static, given=given.block if given else None,
-        correlation=correlations(*_lagged(fitted, given, entity, lags)),
+        correlation=correlations(*_lagged(fitted, given, entity, lags), given.block.width if given else 0),
         known=None if config.copies == "keep" else fingerprints(without_ids(table), config.copies == "reject_unique"),
     )  # fmt: skip
 
@@ -116,7 +116,8 @@ def _in_order(table: Table) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
 
 def _split(table: Table, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> tuple[list[str], tuple[str, ...]]:
     """Return the columns that change within sequences, and those that never do."""
-    moving, static = [], []
+    moving: list[str] = []
+    static: list[str] = []
     roles = {table.schema.sequence_key, table.schema.sequence_order}
     for name, column in without_ids(table).items():
         if name in roles:
@@ -139,12 +140,19 @@ def _entity_table(
 
 
 def _distances(table: Table, starts: NDArray[np.int64]) -> Column:
-    """Return the distance of each row to the one before; missing at the first of a sequence."""
+    """Return the distance of each row to the one before; the first of a sequence has the second's, or a usual one.
+
+    It is never drawn there, but it must not be missing: what is missing at the start alone would be missing anywhere.
+    """
     column = table.columns[table.schema.sequence_order]
     found = np.diff(column.values, prepend=np.nan)
     found[starts] = np.nan
-    kind = "integer" if column.config.kind == "integer" else "numerical"
-    return Column(ColumnConfig(kind=kind, decimals=column.config.decimals), found)
+    usual = float(np.nanmedian(found))
+    following = np.append(found[1:], np.nan)
+    found[starts] = np.nan_to_num(following[starts], nan=usual)
+    found = np.nan_to_num(found, nan=usual)
+    whole = column.config.kind == "integer"
+    return Column(ColumnConfig(kind="integer" if whole else "numerical", decimals=column.config.decimals), found)
 
 
 def _lagged(
@@ -199,7 +207,7 @@ class _State:
         self._model, self._entities, self._random = model, entities, random
         given = model.given.width if model.given else 0
         width = model.steps.width
-        self._given = model.given.latent(entities.columns, random) if model.given else np.empty((entities.rows, 0))
+        self._given = model.given.scores(entities.columns) if model.given else np.empty((entities.rows, 0))
         self._history = np.zeros((entities.rows, 0), dtype=np.float32)
         self._width = width
         corr = model.correlation

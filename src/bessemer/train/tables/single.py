@@ -39,9 +39,10 @@ class TableModel:
         changes: of the columns before they were modelled.
         block: distributions of the modelled columns.
         context: distributions of the columns that it depends on, such as a parent's; None is none.
-        correlation: (context + block widths) squared.
+        correlation: (context + block widths) squared; of the context, covariances of scores.
         categories: of columns that are not modelled by themselves, as they are combined with others.
         known: fingerprints of the rows of the data; None where copies are kept.
+        compared: the columns that fingerprints are of.
         noise: how differential privacy was reached, for the card; empty without.
     """
 
@@ -54,6 +55,7 @@ class TableModel:
     correlation: Floats
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     known: Fingerprints | None = None
+    compared: tuple[str, ...] = ()
     noise: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -66,7 +68,10 @@ class Sampled:
 
 
 def fit_table(
-    table: Table, config: CopulaConfig | None = None, context: Mapping[str, Column] | None = None
+    table: Table,
+    config: CopulaConfig | None = None,
+    context: Mapping[str, Column] | None = None,
+    counted: tuple[str, ...] = (),
 ) -> TableModel:
     """Return the model of a table.
 
@@ -74,6 +79,7 @@ def fit_table(
         table: the data.
         config: how it is fitted.
         context: columns of the same rows that it shall depend on and that are given when it is sampled.
+        counted: columns that are not the data's own, as the number of a parent's children: no part of a copy.
 
     Raises:
         ConfigError: there are too few rows, no column to model, or rows break a constraint; under differential privacy
@@ -99,12 +105,14 @@ def fit_table(
         raise ConfigError("there is no column to model: all are ids", hint="Declare what the others are in `columns`.")
     fitted = fit_block(modelled, config.knots, config.sweeps)
     scores, present = joined([given, fitted] if given else [fitted])
-    known = None if config.copies == "keep" else fingerprints(without_ids(table), config.copies == "reject_unique")
+    own = {name: column for name, column in without_ids(table).items() if name not in counted}
     combined = {name: table.columns[name].categories for each in changes.combinations for name in each.columns}
     return TableModel(
         schema=table.schema, config=config, rows=table.rows, changes=changes, block=fitted.block,
-        context=given.block if given else None, correlation=correlations(scores, present), categories=combined,
-        known=known,
+        context=given.block if given else None,
+        correlation=correlations(scores, present, given.block.width if given else 0), categories=combined,
+        known=None if config.copies == "keep" else fingerprints(own, config.copies == "reject_unique"),
+        compared=tuple(own),
     )  # fmt: skip
 
 
@@ -147,7 +155,7 @@ class _Draws:
         self, model: TableModel, rows: int, random: np.random.Generator, context: Mapping[str, Column] | None
     ) -> None:
         self._random, self._latent = random, np.empty((rows, model.block.width), np.float32)
-        self._given = model.context.latent(context or {}, random) if model.context else np.empty((rows, 0), np.float32)
+        self._given = model.context.scores(context or {}) if model.context else np.empty((rows, 0), np.float32)
         width = self._given.shape[1]
         self._whole = conditioned(model.correlation, width)
         marginals = model.block.marginals
@@ -221,7 +229,7 @@ def _kept(model: TableModel, found: Mapping[str, Column], reasons: Counter[str])
             reasons[f"breaks {told(each)}"] += int(wrong.sum())
             kept &= ~wrong
     if model.known is not None:
-        copies = kept & model.known.has(found)
+        copies = kept & model.known.has({name: found[name] for name in model.compared})
         if copies.any():
             reasons[COPY] += int(copies.sum())
             kept &= ~copies

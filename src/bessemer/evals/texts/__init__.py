@@ -1,0 +1,1 @@
+"""How varied and how new texts are that a model wrote: near-duplicates, distinct words, self-BLEU, contamination."""

@@ -1,0 +1,266 @@
+"""Dataset jobs of the gateway's clients: what is checked, the flow of a job, and the thread that drives them.
+
+Of several gateways on one home one drives: who holds the lock. A job that was running when its gateway was killed is
+run again under the next, from what the flow has kept.
+
+Owns the tie between jobs, the flow and the books. Knows no formula and no HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import ValidationError
+
+from bessemer.core.config import explain
+from bessemer.core.digest import digest_bytes
+from bessemer.core.errors import BessemerError, ConfigError, Conflict, NotFound
+from bessemer.core.events import ignore
+from bessemer.core.nouns import Artifact, Subject, Usage
+from bessemer.flow import Flow, Runner, RunResult, Step, open_store
+from bessemer.meter import LocalMeter, open_ledger
+from bessemer.products.home import Home
+from bessemer.products.metered import MeteredSink
+from bessemer.products.synthetic import job_steps
+from bessemer.products.synthetic.config import SyntheticConfig
+from bessemer.products.tuning.driver import JobParts, locked
+from bessemer.serve.work.datasets import MODEL, Dataset, DatasetMaker, DatasetResult, DatasetStore, dataset_subject
+from bessemer.serve.work.jobs import JobError
+
+logger = logging.getLogger("bessemer.products")
+
+QUEUE = "datasets"
+_LOOK_SECONDS = 0.3
+_DECLARED = ("about", "relations", "fit", "judge", "gate")
+
+
+def config_of(job: Dataset) -> SyntheticConfig:
+    """Return the declaration of a job's product.
+
+    Raises:
+        ConfigError: what it declares is not valid; the message names the field.
+    """
+    if strange := [key for key in job.declaration if key not in _DECLARED]:
+        raise ConfigError(f"declaration: unknown key '{strange[0]}'", hint=f"Known: {', '.join(_DECLARED)}.")
+    tables = tuple(job.tables) or ("model",)
+    try:
+        return SyntheticConfig.model_validate({**job.declaration, "tables": tables, "rows": job.rows, "seed": job.seed})
+    except ValidationError as error:
+        where, sentence = explain(error, SyntheticConfig)[0]
+        raise ConfigError(f"declaration.{'.'.join(map(str, where))}: {sentence}") from error
+
+
+def maker(home: Home, names: Callable[[], frozenset[str]]) -> DatasetMaker:
+    """Return what checks and previews the jobs of a home's gateway.
+
+    Args:
+        home: whose deployments there are.
+        names: of the factory's synthetic datasets.
+    """
+
+    def models() -> frozenset[str]:
+        return names() & {each.name for each in home.deployments()}
+
+    def check(job: Dataset, given: Mapping[str, Path]) -> int:
+        from bessemer.products.synthetic import quick
+        from bessemer.train.tables.keeping import load_model
+        from bessemer.train.tables.single import LEAST_ROWS
+
+        if job.model:
+            model = load_model(Path(model_path(home, job.model)))
+            share = 1.0 if job.rows is None else job.rows / max(1, _rows_of_parents(model))
+            return round(sum(one.rows for one in model.tables.values()) * max(share, 1.0) * _SPREAD)
+        asked = quick.of_files(given, config_of(job))
+        for name, table in asked.tables.items():
+            if table.rows < LEAST_ROWS:
+                raise ConfigError(f"table '{name}' has {table.rows} rows: too few to learn from")
+        total = sum(table.rows for table in asked.tables.values())
+        first = min(table.rows for table in asked.tables.values())
+        return round(total * max(1.0, (job.rows or 0) / first) * _SPREAD)
+
+    def preview(job: Dataset, given: Mapping[str, Path], rows: int) -> Mapping[str, Any]:
+        return job_steps.preview(job, given, rows, model_path(home, job.model) if job.model else "")
+
+    return DatasetMaker(models, check, preview)
+
+
+_SPREAD = 2
+"""How many times the rows that are expected a job may make: children follow their parents' numbers by chance."""
+
+
+def _rows_of_parents(model: Any) -> int:
+    children = {relation.child for relation in model.relations}
+    return min(int(one.rows) for name, one in model.tables.items() if name not in children)
+
+
+def model_path(home: Home, name: str) -> str:
+    """Return the folder of the model of a deployed dataset.
+
+    Raises:
+        NotFound: it is not deployed.
+    """
+    found = next((each for each in home.deployments() if each.name == name), None)
+    if found is None:
+        raise NotFound(f"no synthetic dataset '{name}' is deployed", hint="`bessemer run` makes it.")
+    return found.path
+
+
+def flow_of(job: Dataset, project: str, given: Mapping[str, Path], model: str) -> Flow:
+    """Return the flow of a job; what one project's job made is never another's."""
+    inputs = {name: digest_bytes(path.read_bytes()) for name, path in given.items()} | {"project": project}
+    config = job_steps.MakeConfig(job=job.id, product=config_of(job), rows=job.rows, format=job.format, model=model)
+    step = Step(
+        "make", run=f"{job_steps.__name__}:make", config=config, inputs=inputs, code=job_steps.CODE, queue=QUEUE
+    )
+    return Flow(job.id, (step,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    home: Home
+    meter: LocalMeter
+
+    def book(self, project: str, job: Dataset, rows: int) -> int:
+        """Book accepted rows, once; return the charge."""
+        subject = dataset_subject(project, job)
+        with closing(open_ledger(self.home.books, self.home.ledger_url)) as ledger:
+            ledger.sync()
+            with suppress(NotFound):
+                return ledger.entry(f"{subject.kind}:{subject.id}").charge.micros
+        return self.meter.stop(self.meter.start(subject), Usage(units=rows)).charge.micros
+
+
+class DatasetDriver:
+    """Drives dataset jobs until it is closed.
+
+    Args:
+        parts: of the home.
+        pause_seconds: between two looks for something to do.
+    """
+
+    def __init__(self, parts: JobParts, pause_seconds: float = 0.5) -> None:
+        self._parts, self._pause = parts, pause_seconds
+        self._store: DatasetStore = parts.work.datasets
+        self._books = _Books(parts.home, parts.meter)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="datasets", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; a job under way is run again by the next driver."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(30)
+
+    def _run(self) -> None:
+        lock: BinaryIO | None = None
+        while not self._stop.is_set():
+            try:
+                lock = lock or locked(self._parts.home.work / "datasets.lock")
+                busy = self.turn() if lock else False
+            except BessemerError as error:
+                logger.error("a dataset job could not be driven: %s: %s", error.code, error.message)
+                busy = False
+            if not busy:
+                self._stop.wait(self._pause)
+        if lock:
+            lock.close()
+
+    def turn(self) -> bool:
+        """Drive the oldest job to its end; return whether there was one."""
+        self._tell()
+        found = self._store.next()
+        if found is None:
+            return False
+        project, job = found
+        if job.status == "queued":
+            with suppress(Conflict):
+                job = self._store.move(project, job.id, "running", ("queued",))
+        if job.status == "running":
+            self._drive(project, job)
+        self._tell()
+        return True
+
+    def _drive(self, project: str, job: Dataset) -> None:
+        home = self._parts.home
+        whose = Subject(kind="step", id="", project=project, key_id=job.key_id, model=job.model or MODEL)
+        sink = MeteredSink(ignore, self._parts.meter, whose)
+        try:
+            model = model_path(home, job.model) if job.model else ""
+            flow = flow_of(job, project, self._store.given(job.id), model)
+            home.claim_artifacts()
+            with open_store(home.database_url) as store:
+                folder = str(self._store.folder)
+                runner = Runner(store, home.artifacts, sink=sink, resources={"datasets": folder})
+                result = self._watched(runner, runner.submit(flow), project, job)
+        except BessemerError as error:
+            self._fail(project, job, error.code, f"{error.message}. {error.hint}".strip())
+            return
+        except Exception as error:  # a mistake of ours ends this job, not the thread that drives all of them
+            logger.exception("the dataset job %s failed", job.id)
+            self._fail(project, job, "internal_error", f"The job failed: {type(error).__name__}.")
+            return
+        if result.status == "finished":
+            self._end(project, job, result.artifacts["make"])
+        elif result.status == "failed":
+            self._fail(project, job, "dataset_failed", f"{result.error}. {result.hint}".strip())
+
+    def _watched(self, runner: Runner, run: str, project: str, job: Dataset) -> RunResult:
+        """Return how a run ended; it is cancelled when its job no longer runs, or this driver does not."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(_LOOK_SECONDS):
+                if self._stop.is_set() or self._store.get(project, job.id).status != "running":
+                    runner.cancel(run)
+                    return
+
+        watcher = threading.Thread(target=watch, name="dataset watch", daemon=True)
+        watcher.start()
+        try:
+            return runner.run(run)
+        finally:
+            ended.set()
+            watcher.join()
+
+    def _end(self, project: str, job: Dataset, artifact: Artifact) -> None:
+        result = result_of(artifact)
+        try:
+            if artifact.meta["passed"]:
+                self._store.succeed(project, job.id, result)
+            else:
+                failed = "; ".join(artifact.meta["failed"])
+                error = JobError(code="gate_failed", message=f"The dataset did not pass its gate: {failed}.")
+                self._store.fail(project, job.id, error, result)
+        except Conflict:
+            return  # cancelled at the last moment: nothing is given out and nothing charged
+
+    def _fail(self, project: str, job: Dataset, code: str, message: str) -> None:
+        with suppress(Conflict):
+            self._store.fail(project, job.id, JobError(code=code, message=message))
+
+    def _tell(self) -> None:
+        for project, job in self._store.untold():
+            charge = 0
+            if job.status == "succeeded" and job.accepted_rows:
+                charge = self._books.book(project, job, job.accepted_rows)
+            self._store.settle(job, charge)
+            if self._parts.webhooks:
+                self._parts.webhooks.emit(project, f"dataset.{job.status}", {"id": job.id})
+            self._store.told(job)
+
+
+def result_of(artifact: Artifact) -> DatasetResult:
+    """Return what the step of a job made."""
+    folder, meta = Path(artifact.path), artifact.meta
+    files = {name: (folder / path, Path(path).name) for name, path in meta["files"].items()}
+    return DatasetResult(files, meta["rows"], meta["rejected"], meta["figures"])

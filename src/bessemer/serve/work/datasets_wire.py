@@ -1,0 +1,105 @@
+"""``/v1/datasets``: jobs that make synthetic rows from tables that a client sent, or from a dataset of the factory.
+
+Owns the endpoints and their schema; OpenAI's wire has no such thing, so lists, errors and files are as its others are.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bessemer.serve.asking import within_limits
+from bessemer.serve.refusals import Refused, closed_model
+from bessemer.serve.work.datasets import Dataset, DatasetStore, Format
+from bessemer.serve.work.desk import Body, Desk, asked, limit_of, listed, told
+from bessemer.serve.work.records import Wanted, new_id
+
+_PAGE = 100
+_PREVIEW_ROWS = 20
+TableName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+
+
+class AskedDataset(Body):
+    """A new dataset: `tables` (table -> id of an uploaded file) or `model`, a synthetic dataset of the factory."""
+
+    tables: Annotated[dict[TableName, str], Field(max_length=20)] = Field(default_factory=dict)
+    model: Annotated[str, Field(max_length=500)] = ""
+    rows: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    format: Format = "csv"
+    declaration: dict[str, Any] = Field(default_factory=dict)
+    metadata: Annotated[dict[str, str] | None, AfterValidator(within_limits)] = None
+
+    def to_job(self, key_id: str, now: float) -> Dataset:
+        """Return the job that is wanted."""
+        fields = self.model_dump()
+        fields.pop("preview_rows", None)
+        return Dataset(id=new_id("dataset-"), created_at=int(now), key_id=key_id, **fields)
+
+
+class AskedPreview(AskedDataset):
+    """A look at a few rows."""
+
+    preview_rows: Annotated[int, Field(ge=1, le=_PREVIEW_ROWS)] = 5
+
+
+T = TypeVar("T", bound=AskedDataset)
+
+
+class DatasetDesk:
+    """The endpoints of datasets; each sees the key's own project only."""
+
+    def __init__(self, desk: Desk, datasets: DatasetStore) -> None:
+        self._desk, self._datasets = desk, datasets
+
+    def routes(self) -> list[Route]:
+        """Return the paths."""
+        base, one = "/v1/datasets", "/v1/datasets/{id}"
+        return [
+            Route(base, self.create, methods=["POST"]),
+            Route(base, self.list, methods=["GET"]),
+            Route(f"{base}/preview", self.preview, methods=["POST"]),
+            Route(one, self.get, methods=["GET"]),
+            Route(f"{one}/cancel", self.cancel, methods=["POST"]),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        """Take a job."""
+        project, job, _ = await self._asked(request, AskedDataset)
+        return told((await asked(self._datasets.create, project, job, param="tables")).told())
+
+    async def preview(self, request: Request) -> Response:
+        """Return a few rows at once; nothing is kept, judged or billed."""
+        project, job, body = await self._asked(request, AskedPreview)
+        found = await asked(self._datasets.preview, project, job, body.preview_rows, param="tables")
+        return told({"object": "dataset.preview", **found})
+
+    async def list(self, request: Request) -> Response:
+        """Return a page, the newest first."""
+        wanted = Wanted(after=request.query_params.get("after", ""), limit=limit_of(request, 20, _PAGE))
+        page = await asked(self._datasets.page, self._desk.key(request).project, wanted, param="after")
+        return listed((job.told() for job in page.items), page.has_more)
+
+    async def get(self, request: Request) -> Response:
+        """Return one dataset."""
+        return told((await asked(self._datasets.get, *self._named(request))).told())
+
+    async def cancel(self, request: Request) -> Response:
+        """End a job."""
+        project, id = self._named(request)
+        job = await asked(self._datasets.move, project, id, "cancelled", ("queued", "running"))
+        await asked(self._datasets.forget, id)
+        return told(job.told())
+
+    async def _asked(self, request: Request, model: type[T]) -> tuple[str, Dataset, T]:
+        key, body = self._desk.key(request), await self._desk.read(request, model)
+        if body.model and not key.may_ask(body.model):
+            raise Refused(closed_model(body.model))
+        return key.project, body.to_job(key.id, self._datasets.now()), body
+
+    def _named(self, request: Request) -> tuple[str, str]:
+        return self._desk.key(request).project, request.path_params["id"]

@@ -1,0 +1,142 @@
+"""Synthetic datasets as products: a run with a receipt, the gate, the verbs, mistakes in declarations."""
+
+from __future__ import annotations
+
+import csv as csv_reader
+import io
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bessemer.cli.app import app
+from bessemer.core.errors import ConfigError
+from bessemer.products.declaration import parse_declaration
+from bessemer.products.factory import Factory, FactoryConfig, load_factory
+from bessemer.products.home import Home
+from bessemer.products.line import SIZES
+from bessemer.products.synthetic import quick
+from bessemer.products.synthetic.card import markdown
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXTS = """name: words
+tables: {known: {kind: file, path: known.csv}}
+product:
+  kind: synthetic
+  texts:
+    heldout: known
+    dataset:
+      rows: 12
+      columns:
+        topic: {kind: drawn, values: [tea, rain, iron, wool, salt]}
+        number: {kind: number, low: 1, high: 100000}
+        question: {kind: template, text: "What is {topic} number {number} and why is that so?"}
+      validators: [{kind: pattern, column: question, pattern: "salt", absent: true}]
+"""
+
+
+def parse(text: str) -> FactoryConfig:
+    return parse_declaration(text, "factory.yaml", FactoryConfig, SIZES)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    return list(csv_reader.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+def test_the_example_runs_to_a_receipt(tmp_path: Path) -> None:
+    config, base = load_factory(ROOT / "examples" / "synthetic" / "factory.yaml")
+    factory = Factory(config, base, Home(tmp_path / "home"))
+    receipt = factory.run()
+    assert receipt.deployed, receipt.outcomes
+    part = receipt.products[0]
+    assert part.kind == "synthetic" and part.compared == "held out"
+    shown = {line.metric: line.after for line in part.metrics}
+    assert shown["customers.exact_copies"] == shown["orders.exact_copies"] == 0
+    assert min(shown["customers.column_shapes"], shown["orders.column_shapes"]) > 0.95
+    deployed = factory.deployed()["twins"]
+    assert (Path(deployed.path) / "model.json").is_file()
+    tables = next((tmp_path / "home" / "artifacts" / "published").glob("*/tables"))
+    rows = {name: read(tables / f"{name}.csv") for name in ("customers", "orders")}
+    assert {row["customer_id"] for row in rows["orders"]} <= {row["customer_id"] for row in rows["customers"]}
+    assert all(row["joined"] <= row["last_seen"] for row in rows["customers"])
+    real = {(row["city"], row["country"]) for row in read(base / "customers.csv")}
+    assert {(row["city"], row["country"]) for row in rows["customers"]} <= real
+
+
+def test_texts_are_written_held_against_others_and_refused_where_they_repeat_them(tmp_path: Path) -> None:
+    (tmp_path / "known.csv").write_text("text\nsomething else altogether that nobody here would write\n")
+    receipt = Factory(parse(TEXTS), tmp_path, Home(tmp_path / "home")).run()
+    facts = dict(receipt.products[0].facts)  # type: ignore[union-attr]
+    assert facts["rows"].startswith("12 accepted of")
+    assert "question: matches salt" in facts["rejected"]
+    card = Path(facts["card"]).read_text()
+    assert "rows were rejected: question: matches salt" in card and "| contaminated | 0.000 |" in card
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("heldout: known", "heldout: nobody", "takes the table 'nobody', which is not declared"),
+        ("heldout: known", "model: assistant", "written by 'assistant', which is not declared before it"),
+        ("  texts:\n", "  tables: [known]\n  texts:\n", "one of them"),
+        ("column: question", "column: answer", "names the column 'answer'"),
+    ],
+)
+def test_mistakes_in_a_declaration_are_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in TEXTS
+    with pytest.raises(ConfigError, match=said):
+        Factory(parse(TEXTS.replace(old, new)), tmp_path, Home(tmp_path / "home")).products()
+
+
+def call(*words: str, status: int = 0) -> str:
+    done = CliRunner().invoke(app, ["synth", *words])
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+def test_one_command_from_a_file_to_a_judged_copy(csv: Path) -> None:
+    told = json.loads(call("create", str(csv), "--rows", "120", "--target", "plan", "--json").splitlines()[0])
+    assert told["card"]["verdict"]["passed"] is True
+    made = csv.with_name("customers.synthetic.csv")
+    rows = read(made)
+    assert len(rows) == 120 and rows[0]["customer_id"] == "C00001"
+    assert set(told["written"]) == {str(made), str(csv.with_name("customers.synthetic.card") / "card.md")}
+    again = made.read_bytes()
+    call("create", str(csv), "--rows", "120", "--target", "plan", "--json")
+    assert made.read_bytes() == again, "the same seed makes the same file"
+
+
+def test_a_copy_that_does_not_pass_is_not_written_unless_it_is_asked_for(csv: Path, tmp_path: Path) -> None:
+    factory = tmp_path / "factory.yaml"
+    factory.write_text(
+        f"name: twins\ntables: {{customers: {{kind: file, path: {csv.name}}}}}\nproduct:\n  kind: synthetic\n"
+        "  tables: [customers]\n  gate: {rules: [{kind: at_least, metric: pair_trends, value: 1.5}]}\n"
+    )
+    out = tmp_path / "out"
+    call("create", str(factory), "--out", str(out), "--json", status=3)
+    assert not out.exists()
+    call("create", str(factory), "--out", str(out), "--anyway", "--json", status=3)
+    assert (out / "customers.csv").is_file()
+
+
+def test_a_preview_and_a_fit(csv: Path, tmp_path: Path) -> None:
+    told = json.loads(call("preview", str(csv), "--rows", "2", "--json").splitlines()[0])
+    assert told["kinds"]["customers"]["age"] == "integer" and len(told["rows"]["customers"]) == 2
+    call("fit", str(csv), "--out", str(tmp_path / "model"), "--json")
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "model.json", "arrays.npz", "card.md", "card.json",
+    }  # fmt: skip
+
+
+def test_the_report_is_drawn(csv: Path) -> None:
+    from rich.console import Console
+
+    from bessemer.cli.synth_view import draw_made
+
+    made = quick.make(quick.wanted([csv]))
+    console = Console(width=100, file=io.StringIO())
+    console.print(draw_made(made))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "passed its gate" in text and "made anew" in text and "kept least" in text and "█" in text
+    assert "| age | integer |" in markdown(made.card)
