@@ -23,7 +23,12 @@ def fit_popularity(histories: Histories, items: int) -> Popularity:
 
 
 def fit_neighbours(histories: Histories, items: int, config: NeighboursConfig) -> Neighbours:
-    """Return the ranker by cosines of items' users, shrunk where few had both."""
+    """Return the ranker by cosines of items' users, shrunk where few had both.
+
+    Each item is recommended by its own nearest ones, not by all whose nearest it is: those of a popular item are many.
+    """
+    from scipy import sparse
+
     seen = matrix(histories, items)
     columns = seen.T.tocsr()
     counts = np.asarray(seen.sum(axis=0), np.float64).ravel()
@@ -41,7 +46,11 @@ def fit_neighbours(histories: Histories, items: int, config: NeighboursConfig) -
             starts.append(starts[-1] + len(others))
             numbers.append(others.astype(np.int32))
             values.append(alike.astype(np.float32))
-    return Neighbours(np.asarray(starts, np.int64), np.concatenate(numbers), np.concatenate(values))
+    told = (np.concatenate(values), np.concatenate(numbers), np.asarray(starts))
+    by_source = sparse.csr_matrix(told, shape=(items, items)).T.tocsr()
+    return Neighbours(
+        by_source.indptr.astype(np.int64), by_source.indices.astype(np.int32), by_source.data.astype(np.float32)
+    )
 
 
 def fit_ease(histories: Histories, items: int, config: EaseConfig) -> Ease:
