@@ -102,7 +102,7 @@ def fit(
 
 
 def _wanted(tables: list[Path], *, rows: int | None, target: str, seed: int) -> Wanted:
-    from bessemer.products.synthetic import quick
+    from bessemer.products.synthetic.asking import wanted
 
     changed: dict[str, Any] = {}
     if rows is not None:
@@ -113,7 +113,7 @@ def _wanted(tables: list[Path], *, rows: int | None, target: str, seed: int) -> 
         raise ConfigError("--target is of one table", hint="Declare several tables in a factory.yaml.")
     if target:
         changed["judge"] = {"target": {tables[0].stem: target}}
-    return quick.wanted(tables, changed)
+    return wanted(tables, changed)
 
 
 def _beside(tables: list[Path], asked: Wanted) -> Path:

@@ -59,7 +59,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         home = Home(tmp_path / "home")
         work = open_work(home.work, JobsConfig())
         stack.callback(work.close)
-        work.datasets.maker = maker(home, lambda: frozenset({"twins"}))
+        work.datasets.maker = maker(home, frozenset({"twins"}))
         webhooks = WebhookStore(home.webhooks)
         stack.callback(webhooks.close)
         meter = stack.enter_context(open_meter(MeterConfig(price_book=str(tmp_path / "prices.toml")), home.books))
@@ -183,6 +183,6 @@ def test_a_job_whose_tables_cannot_be_learnt_from_fails_with_the_reason(desk: De
 
 def test_a_declaration_is_checked(desk: Desk) -> None:
     with pytest.raises(ConfigError, match=r"declaration\.fit\.knots"):
-        from bessemer.products.synthetic.jobs import config_of
+        from bessemer.products.synthetic.job_steps import config_of
 
         config_of(Dataset(id="d", created_at=0, tables={"t": "f"}, declaration={"fit": {"knots": 1}}))

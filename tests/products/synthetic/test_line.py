@@ -17,6 +17,7 @@ from bessemer.products.factory import Factory, FactoryConfig, load_factory
 from bessemer.products.home import Home
 from bessemer.products.line import SIZES
 from bessemer.products.synthetic import quick
+from bessemer.products.synthetic.asking import wanted
 from bessemer.products.synthetic.card import markdown
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -134,7 +135,7 @@ def test_the_report_is_drawn(csv: Path) -> None:
 
     from bessemer.cli.synth_view import draw_made
 
-    made = quick.make(quick.wanted([csv]))
+    made = quick.make(wanted([csv]))
     console = Console(width=100, file=io.StringIO())
     console.print(draw_made(made))
     text = console.file.getvalue()  # type: ignore[attr-defined]
