@@ -16,6 +16,7 @@ from bessemer.core.errors import BudgetExceeded, Unsupported
 from bessemer.core.nouns import ChatRequest, Message, Sampling, ScoreRequest
 from bessemer.core.protocols import Engine
 from bessemer.infer import EchoConfig, EngineConfig, OpenVinoConfig, UpstreamConfig, open_engine
+from bessemer.infer.agents import AgentBudget, AgentConfig, AgentEngine, AgentParts
 
 Opener = Callable[[], Any]
 
@@ -25,6 +26,7 @@ wire = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(wire)
 
 WORD_SECONDS = 0.01
+AGENT = AgentConfig(budget=AgentBudget(tokens=1_000_000, step_tokens=4096))
 
 
 def _config(kind: str, request: pytest.FixtureRequest) -> EngineConfig:
@@ -48,18 +50,23 @@ def openvino_engine(request: pytest.FixtureRequest) -> Any:
     asyncio.run(engine.close())
 
 
-@pytest.fixture(params=["echo", "openvino", "upstream"])
+@pytest.fixture(params=["echo", "openvino", "upstream", "agent"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 def open_one(kind: str, request: pytest.FixtureRequest) -> Opener:
+    if kind == "agent":
+        return lambda: AgentEngine(open_engine(EchoConfig()), [], AGENT, AgentParts(owns=True))
     return lambda: open_engine(_config(kind, request))
 
 
 @pytest.fixture
 async def engine(kind: str, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    if kind == "agent":
+        yield AgentEngine(open_engine(EchoConfig(token_seconds=WORD_SECONDS)), [], AGENT, AgentParts(owns=True))
+        return
     if kind == "openvino":  # loading takes seconds: one for all tests that do not close it
         yield request.getfixturevalue("openvino_engine")
         return

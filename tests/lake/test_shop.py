@@ -4,11 +4,14 @@ import hashlib
 import itertools
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from bessemer.core.errors import ConfigError
+from bessemer.core.errors import ConfigError, NotFound
+from bessemer.lake.movielens import movielens_events, movielens_items
 from bessemer.lake.shop import COMPANION_RATIO, PARTS, Shop, shop_rows
+from bessemer.lake.table_sources import ShopTable, fingerprint_table, read_table
 
 SIZE = {"users": 60, "items": 80, "events": 3_000, "seed": 7}
 
@@ -56,3 +59,33 @@ def test_the_structure_that_is_told_is_in_the_events() -> None:
 def test_what_cannot_be_made_is_refused(part, change) -> None:
     with pytest.raises(ConfigError):
         list(shop_rows(part, **SIZE | change))
+
+
+def test_a_factory_s_table_is_the_shop_s() -> None:
+    declared = ShopTable(**SIZE, part="items")
+    assert list(read_table(declared, Path())) == list(shop_rows("items", **SIZE))
+    assert fingerprint_table(declared, Path()) != fingerprint_table(declared.model_copy(update={"seed": 8}), Path())
+
+
+FORMS = {
+    "ml-100k": {
+        "u.data": "1\t2\t5\t881250949\n",
+        "u.item": "2|Ala Løst (1995)|01-Jan-1995||http://x|" + "|".join("01000001" + "0" * 11) + "\n",
+    },
+    "ml-1m": {"ratings.dat": "1::2::5::881250949\n", "movies.dat": "2::Ala Løst (1995)::Action|Crime\n"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_user_s_own_movielens_is_read(form, tmp_path) -> None:
+    with pytest.raises(NotFound, match="has none of"):
+        next(movielens_events(tmp_path))
+    for name, text in FORMS[form].items():
+        (tmp_path / name).write_text(text, encoding="latin-1")
+    (event,), (film,) = movielens_events(tmp_path), movielens_items(tmp_path)
+    assert (event["user"], event["item"], event["weight"], event["time"]) == ("1", "2", 1.0, 881250949.0)
+    assert film["title"] == "Ala Løst (1995)" and film["category"] == "Action" and len(film["genres"]) >= 2
+    ratings = tmp_path / next(iter(FORMS[form]))
+    ratings.write_text("1 2 3\n")
+    with pytest.raises(ConfigError, match=":1 is no rating"):
+        next(movielens_events(tmp_path))

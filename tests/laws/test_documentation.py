@@ -148,8 +148,9 @@ def test_the_readme_leads_to_every_verb_and_every_page() -> None:
     assert pages <= set(re.findall(r"\]\(([^)#]+)", text))
 
 
-def test_the_gateway_s_table_is_that_of_the_newest_result() -> None:
-    bench = [sys.executable, str(ROOT / "benchmarks" / "bench_gateway.py"), "--markdown"]
+@pytest.mark.parametrize("name", ["gateway", "synthetic"])
+def test_a_table_beside_others_is_that_of_the_newest_result(name) -> None:
+    bench = [sys.executable, str(ROOT / "benchmarks" / f"bench_{name}.py"), "--markdown"]
     made = subprocess.run(bench, capture_output=True, text=True, check=True).stdout
-    shown = re.search(r"<!-- gateway:start -->\n(.*?)<!-- gateway:end -->", PAGES[0].read_text("utf-8"), re.DOTALL)
+    shown = re.search(rf"<!-- {name}:start -->\n(.*?)<!-- {name}:end -->", PAGES[0].read_text("utf-8"), re.DOTALL)
     assert shown and shown[1] == made

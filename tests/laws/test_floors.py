@@ -17,13 +17,13 @@ OUTSIDE = {
     "core": set(),
     "flow": {"psycopg"},
     "models": {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "gguf", "numpy"},
-    "lake": {"pyarrow", "lance", "selectolax", "docutils", "yaml", "numpy"},
+    "lake": {"pyarrow", "lance", "selectolax", "docutils", "yaml", "duckdb", "numpy"},
     "train": {"torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "scipy"},
     "evals": {"numpy", "sklearn", "threadpoolctl"},
     "infer": {
         "openvino", "openvino_genai", "openvino_tokenizers", "nncf", "httpx2",
         "torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy",
-        "usearch",
+        "usearch", "mcp", "httpx",
     },
     "serve": {
         "psycopg", "starlette", "httptools", "uvloop", "msgspec", "prometheus_client", "opentelemetry", "httpx2",

@@ -11,14 +11,14 @@ import pytest
 HEAVY = {
     "torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "scipy", "usearch",
     "pyarrow", "lance", "selectolax", "docutils",
-    "openvino", "openvino_genai", "nncf",
+    "openvino", "openvino_genai", "nncf", "duckdb", "mcp", "httpx",
     "starlette", "uvicorn", "httptools", "uvloop", "msgspec", "prometheus_client", "opentelemetry", "httpx2", "psycopg",
 }  # fmt: skip
 DOORS = [
     "bessemer.core.nouns", "bessemer.core.protocols", "bessemer.flow", "bessemer.models", "bessemer.lake",
     "bessemer.train", "bessemer.evals", "bessemer.infer", "bessemer.serve", "bessemer.meter", "bessemer.twin",
     "bessemer.twin.site", "bessemer.twin.workload",
-    "bessemer.products.declaration", "bessemer.products.llm.config", "bessemer.cli",
+    "bessemer.products.declaration", "bessemer.products.llm.config", "bessemer.products.agent.config", "bessemer.cli",
 ]  # fmt: skip
 
 PROBE = """

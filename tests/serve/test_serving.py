@@ -17,8 +17,8 @@ def test_each_answer_may_read_every_byte_and_make_every_token() -> None:
     said = (Message(role="user", content=words), Message(role="assistant", content=words))
     request = ChatRequest(messages=said, sampling=Sampling(max_output_tokens=7))
     one, three = order(request), order(request, request, request)
-    assert one.input_bytes >= 2 * len(words.encode())
-    assert three.input_bytes == 3 * one.input_bytes
-    assert (one.output_tokens, three.output_tokens) == (7, 21)
+    assert one.most.input_tokens >= 2 * len(words.encode())
+    assert three.most.input_tokens == 3 * one.most.input_tokens
+    assert (one.most.output_tokens, three.most.output_tokens) == (7, 21)
     scored = order(ScoreRequest(text=words))
-    assert scored.input_bytes >= len(words.encode()) and scored.output_tokens == 0
+    assert scored.most.input_tokens >= len(words.encode()) and scored.most.output_tokens == 0

@@ -114,11 +114,11 @@ def up(
     secret = environment.secret(engine.api_key_variable) if isinstance(engine, ServerConfig) else ""
     home = environment.home()
     if isinstance(engine, ServerConfig) and len(config.made) == 1:
-        made = Factory(config, base, home)
+        made = Factory(config, base, home, secret=environment.secret)
         err.print(escape(f"answers come from {engine.model} at {engine.base_url}; no line is run"), soft_wrap=True)
     else:
         with shown(err, _usual(home, config, base)) as sink:
-            made = Factory(config, base, home, sink)
+            made = Factory(config, base, home, sink, secret=environment.secret)
             receipt = _run(made)
         _say_unless_deployed(receipt)
 

@@ -8,7 +8,7 @@ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
                         where `bessemer up` sends a span for each request; OpenTelemetry's other variables count too
 OTEL_SERVICE_NAME       what the service is called there; the factory's name unless set
 
-Besides these, the variable that a factory names for the key of an upstream server.
+Besides these, the variables that a factory names for the key of an upstream server and for tokens of MCP servers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def secret(variable: str) -> str:
     if not (found := os.environ.get(variable, "")):
         raise ConfigError(
             f"the environment variable {variable} is not set",
-            hint="It holds the key of the upstream server: export it.",
+            hint="It holds a secret that the declaration needs: export it.",
         )
     return found
 

@@ -9,10 +9,13 @@ from bessemer.evals.gate import AtLeast, BetterThan, GateConfig, NoWorse, decide
 from bessemer.evals.nouns import Metric, Report, Sample, Score, Task
 from bessemer.evals.run import bits_per_byte, run_task
 from bessemer.evals.scorers import SCORERS, Scorer, contains, exact_match, rouge_l, token_f1
+from bessemer.evals.trials import Attempt, Trial, TrialsConfig, Tried, grade, pass_hat, run_trials
+from bessemer.evals.worlds import State, World, differences
 
 __all__ = [
     "SCORERS",
     "AtLeast",
+    "Attempt",
     "BetterThan",
     "Column",
     "GateConfig",
@@ -22,14 +25,23 @@ __all__ = [
     "Sample",
     "Score",
     "Scorer",
+    "State",
     "Task",
+    "Trial",
+    "TrialsConfig",
+    "Tried",
+    "World",
     "bits_per_byte",
     "contains",
     "decide",
     "difference_interval",
+    "differences",
     "exact_match",
+    "grade",
     "mean_interval",
+    "pass_hat",
     "rouge_l",
     "run_task",
+    "run_trials",
     "token_f1",
 ]

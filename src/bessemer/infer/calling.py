@@ -85,6 +85,15 @@ def parsed(text: str) -> Said:
     return Said(calls=calls)
 
 
+def written_answer(text: str) -> str:
+    """Return an answer without calls in that form: what a model writes where it may call tools.
+
+    >>> parsed(written_answer('He said "no".')).text
+    'He said "no".'
+    """
+    return json.dumps({"answer": text}, ensure_ascii=False)
+
+
 def _written(message: Message) -> Message:
     if not message.tool_calls:
         return message

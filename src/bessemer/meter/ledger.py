@@ -173,7 +173,7 @@ class Ledger:
         names = ", ".join(keys)
         groups: dict[tuple[str, ...], list[_Row]] = {}
         with self._database.snapshot():
-            for start, end in self._slices(since):
+            for start, end in [(since, 0.0)] if run else self._slices(since):  # a run has few
                 where, values = _where(kind=kind, run=run, project=project, model=model, since=start, before=end)
                 asked = f"SELECT {names}, COUNT(*), {sums} FROM entries {where} GROUP BY {names}"
                 for row in self._query(asked, values):

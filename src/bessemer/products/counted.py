@@ -6,6 +6,7 @@ Owns the sums. Knows no entry.
 from __future__ import annotations
 
 from bessemer.core.nouns import Usage
+from bessemer.infer.agents import AgentEngine
 from bessemer.infer.engines import Counters, add, minus
 from bessemer.products.llm.grounded import ChatEngine
 from bessemer.serve.work.models import TunedModels
@@ -29,6 +30,9 @@ class Counted:
         if isinstance(counters, Counters):
             delivered = minus(counters.total, counters.undelivered)
             self._tokens[name] = add(self._tokens.get(name, Usage()), delivered)
+            # What engines did for an agent they counted themselves, too; it is billed as the agent's.
+            for lender, lent in (engine.lent if isinstance(engine, AgentEngine) else {}).items():
+                self._tokens[lender] = minus(self._tokens.get(lender, Usage()), lent)
 
     def __call__(self) -> dict[str, Usage]:
         """Return them, by name."""

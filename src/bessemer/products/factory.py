@@ -32,7 +32,7 @@ from bessemer.products.line import SIZES, Declared, ProductConfig, open_products
 from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import LlmConfig, ServerConfig
 from bessemer.products.metered import MeteredSink
-from bessemer.products.product import AnyEngine, Finished, Opening, Product
+from bessemer.products.product import AnyEngine, Finished, Opening, Product, no_secret
 from bessemer.products.receipt import Receipt
 from bessemer.serve import GatewayConfig, JobsConfig
 from bessemer.twin.terms import Expected
@@ -153,16 +153,24 @@ class Factory:
         home: where all state is kept.
         sink: takes the event stream.
         clock: Unix time in seconds.
+        secret: from the name of an environment variable, which the declaration has, to the secret in it.
     """
 
     def __init__(
-        self, config: FactoryConfig, base: Path, home: Home, sink: Sink = ignore, clock: Callable[[], float] = time.time
+        self,
+        config: FactoryConfig,
+        base: Path,
+        home: Home,
+        sink: Sink = ignore,
+        clock: Callable[[], float] = time.time,
+        secret: Callable[[str], str] = no_secret,
     ) -> None:
         self.config = config
         self.base = base
         self.home = home
         self._sink = sink
         self._clock = clock
+        self._secret = secret
 
     @property
     def lake_url(self) -> str:
@@ -268,7 +276,7 @@ class Factory:
         missing: NotFound | None = None
         for name, product in self.products().items():
             state = self.home.path / "products" / name
-            opening = Opening(self.lake_url, dict(engines), state, api_key)
+            opening = Opening(self.lake_url, dict(engines), state, api_key, self._secret)
             try:
                 engines |= product.open(deployed.get(name), opening)
             except NotFound as error:

@@ -17,6 +17,7 @@ from pydantic import Field
 from bessemer.flow import Flow, Step
 from bessemer.lake import CurateConfig, SourceConfig, open_lake
 from bessemer.lake.table_sources import TableSourceConfig
+from bessemer.products.agent.config import AgentProductConfig
 from bessemer.products.intake import IntakePlace, document_steps, table_step
 from bessemer.products.llm import config as llm
 from bessemer.products.llm.config import LlmConfig
@@ -25,15 +26,19 @@ from bessemer.products.recommender import config as recommender
 from bessemer.products.recommender.config import RecommenderConfig
 from bessemer.products.synthetic.config import SyntheticConfig
 
-SIZES = {size: {"llm": implied, "recommender": recommender.SIZES[size]} for size, implied in llm.SIZES.items()}
+_DIALS = {"llm": llm.SIZES, "recommender": recommender.SIZES}
+SIZES = {size: {kind: sizes[size] for kind, sizes in _DIALS.items()} for size in llm.SIZES}
 """For each value of the one size dial, what it implies by kind of product; what the declaration says wins."""
 
-ProductConfig = Annotated[LlmConfig | RecommenderConfig | SyntheticConfig, Field(discriminator="kind")]
+ProductConfig = Annotated[
+    LlmConfig | RecommenderConfig | AgentProductConfig | SyntheticConfig, Field(discriminator="kind")
+]
 """The union of the kinds' declarations, told apart by `kind`."""
 
 _KINDS = {
     "llm": "bessemer.products.llm.product:LlmProduct",
     "recommender": "bessemer.products.recommender.product:RecommenderProduct",
+    "agent": "bessemer.products.agent.product:AgentProduct",
     "synthetic": "bessemer.products.synthetic.product:SyntheticProduct",
 }
 """For each kind, the class that is opened with a declaration and a place."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from bessemer.core.errors import ConfigError
 from bessemer.core.events import StepFinished
 from bessemer.core.nouns import Artifact, Entry
 from bessemer.core.protocols import Engine
@@ -121,6 +122,15 @@ class Finished:
         return bill_of(found) if (found := self.entry(key)) else None
 
 
+def no_secret(variable: str) -> str:
+    """Refuse to look a secret up: nobody who can read the environment was handed in.
+
+    Raises:
+        ConfigError: always.
+    """
+    raise ConfigError(f"the secret in {variable} was not handed in", hint="Serve the factory with `bessemer up`.")
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """What an engine is opened with.
@@ -130,12 +140,14 @@ class Opening:
         engines: of the products that were declared before, by name; closed by whoever opened them.
         state: folder that the product may keep things in; not made yet.
         api_key: of a server that the declaration names.
+        secret: from the name of an environment variable, which a declaration has, to the secret in it.
     """
 
     lake_url: str
     engines: Mapping[str, AnyEngine]
     state: Path
     api_key: str = ""
+    secret: Callable[[str], str] = no_secret
 
 
 def bill_of(entry: Entry) -> Bill:

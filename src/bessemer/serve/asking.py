@@ -101,6 +101,10 @@ def within_limits(metadata: dict[str, str] | None) -> dict[str, str] | None:
     return metadata
 
 
+Include = Annotated[list[Literal["acts"]] | None, Field(max_length=16)]
+"""What is told besides; our own: ``acts`` shows what an agent did on its way to the answer."""
+
+
 class Wire(BaseModel):
     """Base of what clients send: unknown fields and loose types are refused."""
 
@@ -235,6 +239,8 @@ class Asked(Wire):
     parallel_tool_calls: bool | None = None
     store: bool | None = None
     metadata: Annotated[dict[str, str] | None, AfterValidator(within_limits)] = None
+
+    include: Include = None
 
     # Would change the answer: taken only when they ask for what happens anyway.
     functions: Annotated[Any, Only([])] = None

@@ -10,6 +10,7 @@ from functools import partial
 from starlette.concurrency import run_in_threadpool
 
 from bessemer.core.nouns import ChatRequest
+from bessemer.serve.askers import keeps_words
 from bessemer.serve.asking import Asked, read_asked
 from bessemer.serve.refusals import Refused, unsupported
 from bessemer.serve.serving import Answer, Caller, Order, Read
@@ -27,7 +28,9 @@ def chat_reader(store: AnswerStore | None) -> Read:
             raise Refused(unsupported("store", "This gateway keeps no answers; leave 'store' out."))
         if asked.store and store:
             await permitted(store, caller.key.project)
-        engine = caller.talker(asked.model)
+        engine = caller.talker(asked.model, asked.metadata)
+        if store is not None and keeps_words(engine):
+            await run_in_threadpool(store.permit_whole, caller.key.project)
         request = asked.to_request(engine.capabilities, caller.config)
         wanted = tuple(_numbered(request, number) for number in range(asked.n or 1))
         teller = _ChatTeller(asked, caller, store if asked.store else None)
@@ -49,6 +52,7 @@ class _ChatTeller(Teller):
 
     def __init__(self, asked: Asked, caller: Caller, store: AnswerStore | None) -> None:
         super().__init__(caller.id("chatcmpl-"), caller.created, asked.model, asked.wants_usage, bool(asked.logprobs))
+        self.with_acts = bool(asked.include)
         self._asked, self._project, self._store = asked, caller.key.project, store
         self.keeps = store is not None
 

@@ -41,7 +41,7 @@ class Key(Noun):
     """What is known about a key; never its secret. Times are Unix seconds.
 
     Attributes:
-        models: the only models that it may ask; empty is all of them.
+        models: the only models that it may ask, and of an agent the only tools (`tools_of`); empty is all of them.
         service_account: id of the service account whose key it is, or empty.
         user_id: of the person whose key it is, or empty.
     """
@@ -60,6 +60,15 @@ class Key(Noun):
     def may_ask(self, model: str) -> bool:
         """Whether the key is for this model too."""
         return not self.models or model in self.models
+
+    def tools_of(self, model: str) -> tuple[str, ...] | None:
+        """Return the only tools of an agent that the key may have used: those named beside it as ``agent/tool``.
+
+        None leaves all. A key for ``clerk`` alone may use all that the clerk can do; one for ``clerk`` and
+        ``clerk/search`` no more than to search.
+        """
+        named = tuple(name.removeprefix(f"{model}/") for name in self.models if name.startswith(f"{model}/"))
+        return named or None
 
 
 class KeyRefusal(StrEnum):

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
+from bessemer.core.acting import Act
 from bessemer.core.forwarding import Spent
 from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
 
@@ -40,6 +41,7 @@ class Seen:
         finish_reason: of an answer that ended well.
         entry: what was booked, if it could be.
         spent: the same of a request that went through as bytes; it has no entry here.
+        acts: of an agent, with its words, which nobody who watches tells on.
     """
 
     subject: Subject | Spent
@@ -53,6 +55,7 @@ class Seen:
     finish_reason: str = ""
     entry: Entry | None = None
     spent: Spent | None = None
+    acts: tuple[Act, ...] = ()
 
     @property
     def seconds_per_token(self) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bessemer.core.errors import BessemerError, BudgetExceeded, Unsupported
+from bessemer.core.errors import BessemerError, BudgetExceeded, Conflict, Unsupported
 
 _SHOWN_CHARACTERS = 64
 
@@ -119,6 +119,8 @@ def of_engine(error: BessemerError) -> Refusal | None:
         return Refusal(400, error.message, "context_length_exceeded", "messages")
     if isinstance(error, Unsupported):
         return Refusal(400, error.message, "unsupported_value")
+    if isinstance(error, Conflict):  # of a run, with another answer or another question
+        return Refusal(409, error.message, "conflict", "metadata")
     return None
 
 

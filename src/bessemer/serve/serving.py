@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
+from bessemer.core.acting import ActedDelta, Bounded
 from bessemer.core.errors import BackendError
 from bessemer.core.nouns import (
     ChatRequest,
@@ -35,6 +36,7 @@ from bessemer.core.protocols import Engine
 from bessemer.core.ranking import Ranking, RankRequest
 from bessemer.core.raw import EmbedRequest, EmbedResult, PromptRequest
 from bessemer.serve.accounts.gate import Gate, let_in
+from bessemer.serve.askers import personal
 from bessemer.serve.booking import Bookkeeper, Span
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate, read_body
@@ -147,8 +149,12 @@ class Caller:
             raise Refused(unknown_model(model))
         return engine
 
-    def talker(self, model: str) -> ChatEngine:
-        """Return the engine of a model that talks.
+    def talker(self, model: str, metadata: Mapping[str, str] | None = None) -> ChatEngine:
+        """Return the engine of a model that talks; an agent with what this key and this request let it do.
+
+        Args:
+            model: its name.
+            metadata: of the request; an agent reads `session`, `run`, `approve` and `deny`.
 
         Raises:
             Refused: there is none, or it does not talk.
@@ -156,7 +162,8 @@ class Caller:
         engine = self.engine(model)
         if "chat" not in engine.capabilities:
             raise Refused(unsupported("model", "This model does not talk; /v1/models says which models have 'chat'."))
-        return engine
+        asked: ChatEngine = personal(engine, self.key, model, metadata or {})
+        return asked
 
     def id(self, prefix: str) -> str:
         """Return the id of the answer, such as ``chatcmpl-…``."""
@@ -188,21 +195,11 @@ class Order:
         )
 
     @property
-    def input_bytes(self) -> int:
-        """What bounds the input tokens of all answers: each reads all of its words, also those that were stored."""
-        read = (each for each in self.wanted if not isinstance(each, RankRequest))
-        return sum(len(each.model_dump_json(exclude_defaults=True).encode()) for each in read)
-
-    @property
-    def output_tokens(self) -> int:
-        """What bounds the output tokens of all answers."""
-        asked = (each for each in self.wanted if isinstance(each, ChatRequest | PromptRequest))
-        return sum(each.sampling.max_output_tokens for each in asked)
-
-    @property
-    def units(self) -> int:
-        """What bounds the units of all answers."""
-        return sum(each.n for each in self.wanted if isinstance(each, RankRequest))
+    def most(self) -> Usage:
+        """What bounds all answers: each reads all of its words, also those that were stored, at a token a byte."""
+        bound = self.engine.most if isinstance(self.engine, Bounded) else _most
+        each = [bound(wanted) if isinstance(wanted, ChatRequest) else _most(wanted) for wanted in self.wanted]
+        return Usage(**{name: sum(getattr(one, name) for one in each) for name in _COUNTS})
 
 
 Read = Callable[[bytes, Caller], Any]
@@ -264,7 +261,7 @@ class Endpoint:
             body = await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds)
             order: Order = await self._read(body, floor.caller(key, request_id))
             subject = order.subject(request_id, key.project, key.id)
-            held = let_in(floor.gate, key, subject, order.input_bytes, order.output_tokens, order.units)
+            held = let_in(floor.gate, key, subject, order.most)
             with visit.watched(receive, config.request_timeout_seconds):
                 stopped = partial(visit.status, streamed=order.stream)
                 async with held, floor.bookkeeper.span(subject, stopped) as span:
@@ -343,6 +340,8 @@ class Making:
 
     def _take(self, answer: Answer, piece: Piece) -> None:
         self.span.watch.piece()
+        if isinstance(piece, ActedDelta):
+            self.span.watch.seen.acts += piece.acts
         if piece.usage:
             was, now, total = answer.usage, piece.usage, self.span.usage
             answer.usage = now
@@ -352,6 +351,13 @@ class Making:
             answer.finish_reason = "stop"
         elif piece.finish_reason and piece.usage:
             answer.finish_reason = piece.finish_reason
+
+
+def _most(wanted: Wanted) -> Usage:
+    if isinstance(wanted, RankRequest):
+        return Usage(units=wanted.n)
+    written = wanted.sampling.max_output_tokens if isinstance(wanted, ChatRequest | PromptRequest) else 0
+    return Usage(input_tokens=len(wanted.model_dump_json(exclude_defaults=True).encode()), output_tokens=written)
 
 
 def _check(finish_reason: str, stopping: bool) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from bessemer.core.acting import Act, acts_of
 from bessemer.core.nouns import Boundary, Delta, EnergyClass, Entry, TokenLogprob, ToolCallPiece, Usage
 
 if TYPE_CHECKING:
@@ -150,11 +151,14 @@ class ToldMessage(Told):
     content: str | None
     refusal: None = None
     tool_calls: list[ToldCall] | None = None
+    acts: list[dict[str, Any]] | None = None
 
     @model_serializer(mode="wrap")
     def _without_calls(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The wire leaves `tool_calls` out where there are none."""
         told: dict[str, Any] = write(self)
+        if self.acts is None:
+            told.pop("acts", None)
         if self.tool_calls is None:
             told.pop("tool_calls", None)
         else:
@@ -187,7 +191,7 @@ class ChunkChoice(Told):
     """A piece of an answer; `delta` has `role` in the first, `content` or calls after it, nothing in the last."""
 
     index: int = 0
-    delta: dict[Literal["role", "content", "tool_calls"], Any]
+    delta: dict[Literal["role", "content", "tool_calls", "acts"], Any]
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
 
@@ -261,6 +265,8 @@ class Teller:
     """
 
     keeps = False
+    with_acts = False
+    """Whether an agent's acts are told besides its answer."""
 
     def __init__(self, id: str, created: int, model: str, with_usage: bool, with_logprobs: bool) -> None:
         self.id, self.created, self._model = id, created, model
@@ -277,11 +283,14 @@ class Teller:
         if index not in self._begun:
             self._begun.add(index)
             begin = self._chunk([ChunkChoice(index=index, delta={"role": "assistant", "content": ""})])
-        if not piece.text and not piece.logprobs and not piece.tool_calls:
+        acts = acts_of([piece]) if self.with_acts else ()
+        if not piece.text and not piece.logprobs and not piece.tool_calls and not acts:
             return begin
         logprobs = logprobs_of(piece.logprobs) if self._with_logprobs else None
-        delta: dict[Literal["role", "content", "tool_calls"], Any] = {}
-        if piece.text or not piece.tool_calls:
+        delta: dict[Literal["role", "content", "tool_calls", "acts"], Any] = {}
+        if acts:
+            delta["acts"] = told_acts(acts)
+        if piece.text or not (piece.tool_calls or acts):
             delta["content"] = piece.text
         if piece.tool_calls:
             delta["tool_calls"] = [_call_piece(call) for call in piece.tool_calls]
@@ -322,7 +331,11 @@ class Teller:
         text = answer.text
         return Choice(
             index=index,
-            message=ToldMessage(content=text if text or not calls else None, tool_calls=calls or None),
+            message=ToldMessage(
+                content=text if text or not calls else None,
+                tool_calls=calls or None,
+                acts=told_acts(acts_of(answer.deltas)) if self.with_acts else None,
+            ),
             logprobs=logprobs_of(tokens) if self._with_logprobs else None,
             finish_reason=answer.finish_reason,
         )
@@ -331,6 +344,11 @@ class Teller:
         chunk = Chunk(id=self.id, created=self.created, model=self._model, choices=choices, usage=usage)
         # The wire has "usage": null in every other chunk when it was asked for, and no such field otherwise.
         return event(chunk.model_dump_json(exclude=None if self._with_usage else {"usage"}))
+
+
+def told_acts(acts: Iterable[Act]) -> list[dict[str, Any]]:
+    """Return the wire's words for what an agent did: a field of our own."""
+    return [act.model_dump(mode="json", exclude_defaults=True) | {"number": act.number} for act in acts]
 
 
 def _call_piece(call: ToolCallPiece) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""OpenTelemetry: one span for each request, under the caller's trace, with the attributes of ``gen_ai``.
+"""OpenTelemetry: one span for each request, under the caller's trace, with the attributes of ``gen_ai``; below an
+agent's, one for each act of its model and each call of a tool.
 
 No word of what was asked or answered is in them. Where they are sent say OpenTelemetry's own variables, such as
 ``OTEL_EXPORTER_OTLP_ENDPOINT`` and ``OTEL_RESOURCE_ATTRIBUTES``, which its SDK reads.
@@ -9,13 +10,15 @@ for generative AI, https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spa
 
 from __future__ import annotations
 
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from bessemer.core.acting import Act
 from bessemer.serve.observing import Seen
 
 NANO = 1_000_000_000
@@ -56,7 +59,7 @@ class Traces:
         subject, spent = seen.subject, seen.spent
         read, written, _ = spent.usage if spent else (seen.usage.input_tokens, seen.usage.output_tokens, 0)
         attributes: dict[str, str | int | float | tuple[str, ...]] = {
-            "gen_ai.operation.name": "chat",
+            "gen_ai.operation.name": "invoke_agent" if seen.acts else "chat",
             "gen_ai.provider.name": "bessemer",
             "gen_ai.request.model": subject.model,
             "gen_ai.response.model": subject.model,
@@ -76,13 +79,43 @@ class Traces:
             attributes["bessemer.energy_joules"] = spent.microjoules[0] / 1e6
             attributes["bessemer.energy_class"] = spent.terms.energy_class
         span = self._tracer.start_span(
-            f"chat {subject.model}",
+            f"{attributes['gen_ai.operation.name']} {subject.model}",
             context=self._propagator.extract({"traceparent": seen.parent} if seen.parent else {}),
             kind=SpanKind.SERVER,
             attributes=attributes,
             start_time=round(seen.began * NANO),
         )
+        for act in seen.acts:
+            self._act(act, set_span_in_context(span))
         if seen.status == "error":
             span.set_attribute("error.type", "internal_error")
             span.set_status(Status(StatusCode.ERROR))
         span.end(round((seen.began + seen.seconds) * NANO))
+
+    def _act(self, act: Act, parent: Context) -> None:
+        """Tell an act of an agent as a span below its request's: which tool or model, how long, no words."""
+        tool = act.kind == "tool"
+        attributes: dict[str, str | int] = {"gen_ai.operation.name": "execute_tool" if tool else "chat"}
+        if tool:
+            attributes |= {
+                "gen_ai.tool.name": act.name,
+                "gen_ai.tool.call.id": act.call_id,
+                "gen_ai.tool.type": "function",
+            }
+        else:
+            attributes |= {
+                "gen_ai.request.model": act.name,
+                "gen_ai.usage.input_tokens": act.usage.input_tokens,
+                "gen_ai.usage.output_tokens": act.usage.output_tokens,
+            }
+        span = self._tracer.start_span(
+            f"{attributes['gen_ai.operation.name']} {act.name}",
+            context=parent,
+            kind=SpanKind.INTERNAL if tool else SpanKind.CLIENT,
+            attributes=attributes,
+            start_time=round(act.began * NANO),
+        )
+        if act.error:
+            span.set_attribute("error.type", act.error)
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(round((act.began + act.seconds) * NANO))

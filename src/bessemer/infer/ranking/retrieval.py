@@ -82,6 +82,6 @@ def _graph(vectors: Floats) -> Any:
     except ModuleNotFoundError as error:
         raise MissingDependency("usearch", extra="recommend") from error
     width = vectors.shape[1]
-    graph = Index(ndim=width, metric="ip", dtype="f32", connectivity=32, expansion_add=128, expansion_search=256)
+    graph = Index(ndim=width, metric="ip", dtype="f32", connectivity=16, expansion_add=64, expansion_search=128)
     graph.add(np.arange(len(vectors), dtype=np.uint64), vectors)
     return graph

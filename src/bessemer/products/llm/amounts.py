@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bessemer.lake import SourceConfig
 from bessemer.lake.folder import FolderSource, find_files
+from bessemer.lake.shop_pages import ShopPages
 from bessemer.products.llm.config import LlmConfig
 
 PYDOCS_DOCUMENTS = 11_000
@@ -48,6 +49,8 @@ def amounts(sources: Sequence[SourceConfig], product: LlmConfig, base: Path) -> 
 
 def _documents(source: SourceConfig, base: Path) -> int:
     """Return about how many documents a source gives: a passage at a time where long texts are split."""
+    if isinstance(source, ShopPages):
+        return source.items
     if not isinstance(source, FolderSource):
         return source.max_documents or PYDOCS_DOCUMENTS
     sizes = [path.stat().st_size if path.is_file() else 0 for _, path in find_files(source, base)]

@@ -334,9 +334,7 @@ class Gate:
             wait = _TEND_SECONDS if more or self._unbooked else None
 
 
-def let_in(
-    gate: Gate | None, key: Key, subject: Subject, body_bytes: int, output_tokens: int, units: int = 0
-) -> Hold | _Free:
+def let_in(gate: Gate | None, key: Key, subject: Subject, most: Usage) -> Hold | _Free:
     """Return what lets a request in when it is entered; see `Gate.hold`.
 
     A token is at least one byte of the text that it stands for, and the marks around a message are fewer than the
@@ -346,9 +344,7 @@ def let_in(
         gate: None limits nothing.
         key: whose request it is.
         subject: the same for the books.
-        body_bytes: of the request.
-        output_tokens: that may be made, of all choices together.
-        units: that may be delivered.
+        most: that may be used, of all choices together; the input in bytes of the request.
 
     Raises:
         Refused: the key is not for this model.
@@ -357,8 +353,7 @@ def let_in(
         raise Refused(closed_model(subject.model))
     if gate is None:
         return _FREE
-    most = Usage(input_tokens=body_bytes, output_tokens=output_tokens, units=units)
-    return gate.hold(subject, most, likely_tokens(body_bytes, output_tokens))
+    return gate.hold(subject, most, likely_tokens(most.input_tokens, most.output_tokens))
 
 
 def likely_tokens(body_bytes: int, output_tokens: int) -> int:

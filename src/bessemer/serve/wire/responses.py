@@ -16,7 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bessemer.core.acting import Act, acts_of
 from bessemer.core.nouns import Delta, Entry, ToolCallPiece
+from bessemer.serve.askers import keeps_words
 from bessemer.serve.door import authenticate
 from bessemer.serve.refusals import Refused, invalid, unsupported
 from bessemer.serve.serving import Answer, Caller, Floor, Order, Read
@@ -42,7 +44,9 @@ def response_reader(store: AnswerStore | None) -> Read:
         if wish.previous_response_id and store:
             before = await asked(store.get, caller.key.project, "response", wish.previous_response_id)
             items = [*before.said, *_output_items(before.body), *items]
-        chat, engine = wish.to_chat(items), caller.talker(wish.model)
+        chat, engine = wish.to_chat(items), caller.talker(wish.model, wish.metadata)
+        if store is not None and keeps_words(engine):
+            await run_in_threadpool(store.permit_whole, caller.key.project)
         try:
             request = chat.to_request(engine.capabilities, caller.config)
         except Refused as error:
@@ -56,7 +60,8 @@ def response_reader(store: AnswerStore | None) -> Read:
 def _output_items(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what an answer said, as items of an input."""
     kept = {"message": ("type", "role", "content"), "function_call": ("type", "call_id", "name", "arguments")}
-    return [{name: item[name] for name in kept[item["type"]]} for item in body["output"]]
+    said = (item for item in body["output"] if item["type"] in kept)  # an agent's own acts are not said
+    return [{name: item[name] for name in kept[item["type"]]} for item in said]
 
 
 class _ResponseTeller:
@@ -78,8 +83,10 @@ class _ResponseTeller:
 
     def piece(self, index: int, piece: Delta) -> bytes:
         events = b""
+        for act in acts_of([piece]) if self._wish.include else ():
+            events += self._act(act)
         if piece.text:
-            events = self._open_message() if not self._is_open("message") else b""
+            events += self._open_message() if not self._is_open("message") else b""
             part = self._output[-1]["content"][0]
             part["text"] += piece.text
             events += self._item_event("response.output_text.delta", content_index=0, delta=piece.text, logprobs=[])
@@ -142,6 +149,24 @@ class _ResponseTeller:
         if piece.arguments:
             events += self._item_event("response.function_call_arguments.delta", delta=piece.arguments)
         return events
+
+    def _act(self, act: Act) -> bytes:
+        """Tell a tool that an agent called by itself, as the wire tells those of a server."""
+        if act.kind != "tool":
+            return b""
+        item = {
+            "id": f"mcp_{self._unique}_{act.number}",
+            "type": "mcp_call",
+            "status": "completed",
+            "server_label": self._wish.model,
+            "name": act.name,
+            "arguments": act.arguments,
+            "output": None if act.error else act.output,
+            "error": f"{act.error}: {act.output}" if act.error else None,
+            "approval_request_id": None,
+        }
+        events = self._close() + self._added(item)
+        return events + self._event("response.output_item.done", output_index=len(self._output) - 1, item=item)
 
     def _added(self, item: dict[str, Any]) -> bytes:
         self._output.append(item)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from bessemer.serve.asking import Asked, Only, ServiceTier, Wire, read_asked, within_limits
+from bessemer.serve.asking import Asked, Include, Only, ServiceTier, Wire, read_asked, within_limits
 from bessemer.serve.refusals import Refused, of_validation
 
 _NAMES = {
@@ -104,6 +104,7 @@ class AskedResponse(Wire):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: AskedText | None = None
+    include: Include = None
 
     access_programs: Annotated[Any, Only()] = None
     background: Annotated[Any, Only(False)] = None
@@ -111,7 +112,6 @@ class AskedResponse(Wire):
     context_management: Annotated[Any, Only([])] = None
     conversation: Annotated[Any, Only()] = None
     image: Annotated[Any, Only()] = None
-    include: Annotated[Any, Only([])] = None
     max_tool_calls: Annotated[Any, Only()] = None
     moderation: Annotated[Any, Only()] = None
     prompt: Annotated[Any, Only()] = None

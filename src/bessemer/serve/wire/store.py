@@ -97,6 +97,17 @@ class AnswerStore:
         if not self._capture(project).stores:
             raise Unsupported(f"of the project '{project}' nothing is kept", hint="Leave 'store' out.")
 
+    def permit_whole(self, project: str) -> None:
+        """Do nothing, if a project's words may be kept as they are, as an agent's sessions and runs need them.
+
+        Raises:
+            Unsupported: they may not, or only masked.
+        """
+        kept = self._capture(project)
+        if not kept.stores or kept.pii == "mask":
+            told = f"of the project '{project}' no words are kept as they are"
+            raise Unsupported(told, hint="Leave 'session' and 'run' out of the metadata.")
+
     def get(self, project: str, kind: Kind, id: str) -> Stored:
         """Return one answer.
 

@@ -222,7 +222,7 @@ class BatchRunner:
             key = await asyncio.to_thread(self._key, batch)
             order = await self._order(project, batch, line, key)
             subject = order.subject(line.request, project, key.id, batch=True)
-            held = let_in(floor.gate, key, subject, order.input_bytes, order.output_tokens, order.units)
+            held = let_in(floor.gate, key, subject, order.most)
         except Refused as refused:
             return _refused(line, refused.refusal)
         async with asyncio.timeout(floor.config.request_timeout_seconds):

@@ -1,0 +1,1 @@
+"""Agents: products made of a model and tools, judged by what they do in small worlds."""

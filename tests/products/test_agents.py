@@ -1,0 +1,207 @@
+"""The agent as a product: its domain, what it learns from, how its tools are declared and opened."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from bessemer.core.acting import Asker
+from bessemer.core.errors import ConfigError, NotFound
+from bessemer.core.nouns import ChatRequest, Message, Usage
+from bessemer.core.ranking import Ranked, Ranking, RankRequest, Reason
+from bessemer.evals import World, run_trials
+from bessemer.infer import EchoConfig, calling, open_engine
+from bessemer.infer.agents import AgentConfig, AgentEngine, AgentParts, Occasion
+from bessemer.lake import open_lake
+from bessemer.products.agent.config import AgentProductConfig, ToolConfig
+from bessemer.products.agent.desk import DESK, practices
+from bessemer.products.agent.learning import Teacher, teach
+from bessemer.products.agent.product import AgentProduct
+from bessemer.products.agent.serving import open_agent, open_tool
+from bessemer.products.counted import Counted
+from bessemer.products.home import Deployment
+from bessemer.products.product import Opening, Place
+
+
+def place(tmp_path: Path, products: Mapping[str, Any] | None = None) -> Place:
+    lake = str(tmp_path / "lake")
+    return Place("shop", "clerk", False, tmp_path, lake, {}, products or {})
+
+
+def opening(tmp_path: Path, **engines: Any) -> Opening:
+    return Opening(str(tmp_path / "lake"), engines, tmp_path / "state", secret=lambda name: f"secret of {name}")
+
+
+class TestDesk:
+    async def test_every_task_is_solved_by_its_own_calls_and_by_nothing(self) -> None:
+        tasks = [*practices("train", 60), *practices("heldout", 60)]
+        solutions = {task.trial.question: task for task in tasks}
+
+        def solving(world: World) -> AgentEngine:
+            class Asked(Teacher):
+                def __init__(self) -> None:
+                    super().__init__((), "")
+
+                async def stream(self, request: ChatRequest, /) -> Any:
+                    if request.messages[-1].role == "user":
+                        task = solutions[request.messages[-1].content]
+                        self._calls, self._answer = list(task.calls), task.answer
+                    async for piece in super().stream(request):
+                        yield piece
+
+            return AgentEngine(Asked(), DESK.tools(world))
+
+        trials = list({task.trial.question: task.trial for task in tasks}.values())
+        solutions = {task.trial.question: task for task in tasks if task.trial in trials}
+        tried = await run_trials(solving, trials)
+        assert [trial.id for trial in trials if not tried.attempts[trial.id][0].solved] == []
+        idle = await run_trials(lambda world: AgentEngine(Teacher((), "Done."), DESK.tools(world)), trials)
+        assert idle.report.metric("solved").value < 0.05
+
+    def test_held_out_tasks_share_nothing_with_those_learnt_from(self) -> None:
+        told = {split: [task.trial for task in practices(split, 200)] for split in ("train", "heldout")}  # type: ignore[arg-type]
+        for table, column in (("orders", "customer"), ("orders", "id"), ("orders", "item"), ("stock", "item")):
+            seen = [{row[column] for t in trials for row in t.start.tables[table]} for trials in told.values()]
+            assert not seen[0] & seen[1]
+        assert not {t.question for t in told["train"]} & {t.question for t in told["heldout"]}
+        assert len({t.group for t in told["heldout"]}) == 15
+
+    async def test_what_is_learnt_is_what_the_model_reads_and_writes(self) -> None:
+        taught = await teach(practices("train", 10), DESK.tools, AgentConfig(instructions=DESK.instructions))
+        assert len(taught.talks) == 10 and not taught.refused
+        talk = taught.talks[0]
+        assert [m.role for m in talk.messages] == ["system", "user", "assistant", "tool", "assistant"]
+        for message, learnt in zip(talk.messages, talk.learnt, strict=True):
+            if learnt:
+                said = calling.parsed(message.content)
+                assert said.calls or said.text != message.content, "a model held to the grammar could not write it"
+
+    async def test_a_solution_that_does_not_solve_is_thrown_away(self) -> None:
+        from dataclasses import replace
+
+        wrong = [replace(task, calls=(), answer="Done.") for task in practices("train", 5)]
+        taught = await teach(wrong, DESK.tools, AgentConfig())
+        assert taught.refused >= 4
+
+
+class TestDeclaration:
+    def test_a_model_or_a_way_to_make_one(self) -> None:
+        for fields in ({}, {"model": "m", "learn": {}, "practice": {}}, {"learn": {}}):
+            with pytest.raises(ValidationError):
+                AgentProductConfig.model_validate(fields)
+        with pytest.raises(ValidationError, match="no metric"):
+            gate = {"rules": [{"kind": "better_than", "metric": "token_f1"}]}
+            AgentProductConfig.model_validate({"model": "m", "gate": gate})
+        with pytest.raises(ValidationError, match="one of them"):
+            AgentProductConfig.model_validate({"model": "m", "tools": [{"kind": "mcp"}]})
+
+    def test_its_model_is_declared_before_it(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="no product declared before"):
+            AgentProduct(AgentProductConfig(model="assistant"), place(tmp_path))
+
+    def test_its_line(self, tmp_path: Path) -> None:
+        learning = AgentProductConfig.model_validate({"practice": {}, "learn": {}})
+        product = AgentProduct(learning, place(tmp_path))
+        names = [step.name for step in product.steps(None)]  # type: ignore[arg-type]
+        assert names[0] == "clerk.card" and names[-1] == "clerk.gate" and product.served == "clerk.compile"
+        plain = AgentProduct(AgentProductConfig(model="assistant"), place(tmp_path, {"assistant": object()}))
+        assert [step.name for step in plain.steps(None)] == ["clerk.card"]  # type: ignore[arg-type]
+
+
+class TestOpening:
+    def open(self, tmp_path: Path, tool: Any, **engines: Any) -> Any:
+        config: Any = AgentProductConfig.model_validate({"model": "m", "tools": [tool]}).tools[0]
+        found: ToolConfig = config
+        return {each.tool.name: each for each in open_tool(found, place(tmp_path), opening(tmp_path, **engines))}
+
+    async def call(self, capability: Any, **values: Any) -> Any:
+        return await capability.perform(capability.read(__import__("json").dumps(values)), Occasion())
+
+    async def test_sql_over_the_factory_s_tables(self, tmp_path: Path) -> None:
+        open_lake(str(tmp_path / "lake")).put("shop.items", [{"item": "lamp", "price": 12}])
+        sql = self.open(tmp_path, {"kind": "sql", "tables": ["items"]})["sql"]
+        assert "items(item string, price int64)" in sql.tool.description
+        assert '[["lamp", 12]]' in (await self.call(sql, sql="SELECT * FROM items")).output
+        assert (await self.call(sql, sql="DROP TABLE items")).error == "config_error"
+        assert (await self.call(sql, sql="SELECT * FROM read_text('/etc/passwd')")).error == "config_error"
+        with pytest.raises(NotFound, match="nothing"):
+            self.open(tmp_path, {"kind": "sql", "tables": ["nothing"]})
+
+    async def test_search_by_words_and_by_meaning(self, tmp_path: Path) -> None:
+        lake = open_lake(str(tmp_path / "lake"))
+        lake.put("shop.notes", [{"id": str(n), "text": f"note {n} about {w}"} for n, w in enumerate(["cats", "dogs"])])
+        lake.index("shop.notes", "text")
+        search = self.open(tmp_path, {"kind": "search", "table": "notes", "rows": 1})["search"]
+        assert "about dogs" in (await self.call(search, query="dogs")).output
+        echo = open_engine(EchoConfig())
+        near = self.open(tmp_path, {"kind": "search", "table": "notes", "encoder": "e", "rows": 2}, e=echo)["search"]
+        assert "note 1" in (await self.call(near, query="note dogs")).output
+        assert not near.trusted, "whoever writes a document writes what a search returns"
+        with pytest.raises(NotFound, match="vectors"):
+            self.open(tmp_path, {"kind": "search", "table": "notes", "encoder": "none"})
+
+    async def test_functions_and_mcp_servers(self, tmp_path: Path, monkeypatch: Any) -> None:
+        (tmp_path / "mine_functions.py").write_text(
+            "def shout(text: str) -> str:\n    'Shout.'\n    return text.upper()\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        shout = self.open(tmp_path, {"kind": "function", "run": "mine_functions:shout", "effects": "once"})["shout"]
+        assert shout.effects == "once" and (await self.call(shout, text="a")).output == "A"
+        with pytest.raises(ConfigError, match="cannot be found"):
+            self.open(tmp_path, {"kind": "function", "run": "mine_functions:nothing"})
+        server = Path(__file__).parents[1] / "infer" / "agents" / "mcp_shop.py"
+        tool = {"kind": "mcp", "command": [sys.executable, str(server)], "token_variable": "SHOP", "only": ["token"]}
+        token = self.open(tmp_path, tool)["token"]
+        assert (await self.call(token)).output == "my token is [secret]"
+        await token.close()
+
+    async def test_the_recommender_is_asked_for_the_asker_s_project(self, tmp_path: Path) -> None:
+        asked: list[RankRequest] = []
+
+        class Ranks:
+            name, capabilities = "ranks", frozenset({"rank"})
+
+            async def respond(self, request: RankRequest, /) -> Ranking:
+                asked.append(request)
+                reason = Reason(kind="because", items=("lamp",), sentence="because you bought a lamp")
+                return Ranking(items=(Ranked(item="bulb", score=1.0, reason=reason),), usage=Usage(units=1))
+
+        tool = {"kind": "recommender", "product": "recommend", "items": 3}
+        found = self.open(tmp_path, tool, recommend=Ranks())["recommend"]
+        values = found.read('{"user": "ada", "n": 9}')
+        said = await found.perform(values, Occasion(Asker(project="p")))
+        assert said.output == '[{"item": "bulb", "reason": "because you bought a lamp"}]'
+        assert (asked[0].project, asked[0].user, asked[0].n) == ("p", "ada", 3)
+        assert said.usage == Usage(units=1)
+        echo = open_engine(EchoConfig())
+        agent = AgentEngine(echo, [found], AgentConfig(), AgentParts(asks="m"))
+        request = ChatRequest(messages=(Message(role="user", content="Please recommend"),))
+        answer = await agent.respond(request)
+        assert answer.usage.units == 1 and agent.most(request).units == 3 * 16
+        assert agent.lent == {"m": echo.counters.total, "recommend": Usage(units=1)}, (
+            "what others counted is told apart"
+        )
+        with pytest.raises(NotFound, match="not served"):
+            self.open(tmp_path, tool)
+
+    async def test_books_balance_when_a_model_is_served_beside_its_agent(self, tmp_path: Path) -> None:
+        echo = open_engine(EchoConfig())
+        config = AgentProductConfig.model_validate({"model": "m", "tools": [{"kind": "calculator"}]})
+        done = Deployment(name="clerk", run="r", key="k", path="p", deployed_at=0)
+        agent = open_agent(config, place(tmp_path), done, opening(tmp_path, m=echo))
+        request = ChatRequest(messages=(Message(role="user", content="one two three"),))
+        await echo.respond(request)
+        answer = await agent.of(Asker(project="p")).respond(request)
+        counted = Counted()
+        for name, engine in (("m", echo), ("clerk", agent)):
+            counted.closed(name, engine)  # type: ignore[arg-type]
+        assert counted()["clerk"] == answer.usage
+        assert counted()["m"].total_tokens + answer.usage.total_tokens == echo.counters.total.total_tokens
+        assert counted()["m"].total_tokens == 6
+        with pytest.raises(NotFound, match="is not served"):
+            open_agent(config, place(tmp_path), done, opening(tmp_path))
