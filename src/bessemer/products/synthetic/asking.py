@@ -5,12 +5,16 @@ Owns how names on a command line become tables. Knows no terminal.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bessemer.core.errors import ConfigError
+from bessemer.lake import table_sources
 from bessemer.lake.tabular.reading import read_source
-from bessemer.products.factory import load_factory
+from bessemer.lake.writing.writer import Writing, write_rows
+from bessemer.products.factory import Factory, load_factory
+from bessemer.products.home import Home
 from bessemer.products.synthetic import making
 from bessemer.products.synthetic.config import SyntheticConfig
 from bessemer.products.synthetic.quick import Wanted, of_files
@@ -48,3 +52,33 @@ def _declared(path: Path, changed: Mapping[str, object]) -> Wanted:
         raise ConfigError(f"the table '{lost[0]}' is not declared", hint="Declare it under `tables`.")
     found = {table: read_source(factory.tables[table], base) for table in config.tables}
     return Wanted(name, making.typed_tables(found, config), config)
+
+
+def preview_texts(path: Path, home: Home, rows: int) -> Writing | None:
+    """Return a few rows of the texts that a factory declares, with those that were rejected; None if it declares none.
+
+    Args:
+        path: of the declaration.
+        home: where the model that writes them is deployed.
+        rows: how many.
+
+    Raises:
+        NotFound: the model that writes them is not deployed yet.
+        ConfigError: it is not a valid declaration.
+    """
+    factory, base = load_factory(path)
+    texts = next((p.texts for p in factory.made.values() if isinstance(p, SyntheticConfig) and p.texts), None)
+    if texts is None:
+        return None
+    given = list(table_sources.read_table(factory.tables[texts.given], base)) if texts.given else []
+
+    async def written() -> Writing:
+        engines = Factory(factory, base, home).open_engines() if texts.model else {}
+        try:
+            asked = texts.dataset.model_copy(update={"rows": rows})
+            return await write_rows(asked, engines.get(texts.model), given)
+        finally:
+            for engine in engines.values():
+                await engine.close()
+
+    return asyncio.run(written())
