@@ -122,7 +122,19 @@ def measure(folder: Path, name: str, peer: str) -> dict[str, Any]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    head = ("table", "rows x columns", "quality", "SDV", "fit + sample", "SDV", "times", "nearer to data", "SDV")
+    head = (
+        "table",
+        "rows x columns",
+        "quality",
+        "SDV",
+        "fit + sample",
+        "SDV",
+        "times",
+        "copies",
+        "SDV",
+        "nearer to data",
+        "SDV",
+    )
     lines = [f"| {' | '.join(head)} |", "| --- |" + " --: |" * (len(head) - 1)]
     for line in result["tables"]:
         mine, theirs = line["ours"], line["sdv"]
@@ -130,7 +142,8 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(
             f"| {line['table']} | {line['rows']:,} x {line['columns']} | {mine['quality']:.3f} | "
             f"{theirs['quality']:.3f} | {seconds[0] * 1000:,.0f} ms | {seconds[1] * 1000:,.0f} ms | "
-            f"{seconds[1] / seconds[0]:.0f} | {mine['nearer']:.3f} | {theirs['nearer']:.3f} |"
+            f"{seconds[1] / seconds[0]:.0f} | {mine['exact_copies']:,} | {theirs['exact_copies']:,} | "
+            f"{mine['nearer']:.3f} | {theirs['nearer']:.3f} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -34,6 +34,7 @@ from bessemer.serve.wire.events import AskedEvents
 from bessemer.serve.wire.messages_asking import AskedMessages
 from bessemer.serve.wire.ranking import AskedRank, AskedRanking
 from bessemer.serve.wire.responses_asking import AskedResponse
+from bessemer.serve.work.datasets_wire import AskedDataset, AskedPreview
 
 HERE = Path(__file__).parent
 MADE = "<!-- made by generate.py: change the code, not this page -->\n\n"
@@ -70,6 +71,8 @@ WIRE: dict[str, type[BaseModel]] = {
     "POST /v1/events": AskedEvents,
     "POST /v1/responses": AskedResponse,
     "POST /v1/messages": AskedMessages,
+    "POST /v1/datasets": AskedDataset,
+    "POST /v1/datasets/preview": AskedPreview,
 }
 WIRE_TEXT = """# The wire
 

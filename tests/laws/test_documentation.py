@@ -150,7 +150,12 @@ def test_the_readme_leads_to_every_verb_and_every_page() -> None:
 
 @pytest.mark.parametrize(
     ("table", "bench"),
-    [("gateway", "bench_gateway.py"), ("recommender", "bench_recommend.py"), ("agent", "bench_agents.py")],
+    [
+        ("gateway", "bench_gateway.py"),
+        ("recommender", "bench_recommend.py"),
+        ("agent", "bench_agents.py"),
+        ("synthetic", "bench_synthetic.py"),
+    ],
 )
 def test_a_table_is_that_of_the_newest_result(table: str, bench: str) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / bench), "--markdown"]

@@ -17,9 +17,9 @@ OUTSIDE = {
     "core": set(),
     "flow": {"psycopg"},
     "models": {"torch", "transformers", "tokenizers", "huggingface_hub", "safetensors", "gguf", "numpy"},
-    "lake": {"pyarrow", "lance", "selectolax", "docutils", "yaml", "duckdb"},
+    "lake": {"pyarrow", "lance", "selectolax", "docutils", "yaml", "duckdb", "numpy"},
     "train": {"torch", "transformers", "peft", "accelerate", "safetensors", "numpy", "scipy"},
-    "evals": {"numpy"},
+    "evals": {"numpy", "sklearn", "threadpoolctl"},
     "infer": {
         "openvino", "openvino_genai", "openvino_tokenizers", "nncf", "httpx2",
         "torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy",

@@ -33,6 +33,7 @@ from bessemer.products.tuning.wiring import count_talks
 from bessemer.serve import GatewayConfig, GatewayParts, JobsConfig, Work, create_app, open_accounts, open_work
 from bessemer.serve.accounts.usage_wire import NOT_HERE
 from bessemer.serve.server import GatewayServer
+from bessemer.serve.work.datasets import DatasetMaker
 from bessemer.serve.work.jobs import Result, Trainable
 from tests.serve.conftest import serve_in_thread, until
 
@@ -104,6 +105,7 @@ def asking(path: str, **body: Any) -> Case:
 
 HELLO = [{"role": "user", "content": "one two"}]
 CHAT, ANSWERS, JOBS, HOOKS = "/v1/chat/completions", "/v1/responses", "/v1/fine_tuning/jobs", "/v1/webhook_endpoints"
+DATASETS = "/v1/datasets"
 ADMIN = Case("admin")
 KINDS = ("api_keys", "service_accounts", "users")
 ORGANIZATION, PROJECT = "/v1/organization", "/v1/organization/projects/{project}"
@@ -219,6 +221,14 @@ CASES: dict[str, Case] = {
         None,
         lambda mine, theirs: Ask("GET", f"{JOBS}/{mine['job']}/checkpoints?after={theirs['checkpoint']}"),
     ),
+    # Datasets
+    "POST /v1/datasets": Case(tries=(lambda mine, theirs: Ask("POST", DATASETS, {"tables": {"t": theirs["file"]}}),)),
+    "POST /v1/datasets/preview": Case(
+        tries=(lambda mine, theirs: Ask("POST", f"{DATASETS}/preview", {"tables": {"t": theirs["file"]}}),)
+    ),
+    "GET /v1/datasets": Case(lists="dataset", tries=(after(DATASETS, "dataset"),)),
+    "GET /v1/datasets/{id}": named("GET", f"{DATASETS}/<dataset>"),
+    "POST /v1/datasets/{id}/cancel": named("POST", f"{DATASETS}/<dataset>/cancel"),
     # Bills
     "GET /v1/prices": Case(lists="project"),
     "GET /v1/invoices": Case(lists="invoice"),
@@ -350,7 +360,9 @@ class House:
         queued = client.fine_tuning.jobs.create(model=model, training_file=file).id
         event = client.fine_tuning.jobs.list_events(job.id).data[-1].id
         checkpoint = client.fine_tuning.jobs.checkpoints.list(job.id).data[0].id
-        found = {"file": file, "job": job.id, "model": model, "queued": queued}
+        wanted = Ask("POST", DATASETS, {"tables": {"t": file}, "metadata": {"w": word}})
+        dataset = json.loads(self.ask(project, wanted).text)["id"]
+        found = {"file": file, "job": job.id, "model": model, "queued": queued, "dataset": dataset}
         return found | {"event": event, "checkpoint": checkpoint}
 
     def whole(self, project: str) -> dict[str, str]:
@@ -374,6 +386,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             frozenset({"base"}), count_talks, lambda path: open_engine(EchoConfig()), EchoEngine.capabilities
         )
         work = open_work(home.work, JobsConfig(), clock, allowed)
+        work.datasets.maker = DatasetMaker(frozenset, lambda job, given: 1, lambda job, given, rows: {"rows": {}})
         parts = gateway_parts(home, "the house", clock, "", work, stack)
         accounts = open_accounts(home.accounts, clock)
         stack.callback(accounts.close)

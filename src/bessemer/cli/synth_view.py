@@ -18,6 +18,7 @@ from bessemer.core.tabular import Table as Rows
 from bessemer.core.units import show_seconds
 from bessemer.evals.tables.judging import TableReport
 from bessemer.evals.tables.profiles import profile
+from bessemer.lake.writing.writer import Writing
 from bessemer.products.synthetic.quick import Made
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -122,3 +123,17 @@ def draw_preview(tables: Mapping[str, Rows], rows: Mapping[str, list[dict[str, A
             table.add_row(*("[dim]–[/]" if value is None else escape(str(value)) for value in row.values()))
         parts.append(table)
     return Group(*parts, Text("made up, not judged, not written: `create` does both", style="dim"))
+
+
+def draw_texts(found: Writing) -> RenderableType:
+    """Return a few rows that a model wrote, and why others were rejected."""
+    parts: list[RenderableType] = []
+    for row in found.rows:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim")
+        table.add_column()
+        for name, value in row.items():
+            table.add_row(escape(name), escape(str(value)))
+        parts += [table, ""]
+    told = [f"[yellow]rejected[/] {count:,} {escape(reason)}" for reason, count in found.reasons.items()]
+    return Group(*parts, *told, Text("not judged, not kept: `bessemer run` does both", style="dim"))

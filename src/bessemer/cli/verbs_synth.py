@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from bessemer.cli import environment
 from bessemer.cli.output import emit, err
 from bessemer.core.errors import ConfigError
 
@@ -68,10 +69,15 @@ def create(
 @app.command()
 def preview(tables: Tables, rows: Rows = 5, seed: Seed = 0, as_json: Json = False) -> None:
     """Show what kind each column is taken for, and a few rows; nothing is judged or written."""
-    from bessemer.cli.synth_view import draw_preview
+    from bessemer.cli.synth_view import draw_preview, draw_texts
     from bessemer.lake.tabular.writing import rows_of, to_arrow
     from bessemer.products.synthetic import quick
+    from bessemer.products.synthetic.asking import DECLARATIONS, preview_texts
 
+    if tables[0].suffix.lower() in DECLARATIONS and (texts := preview_texts(tables[0], environment.home(), rows or 5)):
+        told_of = {"rows": texts.rows, "rejected": texts.reasons}
+        emit(told_of, as_json, lambda: draw_texts(texts))
+        return
     asked = _wanted(tables, rows=None, target="", seed=seed)
     made = quick.preview(asked, rows or 5)
     shown = {name: list(rows_of(to_arrow(each.table)))[:rows] for name, each in made.items()}
@@ -102,7 +108,7 @@ def fit(
 
 
 def _wanted(tables: list[Path], *, rows: int | None, target: str, seed: int) -> Wanted:
-    from bessemer.products.synthetic import quick
+    from bessemer.products.synthetic.asking import wanted
 
     changed: dict[str, Any] = {}
     if rows is not None:
@@ -113,7 +119,7 @@ def _wanted(tables: list[Path], *, rows: int | None, target: str, seed: int) -> 
         raise ConfigError("--target is of one table", hint="Declare several tables in a factory.yaml.")
     if target:
         changed["judge"] = {"target": {tables[0].stem: target}}
-    return quick.wanted(tables, changed)
+    return wanted(tables, changed)
 
 
 def _beside(tables: list[Path], asked: Wanted) -> Path:

@@ -21,7 +21,7 @@ from bessemer.products.synthetic.config import SyntheticConfig
 from bessemer.products.synthetic.jobs import DatasetDriver, maker
 from bessemer.products.tuning.driver import JobParts
 from bessemer.serve import GatewayParts, JobsConfig, WebhookStore, Work, open_work
-from bessemer.serve.work.datasets import Dataset
+from bessemer.serve.work.datasets import Dataset, DatasetResult
 from bessemer.train.tables.keeping import save_model
 from tests.serve.conftest import Running, start_in
 
@@ -59,7 +59,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         home = Home(tmp_path / "home")
         work = open_work(home.work, JobsConfig())
         stack.callback(work.close)
-        work.datasets.maker = maker(home, lambda: frozenset({"twins"}))
+        work.datasets.maker = maker(home, frozenset({"twins"}))
         webhooks = WebhookStore(home.webhooks)
         stack.callback(webhooks.close)
         meter = stack.enter_context(open_meter(MeterConfig(price_book=str(tmp_path / "prices.toml")), home.books))
@@ -183,6 +183,19 @@ def test_a_job_whose_tables_cannot_be_learnt_from_fails_with_the_reason(desk: De
 
 def test_a_declaration_is_checked(desk: Desk) -> None:
     with pytest.raises(ConfigError, match=r"declaration\.fit\.knots"):
-        from bessemer.products.synthetic.jobs import config_of
+        from bessemer.products.synthetic.job_steps import config_of
 
         config_of(Dataset(id="d", created_at=0, tables={"t": "f"}, declaration={"fit": {"knots": 1}}))
+
+
+def test_a_gateway_that_was_killed_before_it_booked_books_once_after(desk: Desk, tmp_path: Path) -> None:
+    job = desk.ask(tables={"customers": desk.upload(customers(50))}).json()
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    store = desk.work.datasets
+    store.move("shop", job["id"], "running", ("queued",))
+    store.succeed("shop", job["id"], DatasetResult({"customers": (tmp_path / "rows.csv", "rows.csv")}, 7, {}, {}))
+    for _ in range(2):  # the next driver finds a job that is over and of which nobody was told
+        desk.driver.turn()
+    with closing(open_ledger(desk.home.books)) as ledger:
+        ledger.sync()
+        assert [entry.usage.units for entry in ledger.entries(kind="request", limit=-1)] == [7]

@@ -6,17 +6,20 @@ import csv as csv_reader
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from bessemer.cli.app import app
 from bessemer.core.errors import ConfigError
+from bessemer.infer import EchoConfig, open_engine
 from bessemer.products.declaration import parse_declaration
 from bessemer.products.factory import Factory, FactoryConfig, load_factory
 from bessemer.products.home import Home
 from bessemer.products.line import SIZES
-from bessemer.products.synthetic import quick
+from bessemer.products.synthetic import quick, text_steps
+from bessemer.products.synthetic.asking import wanted
 from bessemer.products.synthetic.card import markdown
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -134,9 +137,38 @@ def test_the_report_is_drawn(csv: Path) -> None:
 
     from bessemer.cli.synth_view import draw_made
 
-    made = quick.make(quick.wanted([csv]))
+    made = quick.make(wanted([csv]))
     console = Console(width=100, file=io.StringIO())
     console.print(draw_made(made))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "passed its gate" in text and "made anew" in text and "kept least" in text and "█" in text
     assert "| age | integer |" in markdown(made.card)
+
+
+def test_texts_are_looked_at_before_they_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BESSEMER_HOME", str(tmp_path / "home"))
+    (tmp_path / "known.csv").write_text("text\nx\n")
+    (tmp_path / "factory.yaml").write_text(TEXTS)
+    told = json.loads(call("preview", str(tmp_path / "factory.yaml"), "--rows", "2", "--json").splitlines()[0])
+    assert len(told["rows"]) == 2 and told["rows"][0]["question"].startswith("What is ")
+    assert "What is" in call("preview", str(tmp_path / "factory.yaml"), "--rows", "1")
+
+
+def test_the_model_of_a_product_before_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_steps, "open_model", lambda ctx, step: open_engine(EchoConfig()))
+    dataset = {
+        "rows": 3,
+        "columns": {"n": {"kind": "number", "high": 999}, "a": {"kind": "written", "prompt": "of {n}"}},
+    }
+    config = text_steps.TextStepConfig.model_validate(
+        {"name": "t", "table": "f.texts", "model": "compile", "texts": {"model": "assistant", "dataset": dataset}}
+    )
+    (tmp_path / "out").mkdir()
+    ctx = SimpleNamespace(
+        inputs={}, resources={"lake": str(tmp_path / "lake")}, out=tmp_path / "out", key="k" * 64,
+        progress=lambda *told: None,
+    )  # fmt: skip
+    meta = text_steps.write(ctx, config)  # type: ignore[arg-type]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "texts" / "rows.jsonl").read_text().splitlines()]
+    assert [line["a"] for line in lines] == [f"of {line['n']}" for line in lines]
+    assert meta["made"] == 3 and meta["usage"]["output_tokens"] == 6

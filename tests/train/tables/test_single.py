@@ -14,7 +14,8 @@ from bessemer.train.tables.config import CopulaConfig
 from bessemer.train.tables.constraints import broken
 from bessemer.train.tables.fingerprints import row_hashes
 from bessemer.train.tables.marginals import fit_marginal, interval_scores
-from bessemer.train.tables.single import COPY, fit_table, sample_table, without_ids
+from bessemer.train.tables.model import without_ids
+from bessemer.train.tables.single import COPY, fit_table, sample_table
 
 from .conftest import RHO, ROWS, numbers, table_of, texts
 

@@ -119,7 +119,8 @@ class Space:
             total = np.zeros((min(step, rows.rows - start), among.rows), dtype=np.float32)
             for (one, other), name in zip(pairs, self._names, strict=True):
                 total += self._apart(one[start : start + step, None], other[None], name)
-            yield start, total / max(len(self._names), 1)
+            total /= max(len(self._names), 1)
+            yield start, total
 
     def _scaled(self, one: Column, other: Column, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return numbers in shares of the reference's range, or codes that mean the same in both; NaN missing."""

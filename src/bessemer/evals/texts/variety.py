@@ -9,7 +9,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,10 +109,10 @@ def self_bleu(texts: Sequence[str]) -> float:
     return sum(_bleu(at, split, counts, most) for at in range(len(split))) / len(split)
 
 
-def _two_highest(counts: object) -> dict[tuple[str, ...], tuple[int, int, int]]:
+def _two_highest(counts: Iterable[Counter[tuple[str, ...]]]) -> dict[tuple[str, ...], tuple[int, int, int]]:
     """Return for each run the highest count in one text, which text that is, and the highest in any other."""
     found: dict[tuple[str, ...], tuple[int, int, int]] = {}
-    for at, each in enumerate(counts):  # type: ignore[call-overload]
+    for at, each in enumerate(counts):
         for run, count in each.items():
             high, where, second = found.get(run, (0, -1, 0))
             found[run] = (count, at, high) if count > high else (high, where, max(second, count))

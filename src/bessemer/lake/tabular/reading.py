@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from bessemer.core.errors import ConfigError
 from bessemer.core.tabular import Column, ColumnConfig, Table, TableDeclaration, id_pattern
-from bessemer.lake.table_sources import FileTable, read_batches
+from bessemer.lake import table_sources
+from bessemer.lake.table_sources import FileTable, TableSourceConfig, read_batches
 from bessemer.lake.tabular.kinds import kind_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ _SECOND = 1_000_000
 def read_arrow(path: Path) -> pa.Table:
     """Return a file as an Arrow table; raises as `bessemer.lake.table_sources.read_table`."""
     return pa.Table.from_batches(read_batches(FileTable(path=str(path)), Path()))
+
+
+def read_source(source: TableSourceConfig, base: Path) -> pa.Table:
+    """Return a declared table as an Arrow table; raises as `bessemer.lake.table_sources.read_table`."""
+    return pa.Table.from_pylist(list(table_sources.read_table(source, base)))
 
 
 def read_table(path: Path, declared: TableDeclaration | None = None, keys: Collection[str] = ()) -> Table:

@@ -206,7 +206,7 @@ class WritingConfig(Config):
     """
 
     columns: Annotated[dict[ColumnName, WritingColumn], Field(min_length=1)] = Field(
-        default_factory=lambda: {"text": Drawn(values=("",))}
+        default_factory=lambda: dict[str, WritingColumn](text=Drawn(values=("",)))
     )
     validators: tuple[Validator, ...] = ()
     shape: Shape = PlainShape()
@@ -227,10 +227,11 @@ class WritingConfig(Config):
         if len(order) < len(self.columns):
             ring = ", ".join(name for name in self.columns if name not in order)
             raise refusal(("columns",), f"{ring} need each other in a ring")
-        for at, named in [*enumerate(self.validators), ("shape", self.shape), ("unique", self)]:
+        places: list[tuple[tuple[str | int, ...], Any]] = [(("shape",), self.shape), (("unique",), self)]
+        places += [(("validators", at), each) for at, each in enumerate(self.validators)]
+        for where, named in places:
             for column_name in _named(named):
                 if column_name not in self.columns:
-                    where = ("validators", at) if isinstance(at, int) else (at,)
                     raise refusal(where, f"names the column '{column_name}', but the columns are: {known}")
         _check_shape(self)
         return self

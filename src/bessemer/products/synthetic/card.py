@@ -12,9 +12,9 @@ from bessemer.core.nouns import Noun, Verdict
 from bessemer.core.tabular import TableSchema
 from bessemer.evals.tables.judging import TableReport
 from bessemer.train.tables.constraints import told
+from bessemer.train.tables.model import Sampled
 from bessemer.train.tables.related import TablesModel
 from bessemer.train.tables.sequences import SequenceModel
-from bessemer.train.tables.single import Sampled
 
 
 class ColumnCard(Noun):

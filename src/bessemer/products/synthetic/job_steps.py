@@ -10,19 +10,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bessemer.core.config import Config
+from pydantic import ValidationError
+
+from bessemer.core.config import Config, explain
+from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Verdict
 from bessemer.flow import StepContext
 from bessemer.products.synthetic.config import SyntheticConfig
 
 if TYPE_CHECKING:
     from bessemer.serve.work.datasets import Dataset
-    from bessemer.train.tables.single import Sampled
+    from bessemer.train.tables.model import Sampled
 
 CODE = (
     "bessemer.train.tables", "bessemer.evals.tables", "bessemer.lake.tabular", "bessemer.core.tabular",
     "bessemer.products.synthetic.making", "bessemer.products.synthetic.card", "bessemer.products.synthetic.quick",
 )  # fmt: skip
+
+_DECLARED = ("about", "relations", "fit", "judge", "gate")
+
+
+def config_of(job: Dataset) -> SyntheticConfig:
+    """Return the declaration of a job's product.
+
+    Raises:
+        ConfigError: what it declares is not valid; the message names the field.
+    """
+    if strange := [key for key in job.declaration if key not in _DECLARED]:
+        raise ConfigError(f"declaration: unknown key '{strange[0]}'", hint=f"Known: {', '.join(_DECLARED)}.")
+    tables = tuple(job.tables) or ("model",)
+    try:
+        return SyntheticConfig.model_validate({**job.declaration, "tables": tables, "rows": job.rows, "seed": job.seed})
+    except ValidationError as error:
+        where, sentence = explain(error, SyntheticConfig)[0]
+        raise ConfigError(f"declaration.{'.'.join(map(str, where))}: {sentence}") from error
 
 
 class MakeConfig(Config):
@@ -84,7 +105,6 @@ def preview(job: Dataset, given: Mapping[str, Path], rows: int, model: str) -> M
     """Return a few rows of each table, as JSON values, and the kind of each column."""
     from bessemer.lake.tabular.writing import rows_of, to_arrow
     from bessemer.products.synthetic import quick
-    from bessemer.products.synthetic.jobs import config_of
 
     config = config_of(job)
     if model:

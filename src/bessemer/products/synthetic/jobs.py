@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import ValidationError
-
-from bessemer.core.config import explain
 from bessemer.core.digest import digest_bytes
 from bessemer.core.errors import BessemerError, ConfigError, Conflict, NotFound
 from bessemer.core.events import ignore
@@ -28,7 +25,7 @@ from bessemer.meter import LocalMeter, open_ledger
 from bessemer.products.home import Home
 from bessemer.products.metered import MeteredSink
 from bessemer.products.synthetic import job_steps
-from bessemer.products.synthetic.config import SyntheticConfig
+from bessemer.products.synthetic.job_steps import config_of
 from bessemer.products.tuning.driver import JobParts, locked
 from bessemer.serve.work.datasets import MODEL, Dataset, DatasetMaker, DatasetResult, DatasetStore, dataset_subject
 from bessemer.serve.work.jobs import JobError
@@ -37,26 +34,9 @@ logger = logging.getLogger("bessemer.products")
 
 QUEUE = "datasets"
 _LOOK_SECONDS = 0.3
-_DECLARED = ("about", "relations", "fit", "judge", "gate")
 
 
-def config_of(job: Dataset) -> SyntheticConfig:
-    """Return the declaration of a job's product.
-
-    Raises:
-        ConfigError: what it declares is not valid; the message names the field.
-    """
-    if strange := [key for key in job.declaration if key not in _DECLARED]:
-        raise ConfigError(f"declaration: unknown key '{strange[0]}'", hint=f"Known: {', '.join(_DECLARED)}.")
-    tables = tuple(job.tables) or ("model",)
-    try:
-        return SyntheticConfig.model_validate({**job.declaration, "tables": tables, "rows": job.rows, "seed": job.seed})
-    except ValidationError as error:
-        where, sentence = explain(error, SyntheticConfig)[0]
-        raise ConfigError(f"declaration.{'.'.join(map(str, where))}: {sentence}") from error
-
-
-def maker(home: Home, names: Callable[[], frozenset[str]]) -> DatasetMaker:
+def maker(home: Home, names: frozenset[str]) -> DatasetMaker:
     """Return what checks and previews the jobs of a home's gateway.
 
     Args:
@@ -65,7 +45,7 @@ def maker(home: Home, names: Callable[[], frozenset[str]]) -> DatasetMaker:
     """
 
     def models() -> frozenset[str]:
-        return names() & {each.name for each in home.deployments()}
+        return names & {each.name for each in home.deployments()}
 
     def check(job: Dataset, given: Mapping[str, Path]) -> int:
         from bessemer.products.synthetic import quick

@@ -16,8 +16,8 @@ from bessemer.evals import decide
 from bessemer.evals.tables.judging import TableReport, judge_table
 from bessemer.lake.tabular.reading import to_table
 from bessemer.products.synthetic.config import SyntheticConfig
+from bessemer.train.tables.model import Sampled
 from bessemer.train.tables.related import TablesModel, fit_tables, sample_tables
-from bessemer.train.tables.single import Sampled
 from bessemer.train.tables.splitting import split_tables
 
 if TYPE_CHECKING:

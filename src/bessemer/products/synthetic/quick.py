@@ -1,4 +1,4 @@
-"""A synthetic copy in one go: straight from files, from a factory's declaration, or from a model that was kept.
+"""A synthetic copy in one go: straight from files.
 
 Owns what the command line and jobs do without a run of the factory. Knows neither terminal nor HTTP.
 """
@@ -6,11 +6,10 @@ Owns what the command line and jobs do without a run of the factory. Knows neith
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Verdict
 from bessemer.core.tabular import Table
 from bessemer.evals.tables.judging import TableReport
@@ -20,10 +19,8 @@ from bessemer.products.synthetic import making
 from bessemer.products.synthetic.card import DatasetCard, dataset_card, write_card
 from bessemer.products.synthetic.config import SyntheticConfig
 from bessemer.train.tables.keeping import save_model
+from bessemer.train.tables.model import Sampled
 from bessemer.train.tables.related import TablesModel
-from bessemer.train.tables.single import Sampled
-
-DECLARATIONS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,48 +53,15 @@ class Made:
     sample_seconds: float
 
 
-def wanted(paths: Sequence[Path], changed: Mapping[str, object] | None = None) -> Wanted:
-    """Return what is to be copied.
-
-    Args:
-        paths: files with tables; or one factory.yaml whose product is synthetic and whose tables are files.
-        changed: fields of the product's declaration that are given besides.
+def of_files(paths: Mapping[str, Path], config: SyntheticConfig) -> Wanted:
+    """Return what is to be copied of files, by the names of their tables.
 
     Raises:
         NotFound: there is no such file.
-        ConfigError: it is no table and no such declaration, or two tables have one name.
+        ConfigError: it is no table, or does not fit what is declared of it.
     """
-    if len(paths) == 1 and paths[0].suffix.lower() in DECLARATIONS:
-        return _declared(paths[0], changed or {})
-    names = [path.stem for path in paths]
-    if len(set(names)) < len(names):
-        raise ConfigError("two files have one name", hint="Rename one: a table is called as its file.")
-    config = SyntheticConfig.model_validate({"tables": tuple(names), **(changed or {})})
-    return of_files(dict(zip(names, paths, strict=True)), config)
-
-
-def of_files(paths: Mapping[str, Path], config: SyntheticConfig) -> Wanted:
-    """Return what is to be copied of files, by the names of their tables. Raises as `wanted`."""
     found = {name: read_arrow(path) for name, path in paths.items()}
     return Wanted(next(iter(paths)), making.typed_tables(found, config), config)
-
-
-def _declared(path: Path, changed: Mapping[str, object]) -> Wanted:
-    from bessemer.products.factory import load_factory
-
-    factory, base = load_factory(path)
-    name, config = next(((n, p) for n, p in factory.made.items() if isinstance(p, SyntheticConfig)), ("", None))
-    if config is None:
-        raise ConfigError(f"{path} declares no synthetic dataset", hint="It has a product of `kind: synthetic`.")
-    import pyarrow as pa
-
-    from bessemer.lake.table_sources import read_table
-
-    config = SyntheticConfig.model_validate({**config.model_dump(), **changed})
-    if lost := [table for table in config.tables if table not in factory.tables]:
-        raise ConfigError(f"the table '{lost[0]}' is not declared", hint="Declare it under `tables`.")
-    found = {t: pa.Table.from_pylist(list(read_table(factory.tables[t], base))) for t in config.tables}
-    return Wanted(name, making.typed_tables(found, config), config)
 
 
 def make(asked: Wanted) -> Made:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from bessemer.core.config import Config
 from bessemer.core.nouns import Verdict
 from bessemer.core.tabular import Table
@@ -29,10 +31,10 @@ _CODE = (
 class SyntheticStepConfig(Config):
     """What is made of which steps' tables, and what the tables that are made are called in the lake."""
 
-    name: str
-    product: SyntheticConfig
-    sources: dict[str, str]
-    made: dict[str, str]
+    name: str = ""
+    product: SyntheticConfig = SyntheticConfig(tables=("table",))
+    sources: dict[str, str] = Field(default_factory=dict)
+    made: dict[str, str] = Field(default_factory=dict)
 
 
 def fit(ctx: StepContext, config: SyntheticStepConfig) -> Meta:
@@ -85,7 +87,7 @@ def judge(ctx: StepContext, config: SyntheticStepConfig) -> Meta:
     from bessemer.lake.tabular.reading import read_arrow, to_table
     from bessemer.products.synthetic import card, making
     from bessemer.train.tables.keeping import load_model
-    from bessemer.train.tables.single import Sampled
+    from bessemer.train.tables.model import Sampled
 
     parts = making.parts_of(_tables(ctx, config), config.product)
     model = load_model(Path(ctx.inputs["fit"].path) / "model")

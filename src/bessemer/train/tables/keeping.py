@@ -21,9 +21,9 @@ from bessemer.train.tables.config import CopulaConfig
 from bessemer.train.tables.constraints import Changes, Combination, Gap
 from bessemer.train.tables.fingerprints import Fingerprints
 from bessemer.train.tables.marginals import Marginal
+from bessemer.train.tables.model import TableModel
 from bessemer.train.tables.related import TablesModel
 from bessemer.train.tables.sequences import SequenceModel
-from bessemer.train.tables.single import TableModel
 
 _KINDS: tuple[type[Any], ...] = (
     TablesModel, TableModel, SequenceModel, Block, Marginal, Changes, Combination, Gap, Fingerprints,

@@ -28,7 +28,7 @@ from bessemer.train.tables.config import CopulaConfig, PrivacyConfig
 from bessemer.train.tables.constraints import check_kinds, plan_changes
 from bessemer.train.tables.copula import nearest, unattenuated
 from bessemer.train.tables.marginals import Floats, Marginal, categorical, interval_scores
-from bessemer.train.tables.single import TableModel, without_ids
+from bessemer.train.tables.model import TableModel, without_ids
 
 _SURELY = 3
 """Standard deviations of the noise above which values are taken to be missing: none shall be that never were."""
@@ -38,7 +38,7 @@ def rho_of(epsilon: float, delta: float) -> float:
     """Return the zero-concentrated budget that gives (epsilon, delta): epsilon = rho + 2 sqrt(rho ln(1 / delta)).
 
     >>> round(rho_of(1.0, 1e-6), 5)
-    0.01749
+    0.01747
     """
     log = np.log(1 / delta)
     return float((np.sqrt(log + epsilon) - np.sqrt(log)) ** 2)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from bessemer.core.errors import ConfigError
 from bessemer.core.tabular import Column, ColumnConfig, Relation, Table, TableSchema, related
 from bessemer.train.tables.config import CopulaConfig
+from bessemer.train.tables.model import Sampled, TableModel, without_ids
 from bessemer.train.tables.sequences import SequenceModel, fit_sequences, sample_sequences
-from bessemer.train.tables.single import Sampled, TableModel, fit_table, sample_table, without_ids
+from bessemer.train.tables.single import fit_table, sample_table
 
 _COUNT = "number of rows in "
 

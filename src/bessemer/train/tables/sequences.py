@@ -25,7 +25,8 @@ from bessemer.train.tables.copula import conditioned, correlations
 from bessemer.train.tables.fingerprints import Fingerprints, fingerprints
 from bessemer.train.tables.ids import make_ids
 from bessemer.train.tables.marginals import Floats, Scores
-from bessemer.train.tables.single import COPY, Sampled, TableModel, fit_table, sample_table, without_ids
+from bessemer.train.tables.model import Sampled, TableModel, without_ids
+from bessemer.train.tables.single import COPY, fit_table, sample_table
 
 _LENGTH, _FIRST, _STEP = "rows of the sequence", "start of the sequence", "step of the sequence"
 

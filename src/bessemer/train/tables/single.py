@@ -7,64 +7,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bessemer.core.errors import ConfigError
-from bessemer.core.tabular import Column, Table, TableSchema
-from bessemer.train.tables.blocks import Block, fit_block, joined
+from bessemer.core.tabular import Column, Table
+from bessemer.train.tables.blocks import fit_block, joined
 from bessemer.train.tables.config import CopulaConfig
-from bessemer.train.tables.constraints import Changes, broken, check_data, plan_changes, told, unique_rows
+from bessemer.train.tables.constraints import broken, check_data, plan_changes, told, unique_rows
 from bessemer.train.tables.copula import conditioned, correlations
-from bessemer.train.tables.fingerprints import Fingerprints, fingerprints
+from bessemer.train.tables.fingerprints import fingerprints
 from bessemer.train.tables.ids import make_ids
-from bessemer.train.tables.marginals import Floats
+from bessemer.train.tables.model import Sampled, TableModel, without_ids
+from bessemer.train.tables.private import fit_private
 
 COPY = "copy of a row of the data"
 LEAST_ROWS = 3
 _NUMBERS_AGAIN = 4
-
-
-@dataclass(frozen=True, slots=True)
-class TableModel:
-    """A fitted table.
-
-    Attributes:
-        schema: of the table; sampled tables have the same.
-        config: how it was fitted.
-        rows: how many it was fitted to; under differential privacy a noisy count.
-        changes: of the columns before they were modelled.
-        block: distributions of the modelled columns.
-        context: distributions of the columns that it depends on, such as a parent's; None is none.
-        correlation: (context + block widths) squared; of the context, covariances of scores.
-        categories: of columns that are not modelled by themselves, as they are combined with others.
-        known: fingerprints of the rows of the data; None where copies are kept.
-        compared: the columns that fingerprints are of.
-        noise: how differential privacy was reached, for the card; empty without.
-    """
-
-    schema: TableSchema
-    config: CopulaConfig
-    rows: int
-    changes: Changes
-    block: Block
-    context: Block | None
-    correlation: Floats
-    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    known: Fingerprints | None = None
-    compared: tuple[str, ...] = ()
-    noise: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """Rows that were made, and how many were rejected for each reason."""
-
-    table: Table
-    rejected: Mapping[str, int]
 
 
 def fit_table(
@@ -92,8 +53,6 @@ def fit_table(
                 "differential privacy is for single tables of independent rows here",
                 hint="Leave out `relations` and `sequence_key`, or `privacy`.",
             )
-        from bessemer.train.tables.private import fit_private
-
         return fit_private(table, config)
     if table.rows < LEAST_ROWS:
         raise ConfigError(f"{table.rows} rows are too few to learn from", hint=f"Give {LEAST_ROWS} or more.")
@@ -114,11 +73,6 @@ def fit_table(
         known=None if config.copies == "keep" else fingerprints(own, config.copies == "reject_unique"),
         compared=tuple(own),
     )  # fmt: skip
-
-
-def without_ids(table: Table) -> dict[str, Column]:
-    """Return the columns that are modelled: all but ids."""
-    return {name: column for name, column in table.columns.items() if column.config.kind != "id"}
 
 
 def sample_table(model: TableModel, rows: int, seed: int, context: Mapping[str, Column] | None = None) -> Sampled:
