@@ -51,7 +51,7 @@ def movielens() -> Any:
     return Interactions.of_rows(movielens_events(Path(found.origin).parent / "dataset_example" / "ml-100k"))
 
 
-def on_one_core(*command: str) -> list[dict[str, Any]]:
+def on_one_core(*command: str, cwd: Path | None = None) -> list[dict[str, Any]]:
     core = min(os.sched_getaffinity(0))
     done = subprocess.run(
         ["taskset", "-c", str(core), *command],
@@ -59,6 +59,7 @@ def on_one_core(*command: str) -> list[dict[str, Any]]:
         text=True,
         check=False,
         env={**os.environ, **ONE_CORE},
+        cwd=cwd,  # RecBole writes logs where it stands
     )
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
@@ -113,7 +114,7 @@ def rank(folder: Path, peers: str) -> list[dict[str, Any]]:
     shape = (len(everything.users), len(everything.items))
     write_events(folder, users[split.fit], everything.histories.items[split.fit], shape)
     told = on_one_core(sys.executable, __file__, "--ours", str(folder)) + on_one_core(
-        peers, str(HERE / "peer_recommend.py"), "rank", str(folder)
+        peers, str(HERE / "peer_recommend.py"), "rank", str(folder), cwd=folder
     )
 
     def held(part: str) -> Heldout:
@@ -289,7 +290,7 @@ def markdown() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", default=sys.executable)
+    parser.add_argument("--peers", type=os.path.abspath, default=sys.executable)
     parser.add_argument("--ours", type=Path)
     parser.add_argument("--serve", type=Path)
     parser.add_argument("--gateway", type=Path)
