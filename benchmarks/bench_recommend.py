@@ -9,7 +9,8 @@ has in the other two parts is not shown at the test; all items are ranked, and o
 
 Serving: 100,000 simulated items, a million simulated events. Requests arrive at random, 1,000 in a second, whether or
 not those before are answered; each is a user's ten best items that they have not had, by ALS with 64 factors through
-our engine (graph search, history, rules), at real-time priority for these ten seconds. implicit's `recommend` is asked one after another: it scores all items.
+our engine (graph search, history, rules), at real-time priority for these ten seconds. implicit's `recommend` is asked
+one after another: it scores all items.
 
 Taking in: batches of 1,000 events, sent over one connection to a gateway on a core of its own, which answers when they
 are on disk and counted. One line is appended to `results/recommend.jsonl`; `--markdown` shows the newest as tables.
