@@ -101,17 +101,18 @@ def measure(peers: str) -> dict[str, Any]:
     found = {"bessemer": on_one_core(*me, "--ours"), "bessemer, each act on disk": on_one_core(*me, "--ours-on-disk")}
     for name in PEERS:
         found[name] = on_one_core(peers, str(HERE / "peer_agents.py"), name, str(STEPS), str(ROUNDS))
-    root = HERE.parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-    )
+    return {**where(), "steps": STEPS, "loops": found}
+
+
+def where() -> dict[str, Any]:
+    """Return when and on what a result was measured."""
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(asked, cwd=HERE.parent, capture_output=True, text=True, check=True)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit.stdout.strip(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
-        "steps": STEPS,
-        "loops": found,
     }
 
 
@@ -123,7 +124,23 @@ def markdown() -> str:
     told = "| loop | processor time for a step, ours = 1 |\n|---|---|\n"
     for name, found in newest["loops"].items():
         told += f"| {name} {found.get('version', '')} | {found['microseconds'] / base:.1f} |\n".replace(" |", " |")
+    tried = next((line for line in reversed(lines) if "trials" in line), None)
+    if tried:
+        told += f"\n{tried['learnt']}, held-out tasks in other words, with 95 % intervals over wordings:\n\n"
+        told += "| | tasks | base | after |\n|---|--:|--:|--:|\n"
+        for each in tried["trials"]:
+            sides = [(each[side], each[f"{side}_low"], each[f"{side}_high"]) for side in ("before", "after")]
+            shown = " | ".join(f"{value:.2f} ({low:.2f}-{high:.2f})" for value, low, high in sides)
+            told += f"| {each['metric']} | {each['samples']} | {shown} |\n"
     return told.replace("  |", " |")
+
+
+def trials(receipt: Path) -> dict[str, Any]:
+    """Return what the receipt of a run says of its agent's trials."""
+    found = json.loads(receipt.read_text(encoding="utf-8"))
+    part = next(product for product in found["products"] if product["kind"] == "agent")
+    facts = dict(part["facts"])
+    return {**where(), "learnt": facts["learnt from"], "trials": part["metrics"], "facts": facts}
 
 
 def main() -> None:
@@ -132,11 +149,15 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="keep no result")
     parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ours-on-disk", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--trials", type=Path, help="append what this receipt.json says of an agent's trials")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--readme", action="store_true")
     options = parser.parse_args()
     if options.ours or options.ours_on_disk:
         ours(journal=options.ours_on_disk)
+    elif options.trials:
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(trials(options.trials)) + "\n")
     elif options.markdown:
         print(markdown(), end="")
     elif options.readme:

@@ -156,7 +156,7 @@ async def test_a_session_counts_like_a_user_and_events_of_both_count_once(engine
     alone = await engine.respond(RankRequest(project="p", session="s"))
     both = await engine.respond(RankRequest(project="p", user="somebody new", session="s"))
     assert (alone.events, both.events) == (2, 2) and names(alone) == names(both)
-    recent = await engine.respond(RankRequest(recent=(rows[4]["item"], rows[5]["item"])))
+    recent = await engine.respond(RankRequest(project="p", recent=(rows[4]["item"], rows[5]["item"])))
     assert set(names(recent)) == set(names(alone))
 
 

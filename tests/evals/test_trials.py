@@ -77,12 +77,19 @@ def test_grading_looks_at_the_end_the_words_and_the_calls() -> None:
 async def test_pass_hat_k_is_the_chance_that_k_attempts_all_succeed() -> None:
     assert [pass_hat(3, 5, k) for k in (1, 2, 3, 4)] == [0.6, 0.3, 0.1, 0.0]
     config = TrialsConfig(attempts=6, k=3, temperature=1.0)
-    tried = await run_trials(lambda world: Doer(world, 0.7), [trial(n) for n in range(150)], config)
+    tried = await run_trials(lambda world: Doer(world, 0.7), [trial(n) for n in range(50)], config)
     solved, hat = tried.report.metric("solved"), tried.report.metric("pass^3")
     assert solved.interval.low < 0.7 < solved.interval.high
     assert hat.interval.low < 0.7**3 < hat.interval.high
     assert len({attempt.solved for attempt in tried.attempts["t0"] + tried.attempts["t1"]}) == 2, "all attempts alike"
-    assert tried.report.usage == Usage(input_tokens=3 * 900, output_tokens=4 * 900)
+    assert tried.report.usage == Usage(input_tokens=3 * 300, output_tokens=4 * 300)
+
+
+async def test_never_in_few_trials_is_not_known_to_be_never() -> None:
+    for chance, ends in ((0.0, (0.0, 0.308)), (1.1, (0.692, 1.0))):
+        tried = await run_trials(lambda world, chance=chance: Doer(world, chance), [trial(n) for n in range(30)])
+        found = tried.report.metric("solved").interval
+        assert (found.low, found.high) == pytest.approx(ends, abs=0.001)  # 1 - 0.025 ** (1 / 10), of ten groups
 
 
 async def test_an_engine_that_fails_solves_nothing_and_the_reason_is_kept() -> None:

@@ -148,9 +148,17 @@ def test_the_readme_leads_to_every_verb_and_every_page() -> None:
     assert pages <= set(re.findall(r"\]\(([^)#]+)", text))
 
 
-@pytest.mark.parametrize("name", ["gateway", "synthetic"])
-def test_a_table_beside_others_is_that_of_the_newest_result(name) -> None:
-    bench = [sys.executable, str(ROOT / "benchmarks" / f"bench_{name}.py"), "--markdown"]
-    made = subprocess.run(bench, capture_output=True, text=True, check=True).stdout
-    shown = re.search(rf"<!-- {name}:start -->\n(.*?)<!-- {name}:end -->", PAGES[0].read_text("utf-8"), re.DOTALL)
+@pytest.mark.parametrize(
+    ("table", "bench"),
+    [
+        ("gateway", "bench_gateway.py"),
+        ("recommender", "bench_recommend.py"),
+        ("agent", "bench_agents.py"),
+        ("synthetic", "bench_synthetic.py"),
+    ],
+)
+def test_a_table_is_that_of_the_newest_result(table: str, bench: str) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / bench), "--markdown"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = re.search(rf"<!-- {table}:start -->\n(.*?)<!-- {table}:end -->", PAGES[0].read_text("utf-8"), re.DOTALL)
     assert shown and shown[1] == made

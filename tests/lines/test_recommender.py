@@ -51,7 +51,6 @@ def test_from_tables_to_a_ranker_that_learns(tmp_path) -> None:
     then = engine.rank(RankRequest(project="p", user="somebody", n=5, explain=True))
     assert [each.item for each in then.items] != [each.item for each in first.items]
     assert any(each.reason.items == (first.items[2].item,) for each in then.items)
-    asyncio.run(engine.close())
     assert retrain(made) is None, "nobody told anything"
     with closing(EventStore(made.home.events)) as store:
         told = [Interaction(user="somebody", item=row.item, time=1.8e9 + n) for n, row in enumerate(first.items)]
@@ -61,10 +60,13 @@ def test_from_tables_to_a_ranker_that_learns(tmp_path) -> None:
     assert again and {stage.step for stage in again.stages if stage.cached} == {"table_events", "table_items"}
     assert (again.lineage[0].what, again.run != receipt.run) == ("ease fitted on 4,005 events", True)
     assert retrain(made, 3600, clock=lambda: 7300.0) is None and retrain(made, 3600, clock=lambda: 11_000.0) is None
-    learnt = made.open_engines()["shop"]
-    assert learnt.told == {"p": 5}
+    served = engine.counters.total.units
+    assert engine.told == {} and engine.renew() and not engine.renew()
+    learnt, ranked = engine, engine.counters.total.units
+    assert learnt.told == {"p": 5} and ranked == served == 10, "what the earlier one ranked is not lost"
     assert learnt.rank(RankRequest(user="somebody")).events == 5, "trained on"
     assert learnt.rank(RankRequest(user="somebody else")).events == 0, "of a project that is not named"
+    assert learnt.rank(RankRequest(project="q", user="somebody else")).events == 1, "told again, and twice"
     with closing(EventStore(made.home.events)) as store:
         assert tell_again(store, {"shop": learnt}) == 1, "what it was trained on is not told twice"
     asyncio.run(learnt.close())

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import httpx2
 import openai
 import pytest
 
@@ -28,8 +32,9 @@ class Up:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0)
 
 
-@pytest.fixture(scope="module")
-def up(line: Line, receipt: Receipt) -> Iterator[Up]:
+@contextmanager
+def serving(line: Line) -> Iterator[Up]:
+    """Give the gateway that `bessemer up` runs for a block."""
     process = subprocess.Popen(
         line.command("up", str(line.factory), "--port", "0", "--json"),
         env=line.environment,
@@ -40,11 +45,18 @@ def up(line: Line, receipt: Receipt) -> Iterator[Up]:
     )
     assert process.stdout is not None
     said = json.loads(process.stdout.readline())
-    yield Up(said["url"], said["key"], process)
+    key = said.get("key") or line.json("keys", "create", "--project", "shop")["key"]
+    yield Up(said["url"], key, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
     process.stdout.close()
     assert line.json("status")["gateway"] is None
+
+
+@pytest.fixture(scope="module")
+def up(line: Line, receipt: Receipt) -> Iterator[Up]:
+    with serving(line) as gateway:
+        yield gateway
 
 
 def test_the_official_client_gets_an_answer_whole_and_streamed(up: Up, line: Line) -> None:
@@ -127,3 +139,63 @@ def test_a_port_in_use_is_said_before_the_line_runs(up: Up, line: Line) -> None:
 
 def test_status_names_the_gateway(up: Up, line: Line) -> None:
     assert line.json("status")["gateway"]["url"] == up.url
+
+
+PARTS = "users: 150, items: 80, events: 4000"
+SHOP = f"""name: shop
+size: tiny
+tables:
+  events: {{kind: shop, part: events, {PARTS}}}
+  items: {{kind: shop, part: items, {PARTS}}}
+  customers: {{kind: shop, part: customers, {PARTS}}}
+sources: [{{kind: folder, path: documents}}]
+products:
+  assistant: {{kind: llm, gate: {{rules: [{{kind: at_least, metric: token_f1, value: 0.0}}]}}}}
+  recommend: {{kind: recommender, items: items, models: [{{kind: ease, regularisation: 50}}]}}
+  clerk:
+    kind: agent
+    model: assistant
+    agent: {{budget: {{steps: 2}}}}
+    tools: [{{kind: recommender, product: recommend}}, {{kind: sql, tables: [items]}}]
+  twins:
+    kind: synthetic
+    tables: [customers]
+    about: {{customers: {{primary_key: customer}}}}
+    gate: {{rules: [{{kind: at_least, metric: exact_copies, value: 0.0}}]}}
+meter: {{price_book: prices.toml}}
+"""
+
+
+def test_four_products_of_one_line_are_in_one_receipt_and_one_bill(line: Line, receipt: Receipt) -> None:
+    shop = Line(line.home, line.factory.with_name("shop.yaml"))
+    shop.factory.write_text(SHOP)
+    prices = Path(__file__).parents[2] / "examples" / "shop" / "prices.toml"
+    shop.factory.with_name("prices.toml").write_text(prices.read_text("utf-8"))
+    made = shop.run()
+    assert [(part.name, part.kind, part.deployed) for part in made.products] == [
+        ("assistant", "llm", True),
+        ("recommend", "recommender", True),
+        ("clerk", "agent", True),
+        ("twins", "synthetic", True),
+    ]
+    cached = {stage.step for stage in made.stages if stage.cached}
+    assert {"assistant.base", "assistant.compile_base"} <= cached, "the other factory here made them"
+    with serving(shop) as up, up.client() as client, httpx2.Client(base_url=up.url, timeout=120) as own:
+        own.headers["authorization"] = f"Bearer {up.key}"
+        assert {"assistant", "recommend", "clerk"} <= {model.id for model in client.models.list()}
+        for model in ("assistant", "clerk"):
+            ask = [{"role": "user", "content": "What would c00001 like?"}]
+            client.chat.completions.create(model=model, messages=ask, max_tokens=24)
+        shown = own.post("/v1/recommendations", json={"user": "c00001", "n": 5}).json()
+        assert len(shown["data"]) == 5
+        job = own.post("/v1/datasets", json={"model": "twins", "rows": 30}).json()
+        until = time.monotonic() + 120
+        while (told := own.get(f"/v1/datasets/{job['id']}").json())["status"] not in ("succeeded", "failed"):
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        assert told["status"] == "succeeded", told
+    bill = shop.json("costs", "--prices", "prices.toml")
+    units = {row["model"]: (row["quantity"], row["amount_micros"]) for row in bill if row["item"] == "units"}
+    assert (units["recommend"], units["twins"]) == ((5, 100), (30, 6000))
+    assert {"assistant", "clerk"} <= {row["model"] for row in bill if row["item"] == "output"}
+    shop.call("reconcile", "--books", "--prices", "prices.toml")

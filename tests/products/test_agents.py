@@ -12,20 +12,22 @@ from pydantic import ValidationError
 
 from bessemer.core.acting import Asker
 from bessemer.core.errors import ConfigError, NotFound
-from bessemer.core.nouns import ChatRequest, Message, Usage
+from bessemer.core.nouns import Artifact, ChatRequest, Message, Usage
 from bessemer.core.ranking import Ranked, Ranking, RankRequest, Reason
-from bessemer.evals import World, run_trials
+from bessemer.evals import BetterThan, GateConfig, Metric, Report, Score, World, decide, run_trials
 from bessemer.infer import EchoConfig, calling, open_engine
 from bessemer.infer.agents import AgentConfig, AgentEngine, AgentParts, Occasion
 from bessemer.lake import open_lake
+from bessemer.meter import PriceBook
 from bessemer.products.agent.config import AgentProductConfig, ToolConfig
 from bessemer.products.agent.desk import DESK, practices
 from bessemer.products.agent.learning import Teacher, teach
 from bessemer.products.agent.product import AgentProduct
 from bessemer.products.agent.serving import open_agent, open_tool
 from bessemer.products.counted import Counted
+from bessemer.products.factory import load_factory
 from bessemer.products.home import Deployment
-from bessemer.products.product import Opening, Place
+from bessemer.products.product import Finished, Opening, Place
 
 
 def place(tmp_path: Path, products: Mapping[str, Any] | None = None) -> Place:
@@ -205,3 +207,65 @@ class TestOpening:
         assert counted()["m"].total_tokens == 6
         with pytest.raises(NotFound, match="is not served"):
             open_agent(config, place(tmp_path), done, opening(tmp_path))
+
+
+class TestReceipt:
+    def finished(self, tmp_path: Path, solved: float) -> tuple[AgentProduct, Finished]:
+        product = AgentProduct(AgentProductConfig.model_validate({"practice": {}, "learn": {}}), place(tmp_path))
+        reports = {name: report(value) for name, value in (("trials_base", 0.0), ("trials", solved))}
+        verdict = decide(
+            GateConfig(rules=(BetterThan(metric="solved"),)), [reports["trials_base"]], [reports["trials"]]
+        )
+        tried = {"trials": 40, "attempts": 40, "solved": int(40 * solved), "steps": 80, "seconds": 1.0}
+        metas: dict[str, Any] = {
+            "teach": {"talks": 50, "refused": 1},
+            "train": {"tokens": 24_000, "seconds": 200.0},
+            "trials_base": tried | {"usage": {}},
+            "trials": tried | {"usage": {"input_tokens": 4_000, "output_tokens": 400}},
+            "compile": {"weights": "int8", "kind": "openvino"},
+            "gate": {},
+            "card": {},
+        }
+        made = {}
+        for name, meta in metas.items():
+            folder = tmp_path / name
+            folder.mkdir()
+            if name in reports:
+                (folder / "trials.json").write_text(reports[name].model_dump_json())
+            (folder / "verdict.json").write_text(verdict.model_dump_json())
+            made[f"clerk.{name}"] = Artifact(key=f"key-{name}", digest="d", step=name, path=str(folder), meta=meta)
+        prices = PriceBook()
+        return product, Finished("shop", "r", 0.0, 1.0, made, {}, {}, (), "lake", prices)
+
+    def test_an_agent_that_solves_more_is_deployed_and_says_what_it_did(self, tmp_path: Path) -> None:
+        product, done = self.finished(tmp_path, 0.5)
+        part, deployed = product.part(done), product.deployment(done)
+        assert part.deployed and deployed and deployed.path.endswith("engine") and deployed.key == "key-compile"
+        assert "20 of 40 attempts" in dict(part.facts)["trials"] and "50 verified" in dict(part.facts)["learnt from"]
+        assert [(line.metric, line.before, line.after) for line in part.metrics] == [("solved", 0.0, 0.5)]
+
+    def test_one_that_does_not_is_not(self, tmp_path: Path) -> None:
+        product, done = self.finished(tmp_path, 0.0)
+        assert not product.part(done).deployed and product.deployment(done) is None
+
+
+def report(solved: float) -> Report:
+    scores = [
+        Score(sample_id=f"t{n}", group=f"g{n % 10}", values={"solved": float(n % 2 < 2 * solved and n % 2 == 0)})
+        for n in range(40)
+    ]
+    value = sum(score.values["solved"] for score in scores) / 40
+    metric = Metric(name="solved", better="higher", value=value, interval=None, samples=40, groups=10)
+    return Report(task="trials", model="m", metrics=(metric,), scores=tuple(scores), seconds=1.0)
+
+
+def test_the_example_and_the_page_declare_what_can_be_declared(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    config, _ = load_factory(root / "examples" / "agent" / "factory.yaml")
+    assert isinstance(config.product, AgentProductConfig)
+    page = (root / "docs" / "howto" / "agents.md").read_text(encoding="utf-8")
+    declared = page.partition("```yaml\n")[2].partition("```")[0].replace("product: recommend}", "product: assistant}")
+    (tmp_path / "factory.yaml").write_text(declared)
+    shown, _ = load_factory(tmp_path / "factory.yaml")
+    clerk = shown.products["clerk"]
+    assert isinstance(clerk, AgentProductConfig) and len(clerk.tools) == 7

@@ -226,12 +226,18 @@ def _report(
 
 
 def _metric(name: str, values: list[float], groups: list[str]) -> Metric:
-    column = Column(values, [1.0] * len(values))
+    column, many = Column(values, [1.0] * len(values)), len(set(groups))
+    interval = mean_interval(column, groups)
+    if interval and len(set(values)) == 1 and values[0] in (0.0, 1.0):
+        # No draw of equal values differs from another. Source: Clopper & Pearson 1934, each group taken for one trial.
+        bound = 1 - (0.5 * (1 - interval.confidence)) ** (1 / many)
+        ends = {"high": bound} if values[0] == 0.0 else {"low": 1 - bound}
+        interval = interval.model_copy(update=ends)
     return Metric(
         name=name,
         better="higher",
         value=column.mean(),
-        interval=mean_interval(column, groups),
+        interval=interval,
         samples=len(values),
-        groups=len(set(groups)),
+        groups=many,
     )

@@ -320,7 +320,7 @@ class Factory:
             jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
             start_jobs = open_drivers(self.config.made, jobs, line, stack)
             counted = meter.counted = Counted(work.models)
-            stack.callback(lambda: asyncio.run(_close(engines, counted if served else Counted())))
+            stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
             work.jobs.purse = work.datasets.purse = gate
             stack.callback(gate.close)

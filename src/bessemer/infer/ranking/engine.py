@@ -167,7 +167,9 @@ class RankerEngine:
         one = Histories(np.asarray([0, len(history[0])], np.int64), *history)
         barred = [self._catalogue.numbers.get(name) for name in request.exclude]
         wanted = self._catalogue.allowed(request.filters)
-        count = max(self._config.candidates, request.n)
+        rules = self._config.rules
+        anew = rules.boosts or rules.most_per_category or (request.diversity_ratio or rules.diversity_ratio)
+        count = max(self._config.candidates, request.n) if anew else request.n
         if not len(request.candidates) and self._retriever.searched and isinstance(scorer, VectorScorer):
             allowed = self._allowed(request, history, wanted, barred)
             reached = count + len(history[0]) + len(barred)

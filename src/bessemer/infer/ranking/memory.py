@@ -29,8 +29,13 @@ class Track:
     sessions: set[str] = field(default_factory=set)
 
     def add(self, time: float, item: int, weight: float, most: int) -> None:
-        """Put an event where its time belongs; the oldest beyond `most` goes."""
+        """Put an event where its time belongs, once; the oldest beyond `most` goes."""
         place = bisect(self.times, time)
+        first = place
+        while first and self.times[first - 1] == time:
+            first -= 1
+            if self.items[first] == item:
+                return
         self.times.insert(place, time)
         self.items.insert(place, item)
         self.weights.insert(place, weight)

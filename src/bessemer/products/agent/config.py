@@ -179,8 +179,8 @@ class LearnConfig(Config):
     """
 
     base: str = "smollm2-135m-instruct"
-    tasks: Annotated[int, Field(ge=1, le=1_000_000)] = 100
-    train: SftConfig = SftConfig(max_length_tokens=1024, batch_tokens=1536, max_tokens=60_000)
+    tasks: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    train: SftConfig = SftConfig(max_length_tokens=1024, batch_tokens=512, learning_rate=1.5e-3, max_tokens=26_000)
     compile: CompileConfig = CompileConfig()
 
 

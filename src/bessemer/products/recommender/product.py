@@ -114,12 +114,15 @@ class RecommenderProduct:
     def open(self, deployment: Deployment | None, opening: Opening) -> Mapping[str, AnyEngine]:
         """Return the engine of what is deployed."""
         from bessemer.infer.ranking.engine import open_engine
+        from bessemer.products.recommender.renewing import RenewingRanker
 
         if deployment is None:
             raise NotFound(
                 f"no model of '{self.place.name}' is deployed", hint="`bessemer run` says what the gate found and why."
             )
-        return {self.place.name: open_engine(self._served(deployment.path))}
+        file = opening.state.parents[1] / "deployments" / f"{self.place.name}.json"
+        engine = RenewingRanker(deployment, file, lambda path: open_engine(self._served(path)), self.place.events)
+        return {self.place.name: engine}
 
     def _served(self, path: str) -> ServedRankerConfig:
         config = self.config

@@ -57,6 +57,7 @@ class AlsConfig(Config):
         regularisation: of the vectors.
         by_count: whether regularisation grows with the interactions of a user or an item.
         rounds: how often both sides are solved.
+        steps: of conjugate gradients in each round, from where the round before ended; 0 solves exactly.
         seed: of the first vectors.
     """
 
@@ -66,6 +67,7 @@ class AlsConfig(Config):
     regularisation: Annotated[float, Field(gt=0)] = 10.0
     by_count: bool = False
     rounds: Annotated[int, Field(ge=1, le=1_000)] = 15
+    steps: Annotated[int, Field(ge=0, le=100)] = 3
     seed: Seed = 0
 
 

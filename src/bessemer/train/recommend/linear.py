@@ -23,7 +23,12 @@ def fit_popularity(histories: Histories, items: int) -> Popularity:
 
 
 def fit_neighbours(histories: Histories, items: int, config: NeighboursConfig) -> Neighbours:
-    """Return the ranker by cosines of items' users, shrunk where few had both."""
+    """Return the ranker by cosines of items' users, shrunk where few had both.
+
+    Each item is recommended by its own nearest ones, not by all whose nearest it is: those of a popular item are many.
+    """
+    from scipy import sparse
+
     seen = matrix(histories, items)
     columns = seen.T.tocsr()
     counts = np.asarray(seen.sum(axis=0), np.float64).ravel()
@@ -41,7 +46,11 @@ def fit_neighbours(histories: Histories, items: int, config: NeighboursConfig) -
             starts.append(starts[-1] + len(others))
             numbers.append(others.astype(np.int32))
             values.append(alike.astype(np.float32))
-    return Neighbours(np.asarray(starts, np.int64), np.concatenate(numbers), np.concatenate(values))
+    told = (np.concatenate(values), np.concatenate(numbers), np.asarray(starts))
+    by_source = sparse.csr_matrix(told, shape=(items, items)).T.tocsr()
+    return Neighbours(
+        by_source.indptr.astype(np.int64), by_source.indices.astype(np.int32), by_source.data.astype(np.float32)
+    )
 
 
 def fit_ease(histories: Histories, items: int, config: EaseConfig) -> Ease:
@@ -77,42 +86,96 @@ def fit_als(histories: Histories, items: int, config: AlsConfig) -> Factors:
     vectors = (random.standard_normal((items, config.width)) * 0.1 / np.sqrt(config.width)).astype(np.float32)
     users = np.zeros((len(histories), config.width), np.float32)
     for _ in range(config.rounds):
-        users = _solved(by_user, vectors, config)
-        vectors = _solved(by_item, users, config)
+        users = _solved(by_user, vectors, config, users)
+        vectors = _solved(by_item, users, config, vectors)
     return Factors(vectors, config.alpha, config.regularisation, config.by_count)
 
 
-def _solved(rows: Any, others: Floats, config: AlsConfig) -> Floats:
+def _solved(rows: Any, others: Floats, config: AlsConfig, start: Floats) -> Floats:
     """Return the vector of each row that explains it best, given those of the columns; shape (rows, width).
 
-    Rows of about one length are solved together: their columns' vectors are stacked, padded by weight 0.
+    Rows of about one length are solved together: their columns' vectors are stacked, padded by weight 0. `start` are
+    the rows' vectors of the round before.
     """
     width = others.shape[1]
     made = np.zeros((rows.shape[0], width), np.float32)
     gram = others.T @ others
+    alone = np.linalg.inv(gram.astype(np.float64) + config.regularisation * np.eye(width))
+    through = others @ alone.astype(np.float32)
     lengths = np.diff(rows.indptr)
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
     while len(order):
-        longest = lengths[order[-1]]
+        longest = int(lengths[order[-1]])
         many = max(1, int(_CELLS // (width * max(longest, width))))
         batch = order[-many:]
-        batch = batch[lengths[batch] * 2 >= longest]
+        batch = batch[lengths[batch] * 1.25 >= longest - 2]
         order = order[: len(order) - len(batch)]
-        made[batch] = _solve_batch(rows, batch, int(longest), others, gram, config)
+        there = np.arange(longest) < lengths[batch][:, None]
+        flat = np.where(there, rows.indptr[batch][:, None] + np.arange(longest), 0)
+        columns, extra = rows.indices[flat], config.alpha * rows.data[flat] * there
+        ridge = config.regularisation * (lengths[batch] if config.by_count else np.ones(len(batch)))
+        if config.steps:
+            shared = (gram, ridge[:, None].astype(np.float32))
+            made[batch] = _stepped(others[columns] * there[..., None], extra, shared, start[batch], config.steps)
+        elif longest <= width and not config.by_count:
+            made[batch] = _short(columns, extra, there, others, through)
+        else:
+            made[batch] = _long(columns, extra, there, others, gram, ridge)
     return made
 
 
-def _solve_batch(rows: Any, batch: Any, longest: int, others: Floats, gram: Floats, config: AlsConfig) -> Floats:
+def _stepped(mine: Floats, extra: Any, shared: tuple[Floats, Floats], start: Floats, steps: int) -> Floats:
+    """Come nearer to each row's solution by some steps of conjugate gradients from where it was.
+
+    Source: Takács, Pilászy & Tikk 2011, "Applications of the Conjugate Gradient Method for Implicit Feedback
+    Collaborative Filtering", RecSys.
+    """
+    gram, ridge = shared
+    extra = extra.astype(np.float32)
+
+    def applied(x: Floats) -> Floats:
+        seen = (mine @ x[..., None])[..., 0] * extra
+        return np.asarray(x @ gram + ridge * x + (seen[:, None, :] @ mine)[:, 0], np.float32)
+
+    x = start.copy()
+    # What is padded has vectors of 0, so its 1 adds nothing to the right side.
+    residual = ((1 + extra)[:, None, :] @ mine)[:, 0] - applied(x)
+    direction, size = residual.copy(), (residual**2).sum(axis=1, keepdims=True)
+    for _ in range(steps):
+        moved = applied(direction)
+        length = size / np.maximum((direction * moved).sum(axis=1, keepdims=True), 1e-30)
+        x += length * direction
+        residual -= length * moved
+        left = (residual**2).sum(axis=1, keepdims=True)
+        direction = residual + left / np.maximum(size, 1e-30) * direction
+        size = left
+    return x
+
+
+def _short(columns: Any, extra: Any, there: Any, others: Floats, through: Floats) -> Floats:
+    """Solve rows shorter than the vectors are wide: by a system of the row's length, not of the width.
+
+    The columns' vectors V change the inverse that all rows share, M, by Woodbury's identity:
+    x = Mb - MV'(C + VMV')^-1 VMb, with C the inverse of the extra confidences and b = V'(1 + extra).
+    """
+    mine, shifted = others[columns], through[columns]
+    first = ((1 + extra) * there)[:, None, :] @ shifted  # Mb; shape (rows, 1, width)
+    system = shifted @ mine.transpose(0, 2, 1)
+    places = np.arange(columns.shape[1])
+    system *= there[:, :, None] & there[:, None, :]
+    system[:, places, places] += 1 / np.where(there, extra, 1)
+    seen = (mine @ first.transpose(0, 2, 1)) * there[..., None]
+    solved = np.linalg.solve(system, seen)
+    return np.asarray((first - solved.transpose(0, 2, 1) @ shifted)[:, 0], np.float32)
+
+
+def _long(columns: Any, extra: Any, there: Any, others: Floats, gram: Floats, ridge: Any) -> Floats:
+    """Solve rows by a system of the vectors' width."""
     width = others.shape[1]
-    lengths = np.diff(rows.indptr)[batch]
-    there = np.arange(longest) < lengths[:, None]
-    flat = np.where(there, rows.indptr[batch][:, None] + np.arange(longest), 0)
-    mine = others[rows.indices[flat]] * there[..., None]
-    extra = config.alpha * rows.data[flat] * there
+    mine = others[columns] * there[..., None]
     left = mine.transpose(0, 2, 1) @ (mine * extra[..., None])
     left += gram
-    ridge = config.regularisation * (lengths if config.by_count else np.ones(len(batch)))
     left[:, np.arange(width), np.arange(width)] += ridge[:, None].astype(np.float32)
     right = ((1 + extra)[:, None, :] @ mine)[:, 0]
     return np.asarray(np.linalg.solve(left, right[..., None])[..., 0], np.float32)
