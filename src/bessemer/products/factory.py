@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -37,11 +37,6 @@ from bessemer.products.receipt import Receipt
 from bessemer.serve import GatewayConfig, JobsConfig
 from bessemer.twin.terms import Expected
 from bessemer.twin.workload import Workload
-
-if TYPE_CHECKING:
-    from bessemer.products.synthetic.jobs import DatasetDriver
-    from bessemer.products.tuning.driver import JobDriver, JobParts
-    from bessemer.products.tuning.line import TuningLine
 
 BUILTIN = "pydocs"
 
@@ -306,6 +301,7 @@ class Factory:
         from bessemer.products.answered import gateway_parts
         from bessemer.products.billing import HomeBilling
         from bessemer.products.booked import open_usage
+        from bessemer.products.driving import open_drivers
         from bessemer.products.limiting import open_gate
         from bessemer.products.tuning.driver import JobParts
         from bessemer.products.tuning.wiring import trainable, tuning_line
@@ -321,7 +317,8 @@ class Factory:
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
             line = tuning_line(llm, served, self.home, self.base, work)
-            drivers = self._drivers(JobParts(self.home, work, meter, parts.webhooks, self._clock), line, stack)
+            jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
+            start_jobs = open_drivers(self.config.made, jobs, line, stack)
             counted = meter.counted = Counted(work.models)
             stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
@@ -337,24 +334,10 @@ class Factory:
 
             def announce(url: str) -> None:
                 self._announce(url, tuple(engines), runs)
-                for each in drivers:
-                    each.start()
+                start_jobs()
                 ready(url, accounts.keys.ensure_development_key())
 
             run_gateway(app, gateway, announce)
-
-    def _drivers(self, jobs: JobParts, line: TuningLine, stack: ExitStack) -> tuple[JobDriver, DatasetDriver]:
-        """Return what works on clients' jobs beside the gateway, closed with the stack; it has to be started."""
-        from bessemer.products.synthetic.jobs import DatasetDriver, maker
-        from bessemer.products.tuning.driver import JobDriver
-
-        made = self.config.made.items()
-        names = frozenset(name for name, product in made if product.kind == "synthetic" and product.tables)
-        jobs.work.datasets.maker = maker(jobs.home, names)
-        drivers = JobDriver(jobs, line), DatasetDriver(jobs)
-        for driver in drivers:
-            stack.callback(driver.close)
-        return drivers
 
     def _announce(self, url: str, models: tuple[str, ...], runs: tuple[str, ...]) -> None:
         self.home.announce(Gateway(url=url, pid=os.getpid(), models=models, started_at=self._clock(), runs=runs))
