@@ -46,10 +46,13 @@ def serving(line: Line) -> Iterator[Up]:
     assert process.stdout is not None
     said = json.loads(process.stdout.readline())
     key = said.get("key") or line.json("keys", "create", "--project", "shop")["key"]
-    yield Up(said["url"], key, process)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    process.stdout.close()
+    try:
+        yield Up(said["url"], key, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(30)
+        process.stdout.close()
+    assert status == 0
     assert line.json("status")["gateway"] is None
 
 

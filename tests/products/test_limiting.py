@@ -10,30 +10,36 @@ from bessemer.core.nouns import Subject, Usage
 from bessemer.meter import MeterConfig, PriceBook, open_meter
 from bessemer.meter.pricing import Customer, Price
 from bessemer.products.home import Home
-from bessemer.products.limiting import charged_of, worst_charge
+from bessemer.products.limiting import charged_of, worst_tariff
 
 SUBJECT = Subject(kind="request", id="r", project="p", model="m")
 tokens = st.integers(0, 100_000)
 micros = st.integers(0, 10**9)
 
 
-@given(most=st.tuples(tokens, tokens), own=tokens, ratios=st.tuples(*[st.integers(0, 100)] * 3), price=st.data())
+@given(
+    most=st.tuples(tokens, tokens, tokens), own=tokens, ratios=st.tuples(*[st.integers(0, 100)] * 4), price=st.data()
+)
 def test_nothing_within_the_bounds_costs_more_than_the_worst_case(most, own, ratios, price) -> None:
-    given_price = Price(input=price.draw(micros), output=price.draw(micros), cached=price.draw(st.none() | micros))
-    book = PriceBook(models={"m": given_price})
-    bound = worst_charge(book, SUBJECT, Usage(input_tokens=most[0], output_tokens=most[1]), own)
-    took = (most[0] + own) * ratios[0] // 100
-    usage = Usage(input_tokens=took, cached_tokens=took * ratios[1] // 100, output_tokens=most[1] * ratios[2] // 100)
-    assert book.charge_request(usage, SUBJECT).micros <= bound.micros
-
-
-def test_the_worst_case_is_the_customer_s_own_price() -> None:
-    book = PriceBook(
-        models={"m": Price(input=1, output=1)}, customers={"p": Customer(default=Price(input=9, output=9))}
+    drawn = {name: price.draw(micros) for name in ("input", "output", "unit")}
+    book = PriceBook(models={"m": Price(**drawn, cached=price.draw(st.none() | micros))})
+    read, written, units = most
+    bound = worst_tariff([book], SUBJECT, own, 0.0).worst(read, written, units)
+    took = (read + own) * ratios[0] // 100
+    usage = Usage(
+        input_tokens=took,
+        cached_tokens=took * ratios[1] // 100,
+        output_tokens=written * ratios[2] // 100,
+        units=units * ratios[3] // 100,
     )
-    most = Usage(input_tokens=10**6, output_tokens=10**6)
-    assert worst_charge(book, SUBJECT, most, 0).micros == 18
-    assert worst_charge(book, SUBJECT.model_copy(update={"project": "q"}), most, 0).micros == 2
+    assert book.charge_request(usage, SUBJECT).micros <= bound
+
+
+def test_the_worst_case_is_the_customer_s_own_price_under_any_version() -> None:
+    agreed = {"p": Customer(default=Price(input=9, output=9))}
+    books = [PriceBook(models={"m": Price(input=1, output=1)}, customers=who) for who in (agreed, {})]
+    assert worst_tariff(books, SUBJECT, 0, 0.0).worst(10**6, 10**6) == 18
+    assert worst_tariff(books, SUBJECT.model_copy(update={"project": "q"}), 0, 0.0).worst(10**6, 10**6) == 2
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_without_a_deployment_there_is_nothing_to_serve(factory: Factory) -> Non
         (TWO.replace("long:", "Long:"), "products.Long"),
         (TWO.replace("{kind: llm}", "{kind: lm}"), "line 8: products.long"),
         (TWO.replace("{kind: llm}", "{bas: x}"), "did you mean 'base'?"),
-        (TWO.replace("{kind: llm}", "{embeddings: {name: short}}"), "two models would be called 'short'"),
+        (TWO.replace("{kind: llm}", "{embeddings: {name: short}}"), "the name 'short' is taken"),
         (TWO.replace("path: orders.csv", "pth: orders.csv"), "line 5: tables.orders.pth: unknown key 'pth'"),
     ],
 )

@@ -243,8 +243,9 @@ class Coordinator:
     def _key(self, step: Step) -> tuple[str, str]:
         """Return the step's key and the version of its code."""
         if step.name not in self._keys:
-            code = step.version()
-            needs = {name: self.artifacts[name].digest for name in step.needs}
+            # What a product is called is no part of what its steps make.
+            code, part = step.version(), step.name[: step.name.rfind(".") + 1]
+            needs = {name.removeprefix(part): self.artifacts[name].digest for name in step.needs}
             self._keys[step.name] = (step.key(code, needs), code)
         return self._keys[step.name]
 

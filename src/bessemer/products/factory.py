@@ -109,7 +109,7 @@ class FactoryConfig(Config):
         ]
         if twice := next((name for name in models if models.count(name) > 1), ""):
             where = ("products",) if self.products else ("product", "embeddings", "name")
-            raise refusal(where, f"two models would be called '{twice}'; give one another name")
+            raise refusal(where, f"the name '{twice}' is taken: another model has that name; give this one another")
         if self.llm and not self.sources:
             raise refusal(("sources",), "field required: say where a language model's documents come from")
         return self

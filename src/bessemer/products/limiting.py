@@ -65,10 +65,11 @@ def worst_tariff(books: Sequence[PriceBook], subject: Subject, own_tokens: int, 
     """
     fresh = Usage(input_tokens=MICROS_PER_UNIT)  # what a million tokens cost is their price
     cached = Usage(input_tokens=MICROS_PER_UNIT, cached_tokens=MICROS_PER_UNIT)
-    written = Usage(output_tokens=MICROS_PER_UNIT)
+    written, units = Usage(output_tokens=MICROS_PER_UNIT), Usage(units=MICROS_PER_UNIT)
     return Tariff(
         input=max(book.charge_request(usage, subject).micros for book in books for usage in (fresh, cached)),
         output=max(book.charge_request(written, subject).micros for book in books),
+        unit=max(book.charge_request(units, subject).micros for book in books),
         own_tokens=own_tokens,
         currency=books[0].currency,
         until=until,

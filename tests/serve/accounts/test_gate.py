@@ -250,6 +250,19 @@ def test_a_gate_settles_at_its_start_what_a_dead_process_left(tmp_path) -> None:
     accounts.close()
 
 
+def test_what_is_no_token_is_within_a_hard_budget_too(tmp_path) -> None:
+    accounts = open_accounts(tmp_path / "keys.sqlite")
+    accounts.budgets.set("organization", "", "day", Money(micros=100))
+    gate = Gate(
+        accounts.database, lambda subject: Tariff(0, 0, unit=10**6), Worker(tmp_path / "workers"), lambda ids: {}
+    )
+    gate.admit(gate.hold(Subject(kind="request", id="r"), Usage(units=60), 0)._need)
+    with pytest.raises(Refused):
+        gate.admit(gate.hold(Subject(kind="request", id="s"), Usage(units=60), 0)._need)
+    gate.close()
+    accounts.close()
+
+
 def test_a_dead_sibling_makes_room_without_a_restart(tmp_path) -> None:
     accounts = open_accounts(tmp_path / "keys.sqlite")
     budget = accounts.budgets.set("organization", "", "day", Money(micros=100))

@@ -16,6 +16,7 @@ from bessemer.infer.echo import EchoEngine
 from bessemer.infer.engines import LanguageEngine
 from bessemer.products.tuning.wiring import count_talks
 from bessemer.serve import AnswerStore, GatewayParts, JobsConfig, WebhookStore, Work, open_work
+from bessemer.serve.traffic import Visit
 from bessemer.serve.work.jobs import Trainable
 from tests.serve.conftest import Running, start_in
 
@@ -49,7 +50,8 @@ class Office:
     def busy(self) -> Iterator[None]:
         """Have a request under way within a block."""
         traffic = self.running.server.app.state.traffic
-        visit = traffic.enter(lambda: None)
+        visit = Visit()
+        assert traffic.enter(visit)
         try:
             yield
         finally:

@@ -176,7 +176,7 @@ class Gate:
         rules = self.rules((subject.project, subject.key_id, subject.model, subject.service_tier, subject.batch))
         if rules is None:
             return _FREE
-        micros = rules.tariff.worst(most.input_tokens, most.output_tokens)
+        micros = rules.tariff.worst(most.input_tokens, most.output_tokens, most.units)
         return Hold(self, _Need(subject, micros, likely_tokens, rules))
 
     def rules(self, name: Name) -> Rules | None:
@@ -219,7 +219,7 @@ class Gate:
             Refused: a budget has not enough left.
         """
         if budgets := self._book.budgets(subject):
-            micros = self._book.tariff(subject, budgets).worst(most.input_tokens, most.output_tokens)
+            micros = self._book.tariff(subject, budgets).worst(most.input_tokens, most.output_tokens, most.units)
             wanted = Reservation(subject.id, micros, self._worker.books, JOBS, self._clock())
             self._thread.submit(self._reserve_job, wanted, budgets).result()
 
