@@ -189,7 +189,7 @@ def test_four_products_of_one_line_are_in_one_receipt_and_one_bill(line: Line, r
         for model in ("assistant", "clerk"):
             ask = [{"role": "user", "content": "What would c00001 like?"}]
             client.chat.completions.create(model=model, messages=ask, max_tokens=24)
-        shown = own.post("/v1/recommendations", json={"user": "c00001", "n": 5}).json()
+        shown = own.post("/v1/recommendations", json={"model": "recommend", "user": "c00001", "n": 5}).json()
         assert len(shown["data"]) == 5
         job = own.post("/v1/datasets", json={"model": "twins", "rows": 30}).json()
         until = time.monotonic() + 120
