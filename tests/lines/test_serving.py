@@ -62,6 +62,67 @@ def up(line: Line, receipt: Receipt) -> Iterator[Up]:
         yield gateway
 
 
+PARTS = "users: 150, items: 80, events: 4000"
+SHOP = f"""name: shop
+size: tiny
+tables:
+  events: {{kind: shop, part: events, {PARTS}}}
+  items: {{kind: shop, part: items, {PARTS}}}
+  customers: {{kind: shop, part: customers, {PARTS}}}
+sources: [{{kind: folder, path: documents}}]
+products:
+  assistant: {{kind: llm, gate: {{rules: [{{kind: at_least, metric: token_f1, value: 0.0}}]}}}}
+  recommend: {{kind: recommender, items: items, models: [{{kind: ease, regularisation: 50}}]}}
+  clerk:
+    kind: agent
+    model: assistant
+    agent: {{budget: {{steps: 2}}}}
+    tools: [{{kind: recommender, product: recommend}}, {{kind: sql, tables: [items]}}]
+  twins:
+    kind: synthetic
+    tables: [customers]
+    about: {{customers: {{primary_key: customer}}}}
+    gate: {{rules: [{{kind: at_least, metric: exact_copies, value: 0.0}}]}}
+meter: {{price_book: prices.toml}}
+"""
+
+
+# First, while no other gateway of this home runs: it would take the job, and charge it by its own price book.
+def test_four_products_of_one_line_are_in_one_receipt_and_one_bill(line: Line, receipt: Receipt) -> None:
+    shop = Line(line.home, line.factory.with_name("shop.yaml"))
+    shop.factory.write_text(SHOP)
+    prices = Path(__file__).parents[2] / "examples" / "shop" / "prices.toml"
+    shop.factory.with_name("prices.toml").write_text(prices.read_text("utf-8"))
+    made = shop.run()
+    assert [(part.name, part.kind, part.deployed) for part in made.products] == [
+        ("assistant", "llm", True),
+        ("recommend", "recommender", True),
+        ("clerk", "agent", True),
+        ("twins", "synthetic", True),
+    ]
+    cached = {stage.step for stage in made.stages if stage.cached}
+    assert {"assistant.base", "assistant.compile_base"} <= cached, "the other factory here made them"
+    with serving(shop) as up, up.client() as client, httpx2.Client(base_url=up.url, timeout=120) as own:
+        own.headers["authorization"] = f"Bearer {up.key}"
+        assert {"assistant", "recommend", "clerk"} <= {model.id for model in client.models.list()}
+        for model in ("assistant", "clerk"):
+            ask = [{"role": "user", "content": "What would c00001 like?"}]
+            client.chat.completions.create(model=model, messages=ask, max_tokens=24)
+        shown = own.post("/v1/recommendations", json={"model": "recommend", "user": "c00001", "n": 5}).json()
+        assert len(shown["data"]) == 5
+        job = own.post("/v1/datasets", json={"model": "twins", "rows": 30}).json()
+        until = time.monotonic() + 120
+        while (told := own.get(f"/v1/datasets/{job['id']}").json())["status"] not in ("succeeded", "failed"):
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        assert told["status"] == "succeeded", told
+    bill = shop.json("costs", "--prices", "prices.toml")
+    units = {row["model"]: (row["quantity"], row["amount_micros"]) for row in bill if row["item"] == "units"}
+    assert (units["recommend"], units["twins"]) == ((5, 100), (30, 6000))
+    assert {"assistant", "clerk"} <= {row["model"] for row in bill if row["item"] == "output"}
+    shop.call("reconcile", "--books", "--prices", "prices.toml")
+
+
 def test_the_official_client_gets_an_answer_whole_and_streamed(up: Up, line: Line) -> None:
     with up.client() as client:
         assert [model.id for model in client.models.list()] == ["tools"]
@@ -142,63 +203,3 @@ def test_a_port_in_use_is_said_before_the_line_runs(up: Up, line: Line) -> None:
 
 def test_status_names_the_gateway(up: Up, line: Line) -> None:
     assert line.json("status")["gateway"]["url"] == up.url
-
-
-PARTS = "users: 150, items: 80, events: 4000"
-SHOP = f"""name: shop
-size: tiny
-tables:
-  events: {{kind: shop, part: events, {PARTS}}}
-  items: {{kind: shop, part: items, {PARTS}}}
-  customers: {{kind: shop, part: customers, {PARTS}}}
-sources: [{{kind: folder, path: documents}}]
-products:
-  assistant: {{kind: llm, gate: {{rules: [{{kind: at_least, metric: token_f1, value: 0.0}}]}}}}
-  recommend: {{kind: recommender, items: items, models: [{{kind: ease, regularisation: 50}}]}}
-  clerk:
-    kind: agent
-    model: assistant
-    agent: {{budget: {{steps: 2}}}}
-    tools: [{{kind: recommender, product: recommend}}, {{kind: sql, tables: [items]}}]
-  twins:
-    kind: synthetic
-    tables: [customers]
-    about: {{customers: {{primary_key: customer}}}}
-    gate: {{rules: [{{kind: at_least, metric: exact_copies, value: 0.0}}]}}
-meter: {{price_book: prices.toml}}
-"""
-
-
-def test_four_products_of_one_line_are_in_one_receipt_and_one_bill(line: Line, receipt: Receipt) -> None:
-    shop = Line(line.home, line.factory.with_name("shop.yaml"))
-    shop.factory.write_text(SHOP)
-    prices = Path(__file__).parents[2] / "examples" / "shop" / "prices.toml"
-    shop.factory.with_name("prices.toml").write_text(prices.read_text("utf-8"))
-    made = shop.run()
-    assert [(part.name, part.kind, part.deployed) for part in made.products] == [
-        ("assistant", "llm", True),
-        ("recommend", "recommender", True),
-        ("clerk", "agent", True),
-        ("twins", "synthetic", True),
-    ]
-    cached = {stage.step for stage in made.stages if stage.cached}
-    assert {"assistant.base", "assistant.compile_base"} <= cached, "the other factory here made them"
-    with serving(shop) as up, up.client() as client, httpx2.Client(base_url=up.url, timeout=120) as own:
-        own.headers["authorization"] = f"Bearer {up.key}"
-        assert {"assistant", "recommend", "clerk"} <= {model.id for model in client.models.list()}
-        for model in ("assistant", "clerk"):
-            ask = [{"role": "user", "content": "What would c00001 like?"}]
-            client.chat.completions.create(model=model, messages=ask, max_tokens=24)
-        shown = own.post("/v1/recommendations", json={"model": "recommend", "user": "c00001", "n": 5}).json()
-        assert len(shown["data"]) == 5
-        job = own.post("/v1/datasets", json={"model": "twins", "rows": 30}).json()
-        until = time.monotonic() + 120
-        while (told := own.get(f"/v1/datasets/{job['id']}").json())["status"] not in ("succeeded", "failed"):
-            assert time.monotonic() < until
-            time.sleep(0.5)
-        assert told["status"] == "succeeded", told
-    bill = shop.json("costs", "--prices", "prices.toml")
-    units = {row["model"]: (row["quantity"], row["amount_micros"]) for row in bill if row["item"] == "units"}
-    assert (units["recommend"], units["twins"]) == ((5, 100), (30, 6000))
-    assert {"assistant", "clerk"} <= {row["model"] for row in bill if row["item"] == "output"}
-    shop.call("reconcile", "--books", "--prices", "prices.toml")
