@@ -1,6 +1,7 @@
 """Steps for the executors' suite, found by name in whichever process runs them."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ def never_check(ctx: StepContext, config: None) -> dict[str, Any]:
     (Path(ctx.resources["root"]) / "began").touch()
     time.sleep(3600)
     return {}
+
+
+def crash_without_a_folder(ctx: StepContext, config: None) -> dict[str, Any]:
+    """Die where another coordinator has swept the attempt's folder away."""
+    os.write(1, b"the last word")
+    shutil.rmtree(ctx.out.parent)
+    os._exit(7)
 
 
 def save_twice(ctx: StepContext, config: None) -> dict[str, Any]:

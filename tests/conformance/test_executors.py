@@ -116,6 +116,14 @@ def test_a_step_that_never_checks_can_be_killed(desk: Desk) -> None:
     assert time.monotonic() - began < 30
 
 
+def test_a_crash_is_told_though_the_folder_was_swept_away(desk: Desk) -> None:
+    needs(desk, "isolated")
+    found = desk.outcome("crash_without_a_folder")
+    assert found.code == "crashed"
+    assert "status 7" in found.error
+    assert "the last word" in found.error
+
+
 def test_two_tasks_run_at_the_same_time(desk: Desk) -> None:
     waiting = desk.submit("wait_for_stop")
     desk.began()
