@@ -26,7 +26,10 @@ from bessemer.infer.agents.trajectory import Journal, Record, Trajectory
 from bessemer.infer.engines import Counters, add, complete, minus
 
 CAN = frozenset({"chat", "stream", "tools", "agent"})
-"""Capabilities of every agent; a seed is passed on where the engine below takes one."""
+"""Capabilities of every agent."""
+
+PASSED_ON = frozenset({"seed", "json_object", "json_schema"})
+"""Those that it has where the engine below has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class AgentEngine:
         self.config, self.parts = config or AgentConfig(), parts or AgentParts()
         self.name = self.config.name
         self.engine = engine
-        self.capabilities = CAN | (engine.capabilities & {"seed"})
+        self.capabilities = CAN | (engine.capabilities & PASSED_ON)
         self.tools: Mapping[str, Capability] = {each.tool.name: each for each in capabilities}
         if len(self.tools) < len(capabilities):
             raise ConfigError(f"two tools of '{self.name}' have one name", hint="Give one of them another.")
@@ -250,9 +253,10 @@ class AskedAgent:
         opening = [Message(role="system", content=told)] if told else []
         tools = (*(each.tool for each in self.tools.values()), *request.tools)
         whole = request.model_copy(update={"messages": (*opening, *remembered, *rest), "tools": tools})
+        form = [request.json_format] if request.json_format else []
         began = Record(
             kind="begun",
-            digest=digest([told, rest, tools, request.sampling, request.tool_choice]),
+            digest=digest([told, rest, tools, request.sampling, request.tool_choice, *form]),
             text=canonical_json(remembered),
         )
         return Conversation(whole, self.tools, self.asker, name, uuid.uuid4().hex, began, kept)

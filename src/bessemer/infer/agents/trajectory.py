@@ -15,6 +15,10 @@ from bessemer.core.digest import digest
 from bessemer.core.nouns import ChatRequest, FinishReason, Message, Noun, ToolCall, Usage
 
 
+AS_JSON = Message(role="user", content="Give this answer as JSON of the form that was asked for, and nothing else.")
+"""What a model is told that answered freely where a form is wanted; it is held to the form then."""
+
+
 class Record(Noun):
     """One thing that happened in a run.
 
@@ -63,6 +67,8 @@ class Trajectory(Noun):
         said = list(self.request.messages)
         for record in self.records:
             if record.kind == "model":
+                if said[-1].role == "assistant" and not said[-1].tool_calls:
+                    said.append(AS_JSON)
                 said.append(Message(role="assistant", content=record.text, tool_calls=record.calls))
             elif record.kind == "tool" and record.call:
                 said.append(Message(role="tool", content=record.text, tool_call_id=record.call.id))
