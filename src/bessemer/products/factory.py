@@ -270,8 +270,7 @@ class Factory:
         deployed, engines = self.deployed(), dict[str, AnyEngine]()
         missing: NotFound | None = None
         for name, product in self.products().items():
-            state = self.home.path / "products" / name
-            opening = Opening(self.lake_url, dict(engines), state, api_key, self._secret)
+            opening = Opening(self.lake_url, dict(engines), self.home.product(name), api_key, self._secret)
             try:
                 engines |= product.open(deployed.get(name), opening)
             except NotFound as error:

@@ -60,6 +60,7 @@ class Conversation:
         name: of its records; empty keeps none.
         began: its first record.
         kept: its records from before a restart.
+        quotes: ids of documents that what it remembers, or whatever its model says, may quote.
         mocked: what calls say instead of being made; None makes them.
         nonce: stands for the name where there is none, so that its idempotency keys are its own.
     """
@@ -71,6 +72,7 @@ class Conversation:
     nonce: str
     began: Record
     kept: tuple[Record, ...] = ()
+    quotes: frozenset[str] = frozenset()
     mocked: Mapping[ToolCall, Said] | None = None
 
 
@@ -79,6 +81,7 @@ class Run:
 
     Attributes:
         records: what happened so far.
+        quotes: ids of documents that it may quote.
         text: the answer, once it is there.
     """
 
@@ -86,6 +89,7 @@ class Run:
         self, engine: ChatEngine, conversation: Conversation, config: AgentConfig, parts: AgentParts, purse: Purse
     ) -> None:
         self.conversation, self.records, self.text = conversation, list[Record](), ""
+        self.quotes = conversation.quotes
         self._engine, self._config, self._parts, self._purse = engine, config, parts, purse
         self._kept: list[Record] = []
         self._messages = list(conversation.request.messages)
@@ -133,15 +137,15 @@ class Run:
         if self._kept and self._kept[0].digest != began.digest:
             told = f"the run '{self.conversation.asker.run}' was begun with another question"
             raise Conflict(told, hint="Ask the same, with the same tools; or name another run.")
-        self._note(began)
+        self._note(began, self.quotes)
 
-    def _note(self, record: Record) -> Record:
+    def _note(self, record: Record, quotes: frozenset[str] = frozenset()) -> Record:
         """Return a record when it is written down; where it was written before, what was written then."""
         number = len(self.records)
         if number < len(self._kept):
             record = self._kept[number]
         elif self.conversation.name and self._parts.journal:
-            self._parts.journal.append(self.conversation.name, number, record.model_dump(mode="json"))
+            self._parts.journal.append(self.conversation.name, number, record.model_dump(mode="json"), quotes)
         self.records.append(record)
         return record
 
@@ -238,7 +242,8 @@ class Run:
         self._purse.usage = add(self._purse.usage, said.usage)
         record = Record(kind="tool", call=call, text=said.output, error=said.error, usage=said.usage)
         if not waits:
-            record = self._note(record)
+            self.quotes |= said.quotes
+            record = self._note(record, said.quotes)
             self._purse.calls += 1
             self._errors += bool(record.error)
             self._tainted = self._tainted or (not (capability and capability.trusted) and not record.error)
