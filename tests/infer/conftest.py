@@ -20,8 +20,8 @@ TEXT = (
 )
 
 
-def make_llama(folder: Path, **changes: Any) -> Any:
-    """Write a random Llama as a Hugging Face folder; return the torch model."""
+def make_llama(folder: Path, text: str = TEXT, **changes: Any) -> Any:
+    """Write a random Llama as a Hugging Face folder, whose tokenizer learnt from a text; return the torch model."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -36,7 +36,7 @@ def make_llama(folder: Path, **changes: Any) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    raw.train_from_iterator([TEXT], trainer)
+    raw.train_from_iterator([text], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|im_end|>")
     tokenizer.chat_template = TEMPLATE
     shape = {

@@ -114,7 +114,7 @@ def test_up_serves_the_model_of_a_server_that_exists(server: tuple[str, str, Pat
     ledger.close()
     assert (theirs.entries, theirs.usage.output_tokens) == (5, 12), "what is billed here is what the server counted"
     published = list((line.home / "artifacts" / "published").iterdir())
-    assert len(published) == 1 and published[0].name.startswith("make"), "no line was run, but for the job's step"
+    assert len(published) == 1, "no line was run: there is the step of the job alone"
     held = [
         path for path in [line.factory, *line.home.rglob("*")] if path.is_file() and key.encode() in path.read_bytes()
     ]

@@ -120,13 +120,17 @@ def _compile_tokenizer(model_dir: Path, out: Path) -> None:
 
 def _check_tokenizer(original: Any, out: Path) -> None:
     """Raise if the compiled tokenizer spells a probe or renders a chat otherwise than the original does."""
+    from bessemer.infer.rendering import rendered
     from bessemer.infer.runtime import genai
 
     compiled = genai.Tokenizer(out)
     turns = zip(("system", "user", "assistant", "user"), (*PROBES, *PROBES), strict=True)
     chat = [{"role": role, "content": text} for role, text in turns]
-    for history in (chat, chat[1:], chat[1:2]):
-        ours = compiled.apply_chat_template(history, add_generation_prompt=True)
+    histories = [chat, chat[1:], chat[1:2]]
+    if "tool" not in original.chat_template:  # one that knows tools may want their calls in forms of its own
+        histories.append([*chat[1:3], {"role": "tool", "content": PROBES[0]}])
+    for history in histories:
+        ours = rendered(compiled, history)
         theirs = original.apply_chat_template(history, add_generation_prompt=True, tokenize=False)
         if ours != theirs:
             raise Unsupported(f"the chat template renders differently once compiled: {ours!r} is not {theirs!r}")

@@ -28,6 +28,7 @@ from bessemer.core.raw import PromptRequest
 from bessemer.infer import calling
 from bessemer.infer.config import OpenVinoConfig
 from bessemer.infer.messages import Ready
+from bessemer.infer.rendering import rendered
 from bessemer.infer.runtime import genai, openvino
 from bessemer.infer.text import ByteDetokeniser, Detokeniser, StopFilter, WindowDetokeniser
 
@@ -95,7 +96,7 @@ class Device:
             prompt, length = self._read(request, reserve=1)
         else:
             history = [{"role": m.role, "content": m.content} for m in calling.spoken(request)]
-            text = self._tokenizer.apply_chat_template(history, add_generation_prompt=True)
+            text = rendered(self._tokenizer, history)
             prompt, length = self._encode(text, reserve=1)
             schema = calling.schema_of(request)
         settings = self._settings(sampling, length)

@@ -27,7 +27,10 @@ _CODE = {
     "teach": ("bessemer.infer.agents", "bessemer.infer.calling", "bessemer.evals", "bessemer.products.agent"),
     "models": ("bessemer.models",),
     "train": ("bessemer.train", "bessemer.models"),
-    "compile": (*(f"bessemer.infer.{name}" for name in ("compile", "llama", "network", "runtime")), "bessemer.models"),
+    "compile": (
+        *(f"bessemer.infer.{name}" for name in ("compile", "llama", "network", "rendering", "runtime")),
+        "bessemer.models",
+    ),
     "tries": ("bessemer.infer", "bessemer.evals", "bessemer.products.agent"),
     "gate": ("bessemer.evals",),
 }

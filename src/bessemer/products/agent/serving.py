@@ -6,6 +6,7 @@ Owns which declared tool becomes which capability. Knows no wire.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pkgutil import resolve_name
 from typing import Any, cast
 
@@ -117,7 +118,15 @@ def _function(tool: FunctionTool) -> Capability:
 
 def _domain(tool: DomainTool) -> list[Capability]:
     domain = find_domain(tool.run)
-    return list(domain.tools(World(domain.start)))
+    world = World(domain.start)
+    first, *others = domain.tools(world)
+
+    async def close() -> None:  # the world ends with its tools
+        if first.close:
+            await first.close()
+        world.__exit__(None, None, None)
+
+    return [replace(first, close=close), *others]
 
 
 def _recommender(tool: RecommenderTool, opening: Opening) -> Capability:

@@ -22,7 +22,7 @@ _CODE = {
     "models": ("bessemer.models",),
     "train": ("bessemer.train", "bessemer.models"),
     "compile": (
-        *(f"bessemer.infer.{name}" for name in ("compile", "config", "llama", "network", "runtime")),
+        *(f"bessemer.infer.{name}" for name in ("compile", "config", "llama", "network", "rendering", "runtime")),
         "bessemer.models",
     ),
     "evals": ("bessemer.evals", "bessemer.infer", "bessemer.models", "bessemer.train.prompt"),
