@@ -103,6 +103,7 @@ def up(
 ) -> None:
     """Run the line (from the cache where it can), then serve the model until stopped; or serve an upstream's model."""
     from bessemer.products.factory import Factory, load_factory
+    from bessemer.products.line import copies
     from bessemer.products.llm.config import ServerConfig
     from bessemer.serve import check_port
 
@@ -123,7 +124,7 @@ def up(
         _say_unless_deployed(receipt)
 
     def ready(url: str, key: str | None) -> None:
-        gateway, datasets = home.gateway(), made.datasets()
+        gateway, datasets = home.gateway(), [name for name in copies(config.made) if name in made.deployed()]
         models = list(gateway.models) if gateway else []
         if as_json:
             told = {"url": url, "model": models[0] if models else None, "models": models, "datasets": datasets}

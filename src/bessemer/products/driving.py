@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
-from bessemer.products.line import ProductConfig
-from bessemer.products.synthetic.config import SyntheticConfig
+from bessemer.products.counted import Counted
+from bessemer.products.line import ProductConfig, copies
+from bessemer.products.product import AnyEngine
 from bessemer.products.synthetic.jobs import DatasetDriver, maker
 from bessemer.products.synthetic.lending import Lending
 from bessemer.products.tuning.driver import JobDriver, JobParts
@@ -17,7 +18,11 @@ from bessemer.products.tuning.line import TuningLine
 
 
 def open_drivers(
-    products: Mapping[str, ProductConfig], jobs: JobParts, line: TuningLine, lending: Lending, stack: ExitStack
+    products: Mapping[str, ProductConfig],
+    jobs: JobParts,
+    line: TuningLine,
+    served: tuple[Mapping[str, AnyEngine], Counted | None],
+    stack: ExitStack,
 ) -> Callable[[], None]:
     """Return what starts the drivers, in the loop that the engines belong to.
 
@@ -25,11 +30,12 @@ def open_drivers(
         products: of the factory, by name.
         jobs: of the home.
         line: makes flows of fine-tuning jobs.
-        lending: the engines that may write texts.
+        served: the engines, which may write texts, and what counts what they did; None where nobody here counts.
         stack: closes them.
     """
-    names = (name for name, made in products.items() if isinstance(made, SyntheticConfig) and made.tables)
-    jobs.work.datasets.maker = maker(jobs, frozenset(names), lending)
+    engines, counted = served
+    lending = Lending(engines, counted.lend if counted else lambda model, usage: None)
+    jobs.work.datasets.maker = maker(jobs, frozenset(copies(products)), lending)
     drivers = JobDriver(jobs, line), DatasetDriver(jobs, lending)
     stack.callback(lending.close)
     for driver in drivers:

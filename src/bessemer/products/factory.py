@@ -21,7 +21,6 @@ from pydantic import Field, model_validator
 from bessemer.core.config import Config, refusal
 from bessemer.core.errors import BackendError, Cancelled, NotFound
 from bessemer.core.events import Sink, ignore
-from bessemer.core.nouns import Usage
 from bessemer.flow import Flow, Runner, RunResult, open_store
 from bessemer.lake import CurateConfig, SourceConfig
 from bessemer.lake.table_sources import TableSourceConfig
@@ -257,13 +256,6 @@ class Factory:
         found = (each for each in self.home.deployments() if each.factory in ("", self.config.name))
         return {each.name: each for each in found if each.name in self.config.made}
 
-    def datasets(self) -> list[str]:
-        """Return the names of the synthetic datasets that clients may ask for more rows of."""
-        from bessemer.products.synthetic.config import SyntheticConfig
-
-        made = self.config.made
-        return [n for n in self.deployed() if isinstance(p := made[n], SyntheticConfig) and p.tables]
-
     def open_engines(self, api_key: str = "") -> dict[str, AnyEngine]:
         """Return the engines to serve, by model name: what is deployed, or the model of the server that is declared.
 
@@ -310,7 +302,6 @@ class Factory:
         from bessemer.products.booked import open_usage
         from bessemer.products.driving import open_drivers
         from bessemer.products.limiting import open_gate
-        from bessemer.products.synthetic.lending import Lending
         from bessemer.products.tuning.driver import JobParts
         from bessemer.products.tuning.wiring import trainable, tuning_line
         from bessemer.serve import create_app, open_accounts, open_work, run_gateway
@@ -327,8 +318,7 @@ class Factory:
             line = tuning_line(llm, served, self.home, self.base, work)
             jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
             counted = meter.counted = Counted(work.models)
-            lending = Lending(engines, _uncounted if elsewhere else counted.lend)
-            start_jobs = open_drivers(self.config.made, jobs, line, lending, stack)
+            start_jobs = open_drivers(self.config.made, jobs, line, (engines, None if elsewhere else counted), stack)
             stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
             work.jobs.purse = work.datasets.purse = gate
@@ -365,13 +355,15 @@ class Factory:
         return open_meter(config, self.home.books, self._clock)
 
     def _run(self, flow: Flow, sink: Sink, submitted: str) -> RunResult:
+        from bessemer.products.synthetic.asking import keys_of
+
         self.home.claim_artifacts()
         store = open_store(self.home.database_url)
         runner = Runner(
             store,
             artifacts=self.home.artifacts,
             sink=sink,
-            resources={"lake": self.lake_url, "base": str(self.base), **self._keys()},
+            resources={"lake": self.lake_url, "base": str(self.base), **keys_of(self.config.made, self._secret)},
         )
         result = runner.run(submitted or runner.submit(flow))
         if result.status == "cancelled":
@@ -380,26 +372,11 @@ class Factory:
             raise BackendError(result.error, hint=result.hint)
         return result
 
-    def _keys(self) -> dict[str, str]:
-        """Return the keys of servers that steps ask: those whose models write texts."""
-        from bessemer.products.synthetic.config import SyntheticConfig
-        from bessemer.products.synthetic.text_steps import key_of
-
-        made = self.config.made
-        writers = (made.get(p.texts.model) for p in made.values() if isinstance(p, SyntheticConfig) and p.texts)
-        servers = [p.engine for p in writers if isinstance(p, LlmConfig) and isinstance(p.engine, ServerConfig)]
-        variables = {server.api_key_variable for server in servers if server.api_key_variable}
-        return {key_of(variable): self._secret(variable) for variable in variables}
-
     def _deploy(self, done: Finished, products: Mapping[str, Product]) -> None:
         lake = "" if self.lake_url == self.home.lake_url else self.lake_url
         for product in products.values():
             if made := product.deployment(done):
                 self.home.deploy(made.model_copy(update={"lake": lake, "factory": self.config.name}))
-
-
-def _uncounted(model: str, usage: Usage) -> None:
-    """Take what a server elsewhere did: nobody here counted it."""
 
 
 async def _close(engines: dict[str, AnyEngine], counted: Counted) -> None:

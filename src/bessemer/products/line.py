@@ -69,6 +69,11 @@ class Declared:
     events: Path | None = None
 
 
+def copies(products: Mapping[str, ProductConfig]) -> list[str]:
+    """Return the names of the products that are copies of tables, of which clients may ask more rows."""
+    return [name for name, made in products.items() if isinstance(made, SyntheticConfig) and made.tables]
+
+
 def open_products(declared: Declared) -> dict[str, Product]:
     """Return the products of a factory, by name; nothing is made yet."""
     alone = len(declared.products) == 1 and declared.name in declared.products

@@ -36,10 +36,10 @@ _CODE = ("bessemer.products.agent.vectors", "bessemer.infer.vectors", "bessemer.
 class VectorsConfig(Config):
     """Which step's rows get vectors, of which column, by which encoder, in which table."""
 
-    table: str
-    source: str
-    column: str
-    encoder: EncoderConfig
+    table: str = ""
+    source: str = ""
+    column: str = ""
+    encoder: EncoderConfig = EncoderConfig()
 
 
 def vectors(ctx: StepContext, config: VectorsConfig) -> Meta:
