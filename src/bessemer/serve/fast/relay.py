@@ -35,7 +35,10 @@ _STREAM = b"text/event-stream; charset=utf-8"
 class Relay(Visit):
     """Answers a client (see `Answerer`) and takes its server's answer (see `Taker`)."""
 
-    _size = _asked_size = _status = _written = 0
+    _size = 0
+    _asked_size = 0
+    _status = 0
+    _written = 0
     _way: Way | None = None
     _asked: Asked | None = None
     _spent: Spent | None = None
@@ -43,8 +46,12 @@ class Relay(Visit):
     _seen: Seen | None = None
     _tail: Tail | None = None
     _tell: Callable[[], None] | None = None
-    _headed = _over = _told = False
-    _kind = _retry_after = _answered = b""
+    _headed = False
+    _over = False
+    _told = False
+    _kind = b""
+    _retry_after = b""
+    _answered = b""
     _reason = ""
 
     def __init__(self, desk: Desk, exchange: Exchange, who: Identity) -> None:
