@@ -8,27 +8,20 @@ Owns the rows. Knows no file; where a record stands and whether it is whole is t
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bessemer.core.nouns import Entry
 from bessemer.meter.database import LedgerDatabase
-from bessemer.meter.energy import MICRO
-from bessemer.meter.rollups import KEYS, SUMS, Sums
+from bessemer.meter.rollups import Sums
+from bessemer.meter.rows import BOOKED, COLUMNS, FORM, SUMS, Form, Row, digest_of, entry_of, read, unpacked
 
-COLUMNS = (
-    *("id", "kind", "name", "run", "project", "key_id", "model", "service_tier", "batch", "status", "started_at"),
-    *("microseconds", "input_tokens", "output_tokens", "cached_tokens", "units", "energy_class"),
-    *("microjoules", "microjoules_low", "microjoules_high", "micrograms", "micrograms_low", "micrograms_high"),
-    *("cost_micros", "charge_micros", "currency", "price_version", "body"),
-)
 AT_ONCE = 1000
-_KEYS = tuple(COLUMNS.index(name) for name in KEYS)
-_SUMS = tuple(COLUMNS.index(name) for name in SUMS)
-_STARTED, _STATUS, _BODY = (COLUMNS.index(name) for name in ("started_at", "status", "body"))
-
-_Row = tuple[Any, ...]
+_ASKED = 500
+_MOST = 20_000
+"""Forms that are kept in memory."""
+_STATUS = len(COLUMNS) + FORM.index("status")
+_FIRST, _LAST = COLUMNS.index(SUMS[0]), COLUMNS.index(SUMS[-1]) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +54,17 @@ class TakingIn:
 
     def __init__(self, database: LedgerDatabase) -> None:
         self._database, self._query, self._sums = database, database.query, Sums(database.query)
-        self._rows: list[_Row] = []
+        self._forms = Forms(database)
+        self._waiting: list[tuple[Form, bytes, float, tuple[int, ...], bytes, str | None]] = []
         self._added = self._repeated = 0
         self._differing: list[str] = []
 
-    def add(self, text: str) -> None:
+    def add(self, text: bytes) -> None:
         """Take an entry, as JSON."""
-        if self._database.is_postgres:
-            text = text.replace("\\u0000", "\\ufffd")  # the one character that it cannot keep
-        self._rows.append(_row(text))
-        if len(self._rows) >= AT_ONCE:
+        if self._database.is_postgres and b"\\u0000" in text:
+            text = text.replace(b"\\u0000", b"\\ufffd")  # the one character that it cannot keep
+        self._waiting.append(read(text))
+        if len(self._waiting) >= AT_ONCE:
             self._write()
 
     def end(self) -> SyncReport:
@@ -80,51 +74,62 @@ class TakingIn:
         return SyncReport(self._added, self._repeated, tuple(self._differing))
 
     def _write(self) -> None:
-        rows, self._rows = self._rows, []
-        ids = json.dumps([row[0] for row in rows])
-        known = {id for (id,) in self._query(self._database.dialect.known, (ids,))}
-        fresh: dict[str, _Row] = {}
-        again: list[_Row] = []
-        for row in rows:
-            if row[0] in known or row[0] in fresh:
-                again.append(row)
-            else:
-                fresh[row[0]] = row
-        if fresh:
-            self._database.insert("entries", COLUMNS, list(fresh.values()))
-        for row in fresh.values():
-            self._count(row)
-        self._added += len(fresh)
-        for row in again:
-            self._meet(row)
+        waiting, self._waiting = self._waiting, []
+        numbers = self._forms.numbers({each[0] for each in waiting})
+        rows = [
+            (id, numbers[form], at, *sums, exact, subject)
+            for form, id, at, sums, exact, subject in waiting
+        ]  # fmt: skip
+        there = self._database.insert_new("entries", COLUMNS, rows) if rows else []
+        again = set(there)
+        add = self._sums.add
+        for number, row in enumerate(rows):
+            if number not in again:
+                add(row[1], row[2], (1, *waiting[number][3]))
+        self._added += len(rows) - len(there)
+        for number in there:
+            self._meet(waiting[number][0], rows[number])
 
-    def _meet(self, row: _Row) -> None:
+    def _meet(self, form: Form, row: Row) -> None:
         """Take an entry whose id is there already."""
-        (first,) = self._query(f"SELECT {', '.join(COLUMNS)} FROM entries WHERE id = ?", (row[0],))
-        if first[_STATUS] == "ok" and row[_STATUS] != "ok":
-            self._count(first, -1)
+        sql = f"SELECT {BOOKED} FROM entries CROSS JOIN forms WHERE form = number AND id = ?"
+        (first,) = self._query(sql, (row[0],))
+        new = (*row, *form)
+        if first[_STATUS] == "ok" and new[_STATUS] != "ok":
+            self._sums.add(first[1], first[2], [-1, *(-value for value in first[_FIRST:_LAST])])
             self._query("DELETE FROM entries WHERE id = ?", (row[0],))
             self._database.insert("entries", COLUMNS, [row])
-            self._count(row)
+            self._sums.add(row[1], row[2], (1, *row[_FIRST:_LAST]))
         self._repeated += 1
-        if json.loads(first[_BODY]) != json.loads(row[_BODY]):
-            self._differing.append(row[0])
-
-    def _count(self, row: _Row, sign: int = 1) -> None:
-        self._sums.add(row[_STARTED], tuple(row[i] for i in _KEYS), sign, tuple(sign * row[i] for i in _SUMS))
+        if entry_of(first) != entry_of(new):
+            self._differing.append(unpacked(row[0]))
 
 
-def _row(text: str) -> _Row:
-    entry = Entry.model_validate_json(text)
-    subject, usage, measurement, carbon = entry.subject, entry.usage, entry.measurement, entry.carbon
-    amounts = (measurement.joules, measurement.joules_low, measurement.joules_high)
-    grams = (carbon.grams, carbon.grams_low, carbon.grams_high)
-    return (
-        *(entry.id, subject.kind, subject.name, subject.run, subject.project, subject.key_id, subject.model),
-        *(subject.service_tier, "1" if subject.batch else "", entry.status, entry.started_at),
-        round(measurement.seconds * MICRO),
-        *(usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.units, measurement.energy_class.value),
-        *[round(value * MICRO) for value in (*amounts, *grams)],
-        *(entry.energy_cost.micros, entry.charge.micros, entry.charge.currency),
-        *(entry.price_version.removesuffix(" default"), text),
-    )
+class Forms:
+    """The numbers of forms, of one transaction: another may have made the tables again."""
+
+    def __init__(self, database: LedgerDatabase) -> None:
+        self._database, self._known = database, dict[Form, int]()
+
+    def numbers(self, forms: set[Form]) -> dict[Form, int]:
+        """Return the numbers of at least these forms; a new one is written."""
+        if missing := forms - self._known.keys():
+            if len(self._known) > _MOST:
+                self._known = {}
+                missing = forms
+            self._find(list(missing))
+        return self._known
+
+    def _find(self, missing: Sequence[Form]) -> None:
+        query, new = self._database.query, {digest_of(form): form for form in missing}
+        digests = list(new)
+        for at in range(0, len(digests), _ASKED):
+            some = digests[at : at + _ASKED]
+            marks = ", ".join("?" * len(some))
+            for number, digest in query(f"SELECT number, digest FROM forms WHERE digest IN ({marks})", some):
+                self._known[new.pop(digest)] = number
+        if new:
+            ((last,),) = query("SELECT COALESCE(MAX(number), 0) FROM forms")
+            rows = [(last + place, digest, *form) for place, (digest, form) in enumerate(new.items(), 1)]
+            self._database.insert("forms", ("number", "digest", *FORM), rows)
+            self._known |= {form: row[0] for form, row in zip(new.values(), rows, strict=True)}
