@@ -52,8 +52,8 @@ BATCH = 1000
 DATABASE = "BENCH_LEDGER_DATABASE"
 """Variable of the environment by which the processes that ask know the database."""
 
-MIX = 0x9E3779B97F4A7C15F39CC0605CEDC835
-"""Odd, so that multiples of it are all different below 2**128, and in no order."""
+MIX = 0x9E3779B97F4A7C15F39D
+"""Odd, so that multiples of it are all different below 2**80, and in no order."""
 
 
 def entry(number: int, records: int, draws: random.Random, prices: PriceBook) -> Entry:
@@ -112,11 +112,11 @@ def write(folder: Path, records: int) -> int:
     for old, new in marks:
         forms = [form.replace(old, new) for form in forms]
     for start in range(0, records, BATCH):
-        numbers = range(start, min(records, start + BATCH))
+        times = [(n, BEGAN + DAYS * 86_400 * n / records) for n in range(start, min(records, start + BATCH))]
         journal.append_many(
             [
-                forms[n * 7919 % len(forms)] % {"id": n * MIX % 2**128, "at": BEGAN + DAYS * 86_400 * n / records}
-                for n in numbers
+                forms[n * 7919 % len(forms)] % {"id": (int(at * 1000) << 80) | n * MIX % 2**80, "at": at}
+                for n, at in times
             ]
         )
     journal.close()

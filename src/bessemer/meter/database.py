@@ -18,6 +18,7 @@ from bessemer.core.errors import BackendError, ConfigError, MissingDependency
 
 CACHE_BYTES = 64 * 1024 * 1024
 _TRIES = 100
+_LARGE = 2**62
 _WRITING = 5_482_114
 """Postgres's advisory lock of whoever writes: one at a time, as with SQLite, so none waits for another in a ring."""
 
@@ -75,7 +76,38 @@ class LedgerDatabase:
             rows: of two with one key the first is new.
         """
         with self._lock, self._translated():
-            return (self._copy_new if self.is_postgres else self._insert_new)(table, columns, rows)
+            if self.is_postgres:
+                return self._copy_new(table, columns, rows)
+            marks = ", ".join("?" * len(columns))
+            return self._insert_each(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+    def add_up(
+        self, table: str, key: Sequence[str], sums: Sequence[str], rows: Sequence[Sequence[int]]
+    ) -> list[int]:
+        """Add rows of whole numbers to those that have the same key, or insert them; within a transaction.
+
+        Args:
+            table: whose primary key is `key`.
+            key: columns that come first in a row; no two rows have the same.
+            sums: the columns after them, which are added.
+            rows: numbers of less than 2**62 each.
+
+        Returns:
+            Which rows were left out, because a sum would have outgrown its column.
+        """
+        names = ", ".join((*key, *sums))
+        added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in sums)
+        conflict = f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
+        with self._lock, self._translated():
+            if not self.is_postgres:
+                marks = ", ".join("?" * len((*key, *sums)))
+                return self._insert_each(f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict}", rows)
+            arrays = ["{%s}" % ",".join(map(str, column)) for column in zip(*rows, strict=True)]
+            fits = " AND ".join(f"ABS({table}.{name} + excluded.{name}) < {_LARGE}" for name in sums)
+            marks = ", ".join(["?::bigint[]"] * len(arrays))
+            sql = f"INSERT INTO {table} ({names}) SELECT * FROM UNNEST({marks}) {conflict} WHERE {fits}"
+            done = set(self.query(f"{sql} RETURNING {', '.join(key)}", arrays))
+            return [number for number, row in enumerate(rows) if tuple(row[: len(key)]) not in done]
 
     def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         names, cursor = ", ".join(columns), self._connection.cursor()
@@ -86,18 +118,19 @@ class LedgerDatabase:
             for row in rows:
                 copy.write_row(row)
 
-    def _insert_new(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[int]:
-        there: list[int] = []
+    def _insert_each(self, sql: str, rows: Sequence[Sequence[Any]]) -> list[int]:
+        """Return which rows SQLite refused: their key is there, or a sum outgrew its column."""
+        refused: list[int] = []
         at, before = 0, self._connection.total_changes
         while at < len(rows):
             try:
-                self._insert(table, columns, rows[at:] if at else rows)
+                self._connection.executemany(sql, rows[at:] if at else rows)
                 break
             except sqlite3.IntegrityError:  # of one row: those before it are in
-                at = self._connection.total_changes - before + len(there)
-                there.append(at)
+                at = self._connection.total_changes - before + len(refused)
+                refused.append(at)
                 at += 1
-        return there
+        return refused
 
     def _copy_new(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[int]:
         key = columns[0]

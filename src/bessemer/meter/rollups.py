@@ -8,14 +8,14 @@ Owns the table ``sums`` and the questions to it.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from operator import add
 from typing import Any
 
 from bessemer.core.nouns import EnergyClass, Usage
 from bessemer.core.usage import UsageQuery, UsageRow
-from bessemer.meter.rows import SUMS
+from bessemer.meter.database import LedgerDatabase
+from bessemer.meter.rows import SUMS, Amounts
 
 HOUR, DAY = 3600, 86_400
 BILLION = 1_000_000_000
@@ -23,80 +23,58 @@ BILLION = 1_000_000_000
 
 SUMMED = ", ".join(f"SUM({name} / {BILLION}), SUM({name} % {BILLION})" for name in SUMS)
 
-_LARGE = 2**62
-"""No sum in the table reaches it, and what is added at once is below half of it: so none outgrows its column."""
-_AT_ONCE = 20_000
+_MOST = 2**61
+"""More is not added at once, so that no sum outgrows its column unnoticed."""
+_AT_ONCE = 40_000
 """From so many sums on they are written at once."""
-_TOGETHER = 25
-"""Sums in one statement: more take psycopg longer to read than they save on the way."""
 
 _KEY = ("form", "width", "start", "part")
-_COLUMNS = (*_KEY, "entries", *SUMS)
-_ADD = (
-    f" ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
-    + ", ".join(f"{name} = sums.{name} + excluded.{name}" for name in ("entries", *SUMS))
-    + " WHERE "
-    + " AND ".join(f"ABS(sums.{name} + excluded.{name}) < {_LARGE}" for name in SUMS)
-    + " RETURNING form, width, start"
-)
-"""Gives no row where a sum would outgrow its column."""
-
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
-_Group = tuple[int, int, int]
 
 
 class Sums:
     """Sums on their way into the table: those of one form and hour are added up before they are written."""
 
-    def __init__(self, query: Query) -> None:
-        self._query = query
-        self._hours: dict[tuple[int, int], list[int]] = {}
+    def __init__(self, database: LedgerDatabase) -> None:
+        self._database = database
+        self._hours: dict[tuple[int, int], Sequence[int]] = {}
 
-    def add(self, form: int, started_at: float, amounts: Sequence[int]) -> None:
-        """Add a number of entries and amounts, in the order of `SUMS`, to a form's; take them away if negative."""
+    def add(self, form: int, started_at: float, amounts: Amounts) -> None:
+        """Add an entry's amounts to its form's, or take them away if negative."""
         group = (form, int(started_at // HOUR))
         sums = self._hours.get(group)
-        if sums is None:
-            if len(self._hours) >= _AT_ONCE:
-                self.write()
-            self._hours[group] = list(amounts)
-        else:
+        if sums is not None:
             self._hours[group] = list(map(add, sums, amounts))
+            return
+        if len(self._hours) >= _AT_ONCE:
+            self.write()
+        self._hours[group] = amounts
 
     def write(self) -> None:
         """Write all sums."""
         hours, self._hours = self._hours, {}
-        days: dict[tuple[int, int], list[int]] = {}
+        days: dict[tuple[int, int], Sequence[int]] = {}
         for (form, hour), sums in hours.items():
             day = (form, hour * HOUR // DAY)
             days[day] = list(map(add, days[day], sums)) if day in days else sums
-        rounds: dict[int, list[tuple[_Group, list[int]]]] = defaultdict(list)
-        for width, found in ((HOUR, hours), (DAY, days)):
-            for (form, number), sums in sorted(found.items()):
-                for turn, piece in enumerate(_pieces(sums)):
-                    rounds[turn].append(((form, width, number * width), piece))
-        for groups in rounds.values():
-            for at in range(0, len(groups), _TOGETHER):
-                self._write(groups[at : at + _TOGETHER])
-
-    def _write(self, groups: list[tuple[_Group, list[int]]]) -> None:
+        found = [((form, HOUR, hour * HOUR), sums) for (form, hour), sums in hours.items()]
+        found += [((form, DAY, day * DAY), sums) for (form, day), sums in days.items()]
+        found.sort()
         part = 0
-        while groups:  # a group whose sums are large goes on in its next part
-            marks = ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * len(groups))
-            values = [value for group, sums in groups for value in (*group, part, *sums)]
-            taken = set(self._query(f"INSERT INTO sums ({', '.join(_COLUMNS)}) VALUES {marks}{_ADD}", values))
-            groups = [each for each in groups if each[0] not in taken]
-            part += 1
+        while found:  # a group whose sums are large goes on in its next part
+            rows = [(*group, part, *map(_small, sums)) for group, sums in found]
+            refused = set(self._database.add_up("sums", _KEY, ("entries", *SUMS), rows))
+            left = []
+            for number, (group, sums) in enumerate(found):
+                if number in refused:
+                    left.append((group, sums))
+                elif any(rest := [value - _small(value) for value in sums]):
+                    left.append((group, rest))
+            found, part = left, part + 1
 
 
-def _pieces(sums: list[int]) -> Iterator[list[int]]:
-    """Yield sums that are small enough to be added to others, and make these."""
-    most = _LARGE // 2 - 1
-    while max(sums) > most or min(sums) < -most:
-        piece = [max(-most, min(most, value)) for value in sums]
-        yield piece
-        sums = [value - part for value, part in zip(sums, piece, strict=True)]
-    yield sums
+def _small(value: int) -> int:
+    return value if -_MOST < value < _MOST else max(-_MOST, min(_MOST, value))
 
 
 def usage_rows(query: Query, second: str, wanted: UsageQuery) -> list[UsageRow]:

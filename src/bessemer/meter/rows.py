@@ -38,6 +38,9 @@ BOOKED = f"{', '.join(COLUMNS)}, {', '.join(FORM)}"
 """What `entry_of` needs of ``entries`` with its form."""
 
 Form = tuple[Any, ...]
+"""What many entries have in common, as read."""
+Amounts = tuple[int, ...]
+"""1, for the entry itself, and what is summed, in the order of `SUMS`."""
 Row = tuple[Any, ...]
 
 _DEFAULT = " default"
@@ -46,45 +49,51 @@ _REQUEST_LENGTH = len(_REQUEST) + 32
 _GRAMS, _ALL = struct.Struct("<3d"), struct.Struct("<7d")
 
 
-def read(text: bytes) -> tuple[Form, bytes, float, tuple[int, ...], bytes, str | None]:
-    """Return an entry's form and what stands in its row: id, start, sums, exact numbers, and subject.
+def read(text: bytes) -> tuple[Form, bytes, float, Amounts, bytes, str | None]:
+    """Return an entry's form and what stands in its row: id, start, amounts, exact numbers, and subject.
 
     Raises:
         ValidationError: pydantic's; it is no entry.
     """
     try:
         entry = _decoder().decode(text)
-    except msgspec.DecodeError:
-        entry = Entry.model_validate_json(text)  # says what is wrong with it
+    except msgspec.DecodeError:  # pydantic says what is wrong with it, or takes it
+        entry = _decoder().decode(Entry.model_validate_json(text).model_dump_json())
     subject, measured, carbon, usage = entry.subject, entry.measurement, entry.carbon, entry.usage
-    version, cost, charge, id, kind = entry.price_version, entry.energy_cost, entry.charge, entry.id, subject.kind
+    cost, charge, id, kind = entry.energy_cost, entry.charge, entry.id, subject.kind
     seconds, joules, low, high = measured.seconds, measured.joules, measured.joules_low, measured.joules_high
     grams, grams_low, grams_high = carbon.grams, carbon.grams_low, carbon.grams_high
-    plain = version.removesuffix(_DEFAULT)
+    microseconds, microjoules = round(seconds * MICRO), round(joules * MICRO)
+    microjoules_low, microjoules_high = round(low * MICRO), round(high * MICRO)
+    # Flat tuples in the order of FORM and SUMS: this is done for each of millions.
     form = (
-        *(kind, subject.name, subject.run, subject.project, subject.key_id, subject.model, subject.service_tier),
-        *("1" if subject.batch else "", entry.status, str(measured.energy_class), str(measured.boundary)),
-        *(measured.source, carbon.grid, carbon.grams_per_kilowatt_hour, carbon.source),
-        *(cost.currency, charge.currency, plain, version[len(plain) :]),
-    )
-    sums = (
-        *(round(seconds * MICRO), usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.units),
-        *(round(joules * MICRO), round(low * MICRO), round(high * MICRO)),
-        *(round(grams * MICRO), round(grams_low * MICRO), round(grams_high * MICRO), cost.micros, charge.micros),
-    )
-    whole = (
-        sums[0] / MICRO == seconds
-        and sums[5] / MICRO == joules
-        and sums[6] / MICRO == low
-        and sums[7] / MICRO == high
-    )
-    exact = (
-        _GRAMS.pack(grams, grams_low, grams_high)
-        if whole
-        else _ALL.pack(seconds, joules, low, high, grams, grams_low, grams_high)
-    )
-    follows = id == f"{kind}:{subject.id}"
-    return form, packed(id), entry.started_at, sums, exact, None if follows else subject.id
+        kind, subject.name, subject.run, subject.project, subject.key_id, subject.model, subject.service_tier,
+        subject.batch, entry.status, measured.energy_class, measured.boundary, measured.source,
+        carbon.grid, carbon.grams_per_kilowatt_hour, carbon.source, cost.currency, charge.currency, entry.price_version,
+    )  # fmt: skip
+    amounts = (
+        1, microseconds, usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.units,
+        microjoules, microjoules_low, microjoules_high,
+        round(grams * MICRO), round(grams_low * MICRO), round(grams_high * MICRO), cost.micros, charge.micros,
+    )  # fmt: skip
+    if (
+        microseconds / MICRO == seconds
+        and microjoules / MICRO == joules
+        and microjoules_low / MICRO == low
+        and microjoules_high / MICRO == high
+    ):
+        exact = _GRAMS.pack(grams, grams_low, grams_high)
+    else:
+        exact = _ALL.pack(seconds, joules, low, high, grams, grams_low, grams_high)
+    own = subject.id
+    return form, packed(id), entry.started_at, amounts, exact, None if id == f"{kind}:{own}" else own
+
+
+def columns_of(form: Form) -> tuple[Any, ...]:
+    """Return a form as `FORM` has it: the same texts on both databases, the price's version without its note."""
+    batch, version = FORM.index("batch"), form[-1]
+    plain = version.removesuffix(_DEFAULT)
+    return (*form[:batch], "1" if form[batch] else "", *form[batch + 1 : -1], plain, version[len(plain) :])
 
 
 def entry_of(row: Sequence[Any]) -> Entry:
@@ -143,12 +152,13 @@ def packed(id: str) -> bytes:
     >>> packed("step:a")
     b'\\x01step:a'
     """
-    if len(id) == _REQUEST_LENGTH and id.startswith(_REQUEST):
+    if id[:12] == _REQUEST and len(id) == _REQUEST_LENGTH:
+        digits = id[12:]
         try:
-            short = bytes.fromhex(id[len(_REQUEST) :])
+            short = bytes.fromhex(digits)
         except ValueError:
             short = b""
-        if short.hex() == id[len(_REQUEST) :]:
+        if short.hex() == digits:
             return b"\0" + short
     return b"\1" + id.encode()
 

@@ -8,13 +8,26 @@ Owns the rows. Knows no file; where a record stands and whether it is whole is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.rollups import Sums
-from bessemer.meter.rows import BOOKED, COLUMNS, FORM, SUMS, Form, Row, digest_of, entry_of, read, unpacked
+from bessemer.meter.rows import (
+    BOOKED,
+    COLUMNS,
+    FORM,
+    SUMS,
+    Amounts,
+    Form,
+    Row,
+    columns_of,
+    digest_of,
+    entry_of,
+    read,
+    unpacked,
+)
 
 AT_ONCE = 1000
 _ASKED = 500
@@ -53,9 +66,9 @@ class TakingIn:
     """One transaction's entries, on their way into the tables."""
 
     def __init__(self, database: LedgerDatabase) -> None:
-        self._database, self._query, self._sums = database, database.query, Sums(database.query)
-        self._forms = Forms(database)
-        self._waiting: list[tuple[Form, bytes, float, tuple[int, ...], bytes, str | None]] = []
+        self._database, self._query, self._sums = database, database.query, Sums(database)
+        self._forms = _Forms(database)
+        self._waiting: list[tuple[int, bytes, float, Amounts, bytes, str | None]] = []
         self._added = self._repeated = 0
         self._differing: list[str] = []
 
@@ -63,7 +76,8 @@ class TakingIn:
         """Take an entry, as JSON."""
         if self._database.is_postgres and b"\\u0000" in text:
             text = text.replace(b"\\u0000", b"\\ufffd")  # the one character that it cannot keep
-        self._waiting.append(read(text))
+        form, *rest = read(text)
+        self._waiting.append((self._forms.place(form), *rest))
         if len(self._waiting) >= AT_ONCE:
             self._write()
 
@@ -75,28 +89,26 @@ class TakingIn:
 
     def _write(self) -> None:
         waiting, self._waiting = self._waiting, []
-        numbers = self._forms.numbers({each[0] for each in waiting})
+        numbers = self._forms.numbers()
         rows = [
-            (id, numbers[form], at, *sums, exact, subject)
-            for form, id, at, sums, exact, subject in waiting
-        ]  # fmt: skip
+            (id, numbers[place], at, *amounts[1:], exact, subject) for place, id, at, amounts, exact, subject in waiting
+        ]
         there = self._database.insert_new("entries", COLUMNS, rows) if rows else []
         again = set(there)
-        add = self._sums.add
-        for number, row in enumerate(rows):
+        for number, (place, _, at, amounts, _, _) in enumerate(waiting):
             if number not in again:
-                add(row[1], row[2], (1, *waiting[number][3]))
+                self._sums.add(numbers[place], at, amounts)
         self._added += len(rows) - len(there)
         for number in there:
-            self._meet(waiting[number][0], rows[number])
+            self._meet(rows[number], self._forms.columns(waiting[number][0]))
+        self._forms.forget()
 
-    def _meet(self, form: Form, row: Row) -> None:
+    def _meet(self, row: Row, form: tuple[Any, ...]) -> None:
         """Take an entry whose id is there already."""
         sql = f"SELECT {BOOKED} FROM entries CROSS JOIN forms WHERE form = number AND id = ?"
-        (first,) = self._query(sql, (row[0],))
-        new = (*row, *form)
+        (first,), new = self._query(sql, (row[0],)), (*row, *form)
         if first[_STATUS] == "ok" and new[_STATUS] != "ok":
-            self._sums.add(first[1], first[2], [-1, *(-value for value in first[_FIRST:_LAST])])
+            self._sums.add(first[1], first[2], (-1, *(-value for value in first[_FIRST:_LAST])))
             self._query("DELETE FROM entries WHERE id = ?", (row[0],))
             self._database.insert("entries", COLUMNS, [row])
             self._sums.add(row[1], row[2], (1, *row[_FIRST:_LAST]))
@@ -105,31 +117,44 @@ class TakingIn:
             self._differing.append(unpacked(row[0]))
 
 
-class Forms:
-    """The numbers of forms, of one transaction: another may have made the tables again."""
+class _Forms:
+    """The numbers of forms, for one transaction: before the next, another process may make the tables again."""
 
     def __init__(self, database: LedgerDatabase) -> None:
-        self._database, self._known = database, dict[Form, int]()
+        self._database = database
+        self._places: dict[Form, int] = {}
+        self._numbers: list[int] = []
 
-    def numbers(self, forms: set[Form]) -> dict[Form, int]:
-        """Return the numbers of at least these forms; a new one is written."""
-        if missing := forms - self._known.keys():
-            if len(self._known) > _MOST:
-                self._known = {}
-                missing = forms
-            self._find(list(missing))
-        return self._known
+    def place(self, form: Form) -> int:
+        """Return where in `numbers` a form's number will be."""
+        return self._places.setdefault(form, len(self._places))
 
-    def _find(self, missing: Sequence[Form]) -> None:
-        query, new = self._database.query, {digest_of(form): form for form in missing}
-        digests = list(new)
+    def columns(self, place: int) -> tuple[Any, ...]:
+        """Return the form of a place."""
+        return columns_of(next(form for form, at in self._places.items() if at == place))
+
+    def forget(self) -> None:
+        """Begin anew if there are many."""
+        if len(self._places) > _MOST:
+            self._places, self._numbers = {}, []
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all forms that have a place; new ones are written."""
+        query, digests = self._database.query, list[bytes]()
+        wanted: dict[bytes, tuple[Any, ...]] = {}
+        for form in islice(self._places, len(self._numbers), None):
+            columns = columns_of(form)
+            digests.append(digest_of(columns))
+            wanted[digests[-1]] = columns
+        known: dict[bytes, int] = {}
         for at in range(0, len(digests), _ASKED):
             some = digests[at : at + _ASKED]
             marks = ", ".join("?" * len(some))
-            for number, digest in query(f"SELECT number, digest FROM forms WHERE digest IN ({marks})", some):
-                self._known[new.pop(digest)] = number
-        if new:
+            known |= {digest: n for n, digest in query(f"SELECT number, digest FROM forms WHERE digest IN ({marks})", some)}
+        if new := [digest for digest in wanted if digest not in known]:
             ((last,),) = query("SELECT COALESCE(MAX(number), 0) FROM forms")
-            rows = [(last + place, digest, *form) for place, (digest, form) in enumerate(new.items(), 1)]
+            known |= {digest: number for number, digest in enumerate(new, last + 1)}
+            rows = [(known[digest], digest, *wanted[digest]) for digest in new]
             self._database.insert("forms", ("number", "digest", *FORM), rows)
-            self._known |= {form: row[0] for form, row in zip(new.values(), rows, strict=True)}
+        self._numbers += [known[digest] for digest in digests]
+        return self._numbers
