@@ -167,16 +167,16 @@ def _noun(model: type[BaseModel], **given: st.SearchStrategy[object]) -> st.Sear
 _ID = st.one_of(_TEXT, st.uuids().map(lambda made: f"req_{made.hex}"))
 _CURRENCY = _noun(Money, currency=st.from_regex(r"[A-Z]{3}", fullmatch=True))
 _ENTRIES = st.builds(
-    lambda entry, follows: entry.model_copy(update={"id": f"{entry.subject.kind}:{entry.subject.id}"}) if follows else entry,
+    lambda entry, follows: (
+        entry.model_copy(update={"id": f"{entry.subject.kind}:{entry.subject.id}"}) if follows else entry
+    ),
     _noun(
         Entry,
         id=_ID.map(lambda id: f"request:{id}"),
         subject=_noun(Subject, kind=st.sampled_from(["step", "request"]), id=_ID, batch=st.booleans()),
         status=st.sampled_from(get_args(EntryStatus)),
         usage=_noun(Usage),
-        measurement=_noun(
-            Measurement, energy_class=st.sampled_from(EnergyClass), boundary=st.sampled_from(Boundary)
-        ),
+        measurement=_noun(Measurement, energy_class=st.sampled_from(EnergyClass), boundary=st.sampled_from(Boundary)),
         carbon=_noun(Carbon),
         energy_cost=_CURRENCY,
         charge=_CURRENCY,

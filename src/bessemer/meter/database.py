@@ -81,9 +81,7 @@ class LedgerDatabase:
             marks = ", ".join("?" * len(columns))
             return self._insert_each(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
-    def add_up(
-        self, table: str, key: Sequence[str], sums: Sequence[str], rows: Sequence[Sequence[int]]
-    ) -> list[int]:
+    def add_up(self, table: str, key: Sequence[str], sums: Sequence[str], rows: Sequence[Sequence[int]]) -> list[int]:
         """Add rows of whole numbers to those that have the same key, or insert them; within a transaction.
 
         Args:

@@ -141,7 +141,9 @@ class Ledger:
         for width in (DAY, HOUR):
             counted, asked = 0, (*values, width, (since - width) if since else -1e300)
             sql = f"SELECT start, SUM(entries) FROM forms CROSS JOIN sums WHERE form = number{where}"
-            for start, entries in self._query(f"{sql} AND width = ? AND start > ? GROUP BY start ORDER BY 1 DESC", asked):
+            for start, entries in self._query(
+                f"{sql} AND width = ? AND start > ? GROUP BY start ORDER BY 1 DESC", asked
+            ):
                 counted += int(entries)
                 if counted >= limit:
                     since = max(since, start) if since else start

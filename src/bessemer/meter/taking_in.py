@@ -150,7 +150,9 @@ class _Forms:
         for at in range(0, len(digests), _ASKED):
             some = digests[at : at + _ASKED]
             marks = ", ".join("?" * len(some))
-            known |= {digest: n for n, digest in query(f"SELECT number, digest FROM forms WHERE digest IN ({marks})", some)}
+            known |= {
+                digest: n for n, digest in query(f"SELECT number, digest FROM forms WHERE digest IN ({marks})", some)
+            }
         if new := [digest for digest in wanted if digest not in known]:
             ((last,),) = query("SELECT COALESCE(MAX(number), 0) FROM forms")
             known |= {digest: number for number, digest in enumerate(new, last + 1)}
