@@ -100,7 +100,7 @@ class LedgerDatabase:
             if not self.is_postgres:
                 marks = ", ".join("?" * len((*key, *sums)))
                 return self._insert_each(f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict}", rows)
-            arrays = ["{%s}" % ",".join(map(str, column)) for column in zip(*rows, strict=True)]
+            arrays = [f"{{{','.join(map(str, column))}}}" for column in zip(*rows, strict=True)]
             fits = " AND ".join(f"ABS({table}.{name} + excluded.{name}) < {_LARGE}" for name in sums)
             marks = ", ".join(["?::bigint[]"] * len(arrays))
             sql = f"INSERT INTO {table} ({names}) SELECT * FROM UNNEST({marks}) {conflict} WHERE {fits}"
@@ -133,14 +133,14 @@ class LedgerDatabase:
     def _copy_new(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[int]:
         key = columns[0]
         self.query("SAVEPOINT copying")
+        there: list[int] = []
         try:
             self._insert(table, columns, rows)
-            there = []
         except self._doubled:  # of one row: none of them is in
             self.query("ROLLBACK TO SAVEPOINT copying")
             asked = [row[0] for row in rows]
             known = {id for (id,) in self.query(f"SELECT {key} FROM {table} WHERE {key} = ANY(?)", (asked,))}
-            there, fresh = [], []
+            fresh: list[int] = []
             for number, row in enumerate(rows):
                 (there if row[0] in known else fresh).append(number)
                 known.add(row[0])

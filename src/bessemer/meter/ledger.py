@@ -128,12 +128,11 @@ class Ledger:
         with self._database.snapshot():
             if where and limit >= 0:
                 since = self._lately(where, values, since, limit)
-            conditions, given = f"form = number{where}", values
-            if since:
-                conditions, given = f"{conditions} AND started_at >= ?", (*values, since)
+            later, most = " AND started_at >= ?" * bool(since), "" if limit < 0 else "LIMIT ?"
+            given = (*values, *((since,) if since else ()), *((limit,) if most else ()))
             tables = _JOINED if where else "entries CROSS JOIN forms"
-            most, given = ("", given) if limit < 0 else ("LIMIT ?", (*given, limit))
-            sql = f"SELECT {BOOKED} FROM {tables} WHERE {conditions} ORDER BY started_at DESC, id DESC {most}"
+            conditions = f"WHERE form = number{where}{later}"
+            sql = f"SELECT {BOOKED} FROM {tables} {conditions} ORDER BY started_at DESC, id DESC {most}"
             return [entry_of(row) for row in self._query(sql, given)]
 
     def _lately(self, where: str, values: tuple[Any, ...], since: float, limit: int) -> float:

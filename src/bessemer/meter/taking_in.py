@@ -76,8 +76,8 @@ class TakingIn:
         """Take an entry, as JSON."""
         if self._database.is_postgres and b"\\u0000" in text:
             text = text.replace(b"\\u0000", b"\\ufffd")  # the one character that it cannot keep
-        form, *rest = read(text)
-        self._waiting.append((self._forms.place(form), *rest))
+        form, id, at, amounts, exact, subject = read(text)
+        self._waiting.append((self._forms.place(form), id, at, amounts, exact, subject))
         if len(self._waiting) >= AT_ONCE:
             self._write()
 

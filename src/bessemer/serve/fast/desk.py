@@ -17,7 +17,6 @@ from bessemer.serve.fast.committer import Committer
 from bessemer.serve.fast.exchange import Answerer, Exchange, status_line
 from bessemer.serve.fast.pool import Pool
 from bessemer.serve.fast.shapes import Shapes
-from bessemer.serve.ids import new_id as new_id
 from bessemer.serve.observing import Watcher
 from bessemer.serve.traffic import Traffic
 
