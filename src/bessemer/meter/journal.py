@@ -278,10 +278,10 @@ class SegmentReader:
                 yield self._check(line)
 
     def _check(self, line: bytes) -> bytes:
-        text, tail = line[: -_TAIL - 1], line[-_TAIL - 1 :]
-        expected, seq, wrong = digest_bytes(text), self._seq + 1, ""
-        after = b',"prev":"%s","seq":%d' % (self._hash.encode(), seq)
-        if tail != b',"hash":"%s"}\n' % expected.encode():
+        text, seq, wrong = line[: -_TAIL - 1], self._seq + 1, ""
+        expected = digest_bytes(text)
+        after = b',"prev":"%b","seq":%d' % (self._hash.encode(), seq)
+        if not line.endswith(b',"hash":"%b"}\n' % expected.encode()):
             wrong = "its checksum does not match"
         elif not (text.startswith(_HEAD) and text.endswith(after)):
             wrong = "it does not follow the record before it"

@@ -9,7 +9,7 @@ Owns the table ``sums`` and the questions to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import add
+from operator import add, sub
 from typing import Any
 
 from bessemer.core.nouns import EnergyClass, Usage
@@ -25,7 +25,7 @@ SUMMED = ", ".join(f"SUM({name} / {BILLION}), SUM({name} % {BILLION})" for name 
 
 _MOST = 2**61
 """More is not added at once, so that no sum outgrows its column unnoticed."""
-_AT_ONCE = 40_000
+_AT_ONCE = 20_000
 """From so many sums on they are written at once."""
 
 _KEY = ("form", "width", "start", "part")
@@ -61,20 +61,17 @@ class Sums:
         found += [((form, DAY, day * DAY), sums) for (form, day), sums in days.items()]
         found.sort()
         part = 0
-        while found:  # a group whose sums are large goes on in its next part
-            rows = [(*group, part, *map(_small, sums)) for group, sums in found]
-            refused = set(self._database.add_up("sums", _KEY, ("entries", *SUMS), rows))
-            left = []
+        while found:  # what is too large for one part goes on in the next
+            left: dict[tuple[int, int, int], Sequence[int]] = {}
             for number, (group, sums) in enumerate(found):
-                if number in refused:
-                    left.append((group, sums))
-                elif any(rest := [value - _small(value) for value in sums]):
-                    left.append((group, rest))
-            found, part = left, part + 1
-
-
-def _small(value: int) -> int:
-    return value if -_MOST < value < _MOST else max(-_MOST, min(_MOST, value))
+                if max(sums) > _MOST or min(sums) < -_MOST:
+                    piece = [max(-_MOST, min(_MOST, value)) for value in sums]
+                    found[number], left[group] = (group, piece), list(map(sub, sums, piece))
+            rows = [(*group, part, *sums) for group, sums in found]
+            for number in self._database.add_up("sums", _KEY, ("entries", *SUMS), rows):
+                group, sums = found[number]
+                left[group] = list(map(add, left[group], sums)) if group in left else sums
+            found, part = list(left.items()), part + 1
 
 
 def usage_rows(query: Query, second: str, wanted: UsageQuery) -> list[UsageRow]:

@@ -29,7 +29,7 @@ from bessemer.meter.rows import (
     unpacked,
 )
 
-AT_ONCE = 1000
+AT_ONCE = 2000
 _ASKED = 500
 _MOST = 20_000
 """Forms that are kept in memory."""
