@@ -26,6 +26,7 @@ from bessemer.core.usage import UsageQuery, UsageRow
 from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.energy import MICRO
 from bessemer.meter.journal import JournalReport, Position, SegmentReader, segments, verify
+from bessemer.meter.recount import drifts
 from bessemer.meter.rollups import DAY, HOUR, SUMMED, usage_rows, whole
 from bessemer.meter.rows import BOOKED, entry_of, packed
 from bessemer.meter.taking_in import SyncReport, TakingIn
@@ -213,6 +214,11 @@ class Ledger:
     def usage(self, query: UsageQuery) -> list[UsageRow]:
         """Return sums by bucket of time and group; see `bessemer.meter.rollups`."""
         return usage_rows(self._query, self._database.dialect.second, query)
+
+    def drifts(self) -> list[str]:
+        """Return which sums are not those of the entries, in words; all entries are read."""
+        with self._database.snapshot():
+            return list(drifts(self._query))
 
     def verify(self) -> JournalReport:
         """Check the whole journal, also against what this ledger has seen of it.
