@@ -251,6 +251,34 @@ def _ratio(lines: Mapping[str, Any], ours: str, theirs: str, what: str) -> float
     return round(lines[ours][what] / lines[theirs][what], 2)
 
 
+def _pace(line: Mapping[str, float]) -> str:
+    return f"{line['rows_per_second']:,} ({line['rows'] / line['cpu_seconds']:,.0f})"
+
+
+def table() -> str:
+    """Return the newest result of each database as a table in Markdown."""
+    results = [json.loads(line) for line in (HERE / "results" / "ledger.jsonl").read_text("utf-8").splitlines()]
+    newest = {found["database"]: found for found in results if "ratios" in found}
+    ours = [newest[name] for name in ("sqlite", "postgres") if name in newest]
+    rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+        ("requests", lambda r: f"{r['records']:,}"),
+        ("taken in, a second (of our processor time)", lambda r: _pace(r["lines"]["ingest"])),
+        ("plain INSERT of 500,000 of them, unchecked", lambda r: _pace(r["lines"]["insert"])),
+        ("memory while taken in, at most", lambda r: f"{r['lines']['ingest']['peak_memory_bytes'] / 1e6:.0f} MB"),
+        ("on disk, a request", lambda r: f"{r['bytes_per_record']['ledger']} bytes"),
+        ("written to the disk while taken in", lambda r: f"{r['lines']['ingest']['written_bytes'] / 1e9:.1f} GB"),
+        ("sums of all by project and model", lambda r: f"{r['lines']['roll_up']['seconds']:.2f} s"),
+        ("… by DuckDB from Parquet, one thread", lambda r: f"{r['lines']['group']['seconds']:.2f} s"),
+        ("a customer's month by key and model", lambda r: f"{r['lines']['month']['seconds']:.2f} s"),
+        ("their invoice", lambda r: f"{r['lines']['invoice']['seconds']:.2f} s"),
+        ("memory of the invoice, at most", lambda r: f"{r['lines']['invoice']['peak_memory_bytes'] / 1e6:.0f} MB"),
+    ]
+    names = {"sqlite": "SQLite", "postgres": "Postgres"}
+    lines = [("", *(names[found["database"]] for found in ours)), ("---", *["--:"] * len(ours))]
+    lines += [(name, *(told(found) for found in ours)) for name, told in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=10_000_000)
@@ -258,7 +286,11 @@ def main() -> None:
     parser.add_argument("--database", default="", help="URL of an empty Postgres; SQLite unless given")
     parser.add_argument("--note", default="", help="what else to say of the machine, for example that others used it")
     parser.add_argument("--dry", action="store_true", help="keep no result")
+    parser.add_argument("--markdown", action="store_true", help="only show the newest results that were kept")
     options = parser.parse_args()
+    if options.markdown:
+        print(table())
+        return
     os.environ[DATABASE] = options.database
     from peer_ledger import convert, group, insert  # not in the memory of our own processes
 

@@ -218,6 +218,17 @@ def test_sums_beyond_sixty_three_bits_are_exact(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_sums_that_outgrow_their_column_bit_by_bit_are_exact(tmp_path: Path) -> None:
+    ledger, joules = open_ledger(tmp_path), 1.1e12  # 2.2e18 microjoules at most each: the fifth does not fit
+    for number in range(9):
+        book(tmp_path, entry(f"e{number}", joules=joules))
+        ledger.sync()
+    assert ledger.totals()[0].joules.high == 9 * 2 * joules
+    assert max(part for (part,) in ledger._database.query("SELECT part FROM sums")) > 0
+    assert ledger.drifts() == []
+    ledger.close()
+
+
 def test_two_currencies_stay_apart(tmp_path: Path) -> None:
     book(tmp_path, entry("a"), entry("b", charge=Money(micros=5, currency="EUR")))
     total = open_ledger(tmp_path).totals()[0]
