@@ -17,10 +17,11 @@ from collections.abc import Callable
 from bessemer.core.forwarding import Spent
 from bessemer.core.nouns import EntryStatus
 from bessemer.serve.fast.admission import Identity, Permit
-from bessemer.serve.fast.desk import Desk, Way, new_id
+from bessemer.serve.fast.desk import Desk, Way
 from bessemer.serve.fast.exchange import Exchange
 from bessemer.serve.fast.reading import Asked, Tail, count_written, read_answer, read_asked, to_send
 from bessemer.serve.fast.telling import event_of, of_server, usage_event, with_usage
+from bessemer.serve.ids import new_id
 from bessemer.serve.observing import Seen, unwatched
 from bessemer.serve.refusals import CLIENT_GONE, SLOW_BODY, TOO_SLOW, Refusal, failed
 from bessemer.serve.telling import DONE
