@@ -69,6 +69,7 @@ class Spent:
         id: of the request.
         usage: input, output and cached tokens.
         mark: the meter's own, set by `BatchMeter.begin`.
+        kept: the meter's own, set by `BatchMeter.keep`.
         terms: of the entry, once it is booked, like all that follows.
         microjoules: value, lower and upper bound.
         grams: of CO2-equivalent.
@@ -82,6 +83,7 @@ class Spent:
     usage: tuple[int, int, int] = (0, 0, 0)
     status: EntryStatus = "error"
     mark: Any = None
+    kept: Any = None
     terms: Terms | None = None
     microjoules: tuple[int, int, int] = (0, 0, 0)
     grams: float = 0.0
@@ -94,6 +96,13 @@ class BatchMeter(Protocol):
 
     def begin(self, spent: Spent, /) -> None:
         """Begin a request; takes microseconds."""
+        ...
+
+    def keep(self, spent: Spent, likely: tuple[int, int], /) -> memoryview:
+        """Return the place of a number: the output tokens of a stream so far, to be set before each piece leaves.
+
+        Should the process be killed, these are booked; `likely` are the input tokens, and the most output tokens.
+        """
         ...
 
     def book(self, spent: Sequence[Spent], /) -> None:

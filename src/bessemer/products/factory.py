@@ -316,6 +316,7 @@ class Factory:
             runs = tuple({deployment.run for deployment in self.deployed().values()})
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
+            meter.book_cut()  # before the gate settles what dead gateways held
             line = tuning_line(llm, served, self.home, self.base, work)
             jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
             start_jobs = open_drivers(self.config.made, jobs, line, stack)

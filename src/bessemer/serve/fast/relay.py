@@ -43,6 +43,7 @@ class Relay(Visit):
     _seen: Seen | None = None
     _tail: Tail | None = None
     _tell: Callable[[], None] | None = None
+    _kept: memoryview | None = None
     _headed = _over = _told = False
     _kind = _retry_after = _answered = b""
     _reason = ""
@@ -151,6 +152,8 @@ class Relay(Visit):
             return
         if out := self._tail.feed(data):
             assert self._way is not None
+            kept = self._kept or self._keep()
+            kept[0] = self._tail.events  # before they leave: should this process be killed, they are booked
             if self._way.renames:
                 out = self._way.named(out)
             self._send(out)
@@ -299,8 +302,20 @@ class Relay(Visit):
             output = self._tail.events
         else:
             output = self._written or int((self._desk.loop.time() - self._began) * self._way.tokens_per_second)
+        read, most = self._likely()
+        return read, max(1, min(output, most)), 0
+
+    def _likely(self) -> tuple[int, int]:
+        """Return how many tokens a request of this size has, and how many its answer may have at most."""
+        assert self._way and self._asked
         most = (self._asked.output_tokens or self._desk.config.default_output_tokens) * self._asked.choices
-        return max(1, round(self._asked_size * self._way.tokens_per_byte)), max(1, min(output, most)), 0
+        return max(1, round(self._asked_size * self._way.tokens_per_byte)), most
+
+    def _keep(self) -> memoryview:
+        """Begin to keep what has left of a stream where a kill of this process leaves it."""
+        assert self._spent
+        self._kept = self._desk.meter.keep(self._spent, self._likely())
+        return self._kept
 
     def _close(self) -> None:
         """Give everything back."""
