@@ -22,6 +22,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -212,9 +213,8 @@ def _words(path: Path) -> array[int]:
 def _slots(words: array[int]) -> Iterator[array[int]]:
     """Yield the slots that are not free; none of a machine that has been switched off since."""
     if words and words[: ID_BYTES // 8].tobytes().rstrip(b"\0").decode("ascii", "replace") == boot():
-        for at in range(WORDS, len(words), WORDS):
-            if words[at]:
-                yield words[at : at + WORDS]
+        for at in compress(range(WORDS, len(words), WORDS), words[WORDS::WORDS]):
+            yield words[at : at + WORDS]
 
 
 def _id(slot: array[int]) -> str:
