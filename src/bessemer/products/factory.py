@@ -309,8 +309,7 @@ class Factory:
 
         with ExitStack() as stack:
             llm, elsewhere, served = self._language_model()
-            allowed = trainable(llm, served)
-            work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
+            work = open_work(self.home.work, self.config.jobs, self._clock, trainable(llm, served))
             accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
             parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
             runs = tuple({deployment.run for deployment in self.deployed().values()})

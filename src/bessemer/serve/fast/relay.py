@@ -151,9 +151,10 @@ class Relay(Visit):
                 self.lost("its answer is too large")
             return
         if out := self._tail.feed(data):
-            assert self._way is not None
-            kept = self._kept or self._keep()
-            kept[0] = self._tail.events  # before they leave: should this process be killed, they are booked
+            assert self._way and self._spent
+            if self._kept is None:
+                self._kept = self._desk.meter.keep(self._spent, self._likely())
+            self._kept[0] = self._tail.events  # before they leave: should this process be killed, they are booked
             if self._way.renames:
                 out = self._way.named(out)
             self._send(out)
@@ -310,12 +311,6 @@ class Relay(Visit):
         assert self._way and self._asked
         most = (self._asked.output_tokens or self._desk.config.default_output_tokens) * self._asked.choices
         return max(1, round(self._asked_size * self._way.tokens_per_byte)), most
-
-    def _keep(self) -> memoryview:
-        """Begin to keep what has left of a stream where a kill of this process leaves it."""
-        assert self._spent
-        self._kept = self._desk.meter.keep(self._spent, self._likely())
-        return self._kept
 
     def _close(self) -> None:
         """Give everything back."""
