@@ -28,8 +28,8 @@ from .cut_streams import COUNTING, Stream, StreamClients, counts_of, misjudged
 
 CLIENTS = 8
 STREAM_CLIENTS = 8
-AGAIN = 4
-"""Once in so many kills the next gateway is killed, too, while it books what was cut."""
+AGAIN = 2
+"""After every second round the next gateway is killed, too, while it books what was cut."""
 WIRE = Path(__file__).with_name("wire.py")
 
 GATEWAY = (
@@ -190,7 +190,7 @@ def kill_often(folder: Path, durability: str, kills: int, seed: str, workers: in
         seed: of the moments and of what is asked.
         workers: gateways that run beside each other.
     """
-    chance, again, killed = random.Random(seed), 0, 0
+    chance, again, killed, rounds = random.Random(seed), 0, 0, 0
     keys = KeyStore(folder / "keys.sqlite")
     _, secret = keys.create("tests")
     keys.close()
@@ -206,8 +206,8 @@ def kill_often(folder: Path, durability: str, kills: int, seed: str, workers: in
                 asyncio.run(_round(processes, secret, chance, got))
                 for process in processes:
                     _buried(process)
-                killed += workers
-                if chance.randrange(AGAIN) == 0 and killed < kills:
+                killed, rounds = killed + workers, rounds + 1
+                if rounds % AGAIN == 0 and killed < kills:
                     process = _start(folder, url, durability)
                     time.sleep(chance.uniform(0.0, 0.01))
                     _buried(process)
