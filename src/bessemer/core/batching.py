@@ -29,6 +29,13 @@ class BatchMeter(Protocol):
         """Begin a request; takes microseconds."""
         ...
 
+    def keep(self, spent: Spent, likely: tuple[int, int], /) -> memoryview:
+        """Return the place of a number: the output tokens of a stream so far, to be set before each piece leaves.
+
+        Should the process be killed, these are booked; `likely` are the input tokens, and the most output tokens.
+        """
+        ...
+
     def book(self, spent: Sequence[Spent], /) -> None:
         """End requests; when this returns, their entries are as safe as the durability promises.
 

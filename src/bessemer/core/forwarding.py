@@ -58,6 +58,7 @@ class Spent:
         id: of the request.
         usage: input, output and cached tokens.
         mark: the meter's own, set by `bessemer.core.batching.BatchMeter.begin`.
+        kept: the meter's own, set by `bessemer.core.batching.BatchMeter.keep`.
         terms: of the entry, once it is booked, like all that follows.
         microjoules: value, lower and upper bound.
         grams: of CO2-equivalent.
@@ -71,6 +72,7 @@ class Spent:
     usage: tuple[int, int, int] = (0, 0, 0)
     status: EntryStatus = "error"
     mark: Any = None
+    kept: Any = None
     terms: Terms | None = None
     microjoules: tuple[int, int, int] = (0, 0, 0)
     grams: float = 0.0

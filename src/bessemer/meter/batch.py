@@ -120,6 +120,22 @@ class BatchBooks:
             self._count += 1
             spent.mark = _Opened(self._level, self._meter._clock(), now, self._meter._failures)
 
+    def keep(self, spent: Spent, likely: tuple[int, int], /) -> memoryview:
+        """Return the place of a number: the output tokens of a stream so far, to be set before each piece leaves."""
+        opened: _Opened = spent.mark
+        about = (spent.project, spent.key_id, spent.model, "", "", "", False)
+        book = self._book_at(opened.started_at)
+        slot = spent.kept = self._meter.streams.enter(
+            spent.id, about, book, opened.started_at, likely, lambda: Energy(*self._level) - Energy(*opened.level)
+        )
+        return slot.written
+
+    def read(self) -> None:
+        """Share out what the open requests took by now."""
+        with self._lock:
+            if self._count:
+                self._read(time.monotonic())
+
     def book(self, spent: Sequence[Spent], /) -> None:
         """End requests and write their entries.
 
@@ -132,7 +148,12 @@ class BatchBooks:
             if now - self._read_at > STALE_SECONDS:
                 self._read(now)
             bodies = [self._body(each, now) for each in spent]
+        kept, streams = [each.kept for each in spent if each.kept], self._meter.streams
+        for slot in kept:
+            streams.booking(slot)
         self._meter._journal.append_many(bodies)
+        for slot in kept:
+            streams.free(slot)
 
     def _read(self, now: float) -> None:
         """Read the sensors, and share out what the open requests took since the last time."""

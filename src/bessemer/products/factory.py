@@ -309,13 +309,13 @@ class Factory:
 
         with ExitStack() as stack:
             llm, elsewhere, served = self._language_model()
-            allowed = trainable(llm, served)
-            work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
+            work = open_work(self.home.work, self.config.jobs, self._clock, trainable(llm, served))
             accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
             parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
             runs = tuple({deployment.run for deployment in self.deployed().values()})
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
+            meter.book_cut()  # before the gate settles what dead gateways held
             line = tuning_line(llm, served, self.home, self.base, work)
             jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
             start_jobs = open_drivers(self.config.made, jobs, line, stack)
