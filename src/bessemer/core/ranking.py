@@ -6,7 +6,7 @@ Owns those nouns. Knows no model, no store and no clock. A user is what they did
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import Field, model_validator
@@ -164,4 +164,8 @@ class Learning(Protocol):
 
     def forget(self, project: str, user: str, /) -> None:
         """Forget what a project's user did, and what was learnt from it."""
+        ...
+
+    def users(self, project: str, /) -> Iterable[str]:
+        """Return the users of a project whose history it has, those that it was trained on among them."""
         ...

@@ -30,6 +30,7 @@ from bessemer.serve.envelope import Envelope
 from bessemer.serve.fast.admission import Admission, KeyAdmission
 from bessemer.serve.fast.desk import Short
 from bessemer.serve.feedback_wire import FeedbackDesk
+from bessemer.serve.hearing import Hearing
 from bessemer.serve.keys import KeyStore
 from bessemer.serve.landing import PAGE_HEADERS, page
 from bessemer.serve.metrics import Metrics
@@ -42,7 +43,7 @@ from bessemer.serve.telling import Model
 from bessemer.serve.traffic import Traffic
 from bessemer.serve.webhook_sender import Sender
 from bessemer.serve.webhooks_wire import WebhookDesk
-from bessemer.serve.wire.events import tell_again
+from bessemer.serve.wire.events import learners
 from bessemer.serve.wire.routes import wire_routes
 from bessemer.serve.work.answering import BatchRunner
 from bessemer.serve.work.routes import open_runner, work_routes
@@ -151,10 +152,12 @@ async def _working(sender: Sender | None, runner: BatchRunner | None) -> AsyncIt
 
 @asynccontextmanager
 async def _remembering(parts: GatewayParts, engines: Mapping[str, ChatEngine]) -> AsyncIterator[None]:
-    """Begin a block with what engines were told before this process."""
-    if parts.events:
-        await run_in_threadpool(tell_again, parts.events, engines)
-    yield
+    """Begin a block with what engines were told before this process, and let them hear what others are told."""
+    if parts.events and learners(engines):
+        async with Hearing(parts.events, engines).going_on():
+            yield
+    else:
+        yield
 
 
 def _sender(config: GatewayConfig, parts: GatewayParts) -> Sender | None:

@@ -81,6 +81,10 @@ class RenewingRanker:
         with self._lock:
             self._now.forget(project, user)
 
+    def users(self, project: str, /) -> list[str]:
+        """Return the users of a project who have a history; see `RankerEngine.users`."""
+        return self._now.users(project)
+
     def settle(self) -> bool:
         """Wait until the weights have all that was told."""
         return self._now.settle()
