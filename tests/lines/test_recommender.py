@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.core.errors import ConfigError
+from bessemer.core.errors import ConfigError, Conflict, NotFound
+from bessemer.core.experiments import Experiment
 from bessemer.core.ranking import Interaction, RankRequest
 from bessemer.products.declaration import parse_declaration
 from bessemer.products.factory import Factory, FactoryConfig
 from bessemer.products.home import Home
 from bessemer.products.line import SIZES
 from bessemer.products.receipt import FactsPart
+from bessemer.products.recommender.looking import experiments_of
 from bessemer.products.recommender.retraining import retrain
-from bessemer.serve import EventStore
+from bessemer.serve import EventStore, RankingStore
 from bessemer.serve.wire.events import tell_again
 
 LINE = """name: shop
@@ -29,6 +31,8 @@ product:
   items: items
   models: [{kind: ease, regularisation: 50}, {kind: item_knn}]
   learning: {projects: [p]}
+  experiment: {kind: ab, challenger: {kind: popularity}, counts: [purchase]}
+  explore: {share_ratio: 0.2}
 """
 
 
@@ -43,7 +47,7 @@ def test_from_tables_to_a_ranker_that_learns(tmp_path) -> None:
     assert isinstance(part, FactsPart) and part.deployed and part.compared == "popularity"
     ndcg = part.metrics[0]
     assert ndcg.metric == "ndcg@10" and ndcg.after_low > ndcg.before
-    assert {"events", "model", "coverage", "speed"} <= {name for name, _ in part.facts}
+    assert {"events", "model", "coverage", "speed", "experiment", "explore"} <= {name for name, _ in part.facts}
     assert receipt.lineage[0].what.endswith("fitted on 4,000 events") and receipt.total
     engine = made.open_engines()["shop"]
     first = engine.rank(RankRequest(project="p", user="somebody", n=5))
@@ -51,6 +55,10 @@ def test_from_tables_to_a_ranker_that_learns(tmp_path) -> None:
     then = engine.rank(RankRequest(project="p", user="somebody", n=5, explain=True))
     assert [each.item for each in then.items] != [each.item for each in first.items]
     assert any(each.reason.items == (first.items[2].item,) for each in then.items)
+    assert experiments_of(made.home)[0].sentence.startswith("too early") and "tries" in engine.capabilities
+    asked = [RankRequest(project="p", user=f"u{n}", n=5, kept=f"rec_{n}") for n in range(40)]
+    policies = {(ranked := engine.rank(each)).arm: ranked.policy for each in asked}
+    assert policies.keys() == {"incumbent", "challenger"} and policies["challenger"].startswith("popularity-")
     assert retrain(made) is None, "nobody told anything"
     with closing(EventStore(made.home.events)) as store:
         told = [Interaction(user="somebody", item=row.item, time=1.8e9 + n) for n, row in enumerate(first.items)]
@@ -63,7 +71,7 @@ def test_from_tables_to_a_ranker_that_learns(tmp_path) -> None:
     served = engine.counters.total.units
     assert engine.told == {} and engine.renew() and not engine.renew()
     learnt, ranked = engine, engine.counters.total.units
-    assert learnt.told == {"p": 5} and ranked == served == 10, "what the earlier one ranked is not lost"
+    assert learnt.told == {"p": 5} and ranked == served == 210, "what the earlier one ranked is not lost"
     assert learnt.rank(RankRequest(user="somebody")).events == 5, "trained on"
     assert learnt.rank(RankRequest(user="somebody else")).events == 0, "of a project that is not named"
     assert learnt.rank(RankRequest(project="q", user="somebody else")).events == 1, "told again, and twice"
@@ -73,6 +81,17 @@ def test_from_tables_to_a_ranker_that_learns(tmp_path) -> None:
 
 
 def test_what_does_not_fit_is_said_before_the_work(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="the arms do not differ"):
+        factory(tmp_path, LINE.replace("challenger: {kind: popularity}, ", ""))
+    with pytest.raises(ConfigError, match="no known probabilities"):
+        factory(tmp_path, LINE.replace("kind: ab", "kind: interleave"))
+    with pytest.raises(NotFound, match="no experiment 'autumn'"):
+        experiments_of(Home(tmp_path / "home"), "autumn")
+    home = Home(tmp_path / "home")
+    with closing(RankingStore(home.rankings)) as rankings:
+        rankings.declare(Experiment(name="first", model="shop", kind="ab", challenger="ease"))
+    with pytest.raises(Conflict, match="'first' began with another challenger, counts"):
+        factory(tmp_path).run()
     with pytest.raises(ConfigError, match="table 'clicks'"):
         factory(tmp_path, LINE.replace("items: items\n", "items: items\n  events: clicks\n")).run()
     with pytest.raises(ConfigError, match=r"product\.models"):

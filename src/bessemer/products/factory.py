@@ -34,7 +34,7 @@ from bessemer.products.llm.config import LlmConfig, ServerConfig
 from bessemer.products.metered import MeteredSink
 from bessemer.products.product import AnyEngine, Finished, Opening, Product, no_secret
 from bessemer.products.receipt import Receipt
-from bessemer.serve import GatewayConfig, JobsConfig
+from bessemer.serve import Accounts, GatewayConfig, GatewayParts, JobsConfig, Work
 from bessemer.twin.terms import Expected
 from bessemer.twin.workload import Workload
 
@@ -249,6 +249,7 @@ class Factory:
             base=self.base,
             lake_url=self.lake_url,
             events=self.home.events,
+            rankings=self.home.rankings,
         )
 
     def deployed(self) -> dict[str, Deployment]:
@@ -298,7 +299,6 @@ class Factory:
             MissingDependency: spans are wanted and OpenTelemetry's SDK is not installed.
             Conflict: the port is in use.
         """
-        from bessemer.products.answered import gateway_parts
         from bessemer.products.billing import HomeBilling
         from bessemer.products.booked import open_usage
         from bessemer.products.driving import open_drivers
@@ -312,7 +312,7 @@ class Factory:
             allowed = trainable(llm, served)
             work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
             accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
-            parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
+            parts = self._parts(traced, work, stack, accounts)
             runs = tuple({deployment.run for deployment in self.deployed().values()})
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
@@ -338,6 +338,14 @@ class Factory:
                 ready(url, accounts.keys.ensure_development_key())
 
             run_gateway(app, gateway, announce)
+
+    def _parts(self, traced: str, work: Work, stack: ExitStack, accounts: Accounts) -> GatewayParts:
+        """Return what the gateway has beside its engines; the stack closes it."""
+        from bessemer.products.answered import gateway_parts
+        from bessemer.products.recommender.experiments import keep_days, with_rankings
+
+        parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
+        return with_rankings(parts, self.home, keep_days(self.config.made), stack)
 
     def _announce(self, url: str, models: tuple[str, ...], runs: tuple[str, ...]) -> None:
         self.home.announce(Gateway(url=url, pid=os.getpid(), models=models, started_at=self._clock(), runs=runs))

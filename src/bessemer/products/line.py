@@ -57,6 +57,7 @@ class Declared:
         base: the folder that relative paths start from.
         lake_url: where the tables are.
         events: the gateway's store of events; None keeps none.
+        rankings: its store of shown rankings; None keeps none.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Declared:
     base: Path
     lake_url: str
     events: Path | None = None
+    rankings: Path | None = None
 
 
 def open_products(declared: Declared) -> dict[str, Product]:
@@ -83,6 +85,7 @@ def open_products(declared: Declared) -> dict[str, Product]:
             tables={table: f"table_{table}" for table in declared.tables},
             products=dict(found),
             events=declared.events,
+            rankings=declared.rankings,
         )
         found[name] = resolve_name(_KINDS[config.kind])(config, place)
     return found

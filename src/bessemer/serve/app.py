@@ -27,6 +27,7 @@ from bessemer.serve.booking import Bookkeeper
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate_admin
 from bessemer.serve.envelope import Envelope
+from bessemer.serve.experiments_wire import ExperimentDesk
 from bessemer.serve.fast.admission import Admission, KeyAdmission
 from bessemer.serve.fast.desk import Short
 from bessemer.serve.feedback_wire import FeedbackDesk
@@ -183,6 +184,8 @@ def _optional(
     routes = AdminDesk(config, parts.accounts, models, usage).routes() if parts.accounts else []
     if parts.billing:
         routes += BillingDesk(keys, parts.billing).routes()
+    if parts.experiments:
+        routes += ExperimentDesk(keys, parts.experiments).routes()
     if parts.feedback:
         routes += FeedbackDesk(config, keys, parts.feedback, parts.webhooks).routes()
     if parts.webhooks and sender:

@@ -172,6 +172,18 @@ class EventStore:
             ).fetchone()
         return int(count), int(last)
 
+    def sessions(self, project: str, user: str) -> list[str]:
+        """Return the sessions that a project's user did something in."""
+        asked = "SELECT DISTINCT session FROM events WHERE project = ? AND user = ? AND session <> ''"
+        with self._database.reading() as database:
+            return [session for (session,) in database.execute(asked, (project, user))]
+
+    def last(self) -> int:
+        """Return the number of the last event that was taken in, of any project; 0 before the first."""
+        with self._database.reading() as database:
+            (last,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
+        return int(last)
+
     def forget(self, project: str, user: str) -> int:
         """Delete a user's events of a project, their bytes too, and return how many there were."""
         with self._database.writing() as database:
