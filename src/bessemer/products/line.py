@@ -96,7 +96,7 @@ def build_line(declared: Declared, products: Mapping[str, Product], erased: tupl
 
     Args:
         declared: the factory.
-        products: of it, from `open_products`.
+        products: of it, from `open_products`; for some of them alone, which are made of tables, no document is read.
         erased: ids of documents that must not be read again.
 
     Raises:
@@ -107,7 +107,7 @@ def build_line(declared: Declared, products: Mapping[str, Product], erased: tupl
     state = LakeState(f"{declared.lake_url} {lake.identity()}", lambda table: str(lake.erasures(table)))
     place = IntakePlace(declared.name, declared.base, state, erased)
     steps: list[Step] = []
-    if declared.sources:
+    if declared.sources and products.keys() == declared.products.keys():
         steps += document_steps(place, declared.sources, declared.curate)
     steps += [table_step(place, name, source) for name, source in declared.tables.items()]
     for product in products.values():

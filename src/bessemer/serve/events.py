@@ -172,6 +172,14 @@ class EventStore:
             ).fetchone()
         return int(count), int(last)
 
+    def since(self, projects: Sequence[str], number: int) -> int:
+        """Return how many events of these projects were taken in after the one of a number."""
+        marks = ",".join("?" * len(projects))
+        asked = f"SELECT count(*) FROM events WHERE sequence > ? AND project IN ({marks})"
+        with self._database.reading() as database:
+            (count,) = database.execute(asked, (number, *projects)).fetchone()
+        return int(count)
+
     def sessions(self, project: str, user: str) -> list[str]:
         """Return the sessions that a project's user did something in."""
         asked = "SELECT DISTINCT session FROM events WHERE project = ? AND user = ? AND session <> ''"

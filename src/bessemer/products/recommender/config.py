@@ -35,18 +35,44 @@ class JudgingConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class RetrainConfig(Config):
+    """When a running gateway makes the ranker anew of what it was told; with both, whichever comes first.
+
+    Attributes:
+        every_hours: once in each interval, counted from 1970 in UTC, if there is anything new; empty has no schedule.
+        after_events: as soon as so many events came since the last time; empty does not count them.
+    """
+
+    every_hours: Annotated[float, Field(gt=0, le=24 * 366)] | None = None
+    after_events: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if self.every_hours is None and self.after_events is None:
+            raise refusal(("every_hours",), "say when to retrain: every_hours, after_events, or both")
+        return self
+
+
 class LearningConfig(Config):
     """What the served ranker learns.
 
     Attributes:
         online: events change the weights between items while it serves, where the model can (EASE).
         projects: whose served events are trained on at the next run; those of others never are.
+        retrain: when that run comes by itself, beside the running gateway; empty leaves it to `bessemer run`.
         keep_days: rankings that were shown in experiments or with chance are kept so long.
     """
 
     online: bool = True
     projects: tuple[str, ...] = ()
+    retrain: RetrainConfig | None = None
     keep_days: Annotated[float, Field(gt=0, le=3_650)] = 90.0
+
+    @model_validator(mode="after")
+    def _has_whom_to_learn_from(self) -> Self:
+        if self.retrain and not self.projects:
+            raise refusal(("retrain",), "there is nobody to learn from: name the projects in `projects`")
+        return self
 
 
 class ExperimentConfig(Config):
