@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from random import Random
 
 import numpy as np
 import pytest
 
+from bessemer.core.errors import ConfigError
+from bessemer.evals.foreseeing import Place, foresee_places
 from bessemer.evals.interleaving import team_draft
 from bessemer.evals.online import LEAST_USERS, anytime_interval, read_arms, read_drafts, size_chance
 
@@ -59,6 +62,55 @@ def test_interleaving_is_read_and_its_coin_is_checked() -> None:
     assert read_drafts([each for each in shown if each[1].teams[0]]).winner in ("mismatch", "undecided")
     assert read_drafts([each for each in shown if each[1].teams[0]]).chance < 0.001
     assert read_drafts([]).winner == "undecided"
+
+
+GAINS = [0.6, 0.3, 0.25, 0.2, 0.1, 0.05, 0.05, 0.05]
+"""How often each of eight items is taken up where it stands first; half as often further down."""
+
+
+def places(trial: int, users: int = 300, share: float = 0.4, depth: int = 6) -> list[Place]:
+    """Log a ranker that puts the best item fifth, with chance in the order; the candidate puts it first."""
+    random, found = Random(trial), []
+    usual, wanted = [4, 1, 2, 3, 0, 5, 6, 7], [0, 1, 2, 3, 4, 5, 6, 7]
+    for user in range(users):
+        order = list(range(depth))
+        if random.random() < share:
+            random.shuffle(order)
+        for place, number in enumerate(order[:4]):
+            item = usual[number]
+            found.append(
+                Place(
+                    user=f"u{user}",
+                    place=place,
+                    item=str(item),
+                    reward=float(random.random() < GAINS[item] / (1 + (place > 0))),
+                    propensity=(1 - share) * (place == number) + share / depth,
+                    incumbent=str(usual[place]),
+                    candidate=str(wanted[place]),
+                    supported=True,
+                )
+            )
+    return found
+
+
+def test_a_log_tells_what_a_candidate_would_have_earned() -> None:
+    truth = (GAINS[0] + sum(GAINS[1:4]) / 2) / 4, (GAINS[4] + sum(GAINS[1:4]) / 2) / 4
+    covered, values = {"dr": 0, "snips": 0, "ips": 0, "incumbent": 0, "difference": 0}, []
+    for trial in range(40):
+        found = foresee_places(places(trial), resamples=300)
+        told = {name: (getattr(found.candidate, name), truth[0]) for name in ("dr", "snips", "ips")}
+        told |= {"incumbent": (found.incumbent.dr, truth[1]), "difference": (found.difference, truth[0] - truth[1])}
+        for name, (interval, true) in told.items():
+            covered[name] += interval.low <= true <= interval.high
+        values.append(found.candidate.dr.value)
+    assert sum(values) / 40 == pytest.approx(truth[0], abs=0.015)
+    assert min(covered.values()) >= 34, covered  # 38 are expected
+    assert sum(foresee_places(places(t), resamples=300).difference.low > 0 for t in range(20)) > 15, "it finds it"
+    same = [dataclasses.replace(each, candidate=each.incumbent) for each in places(0)]
+    assert foresee_places(same, resamples=300).difference.high == 0.0
+    none = [dataclasses.replace(each, candidate=None, supported=False) for each in places(0)]
+    with pytest.raises(ConfigError, match="nothing of what was done"):
+        foresee_places(none)
 
 
 def test_the_chance_of_sizes_is_that_of_drawing_them() -> None:

@@ -138,6 +138,7 @@ def test_a_gateway_retrains_of_what_it_is_told_and_loses_no_request(ran) -> None
         assert f"retraining shop after 40 events, 0 new since the last; last: run {done['run']}" in flat(line, "status")
         (told,) = client.get("experiments").json()["data"]
         assert sum(arm["taken_up"] for arm in told["arms"]) == 39 and told["winner"] == "undecided"
+        assert "candidate, doubly robust" in flat(line, "experiment", "estimate", "challenger", "-f", str(path))
         assert "which decides" in flat(line, "experiment", "show", "first", "--project", "shop")
 
 

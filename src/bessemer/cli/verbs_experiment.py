@@ -1,11 +1,12 @@
-"""The verbs below `bessemer experiment`: show.
+"""The verbs below `bessemer experiment`: show, estimate.
 
-Owns how an experiment looks on a terminal.
+Owns how experiments and estimates look on a terminal.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from bessemer.cli.output import emit
 if TYPE_CHECKING:
     from bessemer.core.experiments import ExperimentFigures
     from bessemer.core.nouns import Interval
+    from bessemer.products.recommender.foreseeing import Foreseen
 
 app = typer.Typer(help="Say which ranker wins on live users, and what another would have earned.", no_args_is_help=True)
 
@@ -39,6 +41,42 @@ def show(
 
     found = experiments_of(environment.home(make=False), name, project)
     emit(found, as_json, lambda: _shown(found))
+
+
+@app.command()
+def estimate(
+    candidate: Annotated[
+        str, typer.Argument(help="challenger, a family that the last run tried such as als, or a ranker's folder.")
+    ],
+    factory: Annotated[Path | None, typer.Option("--factory", "-f", help="The factory.yaml that is served.")] = None,
+    product: Annotated[str, typer.Option(help="Its recommender; the first one unless given.")] = "",
+    project: Project = "",
+    as_json: Json = False,
+) -> None:
+    """Say what another ranker would have earned, from what was shown with chance in the order (`explore`)."""
+    from bessemer.products.factory import Factory, load_factory
+    from bessemer.products.recommender.foreseeing import foresee_candidate
+
+    config, base = load_factory(factory)
+    found = foresee_candidate(Factory(config, base, environment.home(make=False)), candidate, product, project)
+    emit(found, as_json, lambda: _foreseen(found))
+
+
+def _foreseen(found: Foreseen) -> RenderableType:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in ("items taken up of a place", "by"):
+        table.add_column(column)
+    lines = [
+        (found.dr, "candidate, doubly robust"),
+        (found.snips, "candidate, SNIPS"),
+        (found.ips, "candidate, IPS"),
+        (found.incumbent, "incumbent, doubly robust"),
+    ]
+    for interval, name in lines:
+        table.add_row(f"{interval.value:.4f} \\[{interval.low:.4f}, {interval.high:.4f}]", name)
+    left = f", {found.left_out:,} left out that it was trained after" if found.left_out else ""
+    told = f"{found.rankings:,} rankings of {found.users:,} users{left}; worth {found.effective:,.0f} places"
+    return Group(f"[bold]{escape(found.candidate)}[/] [dim]{told}[/]", table, escape(found.sentence))
 
 
 def _shown(found: list[ExperimentFigures]) -> RenderableType:

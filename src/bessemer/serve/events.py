@@ -163,6 +163,12 @@ class EventStore:
                     by_project.setdefault(row[1], []).append(_event(row[2:]))
             yield from by_project.items()
 
+    def between(self, project: str, after: int, upto: int) -> list[Interaction]:
+        """Return a project's events that were taken in after the one of a number, up to another's, in their order."""
+        asked = f"SELECT {_COLUMNS} FROM events WHERE sequence > ? AND sequence <= ? AND project = ? ORDER BY sequence"
+        with self._database.reading() as database:
+            return [_event(row) for row in database.execute(asked, (after, upto, project))]
+
     def state(self, projects: Sequence[str]) -> tuple[int, int]:
         """Return what changes when these projects' events do: how many there are, and the last one's number."""
         with self._database.reading() as database:

@@ -11,12 +11,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from bessemer.core.errors import BackendError, Conflict
+from bessemer.core.errors import BackendError, ConfigError, Conflict
 from bessemer.core.experiments import Experiment
 from bessemer.core.ranking import Ranked, Ranking, RankRequest
 from bessemer.infer.ranking.config import ExploreConfig, RulesConfig
 from bessemer.infer.ranking.engine import open_engine
+from bessemer.products.home import Home
 from bessemer.products.recommender.experiments import HomeExperiments
+from bessemer.products.recommender.foreseeing import foresee
 from bessemer.products.recommender.trying import TryingRanker
 from bessemer.serve import EventStore, FeedbackStore, GatewayParts, RankingStore
 from bessemer.serve.privacy import Capture
@@ -193,3 +195,39 @@ def test_chance_in_the_order_has_the_probability_that_is_told(tmp_path) -> None:
     assert len(counts) == 12, "every one of the best four came to each of the three places"
     deep = engine.rank(RankRequest(user="u3", n=6, kept="rec_1"))
     assert [each.propensity for each in deep.items[4:]] == [1.0, 1.0] and deep.pool == tuple(usual)
+
+
+def test_a_candidate_is_estimated_from_what_a_gateway_showed_with_chance(tmp_path) -> None:
+    """Users take up whatever is good; the candidate shows nothing else, the incumbent does now and then."""
+    home, served = Home(tmp_path / "home"), save(tmp_path / "ranker").model_copy(update={"learn": False})
+    engine: Any = TryingRanker(open_engine(served), explore=ExploreConfig(share_ratio=0.5, depth=30))
+    engine.go_on = type("Never", (), {"set": lambda self: None})()
+    with ExitStack() as stack, httpx2.Client() as client:
+        events = EventStore(home.events)
+        rankings, feedback = RankingStore(home.rankings, told=events.last), FeedbackStore(home.feedback, lambda _: "p")
+        for each in (events, rankings, feedback):
+            stack.callback(each.close)
+        with pytest.raises(ConfigError, match="nothing was shown of 'played' with chance"):
+            foresee(home, open_engine(served), "played")
+        running = start_in(tmp_path, stack, engine, GatewayParts(events=events, feedback=feedback, rankings=rankings))
+        headers = {"authorization": f"Bearer {running.keys.create('p')[1]}"}
+        for number in range(160):
+            body = {"model": "played", "user": f"u{number % 80}", "n": 4}
+            told = client.post(f"{running.url}/v1/recommendations", json=body, headers=headers).json()
+            good = [each["item"] for each in told["data"] if each["item"] not in BAD]
+            acts = [{"user": body["user"], "item": item, "kind": "buy"} for item in good]
+            if acts:
+                client.post(f"{running.url}/v1/events", json={"events": acts}, headers=headers)
+    better = served.model_copy(update={"rules": RulesConfig(exclude=BAD)})
+    found = foresee(home, open_engine(better), "played")
+    assert (found.rankings, found.users, found.left_out) == (160, 80, 0) and found.supported_ratio > 0.9
+    assert found.difference.low > 0 and found.sentence.startswith("the candidate earns more: +0.")
+    assert found.dr.value == pytest.approx(1.0, abs=0.2) and 0.2 < found.incumbent.value < 0.8
+    same = foresee(home, open_engine(served), "played")
+    assert same.difference.low == 0 == same.difference.high, "it is asked the same, and knows the same"
+    trained = open_engine(better)
+    trained.told = {"p": 10**6}
+    with pytest.raises(ConfigError, match="all 160 rankings are of a time that the candidate was trained on"):
+        foresee(home, trained, "played")
+    with pytest.raises(ConfigError, match="nothing was shown"):
+        foresee(home, open_engine(served), "another")

@@ -71,7 +71,7 @@ class RecommenderProduct:
             _step("fit", tried, ("prepare",)),
             _step("judge", judged, ("prepare", "fit")),
             _step("ranker", steps.RankerStepConfig(challenger=challenger), ("prepare", "fit")),
-            _step("speed", steps.SpeedStepConfig(served=self._served("")), ("ranker",), ("bessemer.infer.ranking",)),
+            _step("speed", steps.SpeedStepConfig(served=self.serving("")), ("ranker",), ("bessemer.infer.ranking",)),
         )
         return self.place.named(made)
 
@@ -158,11 +158,11 @@ class RecommenderProduct:
         from bessemer.products.recommender.trying import TryingRanker
 
         config, tried, challenger = self.config, self.config.experiment, None
-        incumbent = open_engine(self._served(path))
+        incumbent = open_engine(self.serving(path))
         if tried:
             folder = Path(path).with_name(steps.CHALLENGER) if tried.challenger else Path(path)
             if folder.exists():
-                challenger = open_engine(self._served(str(folder), tried.rules or config.rules))
+                challenger = open_engine(self.serving(str(folder), tried.rules or config.rules))
             else:  # what the gate let through is older than the experiment
                 logger.warning("the experiment '%s' waits: what is deployed has no challenger yet", tried.name)
         if challenger is None and config.explore is None:
@@ -170,7 +170,8 @@ class RecommenderProduct:
         experiment = self.experiment(tried) if tried and challenger else None
         return TryingRanker(incumbent, challenger, experiment, config.explore)
 
-    def _served(self, path: str, rules: RulesConfig | None = None) -> ServedRankerConfig:
+    def serving(self, path: str, rules: RulesConfig | None = None) -> ServedRankerConfig:
+        """Return how a ranker's folder is served; with the declared rules, or others."""
         config = self.config
         return ServedRankerConfig(
             path=path,

@@ -102,7 +102,7 @@ def fit(ctx: StepContext, config: FitConfig) -> Meta:
         ndcg = judged.report.metrics[0].value
         tried.append({"kind": model.kind, "ndcg": ndcg, "seconds": seconds})
         ctx.progress(number + 1, len(config.models) + 1, "models")
-        _save_scorer(ctx.out / str(number), scorer, prepared, new.only(split.fit))
+        _save_scorer(ctx.out / str(number), scorer, prepared, new.only(split.fit), ctx.inputs["prepare"].meta["last"])
     best = max(range(1, len(tried)), key=lambda number: tried[number]["ndcg"])
     return {"tried": tried, "best": best, "model": config.models[best - 1].model_dump(mode="json")}
 
