@@ -21,6 +21,7 @@ from bessemer.cli import (
     verbs_assess,
     verbs_books,
     verbs_compare,
+    verbs_experiment,
     verbs_keys,
     verbs_lake,
     verbs_limits,
@@ -63,6 +64,7 @@ verbs_plan.add_to(app)
 verbs_assess.add_to(app)
 verbs_compare.add_to(app)
 verbs_profit.add_to(app)
+app.add_typer(verbs_experiment.app, name="experiment")
 app.add_typer(verbs_keys.app, name="keys")
 app.add_typer(verbs_projects.app, name="projects")
 app.add_typer(verbs_limits.app, name="limits")

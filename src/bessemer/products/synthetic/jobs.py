@@ -26,7 +26,8 @@ from bessemer.products.home import Home
 from bessemer.products.metered import MeteredSink
 from bessemer.products.synthetic import job_steps
 from bessemer.products.synthetic.job_steps import config_of
-from bessemer.products.tuning.driver import JobParts, locked
+from bessemer.products.tuning.driver import JobParts
+from bessemer.products.watching import locked
 from bessemer.serve.work.datasets import MODEL, Dataset, DatasetMaker, DatasetResult, DatasetStore, dataset_subject
 from bessemer.serve.work.jobs import JobError
 
