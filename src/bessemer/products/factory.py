@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from bessemer.core.config import Config, refusal
 from bessemer.core.errors import BackendError, Cancelled, NotFound
 from bessemer.core.events import Sink, ignore
+from bessemer.core.nouns import Usage
 from bessemer.flow import Flow, Runner, RunResult, open_store
 from bessemer.lake import CurateConfig, SourceConfig
 from bessemer.lake.table_sources import TableSourceConfig
@@ -263,6 +264,13 @@ class Factory:
         found = (each for each in self.home.deployments() if each.factory in ("", self.config.name))
         return {each.name: each for each in found if each.name in self.config.made}
 
+    def datasets(self) -> list[str]:
+        """Return the names of the synthetic datasets that clients may ask for more rows of."""
+        from bessemer.products.synthetic.config import SyntheticConfig
+
+        made = self.config.made
+        return [n for n in self.deployed() if isinstance(p := made[n], SyntheticConfig) and p.tables]
+
     def open_engines(self, api_key: str = "") -> dict[str, AnyEngine]:
         """Return the engines to serve, by model name: what is deployed, or the model of the server that is declared.
 
@@ -277,8 +285,7 @@ class Factory:
         deployed, engines = self.deployed(), dict[str, AnyEngine]()
         missing: NotFound | None = None
         for name, product in self.products().items():
-            state = self.home.path / "products" / name
-            opening = Opening(self.lake_url, dict(engines), state, api_key, self._secret)
+            opening = Opening(self.lake_url, dict(engines), self.home.product(name), api_key, self._secret)
             try:
                 engines |= product.open(deployed.get(name), opening)
             except NotFound as error:
@@ -309,6 +316,7 @@ class Factory:
         from bessemer.products.booked import open_usage
         from bessemer.products.driving import open_drivers
         from bessemer.products.limiting import open_gate
+        from bessemer.products.synthetic.lending import Lending
         from bessemer.products.tuning.driver import JobParts
         from bessemer.products.tuning.wiring import trainable, tuning_line
         from bessemer.serve import create_app, open_accounts, open_work, run_gateway
@@ -324,8 +332,9 @@ class Factory:
             meter.book_cut()  # before the gate settles what dead gateways held
             line = tuning_line(llm, served, self.home, self.base, work)
             jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
-            start_jobs = open_drivers(self, jobs, line, stack)
             counted = meter.counted = Counted(work.models)
+            lending = Lending(engines, _uncounted if elsewhere else counted.lend)
+            start_jobs = open_drivers(self, jobs, line, lending, stack)
             stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
             work.jobs.purse = work.datasets.purse = gate
@@ -376,7 +385,7 @@ class Factory:
             store,
             artifacts=self.home.artifacts,
             sink=sink,
-            resources={"lake": self.lake_url, "base": str(self.base)},
+            resources={"lake": self.lake_url, "base": str(self.base), **self._keys()},
         )
         run = submitted or runner.submit(flow)
         result = run_watched(runner, run, beside.unwanted) if beside else runner.run(run)
@@ -386,11 +395,26 @@ class Factory:
             raise BackendError(result.error, hint=result.hint)
         return result
 
+    def _keys(self) -> dict[str, str]:
+        """Return the keys of servers that steps ask: those whose models write texts."""
+        from bessemer.products.synthetic.config import SyntheticConfig
+        from bessemer.products.synthetic.text_steps import key_of
+
+        made = self.config.made
+        writers = (made.get(p.texts.model) for p in made.values() if isinstance(p, SyntheticConfig) and p.texts)
+        servers = [p.engine for p in writers if isinstance(p, LlmConfig) and isinstance(p.engine, ServerConfig)]
+        variables = {server.api_key_variable for server in servers if server.api_key_variable}
+        return {key_of(variable): self._secret(variable) for variable in variables}
+
     def _deploy(self, done: Finished, products: Mapping[str, Product]) -> None:
         lake = "" if self.lake_url == self.home.lake_url else self.lake_url
         for product in products.values():
             if made := product.deployment(done):
                 self.home.deploy(made.model_copy(update={"lake": lake, "factory": self.config.name}))
+
+
+def _uncounted(model: str, usage: Usage) -> None:
+    """Take what a server elsewhere did: nobody here counted it."""
 
 
 async def _close(engines: dict[str, AnyEngine], counted: Counted) -> None:
