@@ -21,6 +21,7 @@ from bessemer.cli import (
     verbs_assess,
     verbs_books,
     verbs_compare,
+    verbs_experiment,
     verbs_keys,
     verbs_lake,
     verbs_limits,
@@ -38,7 +39,8 @@ from bessemer.cli.progress import shown
 from bessemer.core.errors import BessemerError, Cancelled, ConfigError, IntegrityError, MissingDependency
 
 if TYPE_CHECKING:
-    from bessemer.products.factory import Factory, FactoryConfig
+    from bessemer.products.config import FactoryConfig
+    from bessemer.products.factory import Factory
     from bessemer.products.home import Home
     from bessemer.products.receipt import Receipt
 
@@ -63,6 +65,7 @@ verbs_plan.add_to(app)
 verbs_assess.add_to(app)
 verbs_compare.add_to(app)
 verbs_profit.add_to(app)
+app.add_typer(verbs_experiment.app, name="experiment")
 app.add_typer(verbs_keys.app, name="keys")
 app.add_typer(verbs_projects.app, name="projects")
 app.add_typer(verbs_limits.app, name="limits")
@@ -80,7 +83,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of wo
 def run(factory: Where = None, named: Named = None, as_json: Json = False) -> None:
     """Run the line: documents in, a gated, compiled model and a receipt out."""
     from bessemer.cli.receipt_view import draw_receipt
-    from bessemer.products.factory import Factory, load_factory
+    from bessemer.products.config import load_factory
+    from bessemer.products.factory import Factory
 
     home = environment.home()
     config, base = load_factory(_one(factory, named))
@@ -102,7 +106,8 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Run the line (from the cache where it can), then serve the model until stopped; or serve an upstream's model."""
-    from bessemer.products.factory import Factory, load_factory
+    from bessemer.products.config import load_factory
+    from bessemer.products.factory import Factory
     from bessemer.products.line import copies
     from bessemer.products.llm.config import ServerConfig
     from bessemer.serve import check_port
@@ -179,7 +184,7 @@ def schema(as_json: Json = False) -> None:
     """Print the JSON Schema of factory.yaml."""
     import json
 
-    from bessemer.products.factory import FactoryConfig
+    from bessemer.products.config import FactoryConfig
 
     found = FactoryConfig.model_json_schema()
     found["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -1,4 +1,4 @@
-"""What works on clients' jobs beside a gateway: fine-tuning and datasets, each in a thread.
+"""What works beside a gateway, each in a thread: on clients' fine-tuning jobs and datasets, and on retraining.
 
 Owns which there are, and which of a factory's products jobs may name.
 """
@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from bessemer.products.counted import Counted
-from bessemer.products.line import ProductConfig, copies
+from bessemer.products.line import copies
 from bessemer.products.product import AnyEngine
+from bessemer.products.recommender.retraining import RetrainDriver
 from bessemer.products.synthetic.jobs import DatasetDriver, maker
 from bessemer.products.synthetic.lending import Lending
 from bessemer.products.tuning.driver import JobDriver, JobParts
 from bessemer.products.tuning.line import TuningLine
 
+if TYPE_CHECKING:
+    from bessemer.products.factory import Factory
+
 
 def open_drivers(
-    products: Mapping[str, ProductConfig],
+    factory: Factory,
     jobs: JobParts,
     line: TuningLine,
     served: tuple[Mapping[str, AnyEngine], Counted | None],
@@ -27,7 +32,7 @@ def open_drivers(
     """Return what starts the drivers, in the loop that the engines belong to.
 
     Args:
-        products: of the factory, by name.
+        factory: whose gateway it is.
         jobs: of the home.
         line: makes flows of fine-tuning jobs.
         served: the engines, which may write texts, and what counts what they did; None where nobody here counts.
@@ -35,8 +40,8 @@ def open_drivers(
     """
     engines, counted = served
     lending = Lending(engines, counted.lend if counted else lambda model, usage: None)
-    jobs.work.datasets.maker = maker(jobs, frozenset(copies(products)), lending)
-    drivers = JobDriver(jobs, line), DatasetDriver(jobs, lending)
+    jobs.work.datasets.maker = maker(jobs, frozenset(copies(factory.config.made)), lending)
+    drivers = JobDriver(jobs, line), DatasetDriver(jobs, lending), RetrainDriver(factory, jobs.meter, jobs.clock)
     stack.callback(lending.close)
     for driver in drivers:
         stack.callback(driver.close)

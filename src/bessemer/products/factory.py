@@ -9,134 +9,26 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
-
-from bessemer.core.config import Config, refusal
 from bessemer.core.errors import BackendError, Cancelled, NotFound
 from bessemer.core.events import Sink, ignore
 from bessemer.flow import Flow, Runner, RunResult, open_store
-from bessemer.lake import CurateConfig, SourceConfig
-from bessemer.lake.table_sources import TableSourceConfig
-from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
+from bessemer.meter import LocalMeter, open_ledger, open_meter
+from bessemer.products.config import FactoryConfig
 from bessemer.products.counted import Counted
-from bessemer.products.declaration import parse_declaration, read_declaration
 from bessemer.products.home import Deployment, Gateway, Home
-from bessemer.products.line import SIZES, Declared, ProductConfig, open_products
+from bessemer.products.line import Declared, open_products
 from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import LlmConfig, ServerConfig
 from bessemer.products.metered import MeteredSink
 from bessemer.products.product import AnyEngine, Finished, Opening, Product, no_secret
 from bessemer.products.receipt import Receipt
-from bessemer.serve import GatewayConfig, JobsConfig
-from bessemer.twin.terms import Expected
-from bessemer.twin.workload import Workload
-
-BUILTIN = "pydocs"
-
-
-class PlanConfig(Config):
-    """What the planner is told of a factory.
-
-    Attributes:
-        work: what it is asked about; what the product itself asks for if nothing is named.
-        expected: what it takes for granted of the product until runs say otherwise.
-    """
-
-    work: tuple[Workload, ...] = ()
-    expected: Expected = Expected()
-
-
-ProductName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-
-
-class FactoryConfig(Config):
-    """The whole line, from sources to the served products.
-
-    Attributes:
-        name: of the factory, its tables and its only product; lower case, digits and dashes.
-        size: the one dial; it implies values of products that this declaration does not give.
-        sources: where documents come from.
-        curate: which of them are dropped.
-        tables: of rows, by name: events, customers, whatever products are made from that is no text.
-        product: what is made, if it is one thing.
-        products: what is made, by name, if it is several; each may be made of those before it.
-        lake_url: where all tables are: a path, or an object store's URL such as ``s3://bucket/folder``;
-            empty keeps them in the home.
-        gateway: how it is served.
-        jobs: what clients may leave to be done: files, fine-tuning jobs, batches.
-        meter: where and at what price energy is used.
-        plan: what the planner is told.
-    """
-
-    name: ProductName
-    size: Literal["tiny", "small", "medium"] = "small"
-    sources: tuple[SourceConfig, ...] = ()
-    curate: CurateConfig = CurateConfig()
-    tables: dict[TableName, TableSourceConfig] = Field(default_factory=dict)
-    product: ProductConfig = LlmConfig()
-    products: dict[ProductName, ProductConfig] = Field(default_factory=dict)
-    lake_url: str = ""
-    gateway: GatewayConfig = GatewayConfig()
-    jobs: JobsConfig = JobsConfig()
-    meter: MeterConfig = MeterConfig()
-    plan: PlanConfig = PlanConfig()
-
-    @property
-    def made(self) -> dict[str, ProductConfig]:
-        """What is made, by name."""
-        return self.products or {self.name: self.product}
-
-    @property
-    def llm(self) -> LlmConfig | None:
-        """The first language model."""
-        return next((product for product in self.made.values() if isinstance(product, LlmConfig)), None)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.products and "product" in self.model_fields_set:
-            raise refusal(("products",), "give `product` or `products`, one of them")
-        models = [
-            *self.made,
-            *(p.embeddings.served_name for p in self.made.values() if isinstance(p, LlmConfig) and p.embeddings),
-        ]
-        if twice := next((name for name in models if models.count(name) > 1), ""):
-            where = ("products",) if self.products else ("product", "embeddings", "name")
-            raise refusal(where, f"the name '{twice}' is taken: another model has that name; give this one another")
-        if self.llm and not self.sources:
-            raise refusal(("sources",), "field required: say where a language model's documents come from")
-        return self
-
-
-def load_factory(path: Path | None) -> tuple[FactoryConfig, Path]:
-    """Return a declaration and the folder that its relative paths start from; None is the built-in example.
-
-    Raises:
-        NotFound: there is no such file.
-        ConfigError: it is not a valid declaration; the message names the line.
-    """
-    if path is not None:
-        return read_declaration(path, FactoryConfig, SIZES), path.absolute().parent
-    text = builtin_declaration()
-    return parse_declaration(text, f"the built-in factory {BUILTIN}", FactoryConfig, SIZES), Path.cwd()
-
-
-def builtin_declaration() -> str:
-    """Return the text of the built-in example; in a checkout it stands under `examples/`."""
-    shipped = files("bessemer.products").joinpath("examples", f"{BUILTIN}.yaml")
-    if shipped.is_file():
-        return shipped.read_text(encoding="utf-8")
-    checkout = Path(__file__).parents[3] / "examples" / BUILTIN / "factory.yaml"
-    if checkout.is_file():
-        return checkout.read_text(encoding="utf-8")
-    raise NotFound("the built-in factory is not installed", hint="Install the package again.")
+from bessemer.products.watching import Beside, run_watched
+from bessemer.serve import Accounts, GatewayConfig, GatewayParts, Work
 
 
 class Factory:
@@ -175,11 +67,12 @@ class Factory:
             return self.home.lake_url
         return declared if ":/" in declared else str((self.base / declared).absolute())
 
-    def run(self, submitted: str = "") -> Receipt:
+    def run(self, submitted: str = "", beside: Beside | None = None) -> Receipt:
         """Run the line and return its receipt, which is also written as JSON and HTML; deploy what passed the gate.
 
         Args:
             submitted: a run of this line that a schedule has submitted already; empty submits one.
+            beside: a gateway that this run goes on beside, and which products it makes; None makes all, by itself.
 
         Raises:
             ConfigError: the declaration does not fit the data.
@@ -187,26 +80,23 @@ class Factory:
             Cancelled: somebody asked to stop.
         """
         with self.home.results():
-            return self._made(submitted)
+            return self._made(submitted, beside)
 
-    def _made(self, submitted: str) -> Receipt:
+    def _made(self, submitted: str, beside: Beside | None) -> Receipt:
         from bessemer.products.filling import fill_receipt
-        from bessemer.products.line import build_line
         from bessemer.products.receipt_html import write_receipt
 
-        config, products = self.config, self.products()
-        known = amounts(config.sources, config.llm, self.base) if config.llm else {}
-        flow = build_line(self.declared, products, self.home.erased())
+        config, products = self.config, self.products(beside.only if beside else ())
+        known = amounts(config.sources, config.llm, self.base) if config.llm and not beside else {}
+        flow = self.line(products)
         self.home.use_lake(config.name, self.lake_url)  # a lake that opens
         open_ledger(self.home.books, self.home.ledger_url).close()  # what is damaged in the books shows before the work
-        meter = self.open_meter()
         began = self._clock()
-        try:
+        with nullcontext(beside.meter) if beside else closing(self.open_meter()) as meter:
             meter.book_killed()
             sink = MeteredSink(self._sink, meter)
-            result = self._run(flow, sink, submitted)
-        finally:
-            meter.close()
+            result = self._run(flow, sink, submitted, beside)
+            prices = meter.prices
         with closing(open_ledger(self.home.books, self.home.ledger_url)) as ledger:
             done = Finished(
                 factory=config.name,
@@ -218,7 +108,7 @@ class Factory:
                 needs={step.name: step.needs for step in flow.steps},
                 entries=ledger.entries(kind="step", limit=-1),
                 lake=self.lake_url,
-                prices=meter.prices,
+                prices=prices,
             )
         receipt = fill_receipt(done, products)
         write_receipt(self.home.receipt(result.run), receipt)
@@ -228,13 +118,20 @@ class Factory:
         keep_residuals(self.home, result.run, known)
         return receipt
 
-    def products(self) -> dict[str, Product]:
-        """Return what this factory makes, by name.
+    def line(self, products: Mapping[str, Product]) -> Flow:
+        """Return the flow that makes products of this factory; see `build_line`."""
+        from bessemer.products.line import build_line
+
+        return build_line(self.declared, products, self.home.erased())
+
+    def products(self, only: Collection[str] = ()) -> dict[str, Product]:
+        """Return what this factory makes, by name; only some, or all.
 
         Raises:
-            ConfigError: a product is to be made of something that is not declared before it.
+            ConfigError: one is to be made of something that is not declared before it.
         """
-        return open_products(self.declared)
+        found = open_products(self.declared)
+        return {name: product for name, product in found.items() if not only or name in only}
 
     @property
     def declared(self) -> Declared:
@@ -249,6 +146,7 @@ class Factory:
             base=self.base,
             lake_url=self.lake_url,
             events=self.home.events,
+            rankings=self.home.rankings,
         )
 
     def deployed(self) -> dict[str, Deployment]:
@@ -297,7 +195,6 @@ class Factory:
             MissingDependency: spans are wanted and OpenTelemetry's SDK is not installed.
             Conflict: the port is in use.
         """
-        from bessemer.products.answered import gateway_parts
         from bessemer.products.billing import HomeBilling
         from bessemer.products.booked import open_usage
         from bessemer.products.driving import open_drivers
@@ -308,17 +205,16 @@ class Factory:
 
         with ExitStack() as stack:
             llm, elsewhere, served = self._language_model()
-            allowed = trainable(llm, served)
-            work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
+            work = open_work(self.home.work, self.config.jobs, self._clock, trainable(llm, served))
             accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
-            parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
-            runs = tuple({deployment.run for deployment in self.deployed().values()})
+            parts = self._parts(traced, work, stack, accounts)
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
+            meter.book_cut()  # before the gate settles what dead gateways held
             line = tuning_line(llm, served, self.home, self.base, work)
             jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
             counted = meter.counted = Counted(work.models)
-            start_jobs = open_drivers(self.config.made, jobs, line, (engines, None if elsewhere else counted), stack)
+            start_jobs = open_drivers(self, jobs, line, (engines, None if elsewhere else counted), stack)
             stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
             work.jobs.purse = work.datasets.purse = gate
@@ -332,13 +228,22 @@ class Factory:
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:
-                self._announce(url, tuple(engines), runs)
+                self._announce(url, tuple(engines))
                 start_jobs()
                 ready(url, accounts.keys.ensure_development_key())
 
             run_gateway(app, gateway, announce)
 
-    def _announce(self, url: str, models: tuple[str, ...], runs: tuple[str, ...]) -> None:
+    def _parts(self, traced: str, work: Work, stack: ExitStack, accounts: Accounts) -> GatewayParts:
+        """Return what the gateway has beside its engines; the stack closes it."""
+        from bessemer.products.answered import gateway_parts
+        from bessemer.products.recommender.experiments import keep_days, with_rankings
+
+        parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
+        return with_rankings(parts, self.home, keep_days(self.config.made), stack)
+
+    def _announce(self, url: str, models: tuple[str, ...]) -> None:
+        runs = tuple({deployment.run for deployment in self.deployed().values()})
         self.home.announce(Gateway(url=url, pid=os.getpid(), models=models, started_at=self._clock(), runs=runs))
 
     def _language_model(self) -> tuple[LlmConfig | None, ServerConfig | None, Deployment | None]:
@@ -354,7 +259,7 @@ class Factory:
             config = config.model_copy(update={"price_book": str(self.base / config.price_book)})
         return open_meter(config, self.home.books, self._clock)
 
-    def _run(self, flow: Flow, sink: Sink, submitted: str) -> RunResult:
+    def _run(self, flow: Flow, sink: Sink, submitted: str, beside: Beside | None) -> RunResult:
         from bessemer.products.synthetic.asking import keys_of
 
         self.home.claim_artifacts()
@@ -365,7 +270,8 @@ class Factory:
             sink=sink,
             resources={"lake": self.lake_url, "base": str(self.base), **keys_of(self.config.made, self._secret)},
         )
-        result = runner.run(submitted or runner.submit(flow))
+        run = submitted or runner.submit(flow)
+        result = run_watched(runner, run, beside.unwanted) if beside else runner.run(run)
         if result.status == "cancelled":
             raise Cancelled(f"run {result.run} was cancelled", hint="`bessemer run` goes on where it stopped.")
         if result.status != "finished":

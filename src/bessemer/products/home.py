@@ -120,6 +120,11 @@ class Home:
         return self.path / "events.sqlite"
 
     @property
+    def rankings(self) -> Path:
+        """What users were shown in experiments and by exploration."""
+        return self.path / "rankings.sqlite"
+
+    @property
     def webhooks(self) -> Path:
         """Who is to be told of what, with the secrets that sign it."""
         return self.path / "webhooks.sqlite"

@@ -28,7 +28,8 @@ from bessemer.products.synthetic import job_steps, text_jobs
 from bessemer.products.synthetic.job_steps import config_of
 from bessemer.products.synthetic.lending import Lending
 from bessemer.products.synthetic.text_jobs import check_texts, preview_texts, texts_of
-from bessemer.products.tuning.driver import JobParts, locked
+from bessemer.products.tuning.driver import JobParts
+from bessemer.products.watching import locked
 from bessemer.serve.work.datasets import Dataset, DatasetMaker, DatasetResult, DatasetStore, dataset_subject
 from bessemer.serve.work.jobs import JobError
 
