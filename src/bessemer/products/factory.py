@@ -260,7 +260,7 @@ class Factory:
         return open_meter(config, self.home.books, self._clock)
 
     def _run(self, flow: Flow, sink: Sink, submitted: str, beside: Beside | None) -> RunResult:
-        from bessemer.products.synthetic.asking import keys_of
+        from bessemer.products.synthetic.text_steps import keys_of
 
         self.home.claim_artifacts()
         store = open_store(self.home.database_url)

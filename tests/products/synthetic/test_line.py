@@ -26,7 +26,7 @@ from bessemer.products.line import SIZES
 from bessemer.products.llm.config import LlmConfig, ServerConfig
 from bessemer.products.product import LakeState, Place
 from bessemer.products.synthetic import quick, text_steps
-from bessemer.products.synthetic.asking import keys_of, wanted
+from bessemer.products.synthetic.asking import wanted
 from bessemer.products.synthetic.card import markdown
 from bessemer.products.synthetic.config import SyntheticConfig, TextsConfig
 from bessemer.products.synthetic.product import SyntheticProduct
@@ -213,4 +213,6 @@ def test_the_server_of_a_product_before_writes_with_its_key(
     config = FactoryConfig.model_validate(
         {"name": "f", "sources": [{"kind": "folder", "path": "d"}], "products": products}
     )
-    assert keys_of(config.made, lambda variable: f"what {variable} holds") == {"secret BIG_KEY": "what BIG_KEY holds"}
+    assert text_steps.keys_of(config.made, lambda variable: f"what {variable} holds") == {
+        "secret BIG_KEY": "what BIG_KEY holds"
+    }

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bessemer.core.config import Config
 from bessemer.core.errors import ConfigError
 from bessemer.lake import table_sources
 from bessemer.lake.tabular.reading import read_source
@@ -21,7 +20,6 @@ from bessemer.products.llm.config import ServerConfig
 from bessemer.products.synthetic import making
 from bessemer.products.synthetic.config import SyntheticConfig
 from bessemer.products.synthetic.quick import Wanted, of_files
-from bessemer.products.synthetic.text_steps import key_of
 
 DECLARATIONS = (".yaml", ".yml")
 
@@ -56,18 +54,6 @@ def _declared(path: Path, changed: Mapping[str, object]) -> Wanted:
         raise ConfigError(f"the table '{lost[0]}' is not declared", hint="Declare it under `tables`.")
     found = {table: read_source(factory.tables[table], base) for table in config.tables}
     return Wanted(name, making.typed_tables(found, config), config)
-
-
-def keys_of(made: Mapping[str, Config], secret: Callable[[str], str]) -> dict[str, str]:
-    """Return the keys of the servers whose models write texts, as steps are handed them.
-
-    Args:
-        made: what a factory makes, by name.
-        secret: from the name of a variable, which a declaration has, to the secret in it.
-    """
-    writers = (made.get(each.texts.model) for each in made.values() if isinstance(each, SyntheticConfig) and each.texts)
-    servers = (engine for each in writers if isinstance(engine := getattr(each, "engine", None), ServerConfig))
-    return {key_of(v): secret(v) for v in {server.api_key_variable for server in servers} if v}
 
 
 def preview_texts(path: Path, home: Home, rows: int, secret: Callable[[str], str]) -> Writing | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from bessemer.products.llm.config import ServerConfig
 from bessemer.products.product import LakeState, Place
 from bessemer.products.receipt import FactsPart
 from bessemer.products.rows import find_rows, rows_tag, written
-from bessemer.products.synthetic.config import TextsConfig
+from bessemer.products.synthetic.config import SyntheticConfig, TextsConfig
 
 Meta = Mapping[str, Any]
 _CODE = ("bessemer.lake.writing", "bessemer.evals.texts", "bessemer.products.rows")
@@ -90,6 +90,18 @@ def open_model(ctx: StepContext, config: TextStepConfig) -> ChatEngine:
 def key_of(variable: str) -> str:
     """Return under which name the resources of a run have a server's key, whose variable is declared."""
     return f"secret {variable}"
+
+
+def keys_of(made: Mapping[str, Config], secret: Callable[[str], str]) -> dict[str, str]:
+    """Return the keys of the servers whose models write texts, as steps are handed them.
+
+    Args:
+        made: what a factory makes, by name.
+        secret: from the name of a variable, which a declaration has, to the secret in it.
+    """
+    writers = (made.get(each.texts.model) for each in made.values() if isinstance(each, SyntheticConfig) and each.texts)
+    servers = (engine for each in writers if isinstance(engine := getattr(each, "engine", None), ServerConfig))
+    return {key_of(v): secret(v) for v in {server.api_key_variable for server in servers} if v}
 
 
 def judge(ctx: StepContext, config: TextStepConfig) -> Meta:
