@@ -1,21 +1,29 @@
-"""Runs of `flow` in a thread beside a gateway: they yield to its answers, and end when somebody says so.
+"""What works beside a gateway: in a thread of its own, one of several gateways at a time, after answers; runs that end
+when somebody says so, and what they are charged for, booked once.
 
-Owns that. Knows no product and no job.
+Owns that. Knows no product and no kind of job.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from bessemer.core.errors import BessemerError, NotFound
+from bessemer.core.nouns import Subject, Usage
 from bessemer.flow import Runner, RunResult
-from bessemer.meter import LocalMeter
+from bessemer.meter import LocalMeter, open_ledger
+from bessemer.products.home import Home
+
+logger = logging.getLogger("bessemer.products")
 
 NICENESS = 10
 """Of training, so that answers come first. Source: nice(2); 0 is the gateway's own."""
@@ -60,6 +68,69 @@ def run_watched(runner: Runner, run: str, unwanted: Callable[[], bool]) -> RunRe
     finally:
         ended.set()
         watcher.join()
+
+
+class Shift:
+    """Works in a thread, until it is closed, at what one of several gateways on a home does: who holds the lock.
+
+    Args:
+        name: of the work.
+        lock: which the kernel takes from the dead.
+        pause_seconds: between two looks for something to do.
+    """
+
+    def __init__(self, name: str, lock: Path, pause_seconds: float) -> None:
+        self._name, self._path, self._pause = name, lock, pause_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; what is under way is gone on with by the next."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(30)
+
+    def first(self) -> None:
+        """Do what is to be done when the lock was got: nothing."""
+
+    def turn(self) -> bool:
+        """Do the next thing to its end; return whether there was one."""
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        yield_to_answers()
+        lock: BinaryIO | None = None
+        while not self._stop.is_set():
+            try:
+                if lock is None and (lock := locked(self._path)):
+                    self.first()
+                busy = self.turn() if lock else False
+            except BessemerError as error:
+                logger.error("no turn could be taken at %s: %s: %s", self._name, error.code, error.message)
+                busy = False
+            if not busy:
+                self._stop.wait(self._pause)
+        if lock:
+            lock.close()
+
+
+def booked_once(parts: tuple[Home, LocalMeter], subject: Subject, usage: Usage) -> int:
+    """Book what a job is charged for, unless it was before, and return the charge in millionths."""
+    home, meter = parts
+    with closing(open_ledger(home.books, home.ledger_url)) as ledger:
+        ledger.sync()
+        with suppress(NotFound):
+            return ledger.entry(f"{subject.kind}:{subject.id}").charge.micros
+    return meter.stop(meter.start(subject), usage).charge.micros
+
+
+def sentence(message: str, hint: str) -> str:
+    """Return what a job's client is told of an error."""
+    return f"{message}. {hint}".strip() if hint else message
 
 
 def locked(path: Path) -> BinaryIO | None:

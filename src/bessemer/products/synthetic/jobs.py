@@ -9,19 +9,17 @@ Owns the tie between jobs, the flow and the books. Knows no formula and no HTTP.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from bessemer.core.digest import digest_bytes
 from bessemer.core.errors import BessemerError, ConfigError, Conflict, NotFound
 from bessemer.core.events import ignore
 from bessemer.core.nouns import Artifact, Subject, Usage
-from bessemer.flow import Flow, Runner, RunResult, Step, open_store
-from bessemer.meter import LocalMeter, open_ledger
+from bessemer.flow import Flow, Runner, Step, open_store
 from bessemer.products.home import Home
 from bessemer.products.metered import MeteredSink
 from bessemer.products.synthetic import job_steps, text_jobs
@@ -29,14 +27,13 @@ from bessemer.products.synthetic.job_steps import config_of
 from bessemer.products.synthetic.lending import Lending
 from bessemer.products.synthetic.text_jobs import check_texts, preview_texts, texts_of
 from bessemer.products.tuning.driver import JobParts
-from bessemer.products.watching import locked
-from bessemer.serve.work.datasets import Dataset, DatasetMaker, DatasetResult, DatasetStore, dataset_subject
+from bessemer.products.watching import Shift, booked_once, run_watched, sentence
+from bessemer.serve.work.datasets import Dataset, DatasetMaker, DatasetResult, dataset_subject
 from bessemer.serve.work.jobs import JobError
 
 logger = logging.getLogger("bessemer.products")
 
 QUEUE = "datasets"
-_LOOK_SECONDS = 0.3
 
 
 def maker(parts: JobParts, names: frozenset[str], lending: Lending) -> DatasetMaker:
@@ -47,7 +44,7 @@ def maker(parts: JobParts, names: frozenset[str], lending: Lending) -> DatasetMa
         names: of the factory's synthetic datasets.
         lending: the engines that may write texts.
     """
-    home, books = parts.home, _Books(parts.home, parts.meter)
+    home = parts.home
 
     def models() -> frozenset[str]:
         return names & {each.name for each in home.deployments()}
@@ -76,7 +73,7 @@ def maker(parts: JobParts, names: frozenset[str], lending: Lending) -> DatasetMa
             return preview_texts(job, given, rows, lending)
         return job_steps.preview(job, given, rows, model_path(home, job.model) if job.model else "")
 
-    return DatasetMaker(models, check, preview, books.book)
+    return DatasetMaker(models, check, preview, partial(_book, parts))
 
 
 _SPREAD = 2
@@ -111,23 +108,8 @@ def flow_of(job: Dataset, project: str, given: Mapping[str, Path], model: str) -
     return Flow(job.id, (step,))
 
 
-@dataclass(frozen=True, slots=True)
-class _Books:
-    home: Home
-    meter: LocalMeter
-
-    def book(self, project: str, job: Dataset, rows: int) -> int:
-        """Book accepted rows, once; return the charge."""
-        subject = dataset_subject(project, job)
-        with closing(open_ledger(self.home.books, self.home.ledger_url)) as ledger:
-            ledger.sync()
-            with suppress(NotFound):
-                return ledger.entry(f"{subject.kind}:{subject.id}").charge.micros
-        return self.meter.stop(self.meter.start(subject), Usage(units=rows)).charge.micros
-
-
-class DatasetDriver:
-    """Drives dataset jobs until it is closed.
+class DatasetDriver(Shift):
+    """Drives dataset jobs until it is closed; one under way is run again by the next driver.
 
     Args:
         parts: of the home.
@@ -136,35 +118,8 @@ class DatasetDriver:
     """
 
     def __init__(self, parts: JobParts, lending: Lending, pause_seconds: float = 0.5) -> None:
-        self._parts, self._lending, self._pause = parts, lending, pause_seconds
-        self._store: DatasetStore = parts.work.datasets
-        self._books = _Books(parts.home, parts.meter)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="datasets", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop; a job under way is run again by the next driver."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(30)
-
-    def _run(self) -> None:
-        lock: BinaryIO | None = None
-        while not self._stop.is_set():
-            try:
-                lock = lock or locked(self._parts.home.work / "datasets.lock")
-                busy = self.turn() if lock else False
-            except BessemerError as error:
-                logger.error("a dataset job could not be driven: %s: %s", error.code, error.message)
-                busy = False
-            if not busy:
-                self._stop.wait(self._pause)
-        if lock:
-            lock.close()
+        super().__init__("datasets", parts.home.work / "datasets.lock", pause_seconds)
+        self._parts, self._lending, self._store = parts, lending, parts.work.datasets
 
     def turn(self) -> bool:
         """Drive the oldest job to its end; return whether there was one."""
@@ -179,7 +134,8 @@ class DatasetDriver:
             with suppress(Conflict):
                 job = self._store.move(project, job.id, "running", ("queued",))
         if job.status == "running":
-            self._drive(project, job)
+            with self._parts.home.results():
+                self._drive(project, job)
         self._tell()
         return True
 
@@ -197,9 +153,10 @@ class DatasetDriver:
                 # Texts are written in this process: the engines that write them are here.
                 where = "process" if job.texts is None else "inline"
                 runner = Runner(store, home.artifacts, where, sink, resources)
-                result = self._watched(runner, runner.submit(flow), project, job)
+                unwanted = partial(self._unwanted, project, job)
+                result = run_watched(runner, runner.submit(flow), unwanted)
         except BessemerError as error:
-            self._fail(project, job, error.code, f"{error.message}. {error.hint}".strip())
+            self._fail(project, job, error.code, sentence(error.message, error.hint))
             return
         except Exception as error:  # a mistake of ours ends this job, not the thread that drives all of them
             logger.exception("the dataset job %s failed", job.id)
@@ -208,25 +165,11 @@ class DatasetDriver:
         if result.status == "finished":
             self._end(project, job, result.artifacts["make"])
         elif result.status == "failed" and not self._lending.over:
-            self._fail(project, job, "dataset_failed", f"{result.error}. {result.hint}".strip())
+            self._fail(project, job, "dataset_failed", sentence(result.error, result.hint))
 
-    def _watched(self, runner: Runner, run: str, project: str, job: Dataset) -> RunResult:
-        """Return how a run ended; it is cancelled when its job no longer runs, or this driver does not."""
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(_LOOK_SECONDS):
-                if self._stop.is_set() or self._store.get(project, job.id).status != "running":
-                    runner.cancel(run)
-                    return
-
-        watcher = threading.Thread(target=watch, name="dataset watch", daemon=True)
-        watcher.start()
-        try:
-            return runner.run(run)
-        finally:
-            ended.set()
-            watcher.join()
+    def _unwanted(self, project: str, job: Dataset) -> bool:
+        """Return whether a job no longer runs, or this driver does not."""
+        return self._stop.is_set() or self._store.get(project, job.id).status != "running"
 
     def _end(self, project: str, job: Dataset, artifact: Artifact) -> None:
         result = result_of(artifact)
@@ -248,11 +191,16 @@ class DatasetDriver:
         for project, job in self._store.untold():
             charge = 0
             if job.status == "succeeded" and job.accepted_rows:
-                charge = self._books.book(project, job, job.accepted_rows)
+                charge = _book(self._parts, project, job, job.accepted_rows)
             self._store.settle(job, charge)
             if self._parts.webhooks:
                 self._parts.webhooks.emit(project, f"dataset.{job.status}", {"id": job.id})
             self._store.told(job)
+
+
+def _book(parts: JobParts, project: str, job: Dataset, rows: int) -> int:
+    """Book accepted rows, once; return the charge."""
+    return booked_once((parts.home, parts.meter), dataset_subject(project, job), Usage(units=rows))
 
 
 def result_of(artifact: Artifact) -> DatasetResult:

@@ -9,23 +9,22 @@ Owns the way of one job: its states, its events, its books. Knows no trainer and
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from bessemer.core import events
-from bessemer.core.errors import BessemerError, Conflict, NotFound
+from bessemer.core.errors import BessemerError, Conflict
 from bessemer.core.nouns import Artifact, Subject, Usage
 from bessemer.flow import Flow, Runner, open_store
-from bessemer.meter import LocalMeter, open_ledger
+from bessemer.meter import LocalMeter
 from bessemer.products.home import Home
 from bessemer.products.metered import MeteredSink
-from bessemer.products.watching import locked, run_watched, yield_to_answers
+from bessemer.products.watching import Shift, booked_once, run_watched, sentence
 from bessemer.serve import WebhookStore, Work
 from bessemer.serve.work.jobs import Job, JobError, Result, job_subject, model_name
 from bessemer.serve.work.tuning import JobStore
@@ -71,8 +70,8 @@ class JobParts:
     clock: Callable[[], float] = time.time
 
 
-class JobDriver:
-    """Drives jobs until it is closed.
+class JobDriver(Shift):
+    """Drives fine-tuning jobs until it is closed; one under way keeps its last checkpoint.
 
     Args:
         parts: of the home.
@@ -81,39 +80,15 @@ class JobDriver:
     """
 
     def __init__(self, parts: JobParts, line: Line, pause_seconds: float = 0.5) -> None:
-        self._parts, self._line, self._pause = parts, line, pause_seconds
-        self._jobs = parts.work.jobs
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="fine-tuning", daemon=True)
+        super().__init__("fine-tuning", parts.home.work / "jobs.lock", pause_seconds)
+        self._parts, self._line, self._jobs = parts, line, parts.work.jobs
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+    def first(self) -> None:
+        """Book what a killed driver's step took, and release what jobs had reserved that were never kept."""
+        self._parts.meter.book_killed()
+        self._jobs.release()
 
-    def close(self) -> None:
-        """Stop; a job under way keeps its last checkpoint and goes on under the next driver."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(30)
-
-    def _run(self) -> None:
-        yield_to_answers()
-        lock: BinaryIO | None = None
-        while not self._stop.is_set():
-            try:
-                if lock is None and (lock := locked(self._parts.home.work / "jobs.lock")):
-                    self._parts.meter.book_killed()  # what a killed driver's step took
-                    self._jobs.release()
-                busy = self._turn() if lock else False
-            except BessemerError as error:
-                logger.error("a fine-tuning job could not be driven: %s: %s", error.code, error.message)
-                busy = False
-            if not busy:
-                self._stop.wait(self._pause)
-        if lock:
-            lock.close()
-
-    def _turn(self) -> bool:
+    def turn(self) -> bool:
         """Drive what there is to drive, to its end; return whether there was anything."""
         self._tell()
         found = self._jobs.next()
@@ -144,7 +119,7 @@ class JobDriver:
                 unwanted = partial(self._unwanted, project, job)
                 result = run_watched(runner, runner.submit(flow), unwanted)
         except BessemerError as error:
-            self._fail(project, job, JobError(code=error.code, message=_sentence(error.message, error.hint)))
+            self._fail(project, job, JobError(code=error.code, message=sentence(error.message, error.hint)))
             return
         except Exception as error:  # a mistake of ours ends this job, not the thread that drives all of them
             logger.exception("the fine-tuning job %s failed", job.id)
@@ -155,7 +130,7 @@ class JobDriver:
         if result.status == "finished":
             self._succeed(project, job, self._line.result(result.artifacts))
         elif result.status == "failed":
-            self._fail(project, job, JobError(code="training_failed", message=_sentence(result.error, result.hint)))
+            self._fail(project, job, JobError(code="training_failed", message=sentence(result.error, result.hint)))
 
     def _unwanted(self, project: str, job: Job) -> bool:
         """Return whether a job no longer runs, or this driver does not."""
@@ -170,13 +145,8 @@ class JobDriver:
 
     def _book(self, project: str, job: Job, trained_tokens: int) -> int:
         """Book the tokens that were trained on, once; return the charge. Time and energy are booked with the steps."""
-        with closing(open_ledger(self._parts.home.books, self._parts.home.ledger_url)) as ledger:
-            ledger.sync()
-            with suppress(NotFound):
-                return ledger.entry(f"step:{job.id}").charge.micros
-        meter = self._parts.meter
-        entry = meter.stop(meter.start(job_subject(project, job)), Usage(input_tokens=trained_tokens))
-        return entry.charge.micros
+        parts = (self._parts.home, self._parts.meter)
+        return booked_once(parts, job_subject(project, job), Usage(input_tokens=trained_tokens))
 
     def _fail(self, project: str, job: Job, error: JobError) -> None:
         with suppress(Conflict):
@@ -234,7 +204,3 @@ class _Told:
         loss, step = event.figures["loss"], int(event.figures["step"])
         data = {**event.figures, "step": step, "train_loss": loss}
         self._jobs.report(self._project, self._job, f"Step {step}: training loss={loss:.2f}", data)
-
-
-def _sentence(message: str, hint: str) -> str:
-    return f"{message}. {hint}".strip() if hint else message
