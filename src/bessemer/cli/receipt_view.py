@@ -133,7 +133,7 @@ def _outcome(passed: bool, sentence: str) -> str:
 
 
 def _stages(receipt: Receipt) -> RenderableType:
-    """Return a row for each stage; the provenance is a column only where stages differ in it."""
+    """Return a row for each stage, those of one product below its name; the provenance is a column only where stages differ in it."""
     bills = [line.bill for line in receipt.stages if line.bill]
     known = sorted({provenance(bill.measurement) for bill in bills})
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=receipt.total is not None)
@@ -145,10 +145,15 @@ def _stages(receipt: Receipt) -> RenderableType:
     table.add_column("time", justify="right", footer=show_seconds(_took(receipt)), no_wrap=True)
     for name, below in zip(names, foot, strict=False):
         table.add_column(name, justify="right", footer=below, no_wrap=True)
+    product = ""
     for line in receipt.stages:
+        of, _, stage = line.told.rpartition(".")
+        if of != product:
+            table.add_row(f"[bold]{escape(of)}[/]")
+        product = of
         spent = "[dim]cached[/]" if line.cached else show_seconds(line.wall_seconds)
         figures = _figures(line.bill) if line.bill else ("–",) * 5
-        table.add_row(line.told, spent, *figures[: len(names)])
+        table.add_row(("  " if of else "") + escape(stage), spent, *figures[: len(names)])
     if not bills:
         return Group(table, Text(receipt.unmetered, style="dim"))
     first = bills[0]
