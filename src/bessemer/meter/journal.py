@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ def _chained(after: Position, bodies: Sequence[str]) -> tuple[bytes, Position]:
     for body in bodies:
         seq += 1
         text = f'{{"body":{body},"prev":"{hashed}","seq":{seq}'.encode()
-        hashed = digest_bytes(text)
+        hashed = sha256(text).hexdigest()
         lines.append(b'%s,"hash":"%s"}\n' % (text, hashed.encode()))
     data = b"".join(lines)
     return data, Position(after.segment, after.offset + len(data), seq, hashed)
