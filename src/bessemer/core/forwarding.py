@@ -57,6 +57,8 @@ class Spent:
     Attributes:
         id: of the request.
         usage: input, output and cached tokens.
+        mark: the meter's own, set by `bessemer.core.batching.BatchMeter.begin`.
+        kept: the meter's own, set by `bessemer.core.batching.BatchMeter.keep`.
         terms: of the entry, once it is booked, like all that follows.
         microjoules: value, lower and upper bound.
         grams: of CO2-equivalent.

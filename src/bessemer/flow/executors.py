@@ -134,8 +134,7 @@ class _Child:
         self.ended(None)
         self._reader.join()
         with self._socket, self.log:
-            outcome = self.outcome or _crash(self)
-        return outcome.model_copy(update={"wall_seconds": time.monotonic() - self.began})
+            return (self.outcome or _crash(self)).model_copy(update={"wall_seconds": time.monotonic() - self.began})
 
     def _read(self, emit: Emit) -> None:
         with suppress(ConnectionError), self._socket.makefile("rb") as lines:
@@ -158,13 +157,9 @@ def _crash(child: _Child) -> Outcome:
     child.log.seek(0)
     tail = child.log.read()[-2000:].decode(errors="replace").strip()
     shown = f"; its last output:\n{tail}" if tail else " and left no output"
-    memory = "Perhaps the machine ran out of memory. " * (status == -signal.SIGKILL)
-    return Outcome(
-        code="crashed",
-        error=f"the step's process {how}{shown}",
-        hint=f"{memory}Run again: it goes on at the last checkpoint.",
-        cpu_seconds=child.cpu_seconds,
-    )
+    hint = "Perhaps the machine ran out of memory. " if status == -signal.SIGKILL else ""
+    hint += "Run again: it goes on at the last checkpoint."
+    return Outcome(code="crashed", error=f"the step's process {how}{shown}", hint=hint, cpu_seconds=child.cpu_seconds)
 
 
 EXECUTORS = {executor.name: executor for executor in (InlineExecutor, ProcessExecutor)}

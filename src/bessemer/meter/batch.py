@@ -122,12 +122,11 @@ class BatchBooks:
 
     def keep(self, spent: Spent, likely: tuple[int, int], /) -> memoryview:
         """Return the place of a number: the output tokens of a stream so far, to be set before each piece leaves."""
-        mark: _Opened = spent.mark
-        opened, started_at = mark.level, mark.started_at
+        opened: _Opened = spent.mark
         about = (spent.project, spent.key_id, spent.model, "", "", "", False)
-        book = self._book_at(started_at)
+        book = self._book_at(opened.started_at)
         slot = spent.kept = self._meter.streams.enter(
-            spent.id, about, book, started_at, likely, lambda: Energy(*self._level) - Energy(*opened)
+            spent.id, about, book, opened.started_at, likely, lambda: Energy(*self._level) - Energy(*opened.level)
         )
         return slot.written
 

@@ -6,8 +6,6 @@ Owns the averages by which is counted what nobody told. Knows no wire.
 from __future__ import annotations
 
 import asyncio
-import random
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -24,16 +22,9 @@ from bessemer.serve.fast.shapes import Shapes
 from bessemer.serve.observing import Watcher
 from bessemer.serve.traffic import Traffic
 
-_RANDOM = random.Random(secrets.randbits(256))
-
 _MAX_HEADS = 64
 _SOME = 0.05
 """Weight of the newest request in the averages."""
-
-
-def new_id() -> str:
-    """Return an id for a request: 128 random bits, without asking the system for each."""
-    return "req_" + _RANDOM.getrandbits(128).to_bytes(16, "little").hex()
 
 
 class Way:

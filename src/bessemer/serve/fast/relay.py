@@ -17,10 +17,11 @@ from collections.abc import Callable
 from bessemer.core.forwarding import Spent
 from bessemer.core.nouns import EntryStatus
 from bessemer.serve.fast.admission import Identity, Permit
-from bessemer.serve.fast.desk import Desk, Way, new_id
+from bessemer.serve.fast.desk import Desk, Way
 from bessemer.serve.fast.exchange import Exchange
 from bessemer.serve.fast.reading import Asked, Tail, count_written, read_answer, read_asked, to_send
 from bessemer.serve.fast.telling import event_of, of_server, usage_event, with_usage
+from bessemer.serve.ids import new_id
 from bessemer.serve.observing import Seen, unwatched
 from bessemer.serve.refusals import CLIENT_GONE, SLOW_BODY, TOO_SLOW, Refusal, failed
 from bessemer.serve.telling import DONE
@@ -305,9 +306,8 @@ class Relay(Visit):
         """Return what a request took as far as it can be counted from here: at least one token in and one out."""
         assert self._way and self._asked
         if self._tail is not None:
-            told = self._tail.usage
-            if told:
-                return told
+            if self._tail.usage:
+                return self._tail.usage
             output = self._tail.events
         else:
             output = self._written or int((self._desk.loop.time() - self._began) * self._way.tokens_per_second)
