@@ -133,7 +133,10 @@ def _outcome(passed: bool, sentence: str) -> str:
 
 
 def _stages(receipt: Receipt) -> RenderableType:
-    """Return a row for each stage, those of one product below its name; the provenance is a column only where stages differ in it."""
+    """Return a row for each stage, those of one product below its name.
+
+    The provenance is a column only where stages differ in it.
+    """
     bills = [line.bill for line in receipt.stages if line.bill]
     known = sorted({provenance(bill.measurement) for bill in bills})
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_footer=receipt.total is not None)
