@@ -17,7 +17,8 @@ from bessemer.core.acting import Asker
 from bessemer.core.nouns import ChatRequest, Message, Sampling
 from bessemer.flow.executors import EXECUTORS, InlineExecutor
 from bessemer.infer.agents.replay import replay
-from bessemer.products.factory import Factory, load_factory
+from bessemer.products.config import load_factory
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.products.receipt import FactsPart, Receipt
 from tests.infer.conftest import make_llama
