@@ -102,7 +102,9 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
 - `recommendations` and `rank` need a ranker (see the how-to page "Recommend"). Each item delivered is a unit in the
   books. Events are on disk when they are acknowledged; an event with the `id` of an earlier one is the same event, and
   one without `time` is of this moment. `GET /v1/events?user=` lists a project's events, `DELETE /v1/events/USER`
-  forgets one of its users.
+  forgets one of its users, and what they were shown. `POST /v1/feedback` takes the `item` of a ranking that it is
+  about. `GET /v1/experiments` and `GET /v1/experiments/NAME` tell which ranker wins by the users of the key's project:
+  `winner` (`challenger`, `incumbent`, `undecided`, `mismatch`), `anytime` and `fixed` (intervals), `chance`, `arms`.
 - `messages` takes keys as `x-api-key`, too, and tells errors in Anthropic's form. Its `stop_reason` is `end_turn` also
   where a stop sequence was met.
 - An error within a stream is an event: `data: {{"error": …}}`.
@@ -137,6 +139,7 @@ def _wire() -> str:
         ("tokens", "`prompt` and `input` as tokens"),
         ("rank", "`POST /v1/recommendations`, `POST /v1/rank`"),
         ("learn", "`POST /v1/events` changes its rankings"),
+        ("tries", "an experiment, or chance in the order, changes rankings of named users"),
     ]
     engines = (EchoEngine.capabilities, CAN | {"score"}, UpstreamEngine.capabilities, VectorEngine.capabilities)
     engines += (frozenset({"rank", "learn"}),)

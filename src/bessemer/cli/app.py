@@ -21,6 +21,7 @@ from bessemer.cli import (
     verbs_assess,
     verbs_books,
     verbs_compare,
+    verbs_experiment,
     verbs_keys,
     verbs_lake,
     verbs_limits,
@@ -63,6 +64,7 @@ verbs_plan.add_to(app)
 verbs_assess.add_to(app)
 verbs_compare.add_to(app)
 verbs_profit.add_to(app)
+app.add_typer(verbs_experiment.app, name="experiment")
 app.add_typer(verbs_keys.app, name="keys")
 app.add_typer(verbs_projects.app, name="projects")
 app.add_typer(verbs_limits.app, name="limits")
@@ -85,7 +87,7 @@ def run(factory: Where = None, named: Named = None, as_json: Json = False) -> No
     home = environment.home()
     config, base = load_factory(_one(factory, named))
     with shown(err, _usual(home, config, base)) as sink:
-        receipt = _run(Factory(config, base, home, sink))
+        receipt = _run(Factory(config, base, home, sink, secret=environment.secret))
     emit(receipt, as_json, lambda: draw_receipt(receipt))
     if not as_json:
         err.print(f"[dim]also written to {escape(str(home.receipt(receipt.run) / 'receipt.html'))}[/]", soft_wrap=True)
@@ -122,16 +124,19 @@ def up(
             receipt = _run(made)
         _say_unless_deployed(receipt)
 
-    models = list(config.made)
-
     def ready(url: str, key: str | None) -> None:
+        gateway, datasets = home.gateway(), made.datasets()
+        models = list(gateway.models) if gateway else []
         if as_json:
-            write_json({"url": url, "model": models[0], "models": models, **({"key": key} if key else {})})
+            told = {"url": url, "model": models[0] if models else None, "models": models, "datasets": datasets}
+            write_json(told | ({"key": key} if key else {}))
             return
-        out.print(f"\n[bold green]serving[/] [bold]{', '.join(models)}[/] at [bold]{url}/v1[/]", soft_wrap=True)
+        served = ", ".join(models) or f"more rows of {', '.join(datasets) or 'nothing yet'}"
+        out.print(f"\n[bold green]serving[/] [bold]{served}[/] at [bold]{url}/v1[/]", soft_wrap=True)
         if key:
             out.print(f"[dim]development key, shown once:[/] [bold]{key}[/]", soft_wrap=True)
-        out.print("[dim]talk to it in another terminal with[/] bessemer chat[dim]; stop with Ctrl-C[/]")
+        how = "talk to it in another terminal with[/] bessemer chat[dim]" if models else "ask for jobs at /v1/datasets"
+        out.print(f"[dim]{how}; stop with Ctrl-C[/]")
 
     made.serve(gateway, ready, secret, environment.traced(config.name))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -14,6 +14,9 @@ from rich.table import Table
 from bessemer.cli import environment
 from bessemer.cli.output import emit, err, out, write_json
 from bessemer.cli.progress import shown
+
+if TYPE_CHECKING:
+    from bessemer.products.overview import RetrainingLine
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 
@@ -83,10 +86,22 @@ def _status(found: object) -> RenderableType:
     deployed = Table("deployed", "run", "when", box=SIMPLE_HEAD, pad_edge=False)
     for deployment in found.deployments:
         deployed.add_row(escape(deployment.name), deployment.run, _when(deployment.deployed_at))
+    parts += [_retraining(line) for line in found.retrainings]
     runs = Table("run", "flow", "state", "begun", box=SIMPLE_HEAD, pad_edge=False)
     for line in found.runs:
         runs.add_row(line.run, line.flow, line.status, _when(line.created_at))
     return Group(*parts, *([deployed] if found.deployments else []), *([runs] if found.runs else []))
+
+
+def _retraining(line: RetrainingLine) -> RenderableType:
+    """Say when a recommender is retrained, and what came of it last."""
+    told, hours, events = line.retraining, line.retraining.wish.every_hours, line.retraining.wish.after_events
+    when = [f"every {hours:g} h"] if hours else []
+    when += [f"after {events:,} events"] if events else []
+    last = {"running": f"under way since {_when(told.at)}", "failed": f"failed {_when(told.at)}: {told.said}"}
+    done = f"run {told.run}, {_when(told.at)}: {told.said}" if told.run else "not yet"
+    head = f"[green]retraining[/] {escape(told.product)} {' or '.join(when)}, {line.new_events:,} new since the last"
+    return f"{head}; last: {escape(last.get(told.state, done))}"
 
 
 def _doctor(findings: list) -> RenderableType:  # type: ignore[type-arg]

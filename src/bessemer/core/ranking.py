@@ -6,7 +6,7 @@ Owns those nouns. Knows no model, no store and no clock. A user is what they did
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Protocol, Self, runtime_checkable
 
 from pydantic import Field, model_validator
@@ -88,6 +88,7 @@ class RankRequest(Noun):
         diversity_ratio: 0 ranks by score alone, 1 by difference to the items before it alone.
         explain: whether each item comes with the reason.
         seen: whether items that were already interacted with may be recommended again.
+        kept: id under which the ranking will be kept, with what comes of it; empty: it is not, and nothing is tried.
     """
 
     project: str = ""
@@ -102,6 +103,7 @@ class RankRequest(Noun):
     diversity_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     explain: bool = False
     seen: bool = False
+    kept: str = ""
 
 
 class Reason(Noun):
@@ -121,11 +123,21 @@ class Reason(Noun):
 
 
 class Ranked(Noun):
-    """One item of a ranking; scores of one model can be compared within one ranking only."""
+    """One item of a ranking; scores of one model can be compared within one ranking only.
+
+    Attributes:
+        item: its name.
+        score: the model's.
+        reason: why it is there, if that was asked for.
+        team: in a list made of two rankings, whose it is: 0 the incumbent's, 1 the challenger's.
+        propensity: probability with which it came to this place, where chance had a part in it.
+    """
 
     item: str
     score: float
     reason: Reason | None = None
+    team: int | None = None
+    propensity: float | None = None
 
 
 class Ranking(Noun):
@@ -138,6 +150,9 @@ class Ranking(Noun):
         unknown: candidates that the model does not know; they are not in `items`.
         usage: `units` are the items delivered.
         seconds: the engine's own clock.
+        experiment: of which it is a part; empty of none.
+        arm: of the experiment: ``incumbent``, ``challenger``, or ``both`` in one list.
+        pool: the best items as they would have stood without chance, where that had a part.
     """
 
     items: tuple[Ranked, ...]
@@ -146,6 +161,9 @@ class Ranking(Noun):
     unknown: tuple[str, ...] = ()
     usage: Usage = Usage()
     seconds: float | None = None
+    experiment: str = ""
+    arm: str = ""
+    pool: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -164,4 +182,8 @@ class Learning(Protocol):
 
     def forget(self, project: str, user: str, /) -> None:
         """Forget what a project's user did, and what was learnt from it."""
+        ...
+
+    def users(self, project: str, /) -> Iterable[str]:
+        """Return the users of a project whose history it has, those that it was trained on among them."""
         ...

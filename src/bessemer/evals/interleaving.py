@@ -65,6 +65,21 @@ def team_draft(incumbent: Sequence[str], challenger: Sequence[str], n: int, seed
     return Interleaved(tuple(taken), tuple(taken.values()))
 
 
+def preferences(shown: Sequence[tuple[str, Interleaved, Sequence[str]]]) -> dict[str, float]:
+    """Return, for each user who clicked, (the challenger's clicks - the incumbent's) / clicks: from -1 to 1.
+
+    >>> preferences([("ada", Interleaved(("a", "b", "c"), (0, 1, 1)), ["a", "b", "c"])])
+    {'ada': 0.3333333333333333}
+    """
+    clicks: dict[str, list[int]] = {}
+    for user, made, clicked in shown:
+        teams = dict(zip(made.items, made.teams, strict=True))
+        won = clicks.setdefault(user, [0, 0])
+        for item in set(clicked) & teams.keys():
+            won[teams[item]] += 1
+    return {user: (won[1] - won[0]) / sum(won) for user, won in clicks.items() if sum(won)}
+
+
 def judge_interleaving(
     shown: Sequence[tuple[str, Interleaved, Sequence[str]]], *, confidence: float = 0.95, resamples: int = 10_000
 ) -> RuleOutcome:
@@ -78,16 +93,10 @@ def judge_interleaving(
     Raises:
         ConfigError: nothing was clicked.
     """
-    clicks: dict[str, list[int]] = {}
-    for user, made, clicked in shown:
-        teams = dict(zip(made.items, made.teams, strict=True))
-        won = clicks.setdefault(user, [0, 0])
-        for item in set(clicked) & teams.keys():
-            won[teams[item]] += 1
-    voting = {user: won for user, won in clicks.items() if sum(won)}
+    voting = preferences(shown)
     if not voting:
         raise ConfigError("no shown item was clicked: nobody has preferred anything", hint="Wait for more events.")
-    values = [(won[1] - won[0]) / sum(won) for won in voting.values()]
+    values = list(voting.values())
     column = Column(values, [1.0] * len(values))
     interval = mean_interval(column, list(voting), confidence=confidence, resamples=resamples)
     passed = interval is not None and interval.low > 0
@@ -127,10 +136,33 @@ def judge_halves(
     Raises:
         ConfigError: an arm has fewer than two users.
     """
-    np = _numpy()
     arms: tuple[list[float], list[float]] = ([], [])
     for user in sorted(outcomes):
         arms[arm_of(experiment, user, challenger_ratio)].append(outcomes[user])
+    return judge_arms(*arms, metric=metric, confidence=confidence, resamples=resamples)
+
+
+def judge_arms(
+    incumbent: Sequence[float],
+    challenger: Sequence[float],
+    *,
+    metric: str = "clicks",
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+) -> RuleOutcome:
+    """Return whether the users of one arm do better than those of the other: the difference of means.
+
+    Args:
+        incumbent: for each user of this arm, the mean of what is counted.
+        challenger: likewise.
+        metric: what is counted; higher is better.
+        confidence: of the interval that must lie above 0.
+        resamples: draws of the bootstrap, over the users of each arm.
+
+    Raises:
+        ConfigError: an arm has fewer than two users.
+    """
+    np, arms = _numpy(), (incumbent, challenger)
     if min(len(arm) for arm in arms) < 2:
         raise ConfigError("an arm has fewer than two users", hint="Wait for more users, or divide them more evenly.")
     columns = [Column(arm, [1.0] * len(arm)) for arm in arms]

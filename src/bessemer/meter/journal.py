@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +59,18 @@ def beginning(segment: str) -> Position:
     return Position(segment, 0, 0, digest_bytes(segment.encode()))
 
 
+def _chained(after: Position, bodies: Sequence[str]) -> tuple[bytes, Position]:
+    """Return the lines of records that follow a position, and the position after them."""
+    seq, hashed, lines = after.seq, after.hash, []
+    for body in bodies:
+        seq += 1
+        text = f'{{"body":{body},"prev":"{hashed}","seq":{seq}'.encode()
+        hashed = sha256(text).hexdigest()
+        lines.append(b'%s,"hash":"%s"}\n' % (text, hashed.encode()))
+    data = b"".join(lines)
+    return data, Position(after.segment, after.offset + len(data), seq, hashed)
+
+
 class _Segment:
     """One open file: writes in order under the journal's lock, and syncs for many threads at once."""
 
@@ -71,21 +84,16 @@ class _Segment:
 
     def write(self, bodies: Sequence[str]) -> Position:
         """Write records of bodies in JSON, all or none."""
-        seq, hashed, lines = self.end.seq, self.end.hash, []
-        for body in bodies:
-            seq += 1
-            text = f'{{"body":{body},"prev":"{hashed}","seq":{seq}'.encode()
-            hashed = digest_bytes(text)
-            lines.append(b'%s,"hash":"%s"}\n' % (text, hashed.encode()))
-        data, done = b"".join(lines), 0
+        data, end = _chained(self.end, bodies)
+        done = 0
         try:
             while done < len(data):
                 done += os.write(self._file, data[done:])
         except OSError:
             self._undo()
             raise
-        self.end = Position(self.end.segment, self.end.offset + len(data), seq, hashed)
-        return self.end
+        self.end = end
+        return end
 
     def sync(self, upto: Position) -> None:
         """Return when the disk has everything up to a position; whoever comes first syncs for all who wait."""
@@ -227,6 +235,32 @@ class Journal:
 def segments(folder: Path) -> list[Path]:
     """Return the segments of a journal, oldest first."""
     return sorted(folder.glob("*.jsonl"))
+
+
+def add_segment(folder: Path, name: str, bodies: Sequence[str], draft: Path) -> None:
+    """Add a segment that is whole at once and on disk: a kill at any instant leaves all of its records, or none.
+
+    Args:
+        folder: of the journal; made if missing.
+        name: of the segment, which no other may have.
+        bodies: JSON in one line each.
+        draft: where it is written first, on the same file system.
+
+    Raises:
+        OSError: the disk refused; nothing was added.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    data, _ = _chained(beginning(name), bodies)
+    file = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        done = 0
+        while done < len(data):
+            done += os.write(file, data[done:])
+        _flush(file)
+    finally:
+        os.close(file)
+    draft.rename(folder / name)
+    _sync_folder(folder)
 
 
 class SegmentReader:

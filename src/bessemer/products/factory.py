@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from bessemer.core.config import Config, refusal
 from bessemer.core.errors import BackendError, Cancelled, NotFound
 from bessemer.core.events import Sink, ignore
+from bessemer.core.nouns import Usage
 from bessemer.flow import Flow, Runner, RunResult, open_store
 from bessemer.lake import CurateConfig, SourceConfig
 from bessemer.lake.table_sources import TableSourceConfig
@@ -34,7 +35,8 @@ from bessemer.products.llm.config import LlmConfig, ServerConfig
 from bessemer.products.metered import MeteredSink
 from bessemer.products.product import AnyEngine, Finished, Opening, Product, no_secret
 from bessemer.products.receipt import Receipt
-from bessemer.serve import GatewayConfig, JobsConfig
+from bessemer.products.watching import Beside, run_watched
+from bessemer.serve import Accounts, GatewayConfig, GatewayParts, JobsConfig, Work
 from bessemer.twin.terms import Expected
 from bessemer.twin.workload import Workload
 
@@ -175,11 +177,12 @@ class Factory:
             return self.home.lake_url
         return declared if ":/" in declared else str((self.base / declared).absolute())
 
-    def run(self, submitted: str = "") -> Receipt:
+    def run(self, submitted: str = "", beside: Beside | None = None) -> Receipt:
         """Run the line and return its receipt, which is also written as JSON and HTML; deploy what passed the gate.
 
         Args:
             submitted: a run of this line that a schedule has submitted already; empty submits one.
+            beside: a gateway that this run goes on beside, and which products it makes; None makes all, by itself.
 
         Raises:
             ConfigError: the declaration does not fit the data.
@@ -187,26 +190,23 @@ class Factory:
             Cancelled: somebody asked to stop.
         """
         with self.home.results():
-            return self._made(submitted)
+            return self._made(submitted, beside)
 
-    def _made(self, submitted: str) -> Receipt:
+    def _made(self, submitted: str, beside: Beside | None) -> Receipt:
         from bessemer.products.filling import fill_receipt
-        from bessemer.products.line import build_line
         from bessemer.products.receipt_html import write_receipt
 
-        config, products = self.config, self.products()
-        known = amounts(config.sources, config.llm, self.base) if config.llm else {}
-        flow = build_line(self.declared, products, self.home.erased())
+        config, products = self.config, self.products(beside.only if beside else ())
+        known = amounts(config.sources, config.llm, self.base) if config.llm and not beside else {}
+        flow = self.line(products)
         self.home.use_lake(config.name, self.lake_url)  # a lake that opens
         open_ledger(self.home.books, self.home.ledger_url).close()  # what is damaged in the books shows before the work
-        meter = self.open_meter()
         began = self._clock()
-        try:
+        with nullcontext(beside.meter) if beside else closing(self.open_meter()) as meter:
             meter.book_killed()
             sink = MeteredSink(self._sink, meter)
-            result = self._run(flow, sink, submitted)
-        finally:
-            meter.close()
+            result = self._run(flow, sink, submitted, beside)
+            prices = meter.prices
         with closing(open_ledger(self.home.books, self.home.ledger_url)) as ledger:
             done = Finished(
                 factory=config.name,
@@ -218,7 +218,7 @@ class Factory:
                 needs={step.name: step.needs for step in flow.steps},
                 entries=ledger.entries(kind="step", limit=-1),
                 lake=self.lake_url,
-                prices=meter.prices,
+                prices=prices,
             )
         receipt = fill_receipt(done, products)
         write_receipt(self.home.receipt(result.run), receipt)
@@ -228,13 +228,20 @@ class Factory:
         keep_residuals(self.home, result.run, known)
         return receipt
 
-    def products(self) -> dict[str, Product]:
-        """Return what this factory makes, by name.
+    def line(self, products: Mapping[str, Product]) -> Flow:
+        """Return the flow that makes products of this factory; see `build_line`."""
+        from bessemer.products.line import build_line
+
+        return build_line(self.declared, products, self.home.erased())
+
+    def products(self, only: Collection[str] = ()) -> dict[str, Product]:
+        """Return what this factory makes, by name; only some, or all.
 
         Raises:
-            ConfigError: a product is to be made of something that is not declared before it.
+            ConfigError: one is to be made of something that is not declared before it.
         """
-        return open_products(self.declared)
+        found = open_products(self.declared)
+        return {name: product for name, product in found.items() if not only or name in only}
 
     @property
     def declared(self) -> Declared:
@@ -249,12 +256,20 @@ class Factory:
             base=self.base,
             lake_url=self.lake_url,
             events=self.home.events,
+            rankings=self.home.rankings,
         )
 
     def deployed(self) -> dict[str, Deployment]:
         """Return what is deployed of this factory's products, by name."""
         found = (each for each in self.home.deployments() if each.factory in ("", self.config.name))
         return {each.name: each for each in found if each.name in self.config.made}
+
+    def datasets(self) -> list[str]:
+        """Return the names of the synthetic datasets that clients may ask for more rows of."""
+        from bessemer.products.synthetic.config import SyntheticConfig
+
+        made = self.config.made
+        return [n for n in self.deployed() if isinstance(p := made[n], SyntheticConfig) and p.tables]
 
     def open_engines(self, api_key: str = "") -> dict[str, AnyEngine]:
         """Return the engines to serve, by model name: what is deployed, or the model of the server that is declared.
@@ -270,8 +285,7 @@ class Factory:
         deployed, engines = self.deployed(), dict[str, AnyEngine]()
         missing: NotFound | None = None
         for name, product in self.products().items():
-            state = self.home.path / "products" / name
-            opening = Opening(self.lake_url, dict(engines), state, api_key, self._secret)
+            opening = Opening(self.lake_url, dict(engines), self.home.product(name), api_key, self._secret)
             try:
                 engines |= product.open(deployed.get(name), opening)
             except NotFound as error:
@@ -298,28 +312,29 @@ class Factory:
             MissingDependency: spans are wanted and OpenTelemetry's SDK is not installed.
             Conflict: the port is in use.
         """
-        from bessemer.products.answered import gateway_parts
         from bessemer.products.billing import HomeBilling
         from bessemer.products.booked import open_usage
         from bessemer.products.driving import open_drivers
         from bessemer.products.limiting import open_gate
+        from bessemer.products.synthetic.lending import Lending
         from bessemer.products.tuning.driver import JobParts
         from bessemer.products.tuning.wiring import trainable, tuning_line
         from bessemer.serve import create_app, open_accounts, open_work, run_gateway
 
         with ExitStack() as stack:
             llm, elsewhere, served = self._language_model()
-            allowed = trainable(llm, served)
-            work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
+            work = open_work(self.home.work, self.config.jobs, self._clock, trainable(llm, served))
             accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
-            parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
+            parts = self._parts(traced, work, stack, accounts)
             runs = tuple({deployment.run for deployment in self.deployed().values()})
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
+            meter.book_cut()  # before the gate settles what dead gateways held
             line = tuning_line(llm, served, self.home, self.base, work)
             jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
-            start_jobs = open_drivers(self.config.made, jobs, line, stack)
             counted = meter.counted = Counted(work.models)
+            lending = Lending(engines, _uncounted if elsewhere else counted.lend)
+            start_jobs = open_drivers(self, jobs, line, lending, stack)
             stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
             work.jobs.purse = work.datasets.purse = gate
@@ -339,6 +354,14 @@ class Factory:
 
             run_gateway(app, gateway, announce)
 
+    def _parts(self, traced: str, work: Work, stack: ExitStack, accounts: Accounts) -> GatewayParts:
+        """Return what the gateway has beside its engines; the stack closes it."""
+        from bessemer.products.answered import gateway_parts
+        from bessemer.products.recommender.experiments import keep_days, with_rankings
+
+        parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
+        return with_rankings(parts, self.home, keep_days(self.config.made), stack)
+
     def _announce(self, url: str, models: tuple[str, ...], runs: tuple[str, ...]) -> None:
         self.home.announce(Gateway(url=url, pid=os.getpid(), models=models, started_at=self._clock(), runs=runs))
 
@@ -355,27 +378,43 @@ class Factory:
             config = config.model_copy(update={"price_book": str(self.base / config.price_book)})
         return open_meter(config, self.home.books, self._clock)
 
-    def _run(self, flow: Flow, sink: Sink, submitted: str) -> RunResult:
+    def _run(self, flow: Flow, sink: Sink, submitted: str, beside: Beside | None) -> RunResult:
         self.home.claim_artifacts()
         store = open_store(self.home.database_url)
         runner = Runner(
             store,
             artifacts=self.home.artifacts,
             sink=sink,
-            resources={"lake": self.lake_url, "base": str(self.base)},
+            resources={"lake": self.lake_url, "base": str(self.base), **self._keys()},
         )
-        result = runner.run(submitted or runner.submit(flow))
+        run = submitted or runner.submit(flow)
+        result = run_watched(runner, run, beside.unwanted) if beside else runner.run(run)
         if result.status == "cancelled":
             raise Cancelled(f"run {result.run} was cancelled", hint="`bessemer run` goes on where it stopped.")
         if result.status != "finished":
             raise BackendError(result.error, hint=result.hint)
         return result
 
+    def _keys(self) -> dict[str, str]:
+        """Return the keys of servers that steps ask: those whose models write texts."""
+        from bessemer.products.synthetic.config import SyntheticConfig
+        from bessemer.products.synthetic.text_steps import key_of
+
+        made = self.config.made
+        writers = (made.get(p.texts.model) for p in made.values() if isinstance(p, SyntheticConfig) and p.texts)
+        servers = [p.engine for p in writers if isinstance(p, LlmConfig) and isinstance(p.engine, ServerConfig)]
+        variables = {server.api_key_variable for server in servers if server.api_key_variable}
+        return {key_of(variable): self._secret(variable) for variable in variables}
+
     def _deploy(self, done: Finished, products: Mapping[str, Product]) -> None:
         lake = "" if self.lake_url == self.home.lake_url else self.lake_url
         for product in products.values():
             if made := product.deployment(done):
                 self.home.deploy(made.model_copy(update={"lake": lake, "factory": self.config.name}))
+
+
+def _uncounted(model: str, usage: Usage) -> None:
+    """Take what a server elsewhere did: nobody here counted it."""
 
 
 async def _close(engines: dict[str, AnyEngine], counted: Counted) -> None:

@@ -57,6 +57,7 @@ class Declared:
         base: the folder that relative paths start from.
         lake_url: where the tables are.
         events: the gateway's store of events; None keeps none.
+        rankings: its store of shown rankings; None keeps none.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Declared:
     base: Path
     lake_url: str
     events: Path | None = None
+    rankings: Path | None = None
 
 
 def open_products(declared: Declared) -> dict[str, Product]:
@@ -83,6 +85,7 @@ def open_products(declared: Declared) -> dict[str, Product]:
             tables={table: f"table_{table}" for table in declared.tables},
             products=dict(found),
             events=declared.events,
+            rankings=declared.rankings,
         )
         found[name] = resolve_name(_KINDS[config.kind])(config, place)
     return found
@@ -93,7 +96,7 @@ def build_line(declared: Declared, products: Mapping[str, Product], erased: tupl
 
     Args:
         declared: the factory.
-        products: of it, from `open_products`.
+        products: of it, from `open_products`; for some of them alone, which are made of tables, no document is read.
         erased: ids of documents that must not be read again.
 
     Raises:
@@ -104,7 +107,7 @@ def build_line(declared: Declared, products: Mapping[str, Product], erased: tupl
     state = LakeState(f"{declared.lake_url} {lake.identity()}", lambda table: str(lake.erasures(table)))
     place = IntakePlace(declared.name, declared.base, state, erased)
     steps: list[Step] = []
-    if declared.sources:
+    if declared.sources and products.keys() == declared.products.keys():
         steps += document_steps(place, declared.sources, declared.curate)
     steps += [table_step(place, name, source) for name, source in declared.tables.items()]
     for product in products.values():

@@ -15,6 +15,7 @@ from bessemer.flow import RunRecord, open_store
 from bessemer.meter import Total, open_ledger
 from bessemer.products.home import Deployment, Gateway, Home
 from bessemer.products.receipt import Receipt, load_receipt
+from bessemer.products.recommender.retraining import Retraining, retrainings
 
 _STEPS = {"ok": "steps", "cancelled": "steps that were stopped", "error": "steps that failed"}
 """Status of a step's entry -> what people call it."""
@@ -29,12 +30,20 @@ class RunLine(Noun):
     created_at: float
 
 
+class RetrainingLine(Noun):
+    """When a recommender is made anew, what came of it last, and how many events are new to it."""
+
+    retraining: Retraining
+    new_events: int
+
+
 class Overview(Noun):
-    """What runs, what is deployed, which runs there were (newest first)."""
+    """What runs, what is deployed, what is retrained by itself, which runs there were (newest first)."""
 
     home: str
     gateway: Gateway | None
     deployments: tuple[Deployment, ...]
+    retrainings: tuple[RetrainingLine, ...]
     runs: tuple[RunLine, ...]
 
 
@@ -71,6 +80,7 @@ def overview(home: Home, runs: int = 10) -> Overview:
         home=str(home.path),
         gateway=home.gateway(),
         deployments=tuple(home.deployments()),
+        retrainings=tuple(RetrainingLine(retraining=each, new_events=new) for each, new in retrainings(home)),
         runs=tuple(RunLine(run=r.id, flow=r.flow, status=r.status, created_at=r.created_at) for r in found),
     )
 

@@ -17,6 +17,7 @@ from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.gateway import create_app, open_traces, run_gateway
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
 from bessemer.serve.parts import GatewayParts
+from bessemer.serve.rankings import RankingStore
 from bessemer.serve.sockets import check_port
 from bessemer.serve.webhooks import WebhookStore
 from bessemer.serve.wire.store import AnswerStore
@@ -37,6 +38,7 @@ __all__ = [
     "KeyRefusal",
     "KeyStore",
     "Project",
+    "RankingStore",
     "RateLimit",
     "Scope",
     "ServiceAccount",

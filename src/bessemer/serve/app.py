@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from bessemer.core.forwarding import Batching, Forwarding
+from bessemer.core.batching import Batching, Forwarding
 from bessemer.core.protocols import Meter
 from bessemer.serve.accounts.alerts import Teller
 from bessemer.serve.accounts.usage_wire import UsageDesk
@@ -27,9 +27,11 @@ from bessemer.serve.booking import Bookkeeper
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate_admin
 from bessemer.serve.envelope import Envelope
+from bessemer.serve.experiments_wire import ExperimentDesk
 from bessemer.serve.fast.admission import Admission, KeyAdmission
 from bessemer.serve.fast.desk import Short
 from bessemer.serve.feedback_wire import FeedbackDesk
+from bessemer.serve.hearing import Hearing
 from bessemer.serve.keys import KeyStore
 from bessemer.serve.landing import PAGE_HEADERS, page
 from bessemer.serve.metrics import Metrics
@@ -42,7 +44,7 @@ from bessemer.serve.telling import Model
 from bessemer.serve.traffic import Traffic
 from bessemer.serve.webhook_sender import Sender
 from bessemer.serve.webhooks_wire import WebhookDesk
-from bessemer.serve.wire.events import tell_again
+from bessemer.serve.wire.events import learners
 from bessemer.serve.wire.routes import wire_routes
 from bessemer.serve.work.answering import BatchRunner
 from bessemer.serve.work.routes import open_runner, work_routes
@@ -151,10 +153,12 @@ async def _working(sender: Sender | None, runner: BatchRunner | None) -> AsyncIt
 
 @asynccontextmanager
 async def _remembering(parts: GatewayParts, engines: Mapping[str, ChatEngine]) -> AsyncIterator[None]:
-    """Begin a block with what engines were told before this process."""
-    if parts.events:
-        await run_in_threadpool(tell_again, parts.events, engines)
-    yield
+    """Begin a block with what engines were told before this process, and let them hear what others are told."""
+    if parts.events and learners(engines):
+        async with Hearing(parts.events, engines).going_on():
+            yield
+    else:
+        yield
 
 
 def _sender(config: GatewayConfig, parts: GatewayParts) -> Sender | None:
@@ -180,6 +184,8 @@ def _optional(
     routes = AdminDesk(config, parts.accounts, models, usage).routes() if parts.accounts else []
     if parts.billing:
         routes += BillingDesk(keys, parts.billing).routes()
+    if parts.experiments:
+        routes += ExperimentDesk(keys, parts.experiments).routes()
     if parts.feedback:
         routes += FeedbackDesk(config, keys, parts.feedback, parts.webhooks).routes()
     if parts.webhooks and sender:

@@ -1,14 +1,19 @@
 """What users did with items, as clients tell it: kept on disk before it is acknowledged, each project's by itself.
 
-Owns the database of events. Knows no HTTP and no model: engines that learn are told by who took the events in.
+Owns the database of events. Knows no HTTP and no model: engines that learn are told by who took the events in, and
+hear from `EventStore.news` what other processes took in.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from bessemer.core.errors import NotFound
 from bessemer.core.ranking import Interaction
@@ -21,11 +26,34 @@ CREATE TABLE IF NOT EXISTS events (
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS events_by_id ON events (project, id);
 CREATE INDEX IF NOT EXISTS events_of_user ON events (project, user, sequence);
+CREATE TABLE IF NOT EXISTS forgotten (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, mark TEXT NOT NULL, at INTEGER NOT NULL
+) STRICT;
 PRAGMA secure_delete = ON;
 """
 _COLUMNS = "id, user, session, item, kind, weight, time"
 _AT_ONCE = 10_000
 _ASKED_AT_ONCE = 500
+_MARK_SECONDS = 600
+"""How long others may take to hear that a user is forgotten; then nothing is left that tells of the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What other processes took in.
+
+    Attributes:
+        forgotten: (project, mark of a user) to be forgotten, before the events are taken; see `user_mark`.
+        events: (project, events) in the order in which they were told.
+    """
+
+    forgotten: tuple[tuple[str, str], ...] = ()
+    events: tuple[tuple[str, list[Interaction]], ...] = ()
+
+
+def user_mark(project: str, user: str) -> str:
+    """Return what a project's user can be recognised by, by whoever knows the name already."""
+    return hashlib.sha256(f"{project}\0{user}".encode()).hexdigest()
 
 
 class EventStore:
@@ -41,6 +69,9 @@ class EventStore:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, _SCHEMA, "events")
+        self._own: list[tuple[int, int]] | None = None  # first and last numbers of events taken in here; None: no wish
+        self._forgot: set[int] = set()
+        self._heard, self._heard_forgotten, self._version, self._swept = 0, 0, -1, 0.0
 
     def add(self, project: str, events: Sequence[Interaction]) -> list[Interaction]:
         """Keep a project's events and return those that are new, in their order; all of them are on disk then.
@@ -74,6 +105,9 @@ class EventStore:
                 f"INSERT INTO events (project, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [(project, e.id, e.user, e.session, e.item, e.kind, e.weight, e.time) for e in new],
             )
+            (last,) = database.execute("SELECT last_insert_rowid()").fetchone()
+        if new:
+            self._note(last - len(new) + 1, last)
         return new
 
     def page(self, project: str, user: str = "", after: str = "", limit: int = 20) -> tuple[list[Interaction], bool]:
@@ -129,6 +163,12 @@ class EventStore:
                     by_project.setdefault(row[1], []).append(_event(row[2:]))
             yield from by_project.items()
 
+    def between(self, project: str, after: int, upto: int) -> list[Interaction]:
+        """Return a project's events that were taken in after the one of a number, up to another's, in their order."""
+        asked = f"SELECT {_COLUMNS} FROM events WHERE sequence > ? AND sequence <= ? AND project = ? ORDER BY sequence"
+        with self._database.reading() as database:
+            return [_event(row) for row in database.execute(asked, (after, upto, project))]
+
     def state(self, projects: Sequence[str]) -> tuple[int, int]:
         """Return what changes when these projects' events do: how many there are, and the last one's number."""
         with self._database.reading() as database:
@@ -138,20 +178,113 @@ class EventStore:
             ).fetchone()
         return int(count), int(last)
 
+    def since(self, projects: Sequence[str], number: int) -> int:
+        """Return how many events of these projects were taken in after the one of a number."""
+        marks = ",".join("?" * len(projects))
+        asked = f"SELECT count(*) FROM events WHERE sequence > ? AND project IN ({marks})"
+        with self._database.reading() as database:
+            (count,) = database.execute(asked, (number, *projects)).fetchone()
+        return int(count)
+
+    def sessions(self, project: str, user: str) -> list[str]:
+        """Return the sessions that a project's user did something in."""
+        asked = "SELECT DISTINCT session FROM events WHERE project = ? AND user = ? AND session <> ''"
+        with self._database.reading() as database:
+            return [session for (session,) in database.execute(asked, (project, user))]
+
+    def last(self) -> int:
+        """Return the number of the last event that was taken in, of any project; 0 before the first."""
+        with self._database.reading() as database:
+            (last,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
+        return int(last)
+
     def forget(self, project: str, user: str) -> int:
         """Delete a user's events of a project, their bytes too, and return how many there were."""
         with self._database.writing() as database:
             gone = database.execute("DELETE FROM events WHERE project = ? AND user = ?", (project, user)).rowcount
+            told = "INSERT INTO forgotten (project, mark, at) VALUES (?, ?, unixepoch())"
+            number = database.execute(told, (project, user_mark(project, user))).lastrowid or 0
+        if self._own is not None:
+            self._forgot.add(number)
         with self._database.reading() as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log of writes has them, too
         return gone
+
+    def follow(self) -> None:
+        """Begin to listen: `news` will tell what other processes take in from now on."""
+        with self._database.reading() as database:
+            self._version = -1
+            self._own, self._forgot = [], set()
+            (self._heard,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
+            (self._heard_forgotten,) = database.execute("SELECT coalesce(max(sequence), 0) FROM forgotten").fetchone()
+
+    def news(self) -> News:
+        """Return what other processes took in since this was asked last, or since `follow`.
+
+        One look costs some microseconds where nobody else has written.
+
+        Raises:
+            BackendError: the disk or another process is in the way; nothing is lost, ask again.
+        """
+        if time.monotonic() - self._swept > _MARK_SECONDS / 10:
+            self._sweep()
+        with self._database.reading() as database:
+            (version,) = database.execute("PRAGMA data_version").fetchone()  # moves when another connection writes
+            if self._own is None or version == self._version:
+                return News()
+            marks = database.execute(
+                "SELECT sequence, project, mark FROM forgotten WHERE sequence > ? ORDER BY sequence",
+                (self._heard_forgotten,),
+            ).fetchall()
+            (last,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
+            found: list[tuple[str, list[Interaction]]] = []
+            between = f"SELECT project, {_COLUMNS} FROM events WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
+            for span in _gaps(self._heard, self._own, last):
+                for project, *row in database.execute(between, span):
+                    if not found or found[-1][0] != project:
+                        found.append((project, []))
+                    found[-1][1].append(_event(tuple(row)))
+            forgotten = tuple((project, mark) for number, project, mark in marks if number not in self._forgot)
+            self._version, self._heard, self._own, self._forgot = version, max(last, self._heard), [], set()
+            self._heard_forgotten = marks[-1][0] if marks else self._heard_forgotten
+        return News(forgotten, tuple(found))
+
+    def _sweep(self) -> None:
+        """Leave nothing of a user who was forgotten a while ago."""
+        self._swept = time.monotonic()
+        old = "FROM forgotten WHERE at < unixepoch() - ?"
+        with self._database.reading() as database:
+            found = database.execute(f"SELECT 1 {old} LIMIT 1", (_MARK_SECONDS,)).fetchone()
+        if found:
+            with self._database.writing() as database:
+                database.execute(f"DELETE {old}", (_MARK_SECONDS,))
+
+    def _note(self, first: int, last: int) -> None:
+        """Remember which events came in here; they are on disk. One that is not remembered is told twice, no more."""
+        if self._own is None:
+            return
+        if self._own and self._own[-1][1] == first - 1:
+            first = self._own.pop()[0]
+        self._own.append((first, last))
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
 
-def _event(row: tuple[str, str, str, str, str, float, float]) -> Interaction:
+def _gaps(after: int, taken: Sequence[tuple[int, int]], last: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and last numbers of what lies after one number, up to another, in none of the ranges.
+
+    >>> list(_gaps(3, [(5, 8), (12, 12)], 14))
+    [(4, 4), (9, 11), (13, 14)]
+    """
+    for first, end in (*taken, (last + 1, last)):
+        if after + 1 < first:
+            yield after + 1, first - 1
+        after = max(after, end)
+
+
+def _event(row: tuple[Any, ...]) -> Interaction:
     id, user, session, item, kind, weight, time = row
     return Interaction.model_construct(  # checked when it was taken in
         id=id, user=user, session=session, item=item, kind=kind, weight=weight, time=time

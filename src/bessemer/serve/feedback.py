@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS feedback (
 CREATE INDEX IF NOT EXISTS feedback_of_project ON feedback (project, target, sequence);
 PRAGMA secure_delete = ON;
 """
+_AT_ONCE = 1_000
 Owner = Callable[[str], str | None]
 
 
@@ -34,6 +35,7 @@ class Said(BaseModel):
 
     Attributes:
         target: id of the answer, such as ``chatcmpl-…``.
+        item: of a ranking, which one it is about; without it, it is about the whole.
         metric: what is rated, such as ``accepted``.
         value: true, false or a number.
         comment: in the user's words.
@@ -43,6 +45,7 @@ class Said(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     target: Annotated[str, Field(min_length=1, max_length=100)]
+    item: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     metric: Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_.-]{0,63}$")] | None = None
     value: bool | float | None = None
     comment: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
@@ -55,6 +58,8 @@ class Said(BaseModel):
             raise PydanticCustomError("feedback", "send one of metric, comment and demonstration")
         if (self.metric is None) != (self.value is None):
             raise PydanticCustomError("feedback", "metric and value belong together")
+        if self.item is not None and not self.target.startswith("rec_"):
+            raise PydanticCustomError("feedback", "only a ranking ('rec_…') has items")
         return self
 
 
@@ -157,6 +162,22 @@ class FeedbackStore:
         if not row:
             raise NotFound(f"there is no feedback '{id}'", hint="`GET /v1/feedback` lists it.")
         return Feedback.model_validate_json(row[0])
+
+    def ratings(self, project: str = "") -> Iterator[Feedback]:
+        """Yield what was said of rankings in numbers, the first first; of one project, or of all."""
+        last = 0
+        where = "sequence > ? AND target LIKE 'rec\\_%' ESCAPE '\\' AND (? = '' OR project = ?)"
+        while True:
+            with self._database.reading() as database:
+                rows = database.execute(
+                    f"SELECT sequence, body FROM feedback WHERE {where} ORDER BY sequence LIMIT ?",
+                    (last, project, project, _AT_ONCE),
+                ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            found = (Feedback.model_validate_json(body) for _, body in rows)
+            yield from (said for said in found if said.value is not None)
 
     def delete(self, project: str, id: str) -> None:
         """Forget one piece of feedback, its bytes too.

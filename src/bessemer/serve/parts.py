@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bessemer.core.experiments import Experiments
 from bessemer.core.nouns import Entry
 from bessemer.core.usage import Billing, UsageSource
 from bessemer.serve.accounts.gate import Gate
@@ -16,6 +17,7 @@ from bessemer.serve.accounts.office import Accounts
 from bessemer.serve.events import EventStore
 from bessemer.serve.feedback import FeedbackStore
 from bessemer.serve.observing import Watcher
+from bessemer.serve.rankings import RankingStore
 from bessemer.serve.webhooks import WebhookStore
 from bessemer.serve.wire.store import AnswerStore
 from bessemer.serve.work.office import Work
@@ -36,6 +38,8 @@ class GatewayParts:
         work: keeps what clients leave to be done: files, jobs, batches.
         booked: says what was booked of a request, by its id; batches need it.
         events: keeps what users did with items, for engines that learn from it.
+        rankings: keeps what was shown where something is tried.
+        experiments: says what experiments found.
         billing: tells projects their prices and invoices.
         usage: says what was used and charged, to administrators.
         gate: keeps requests within their limits and budgets; without it there are none.
@@ -54,3 +58,5 @@ class GatewayParts:
     work: Work | None = None
     booked: Callable[[str], Entry | None] | None = None
     events: EventStore | None = None
+    rankings: RankingStore | None = None
+    experiments: Experiments | None = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from bessemer.core.ranking import RankRequest
+from bessemer.core.ranking import Interaction, RankRequest
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.infer.ranking.config import ServedRankerConfig
 from bessemer.meter import MeterConfig, open_ledger, open_meter
@@ -23,12 +24,13 @@ from bessemer.models.ranking.base import Histories
 from bessemer.models.ranking.folder import SavedRanker, save_ranker
 from bessemer.products.answered import Answered
 from bessemer.serve import EventStore, FeedbackStore, GatewayConfig, GatewayParts, KeyStore, create_app
+from bessemer.serve.events import News, user_mark
 from bessemer.serve.server import GatewayServer
 from bessemer.serve.wire.events import tell_again
 from bessemer.train.recommend.config import EaseConfig
 from bessemer.train.recommend.fitting import fit_ranker
 
-from ..conftest import serve_in_thread
+from ..conftest import serve_in_thread, until
 
 BOOK = """
 [[books]]
@@ -55,6 +57,7 @@ class Shop:
     home: Path
     engine: Any
     store: EventStore
+    other: Shop | None = None
 
     def ask(self, path: str, body: Any, project: str = "p", method: str = "POST") -> httpx2.Response:
         headers = {"authorization": f"Bearer {self.keys[project]}"}
@@ -79,11 +82,20 @@ def shop(tmp_path_factory) -> Iterator[Shop]:
         for each in (store, keys, answered, feedback):
             stack.callback(each.close)
         config = GatewayConfig(port=0)
-        parts = GatewayParts(events=store, feedback=feedback)
-        app = create_app(config, {"shop": engine, "echo": open_engine(EchoConfig())}, keys, meter, parts)
-        server = GatewayServer(app, config)
-        stack.enter_context(serve_in_thread(server))
-        yield Shop(server.url, {p: keys.create(p)[1] for p in ("p", "q")}, home, engine, store)
+
+        def start(engine: Any, store: EventStore) -> Shop:
+            parts = GatewayParts(events=store, feedback=feedback)
+            app = create_app(config, {"shop": engine, "echo": open_engine(EchoConfig())}, keys, meter, parts)
+            server = GatewayServer(app, config)
+            stack.enter_context(serve_in_thread(server))
+            return Shop(server.url, secrets, home, engine, store)
+
+        secrets = {p: keys.create(p)[1] for p in ("p", "q")}
+        first = start(engine, store)
+        beside = EventStore(home / "events.sqlite")
+        stack.callback(beside.close)
+        first.other = start(open_engine(save(home / "beside")), beside)
+        yield first
 
 
 def test_a_ranking_is_told_with_reasons_and_booked_in_units(shop) -> None:
@@ -142,6 +154,57 @@ def test_a_user_is_forgotten_for_good(shop) -> None:
     assert shop.engine.settle()
     assert shop.ask("recommendations", {"model": "shop", "user": "eve/x", "session": "of eve"}).json()["events"] == 0
     assert b"eve/x" not in (shop.home / "events.sqlite").read_bytes()
+
+
+def test_what_one_gateway_is_told_the_other_hears_within_a_second(shop) -> None:
+    before = shop.other.items(user="grace")
+    shop.other.ask("events", {"events": [{"user": "grace", "item": "i1"}]})
+    shop.ask("events", {"events": [{"user": "grace", "item": before[0]}, {"user": "grace", "item": before[1]}]})
+    began = time.monotonic()
+    until(lambda: shop.engine.rank(RankRequest(project="p", user="grace")).events == 3)
+    until(lambda: shop.other.engine.rank(RankRequest(project="p", user="grace")).events == 3)
+    assert time.monotonic() - began < 2, "two looks, and some patience with a busy machine"
+    assert not set(before[:2]) & set(shop.other.items(user="grace", n=27))
+    assert shop.other.engine.rank(RankRequest(project="q", user="grace")).events == 0
+    assert shop.ask("events/grace", None, method="DELETE").json()["events"] == 3
+    until(lambda: shop.other.engine.rank(RankRequest(project="p", user="grace")).events == 0)
+    trained = shop.other.engine.rank(RankRequest(project="p", user="u3")).events
+    shop.ask("events", {"events": [{"user": "u3", "item": "i1"}]})
+    shop.ask("events/u3", None, method="DELETE")
+    until(lambda: shop.other.engine.rank(RankRequest(project="p", user="u3")).events == 0)
+    assert shop.other.engine.rank(RankRequest(project="q", user="u3")).events == trained > 0
+
+
+def test_news_are_of_others_only_and_each_comes_once(tmp_path) -> None:
+    def told(store: EventStore) -> list[str]:
+        return [event.item for _, events in store.news().events for event in events]
+
+    def event(item: str) -> list[Interaction]:
+        return [Interaction(user="ada", item=item, time=1.0)]
+
+    with (
+        closing(EventStore(tmp_path / "events.sqlite")) as mine,
+        closing(EventStore(tmp_path / "events.sqlite")) as theirs,
+    ):
+        theirs.add("p", event("before"))
+        assert mine.news().events == (), "nobody listens yet"
+        mine.follow()
+        for item in "abc":
+            mine.add("p", event(f"mine {item}"))
+            theirs.add("p", event(f"theirs {item}"))
+        assert told(mine) == ["theirs a", "theirs b", "theirs c"] and told(mine) == []
+        mine.add("p", event("mine d"))
+        mine.forget("p", "nobody")
+        assert mine.news() == News()
+        theirs.forget("p", "ada")
+        assert [mark for _, mark in mine.news().forgotten] == [user_mark("p", "ada")]
+        with closing(sqlite3.connect(tmp_path / "events.sqlite")) as database:
+            assert database.execute("SELECT count(*) FROM forgotten").fetchone() == (2,)
+            database.execute("UPDATE forgotten SET at = at - 601")
+            database.commit()
+            theirs.follow()
+            assert theirs.news() == News()
+            assert database.execute("SELECT count(*) FROM forgotten").fetchone() == (0,), "nothing is left of them"
 
 
 def test_given_items_are_ranked(shop) -> None:

@@ -48,6 +48,21 @@ class RulesConfig(Config):
     boosts: Annotated[tuple[Boost, ...], Field(max_length=100)] = ()
 
 
+class ExploreConfig(Config):
+    """Chance in the order of some rankings, so that logs tell what other rankers would have earned.
+
+    In a share of the rankings the best items are shuffled, each order being as likely as another. The probability with
+    which an item came to its place is then known exactly, and goes into the log.
+
+    Attributes:
+        share_ratio: of the rankings that are shuffled.
+        depth: items that are shuffled, the best ones; what is below never moves up.
+    """
+
+    share_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
+    depth: Annotated[int, Field(ge=2, le=1_000)] = 20
+
+
 class ServedRankerConfig(Config):
     """A ranker that was saved by `bessemer.models.ranking.folder`, served.
 

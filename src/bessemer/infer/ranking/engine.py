@@ -119,6 +119,11 @@ class RankerEngine:
         if self._learner:
             self._learner.told(project, [user])
 
+    def users(self, project: str, /) -> list[str]:
+        """Return the users of a project who have a history, those that were trained on among them."""
+        with self._lock:
+            return self._memory.users(project)
+
     def settle(self) -> bool:
         """Wait until the weights have all that was told; return whether they do."""
         return self._learner.settle() if self._learner else True

@@ -111,6 +111,11 @@ class Memory:
             self._tracks.pop((project, "session", session), None)
         self._forgotten.add((project, user))
 
+    def users(self, project: str) -> list[str]:
+        """Return the users of a project who have a history, those that were trained on among them."""
+        told = [name for owner, kind, name in self._tracks if owner == project and kind == "user"]
+        return [*told, *(name for name in self._numbers if (project, name) not in self._forgotten)]
+
     def __len__(self) -> int:
         return len(self._tracks)
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bessemer.core.config import Config
 from bessemer.core.errors import ConfigError, NotFound
+from bessemer.core.experiments import Experiment
 from bessemer.core.nouns import Artifact, Verdict
 from bessemer.evals import Metric
 from bessemer.flow import Step
-from bessemer.infer.ranking.config import ServedRankerConfig
+from bessemer.infer.ranking.config import RulesConfig, ServedRankerConfig
 from bessemer.products.home import Deployment
 from bessemer.products.product import AnyEngine, Finished, LakeState, Opening, Place
 from bessemer.products.receipt import FactsPart, MetricLine
 from bessemer.products.recommender import steps
-from bessemer.products.recommender.config import RecommenderConfig
-from bessemer.serve import EventStore
+from bessemer.products.recommender.config import ExperimentConfig, RecommenderConfig
+from bessemer.serve import EventStore, RankingStore
+
+if TYPE_CHECKING:
+    from bessemer.products.recommender.renewing import AnyRanker
+
+logger = logging.getLogger(__name__)
 
 _CODE = ("bessemer.train.recommend", "bessemer.models.ranking", "bessemer.evals", "bessemer.products.recommender")
 
@@ -50,15 +59,19 @@ class RecommenderProduct:
         heard = self._heard(lake)
         read = (events, *(step.name for step in heard))
         prepared = steps.PrepareConfig(events=read, items=items, weights=config.weights)
+        if config.experiment and self.place.rankings and self.place.rankings.exists():
+            with closing(RankingStore(self.place.rankings)) as rankings:
+                rankings.check(self.experiment(config.experiment))  # before the work
         tried = steps.FitConfig(models=config.models, judging=config.judging)
+        challenger = config.experiment.challenger if config.experiment else None
         judged = steps.JudgeConfig(judging=config.judging, gate=config.gate)
         made = (
             *heard,
             _step("prepare", prepared, (*read, items) if items else read),
             _step("fit", tried, ("prepare",)),
             _step("judge", judged, ("prepare", "fit")),
-            _step("ranker", None, ("prepare", "fit")),
-            _step("speed", steps.SpeedStepConfig(served=self._served("")), ("ranker",), ("bessemer.infer.ranking",)),
+            _step("ranker", steps.RankerStepConfig(challenger=challenger), ("prepare", "fit")),
+            _step("speed", steps.SpeedStepConfig(served=self.serving("")), ("ranker",), ("bessemer.infer.ranking",)),
         )
         return self.place.named(made)
 
@@ -90,7 +103,7 @@ class RecommenderProduct:
             metrics=lines,
             verdict=verdict,
             compared="popularity",
-            facts=_facts(made, after.metrics[0].name),
+            facts=(*_facts(made, after.metrics[0].name), *self._tried()),
         )
 
     def deployment(self, done: Finished) -> Deployment | None:
@@ -99,7 +112,7 @@ class RecommenderProduct:
         if not made["judge"].meta["passed"]:
             return None
         fitted = made["ranker"]
-        path = str(Path(fitted.path) / "ranker")
+        path = str(Path(fitted.path) / steps.RANKER)
         return Deployment(name=self.place.name, run=done.run, key=fitted.key, path=path, deployed_at=done.ended)
 
     def what(self, step: str, artifact: Artifact) -> str:
@@ -113,26 +126,78 @@ class RecommenderProduct:
 
     def open(self, deployment: Deployment | None, opening: Opening) -> Mapping[str, AnyEngine]:
         """Return the engine of what is deployed."""
-        from bessemer.infer.ranking.engine import open_engine
         from bessemer.products.recommender.renewing import RenewingRanker
 
         if deployment is None:
             raise NotFound(
                 f"no model of '{self.place.name}' is deployed", hint="`bessemer run` says what the gate found and why."
             )
+        if self.config.experiment and self.place.rankings:
+            with closing(RankingStore(self.place.rankings)) as rankings:
+                rankings.declare(self.experiment(self.config.experiment))
         file = opening.state.parents[1] / "deployments" / f"{self.place.name}.json"
-        engine = RenewingRanker(deployment, file, lambda path: open_engine(self._served(path)), self.place.events)
-        return {self.place.name: engine}
+        return {self.place.name: RenewingRanker(deployment, file, self._opened, self.place.events)}
 
-    def _served(self, path: str) -> ServedRankerConfig:
+    def experiment(self, declared: ExperimentConfig) -> Experiment:
+        """Return an experiment of this product as it is kept."""
+        model = _settings(declared.challenger.kind, declared.challenger) if declared.challenger else "the same model"
+        rules = f", {_settings('rules', declared.rules)}" if declared.rules else ""
+        return Experiment(
+            name=declared.name,
+            model=self.place.name,
+            kind=declared.kind,
+            challenger=f"{model}{rules}",
+            share_ratio=declared.share_ratio,
+            counts=declared.counts,
+            window_seconds=declared.window_hours * 3_600,
+        )
+
+    def _opened(self, path: str) -> AnyRanker:
+        """Return the engine of a deployed ranker, with what is tried beside it."""
+        from bessemer.infer.ranking.engine import open_engine
+        from bessemer.products.recommender.trying import TryingRanker
+
+        config, tried, challenger = self.config, self.config.experiment, None
+        incumbent = open_engine(self.serving(path))
+        if tried:
+            folder = Path(path).with_name(steps.CHALLENGER) if tried.challenger else Path(path)
+            if folder.exists():
+                challenger = open_engine(self.serving(str(folder), tried.rules or config.rules))
+            else:  # what the gate let through is older than the experiment
+                logger.warning("the experiment '%s' waits: what is deployed has no challenger yet", tried.name)
+        if challenger is None and config.explore is None:
+            return incumbent
+        experiment = self.experiment(tried) if tried and challenger else None
+        return TryingRanker(incumbent, challenger, experiment, config.explore)
+
+    def serving(self, path: str, rules: RulesConfig | None = None) -> ServedRankerConfig:
+        """Return how a ranker's folder is served; with the declared rules, or others."""
         config = self.config
         return ServedRankerConfig(
             path=path,
             name=self.place.name,
             retrieval=config.retrieval,
             learn=config.learning.online,
-            rules=config.rules,
+            rules=rules or config.rules,
         )
+
+    def _tried(self) -> Iterator[tuple[str, str]]:
+        """Yield what the receipt says of what is tried on users."""
+        if tried := self.config.experiment:
+            told = self.experiment(tried)
+            share, how = (
+                f"{tried.share_ratio:.0%} of the users",
+                {"ab": "see", "interleave": "see lists made of what is deployed and"},
+            )
+            yield ("experiment", f"'{tried.name}': {share} {how[tried.kind]} {told.challenger}")
+        if explore := self.config.explore:
+            yield ("explore", f"the best {explore.depth} are shuffled in {explore.share_ratio:.0%} of the rankings")
+
+
+def _settings(name: str, config: Config) -> str:
+    """Return a declaration in words: its name, and what differs from the defaults."""
+    given = config.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})
+    return " ".join([name, *(f"{key}={json.dumps(value)}" for key, value in given.items())])
 
 
 def _step(name: str, config: Config | None, needs: tuple[str, ...], code: tuple[str, ...] = ()) -> Step:

@@ -20,10 +20,14 @@ from bessemer.core.ranking import Interaction, Ranking, RankRequest
 from bessemer.infer.engines import Counters
 from bessemer.infer.ranking.engine import RankerEngine
 from bessemer.products.home import Deployment
+from bessemer.products.recommender.trying import TryingRanker
 from bessemer.serve import EventStore
 from bessemer.serve.wire.events import tell_again
 
+AnyRanker = RankerEngine | TryingRanker
 _LOOK_SECONDS = 5.0
+_DRAIN_SECONDS = 60.0
+"""How long what was replaced may go on with what it was asked before."""
 
 
 class RenewingRanker:
@@ -37,12 +41,13 @@ class RenewingRanker:
     """
 
     def __init__(
-        self, deployment: Deployment, file: Path, opened: Callable[[str], RankerEngine], events: Path | None
+        self, deployment: Deployment, file: Path, opened: Callable[[str], AnyRanker], events: Path | None
     ) -> None:
         self._key, self._file, self._opened, self._events = deployment.key, file, opened, events
         self._now = opened(deployment.path)
         self.name, self.capabilities = self._now.name, self._now.capabilities
         self._before = Counters()
+        self._replaced: list[tuple[AnyRanker, float]] = []
         self._lock, self._renewing = threading.Lock(), threading.Lock()
         self._looked = time.monotonic()
 
@@ -54,7 +59,10 @@ class RenewingRanker:
     @property
     def counters(self) -> Counters:
         """What this one and those before it ranked."""
-        return self._now.counters.plus(self._before.requests, self._before.total, self._before.undelivered)
+        counted = self._before
+        for engine in (self._now, *(engine for engine, _ in self._replaced)):
+            counted = _sum(counted, engine.counters)
+        return counted
 
     async def respond(self, request: Any, /) -> Any:
         """Return a ranking; see `RankerEngine.respond`."""
@@ -81,13 +89,18 @@ class RenewingRanker:
         with self._lock:
             self._now.forget(project, user)
 
+    def users(self, project: str, /) -> list[str]:
+        """Return the users of a project who have a history; see `RankerEngine.users`."""
+        return self._now.users(project)
+
     def settle(self) -> bool:
         """Wait until the weights have all that was told."""
         return self._now.settle()
 
     async def close(self) -> None:
         """Take no more requests and events."""
-        await self._now.close()
+        for engine in (self._now, *(engine for engine, _ in self._replaced)):
+            await engine.close()
 
     def renew(self) -> bool:
         """Let a newer deployed ranker take over, if there is one; return whether it did.
@@ -96,6 +109,7 @@ class RenewingRanker:
             BessemerError: it cannot be opened; the one that answers stays.
         """
         with self._renewing:
+            self._drain()
             found = Deployment.model_validate_json(self._file.read_text(encoding="utf-8"))
             if found.key == self._key:
                 return False
@@ -103,14 +117,20 @@ class RenewingRanker:
             self._tell(newer)
             with self._lock:  # what was told meanwhile; an event that is told twice counts once
                 self._tell(newer)
-                older, self._now, self._key = self._now, newer, found.key
-                self._before = self._before.plus(
-                    older.counters.requests, older.counters.total, older.counters.undelivered
-                )
-            asyncio.run(older.close())
+                # Whoever is being answered by the older one is answered: it is closed when that is long over.
+                self._replaced.append((self._now, time.monotonic()))
+                self._now, self._key = newer, found.key
             return True
 
-    def _tell(self, newer: RankerEngine) -> None:
+    def _drain(self) -> None:
+        """Close what was replaced a while ago."""
+        while self._replaced and time.monotonic() - self._replaced[0][1] > _DRAIN_SECONDS:
+            older, _ = self._replaced[0]
+            asyncio.run(older.close())
+            self._before = _sum(self._before, older.counters)
+            del self._replaced[0]
+
+    def _tell(self, newer: AnyRanker) -> None:
         if self._events and self._events.exists():
             with closing(EventStore(self._events)) as store:
                 tell_again(store, {self.name: newer})
@@ -120,3 +140,7 @@ class RenewingRanker:
             self.renew()
         except (BessemerError, OSError, ValueError):
             logging.getLogger(__name__).exception("the newer ranker cannot be opened; the earlier one goes on")
+
+
+def _sum(one: Counters, other: Counters) -> Counters:
+    return one.plus(other.requests, other.total, other.undelivered)

@@ -23,6 +23,8 @@ from bessemer.products.recommender.config import EventWeight, JudgingConfig
 from bessemer.products.rows import Meta, find_rows, rows_tag, written
 from bessemer.train.recommend.config import PopularityConfig, RankerConfig
 
+RANKER, CHALLENGER = "ranker", "challenger"
+"""Folders of what is served, and of what challenges it, in what the step `ranker` publishes."""
 _SPEED_RANKINGS = 500
 
 
@@ -100,7 +102,7 @@ def fit(ctx: StepContext, config: FitConfig) -> Meta:
         ndcg = judged.report.metrics[0].value
         tried.append({"kind": model.kind, "ndcg": ndcg, "seconds": seconds})
         ctx.progress(number + 1, len(config.models) + 1, "models")
-        _save_scorer(ctx.out / str(number), scorer, prepared, new.only(split.fit))
+        _save_scorer(ctx.out / str(number), scorer, prepared, new.only(split.fit), ctx.inputs["prepare"].meta["last"])
     best = max(range(1, len(tried)), key=lambda number: tried[number]["ndcg"])
     return {"tried": tried, "best": best, "model": config.models[best - 1].model_dump(mode="json")}
 
@@ -138,8 +140,14 @@ def judge(ctx: StepContext, config: JudgeConfig) -> Meta:
     }
 
 
-def ranker(ctx: StepContext, config: Config | None) -> Meta:
-    """Fit the chosen model on everything, as it is served."""
+class RankerStepConfig(Config):
+    """What is fitted beside the chosen model, to challenge it on live users."""
+
+    challenger: RankerConfig | None = None
+
+
+def ranker(ctx: StepContext, config: RankerStepConfig) -> Meta:
+    """Fit the chosen model on everything, as it is served, and beside it a challenger, if one is declared."""
     from pydantic import TypeAdapter
 
     from bessemer.train.recommend.fitting import fit_ranker
@@ -149,9 +157,11 @@ def ranker(ctx: StepContext, config: Config | None) -> Meta:
     model: RankerConfig = TypeAdapter(RankerConfig).validate_python(ctx.inputs["fit"].meta["model"])
     everything = prepared.everything
     began = time.perf_counter()
-    scorer = fit_ranker(model, everything.histories, len(everything.items), prepared.content)
+    for name, declared in ((RANKER, model), (CHALLENGER, config.challenger)):
+        if declared:
+            scorer = fit_ranker(declared, everything.histories, len(everything.items), prepared.content)
+            _save_scorer(ctx.out / name, scorer, prepared, everything, ctx.inputs["prepare"].meta["last"])
     seconds = time.perf_counter() - began
-    _save_scorer(ctx.out / "ranker", scorer, prepared, everything, ctx.inputs["prepare"].meta["last"])
     return {"model": model.kind, "seconds": seconds, "events": len(everything.times)}
 
 
@@ -166,7 +176,7 @@ def speed(ctx: StepContext, config: SpeedStepConfig) -> Meta:
     from bessemer.core.ranking import RankRequest
     from bessemer.infer.ranking.engine import open_engine
 
-    path = str(Path(ctx.inputs["ranker"].path) / "ranker")
+    path = str(Path(ctx.inputs["ranker"].path) / RANKER)
     engine = open_engine(config.served.model_copy(update={"path": path}))
     users = json.loads((Path(path) / "ranker.json").read_text(encoding="utf-8"))["users"]
     chosen = Random(0).choices(users, k=_SPEED_RANKINGS)

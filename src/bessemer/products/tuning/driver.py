@@ -8,35 +8,31 @@ Owns the way of one job: its states, its events, its books. Knows no trainer and
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from bessemer.core import events
 from bessemer.core.errors import BessemerError, Conflict, NotFound
 from bessemer.core.nouns import Artifact, Subject, Usage
-from bessemer.flow import Flow, Runner, RunResult, open_store
+from bessemer.flow import Flow, Runner, open_store
 from bessemer.meter import LocalMeter, open_ledger
 from bessemer.products.home import Home
 from bessemer.products.metered import MeteredSink
+from bessemer.products.watching import locked, run_watched, yield_to_answers
 from bessemer.serve import WebhookStore, Work
 from bessemer.serve.work.jobs import Job, JobError, Result, job_subject, model_name
 from bessemer.serve.work.tuning import JobStore
 
 logger = logging.getLogger("bessemer.products")
 
-NICENESS = 10
-"""Of training, so that answers come first. Source: nice(2); 0 is the gateway's own."""
 _EVENT_SECONDS = 1.0
-_LOOK_SECONDS = 0.3
 
 
 class Line(Protocol):
@@ -101,8 +97,7 @@ class JobDriver:
             self._thread.join(30)
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # there, niceness is a thread's own, and its children have it too
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        yield_to_answers()
         lock: BinaryIO | None = None
         while not self._stop.is_set():
             try:
@@ -146,7 +141,8 @@ class JobDriver:
                     store, home.artifacts, sink=sink, resources={"jobs": str(self._jobs.data("", "").parent),
                                                                  "base": str(self._line.base)}
                 )  # fmt: skip
-                result = self._watched(runner, runner.submit(flow), project, job)
+                unwanted = partial(self._unwanted, project, job)
+                result = run_watched(runner, runner.submit(flow), unwanted)
         except BessemerError as error:
             self._fail(project, job, JobError(code=error.code, message=_sentence(error.message, error.hint)))
             return
@@ -161,23 +157,9 @@ class JobDriver:
         elif result.status == "failed":
             self._fail(project, job, JobError(code="training_failed", message=_sentence(result.error, result.hint)))
 
-    def _watched(self, runner: Runner, run: str, project: str, job: Job) -> RunResult:
-        """Return how a run ended; it is cancelled when its job no longer runs, or this driver does not."""
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(_LOOK_SECONDS):
-                if self._stop.is_set() or self._jobs.get(project, job.id).status != "running":
-                    runner.cancel(run)
-                    return
-
-        watcher = threading.Thread(target=watch, name="fine-tuning watch", daemon=True)
-        watcher.start()
-        try:
-            return runner.run(run)
-        finally:
-            ended.set()
-            watcher.join()
+    def _unwanted(self, project: str, job: Job) -> bool:
+        """Return whether a job no longer runs, or this driver does not."""
+        return self._stop.is_set() or self._jobs.get(project, job.id).status != "running"
 
     def _succeed(self, project: str, job: Job, result: Result) -> None:
         try:
@@ -252,18 +234,6 @@ class _Told:
         loss, step = event.figures["loss"], int(event.figures["step"])
         data = {**event.figures, "step": step, "train_loss": loss}
         self._jobs.report(self._project, self._job, f"Step {step}: training loss={loss:.2f}", data)
-
-
-def locked(path: Path) -> BinaryIO | None:
-    """Return a file that nobody else holds, or None; it is let go of when it is closed or the process dies."""
-    file = path.open("ab")
-    path.chmod(0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
 
 
 def _sentence(message: str, hint: str) -> str:

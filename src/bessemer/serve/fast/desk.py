@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from bessemer.core.forwarding import BatchMeter, Forward
+from bessemer.core.batching import BatchMeter
+from bessemer.core.forwarding import Forward
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.fast.admission import Admission
 from bessemer.serve.fast.committer import Committer

@@ -36,7 +36,10 @@ _STREAM = b"text/event-stream; charset=utf-8"
 class Relay(Visit):
     """Answers a client (see `Answerer`) and takes its server's answer (see `Taker`)."""
 
-    _size = _asked_size = _status = _written = 0
+    _size = 0
+    _asked_size = 0
+    _status = 0
+    _written = 0
     _way: Way | None = None
     _asked: Asked | None = None
     _spent: Spent | None = None
@@ -44,8 +47,13 @@ class Relay(Visit):
     _seen: Seen | None = None
     _tail: Tail | None = None
     _tell: Callable[[], None] | None = None
-    _headed = _over = _told = False
-    _kind = _retry_after = _answered = b""
+    _kept: memoryview | None = None
+    _headed = False
+    _over = False
+    _told = False
+    _kind = b""
+    _retry_after = b""
+    _answered = b""
     _reason = ""
 
     def __init__(self, desk: Desk, exchange: Exchange, who: Identity) -> None:
@@ -151,7 +159,10 @@ class Relay(Visit):
                 self.lost("its answer is too large")
             return
         if out := self._tail.feed(data):
-            assert self._way is not None
+            assert self._way and self._spent
+            if self._kept is None:
+                self._kept = self._desk.meter.keep(self._spent, self._likely())
+            self._kept[0] = self._tail.events  # before they leave: should this process be killed, they are booked
             if self._way.renames:
                 out = self._way.named(out)
             self._send(out)
@@ -300,8 +311,14 @@ class Relay(Visit):
             output = self._tail.events
         else:
             output = self._written or int((self._desk.loop.time() - self._began) * self._way.tokens_per_second)
+        read, most = self._likely()
+        return read, max(1, min(output, most)), 0
+
+    def _likely(self) -> tuple[int, int]:
+        """Return how many tokens a request of this size has, and how many its answer may have at most."""
+        assert self._way and self._asked
         most = (self._asked.output_tokens or self._desk.config.default_output_tokens) * self._asked.choices
-        return max(1, round(self._asked_size * self._way.tokens_per_byte)), max(1, min(output, most)), 0
+        return max(1, round(self._asked_size * self._way.tokens_per_byte)), most
 
     def _close(self) -> None:
         """Give everything back."""

@@ -20,6 +20,7 @@ from bessemer.core.ranking import Interaction, Learning
 from bessemer.serve.asking import Wire
 from bessemer.serve.door import authenticate, read_body
 from bessemer.serve.events import EventStore
+from bessemer.serve.rankings import RankingStore
 from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation
 from bessemer.serve.serving import Floor
 
@@ -47,10 +48,11 @@ class EventDesk:
     Args:
         floor: what all endpoints share.
         store: keeps the events.
+        rankings: keeps what users were shown, which is forgotten with them.
     """
 
-    def __init__(self, floor: Floor, store: EventStore) -> None:
-        self._floor, self._store = floor, store
+    def __init__(self, floor: Floor, store: EventStore, rankings: RankingStore | None = None) -> None:
+        self._floor, self._store, self._rankings = floor, store, rankings
 
     def routes(self) -> list[Route]:
         """Return the paths."""
@@ -88,10 +90,10 @@ class EventDesk:
         return Response(json.dumps(page), media_type="application/json")
 
     async def forget(self, request: Request) -> Response:
-        """Forget a user: their events, and what engines learnt from them for this project."""
+        """Forget a user: their events, what they were shown, and what engines learnt from them for this project."""
         key, user = authenticate(self._floor.keys, request.scope), request.path_params["user"]
-        gone = await run_in_threadpool(self._forget, key.project, user)
-        if not gone:
+        gone, shown = await run_in_threadpool(self._forget, key.project, user)
+        if not gone and not shown:
             raise Refused(Refusal(404, "There is no event of this user.", "user_not_found", "user"))
         told = {"id": user, "object": "events.deleted", "deleted": True, "events": gone}
         return Response(json.dumps(told), media_type="application/json")
@@ -101,11 +103,14 @@ class EventDesk:
         known = max((engine.learn(project, new) for engine in learners(self._floor.engines)), default=0)
         return {"object": "events", "accepted": len(new), "duplicates": len(events) - len(new), "known_items": known}
 
-    def _forget(self, project: str, user: str) -> int:
+    def _forget(self, project: str, user: str) -> tuple[int, int]:
+        shown = 0
+        if self._rankings:
+            shown = self._rankings.forget(project, user, self._store.sessions(project, user))
         gone = self._store.forget(project, user)
         for engine in learners(self._floor.engines) if gone else ():
             engine.forget(project, user)
-        return gone
+        return gone, shown
 
 
 def learners(engines: Mapping[str, Any]) -> list[Learning]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from bessemer.core.nouns import Delta, Entry
 from bessemer.core.ranking import MOST_ITEMS, Filter, Ranked, Ranking, RankRequest
 from bessemer.serve.asking import ServiceTier, Wire
+from bessemer.serve.rankings import RankingStore
 from bessemer.serve.refusals import Refused, invalid, of_validation, unsupported
-from bessemer.serve.serving import Answer, Caller, Order
+from bessemer.serve.serving import Answer, Caller, Order, Read
 from bessemer.serve.telling import Cost, Energy, Told, ToldUsage
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+_PREFIX = "rec_"
 Names = Annotated[list[Name], Field(max_length=MOST_ITEMS)]
 
 
@@ -60,8 +63,14 @@ class AskedRanking(Wire):
     include_seen: bool | None = None
     service_tier: ServiceTier = ""
 
-    def to_request(self, project: str, candidates: list[str] | None = None) -> RankRequest:
-        """Return what the engine is asked for a project."""
+    def to_request(self, project: str, kept: str, candidates: list[str] | None = None) -> RankRequest:
+        """Return what the engine is asked for a project.
+
+        Args:
+            project: whose events count.
+            kept: see `RankRequest`.
+            candidates: likewise.
+        """
         return RankRequest(
             project=project,
             user=self.user or "",
@@ -75,6 +84,7 @@ class AskedRanking(Wire):
             diversity_ratio=self.diversity if self.diversity is not None else (0.0 if candidates else None),
             explain=bool(self.explain),
             seen=bool(self.include_seen),
+            kept=kept,
         )
 
 
@@ -127,24 +137,27 @@ class ToldRanking(Told):
 A = TypeVar("A", bound=AskedRanking)
 
 
-async def read_recommendations(body: bytes, caller: Caller) -> Order:
-    """Return the order in a body of ``POST /v1/recommendations``.
+def recommendations_reader(rankings: RankingStore | None) -> Read:
+    """Return what reads a body of ``POST /v1/recommendations`` into an order; it raises Refused.
 
-    Raises:
-        Refused: a field is wrong, or the engine ranks nothing.
+    Args:
+        rankings: keeps what is shown where something is tried; None: nothing is.
     """
-    asked = _read(AskedRanking, body)
-    return _order(asked, caller, asked.to_request(caller.key.project))
+
+    async def read(body: bytes, caller: Caller) -> Order:
+        return await _order(_read(AskedRanking, body), caller, rankings)
+
+    return read
 
 
-async def read_rank(body: bytes, caller: Caller) -> Order:
-    """Return the order in a body of ``POST /v1/rank``.
+def rank_reader(rankings: RankingStore | None) -> Read:
+    """Return what reads a body of ``POST /v1/rank`` into an order; see `recommendations_reader`."""
 
-    Raises:
-        Refused: a field is wrong, or the engine ranks nothing.
-    """
-    asked = _read(AskedRank, body)
-    return _order(asked, caller, asked.to_request(caller.key.project, asked.candidates))
+    async def read(body: bytes, caller: Caller) -> Order:
+        asked = _read(AskedRank, body)
+        return await _order(asked, caller, rankings, asked.candidates)
+
+    return read
 
 
 def _read(kind: type[A], body: bytes) -> A:
@@ -154,21 +167,28 @@ def _read(kind: type[A], body: bytes) -> A:
         raise Refused(of_validation(error, kind)) from None
 
 
-def _order(asked: AskedRanking, caller: Caller, wanted: RankRequest) -> Order:
+async def _order(
+    asked: AskedRanking, caller: Caller, rankings: RankingStore | None, candidates: list[str] | None = None
+) -> Order:
     engine: Any = caller.engine(asked.model)
     if "rank" not in engine.capabilities:
         message = "The engine of this model ranks nothing; /v1/models says which models have 'rank'."
         raise Refused(unsupported("model", message))
-    return Order(asked.model, engine, (wanted,), _RankingTeller(asked.model, caller), False, asked.service_tier)
+    project = caller.key.project
+    tried = "tries" in engine.capabilities and bool(asked.user or asked.session)
+    store = rankings if tried and rankings and await run_in_threadpool(rankings.permits, project) else None
+    wanted = asked.to_request(project, caller.id(_PREFIX) if store else "", candidates)
+    return Order(
+        asked.model, engine, (wanted,), _RankingTeller(wanted, store, asked.model, caller), False, asked.service_tier
+    )
 
 
 class _RankingTeller:
-    """Tells a ranking; it is never streamed."""
+    """Tells a ranking; it is never streamed. What was tried in it is kept before it is told."""
 
-    keeps = False
-
-    def __init__(self, model: str, caller: Caller) -> None:
-        self._model, self._id, self._created = model, caller.id("rec_"), caller.created
+    def __init__(self, wanted: RankRequest, store: RankingStore | None, model: str, caller: Caller) -> None:
+        self._wanted, self._store, self.keeps = wanted, store, store is not None
+        self._model, self._id, self._created = model, caller.id(_PREFIX), caller.created
 
     def first(self) -> bytes:
         return b""
@@ -180,7 +200,7 @@ class _RankingTeller:
         return b""
 
     def whole(self, answers: list[Answer], entry: Entry) -> bytes:
-        ranking = next(piece for piece in answers[0].pieces if isinstance(piece, Ranking))
+        ranking = _ranking(answers)
         used = ToldUsage.of(entry)
         told = ToldRanking(
             id=self._id,
@@ -195,7 +215,14 @@ class _RankingTeller:
         return told.model_dump_json().encode()
 
     async def keep(self, answers: list[Answer]) -> None:
-        """Store nothing: the wire has no such wish here."""
+        """Keep what was shown, if something was tried."""
+        ranking = _ranking(answers)
+        if self._store and (ranking.experiment or ranking.pool):
+            await run_in_threadpool(self._store.add, self._wanted, ranking, self._model)
+
+
+def _ranking(answers: list[Answer]) -> Ranking:
+    return next(piece for piece in answers[0].pieces if isinstance(piece, Ranking))
 
 
 def _told(place: int, ranked: Ranked) -> ToldItem:

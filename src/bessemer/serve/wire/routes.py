@@ -10,11 +10,12 @@ from starlette.routing import Route
 from bessemer.serve.chat import chat_reader
 from bessemer.serve.parts import GatewayParts
 from bessemer.serve.serving import Endpoint, Floor, Read
+from bessemer.serve.wire.agents import AgentDesk
 from bessemer.serve.wire.completions import read_text
 from bessemer.serve.wire.embeddings import read_vectors
 from bessemer.serve.wire.events import EventDesk
 from bessemer.serve.wire.messages import AnthropicDoor, read_anthropic
-from bessemer.serve.wire.ranking import read_rank, read_recommendations
+from bessemer.serve.wire.ranking import rank_reader, recommendations_reader
 from bessemer.serve.wire.responses import ResponseDesk, response_reader
 from bessemer.serve.wire.stored import StoredDesk
 
@@ -25,8 +26,8 @@ def wire_readers(parts: GatewayParts) -> dict[str, Read]:
         "/v1/chat/completions": chat_reader(parts.answers),
         "/v1/completions": read_text,
         "/v1/embeddings": read_vectors,
-        "/v1/rank": read_rank,
-        "/v1/recommendations": read_recommendations,
+        "/v1/rank": rank_reader(parts.rankings),
+        "/v1/recommendations": recommendations_reader(parts.rankings),
         "/v1/responses": response_reader(parts.answers),
     }
 
@@ -36,8 +37,9 @@ def wire_routes(floor: Floor, parts: GatewayParts) -> list[Route]:
     readers = wire_readers(parts)
     asking = [Route(path, Endpoint(floor, read), methods=["POST"]) for path, read in readers.items()]
     asking.append(Route("/v1/messages", AnthropicDoor(Endpoint(floor, read_anthropic)), methods=["POST"]))
+    asking += AgentDesk(floor).routes()
     if parts.events:
-        asking += EventDesk(floor, parts.events).routes()
+        asking += EventDesk(floor, parts.events, parts.rankings).routes()
     if parts.answers is None:
         return asking
     return asking + StoredDesk(floor, parts.answers).routes() + ResponseDesk(floor, parts.answers).routes()

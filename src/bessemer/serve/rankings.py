@@ -1,0 +1,261 @@
+"""What was shown to whom, in experiments and by exploration: kept on disk before the answer leaves.
+
+Users and sessions are kept as marks that only this store can make, so that what came of a ranking can be joined with
+it, and a user forgotten, while nobody reads a name here. What is older than the bound goes.
+
+Owns the database of rankings. Knows no engine, no event and no statistics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from bessemer.core.errors import Conflict
+from bessemer.core.experiments import Experiment
+from bessemer.core.nouns import Noun
+from bessemer.core.ranking import Ranking, RankRequest
+from bessemer.serve.database import Database
+from bessemer.serve.privacy import CaptureOf, keep_all
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS shown (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, user TEXT NOT NULL,
+    session TEXT NOT NULL, at REAL NOT NULL, model TEXT NOT NULL, experiment TEXT NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS shown_at ON shown (at);
+CREATE INDEX IF NOT EXISTS shown_in ON shown (experiment, project, sequence);
+CREATE INDEX IF NOT EXISTS shown_to ON shown (project, user);
+CREATE INDEX IF NOT EXISTS shown_in_session ON shown (project, session);
+CREATE TABLE IF NOT EXISTS experiments (
+    name TEXT PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL) STRICT;
+PRAGMA secure_delete = ON;
+"""
+KEEP_DAYS = 90
+_SWEEP_SECONDS = 3_600.0
+_PERMIT_SECONDS = 1.0
+_AT_ONCE = 1_000
+
+
+class ShownItem(Noun):
+    """An item in its place; see `Ranked`."""
+
+    item: str
+    score: float
+    team: int | None = None
+    propensity: float | None = None
+
+
+class Shown(Noun):
+    """A ranking that was shown.
+
+    Attributes:
+        id: of the answer; feedback names it.
+        project: whose.
+        user: mark of the user, or empty.
+        session: mark of the session, or empty.
+        at: Unix seconds.
+        model: the name that was asked for.
+        policy: which models and rules ranked.
+        experiment: empty of none.
+        arm: see `Ranking`.
+        told: number of the last event that was taken in before; what ranked had heard of those up to it.
+        request: what was asked, without project, user and session.
+        items: as they were shown.
+        pool: see `Ranking`.
+    """
+
+    id: str
+    project: str
+    user: str
+    session: str
+    at: float
+    model: str
+    policy: str
+    experiment: str
+    arm: str
+    told: int
+    request: RankRequest
+    items: tuple[ShownItem, ...]
+    pool: tuple[str, ...]
+
+    @property
+    def who(self) -> str:
+        """The mark of whom it was shown to: the user's, or the session's where no user was named."""
+        return self.user or self.session
+
+
+class RankingStore:
+    """Shown rankings in a SQLite database that only its owner can read; for several threads and processes at once.
+
+    Args:
+        path: of the database; made if missing.
+        clock: gives Unix seconds.
+        capture: says whether anything may be kept of a project.
+        told: gives the number of the last event that was taken in.
+        keep_days: what was shown before is deleted.
+
+    Raises:
+        ConfigError: the file cannot be made or read.
+        IntegrityError: it is no database.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.time,
+        capture: CaptureOf = keep_all,
+        told: Callable[[], int] = lambda: 0,
+        keep_days: float = KEEP_DAYS,
+    ) -> None:
+        self._clock, self._capture, self._told, self._keep_seconds = clock, capture, told, keep_days * 86_400
+        self._database = Database(path, _SCHEMA, "shown rankings")
+        with self._database.writing() as database:
+            database.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_bytes(32),))
+            (self._secret,) = database.execute("SELECT value FROM secret").fetchone()
+        self._waiting: list[tuple[object, ...]] = []
+        self._written, self._asked, self._turn = 0, 0, threading.Lock()
+        self._lock, self._swept = threading.Lock(), float("-inf")
+        self._permits: dict[str, tuple[float, bool]] = {}
+
+    def permits(self, project: str) -> bool:
+        """Return whether rankings of a project may be kept; a change counts within a second."""
+        at, kept = self._permits.get(project, (float("-inf"), False))
+        if (now := time.monotonic()) - at > _PERMIT_SECONDS:
+            kept = self._capture(project).stores
+            self._permits[project] = now, kept
+        return kept
+
+    def mark(self, kind: str, project: str, name: str) -> str:
+        """Return the mark of a project's ``user`` or ``session``; empty for none."""
+        told = f"{kind}\0{project}\0{name}".encode()
+        return hashlib.blake2b(told, key=self._secret, digest_size=16).hexdigest() if name else ""
+
+    def declare(self, experiment: Experiment) -> None:
+        """Note that an experiment runs.
+
+        Raises:
+            Conflict: one of its name ran with other settings.
+        """
+        self.check(experiment)
+        row = experiment.name, self._clock(), experiment.model_dump_json()
+        with self._database.writing() as database:
+            database.execute("INSERT OR IGNORE INTO experiments VALUES (?, ?, ?)", row)
+
+    def check(self, experiment: Experiment) -> None:
+        """Do nothing, if an experiment is new, or is what was noted under its name.
+
+        Raises:
+            Conflict: one of its name ran with other settings; what both found could not be told apart.
+        """
+        earlier = next((each for each in self.experiments() if each.name == experiment.name), experiment)
+        fields = [name for name in Experiment.model_fields if getattr(earlier, name) != getattr(experiment, name)]
+        if fields:
+            raise Conflict(
+                f"the experiment '{experiment.name}' began with another {', '.join(fields)}",
+                hint="Give the changed one another name; what the earlier one found stays.",
+            )
+
+    def experiments(self) -> list[Experiment]:
+        """Return all experiments, the newest first."""
+        with self._database.reading() as database:
+            rows = database.execute("SELECT body FROM experiments ORDER BY at DESC, name").fetchall()
+        return [Experiment.model_validate_json(body) for (body,) in rows]
+
+    def add(self, request: RankRequest, ranking: Ranking, model: str) -> None:
+        """Keep a ranking; it is on disk then. Those that come at the same time are written together.
+
+        Raises:
+            BackendError: the disk refused.
+        """
+        shown = Shown(
+            id=request.kept,
+            project=request.project,
+            user=self.mark("user", request.project, request.user),
+            session=self.mark("session", request.project, request.session),
+            at=self._clock(),
+            model=model,
+            policy=ranking.policy,
+            experiment=ranking.experiment,
+            arm=ranking.arm,
+            told=self._told(),
+            request=request.model_copy(update={"project": "", "user": "", "session": "", "kept": "", "explain": False}),
+            items=tuple(
+                ShownItem(item=each.item, score=each.score, team=each.team, propensity=each.propensity)
+                for each in ranking.items
+            ),
+            pool=ranking.pool,
+        )
+        body = shown.model_dump_json(exclude_defaults=True)
+        row = (shown.id, shown.project, shown.user, shown.session, shown.at, model, shown.experiment, body)
+        with self._lock:
+            self._waiting.append(row)
+            self._asked += 1
+            mine = self._asked
+        with self._turn:  # whoever comes first writes for all who wait
+            if self._written < mine:
+                self._write(row)
+
+    def shown(self, *, experiment: str = "", project: str = "", explored: bool = False) -> Iterator[Shown]:
+        """Yield what was shown, the first first.
+
+        Args:
+            experiment: only in this one; empty is all.
+            project: only to its users; empty is all.
+            explored: only where chance had a part in the order.
+        """
+        last = 0
+        where = "sequence > ? AND (? = '' OR experiment = ?) AND (? = '' OR project = ?)"
+        while True:
+            with self._database.reading() as database:
+                rows = database.execute(
+                    f"SELECT sequence, body FROM shown WHERE {where} ORDER BY sequence LIMIT ?",
+                    (last, experiment, experiment, project, project, _AT_ONCE),
+                ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            for _, body in rows:
+                shown = Shown.model_validate_json(body)
+                if not explored or any(each.propensity is not None for each in shown.items):
+                    yield shown
+
+    def forget(self, project: str, user: str, sessions: Sequence[str] = ()) -> int:
+        """Delete what a project's user was shown, in their sessions too, and return how many rankings that were."""
+        gone = 0
+        with self._database.writing() as database:
+            for column, name in (("user", user), *(("session", session) for session in sessions)):
+                told = f"DELETE FROM shown WHERE project = ? AND {column} = ?"
+                gone += database.execute(told, (project, self.mark(column, project, name))).rowcount
+        with self._database.reading() as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return gone
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _write(self, mine: tuple[object, ...]) -> None:
+        with self._lock:
+            rows, self._waiting, upto = self._waiting, [], self._asked
+        try:
+            with self._database.writing() as database:
+                database.executemany(
+                    "INSERT OR IGNORE INTO shown (id, project, user, session, at, model, experiment, body)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    rows,
+                )
+                if time.monotonic() - self._swept > _SWEEP_SECONDS:
+                    self._swept = time.monotonic()
+                    database.execute("DELETE FROM shown WHERE at < ?", (self._clock() - self._keep_seconds,))
+        except BaseException:
+            with self._lock:  # the others who wait try again, and are told themselves
+                self._waiting = [row for row in rows if row is not mine] + self._waiting
+            raise
+        self._written = upto
