@@ -19,7 +19,8 @@ import bessemer.serve
 from bessemer.core.errors import ConfigError
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.meter import MeterConfig, open_ledger, open_meter
-from bessemer.products.factory import Factory, load_factory
+from bessemer.products.config import load_factory
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.serve import GatewayConfig, KeyStore, create_app
 

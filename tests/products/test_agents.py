@@ -30,8 +30,8 @@ from bessemer.products.agent.desk import DESK, practices
 from bessemer.products.agent.learning import Teacher, teach
 from bessemer.products.agent.product import AgentProduct
 from bessemer.products.agent.serving import open_agent, open_tool
+from bessemer.products.config import load_factory
 from bessemer.products.counted import Counted
-from bessemer.products.factory import load_factory
 from bessemer.products.home import Deployment
 from bessemer.products.llm.config import EncoderConfig
 from bessemer.products.product import Finished, LakeState, Opening, Place

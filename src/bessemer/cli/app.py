@@ -39,7 +39,8 @@ from bessemer.cli.progress import shown
 from bessemer.core.errors import BessemerError, Cancelled, ConfigError, IntegrityError, MissingDependency
 
 if TYPE_CHECKING:
-    from bessemer.products.factory import Factory, FactoryConfig
+    from bessemer.products.config import FactoryConfig
+    from bessemer.products.factory import Factory
     from bessemer.products.home import Home
     from bessemer.products.receipt import Receipt
 
@@ -82,7 +83,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of wo
 def run(factory: Where = None, named: Named = None, as_json: Json = False) -> None:
     """Run the line: documents in, a gated, compiled model and a receipt out."""
     from bessemer.cli.receipt_view import draw_receipt
-    from bessemer.products.factory import Factory, load_factory
+    from bessemer.products.config import load_factory
+    from bessemer.products.factory import Factory
 
     home = environment.home()
     config, base = load_factory(_one(factory, named))
@@ -104,7 +106,8 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Run the line (from the cache where it can), then serve the model until stopped; or serve an upstream's model."""
-    from bessemer.products.factory import Factory, load_factory
+    from bessemer.products.config import load_factory
+    from bessemer.products.factory import Factory
     from bessemer.products.llm.config import ServerConfig
     from bessemer.serve import check_port
 
@@ -180,7 +183,7 @@ def schema(as_json: Json = False) -> None:
     """Print the JSON Schema of factory.yaml."""
     import json
 
-    from bessemer.products.factory import FactoryConfig
+    from bessemer.products.config import FactoryConfig
 
     found = FactoryConfig.model_json_schema()
     found["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -18,8 +18,9 @@ from bessemer.cli.app import app
 from bessemer.core.errors import ConfigError
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.meter import MeterConfig, open_meter
+from bessemer.products.config import FactoryConfig, load_factory
 from bessemer.products.declaration import parse_declaration
-from bessemer.products.factory import Factory, FactoryConfig, load_factory
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.products.line import SIZES
 from bessemer.products.llm.config import LlmConfig, ServerConfig

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bessemer.core.config import Config
+from bessemer.core.config import StepConfig
 from bessemer.core.digest import digest
 from bessemer.core.errors import BudgetExceeded, ConfigError
 from bessemer.core.protocols import Engine
@@ -33,7 +33,7 @@ _AT_ONCE = 64
 _CODE = ("bessemer.products.agent.vectors", "bessemer.infer.vectors", "bessemer.infer.encoder", "bessemer.lake")
 
 
-class VectorsConfig(Config):
+class VectorsConfig(StepConfig):
     """Which step's rows get vectors, of which column, by which encoder, in which table."""
 
     table: str

@@ -13,7 +13,8 @@ from bessemer.core.errors import ConfigError
 from bessemer.lake import table_sources
 from bessemer.lake.tabular.reading import read_source
 from bessemer.lake.writing.writer import Writing, write_rows
-from bessemer.products.factory import Factory, load_factory
+from bessemer.products.config import load_factory
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.products.llm.config import ServerConfig
 from bessemer.products.synthetic import making

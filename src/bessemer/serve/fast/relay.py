@@ -36,10 +36,6 @@ _STREAM = b"text/event-stream; charset=utf-8"
 class Relay(Visit):
     """Answers a client (see `Answerer`) and takes its server's answer (see `Taker`)."""
 
-    _size = 0
-    _asked_size = 0
-    _status = 0
-    _written = 0
     _way: Way | None = None
     _asked: Asked | None = None
     _spent: Spent | None = None
@@ -48,18 +44,15 @@ class Relay(Visit):
     _tail: Tail | None = None
     _tell: Callable[[], None] | None = None
     _kept: memoryview | None = None
-    _headed = False
-    _over = False
-    _told = False
-    _kind = b""
-    _retry_after = b""
-    _answered = b""
     _reason = ""
 
     def __init__(self, desk: Desk, exchange: Exchange, who: Identity) -> None:
         self._desk, self._exchange, self._who = desk, exchange, who
         self._began = desk.loop.time()
         self._pieces: list[bytes] = []
+        self._size = self._asked_size = self._status = self._written = 0
+        self._headed = self._over = self._told = False
+        self._kind = self._retry_after = self._answered = b""
 
     # --- the client -------------------------------------------------------------------------------------------------
 
