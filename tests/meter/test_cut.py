@@ -89,7 +89,8 @@ def test_killed_at_any_step_each_stream_has_one_entry_for_what_had_left(streamed
             judged[entry.status] += 1
             assert entry.status in ("ok", "broken"), folder
             assert entry.usage.input_tokens == 5
-            assert entry.usage.output_tokens == 4 if entry.status == "ok" else entry.usage.output_tokens == tokens
+            most = 4 if entry.status == "ok" else tokens + 1  # kept, and killed before it was said here that it left
+            assert tokens <= entry.usage.output_tokens <= most
             assert entry.charge.micros > 0
         assert set(found) <= {"a", "b", "a-span", "b-span"}
         assert len(found) <= len(sent) + 1, "one may have been entered before its first piece was told here"

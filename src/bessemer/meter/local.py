@@ -217,7 +217,7 @@ class LocalMeter:
             return Books(self._attribution.meter, self._attribution.attributed, self._attribution.idle)
 
     def close(self) -> None:
-        """Book what the disk refused before, and as cancelled the steps that have not ended; open spans are not booked.
+        """Book what the disk refused before, and as cancelled steps that did not end; kept spans are left to others.
 
         Raises:
             BackendError: the disk refuses still; the message says what is lost.

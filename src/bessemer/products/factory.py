@@ -219,18 +219,17 @@ class Factory:
             parts = self._parts(traced, work, stack, accounts)
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
+            if elsewhere and (host := elsewhere.elsewhere):
+                meter.note = f"; the machine of {host}, which computes the answers, is not in it"
             meter.book_cut()  # before the gate settles what dead gateways held
-            line = tuning_line(llm, served, self.home, self.base, work)
             jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
             counted = meter.counted = Counted(work.models)
             lending = Lending(engines, _uncounted if elsewhere else counted.lend)
-            start_jobs = open_drivers(self, jobs, line, lending, stack)
+            start_jobs = open_drivers(self, jobs, tuning_line(llm, served, self.home, self.base, work), lending, stack)
             stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
             work.jobs.purse = work.datasets.purse = gate
             stack.callback(gate.close)
-            if elsewhere and (host := elsewhere.elsewhere):
-                meter.note = f"; the machine of {host}, which computes the answers, is not in it"
             usage = stack.enter_context(open_usage(self.home, meter.price_history))
             billing = HomeBilling(self.home, meter.price_history, usage, self._clock)
             parts = replace(parts, gate=gate, usage=usage, billing=billing)

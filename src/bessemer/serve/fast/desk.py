@@ -17,6 +17,7 @@ from bessemer.serve.fast.admission import Admission
 from bessemer.serve.fast.committer import Committer
 from bessemer.serve.fast.exchange import Answerer, Exchange, status_line
 from bessemer.serve.fast.pool import Pool
+from bessemer.serve.fast.reading import Asked
 from bessemer.serve.fast.shapes import Shapes
 from bessemer.serve.observing import Watcher
 from bessemer.serve.traffic import Traffic
@@ -104,6 +105,11 @@ class Desk:
         lines = b"%s%scontent-type: %s\r\nopenai-version: 2020-10-01\r\nx-content-type-options: nosniff\r\n"
         head = self.heads[status, kind, date] = lines % (status_line(status), date, kind)
         return head
+
+    def likely(self, way: Way, asked: Asked, size: int) -> tuple[int, int]:
+        """Return how many tokens a request of so many bytes has, and how many its answer may have at most."""
+        most = (asked.output_tokens or self.config.default_output_tokens) * asked.choices
+        return max(1, round(size * way.tokens_per_byte)), most
 
     async def close(self) -> None:
         """Book what is left and close the connections; all requests have ended."""

@@ -152,9 +152,10 @@ class Relay(Visit):
                 self.lost("its answer is too large")
             return
         if out := self._tail.feed(data):
-            assert self._way and self._spent
+            assert self._way and self._spent and self._asked
             if self._kept is None:
-                self._kept = self._desk.meter.keep(self._spent, self._likely())
+                likely = self._desk.likely(self._way, self._asked, self._asked_size)
+                self._kept = self._desk.meter.keep(self._spent, likely)
             self._kept[0] = self._tail.events  # before they leave: should this process be killed, they are booked
             if self._way.renames:
                 out = self._way.named(out)
@@ -298,20 +299,13 @@ class Relay(Visit):
         """Return what a request took as far as it can be counted from here: at least one token in and one out."""
         assert self._way and self._asked
         if self._tail is not None:
-            told = self._tail.usage
-            if told:
-                return told
+            if self._tail.usage:
+                return self._tail.usage
             output = self._tail.events
         else:
             output = self._written or int((self._desk.loop.time() - self._began) * self._way.tokens_per_second)
-        read, most = self._likely()
+        read, most = self._desk.likely(self._way, self._asked, self._asked_size)
         return read, max(1, min(output, most)), 0
-
-    def _likely(self) -> tuple[int, int]:
-        """Return how many tokens a request of this size has, and how many its answer may have at most."""
-        assert self._way and self._asked
-        most = (self._asked.output_tokens or self._desk.config.default_output_tokens) * self._asked.choices
-        return max(1, round(self._asked_size * self._way.tokens_per_byte)), most
 
     def _close(self) -> None:
         """Give everything back."""
