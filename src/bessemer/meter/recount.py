@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from operator import add
 from typing import Any
 
 from bessemer.meter.rollups import DAY, HOUR
@@ -32,10 +33,11 @@ def drifts(query: Query) -> Iterator[str]:
         kept, counted = _kept(query, form), _counted(query, form)
         seen += sum(sums[0] for (width, _), sums in counted.items() if width == DAY)
         for width, start in sorted(kept.keys() | counted.keys()):
-            bucket = f"the {'day' if width == DAY else 'hour'} from {datetime.fromtimestamp(start, UTC):%Y-%m-%d %H:%M}"
-            for name, told, found in zip(_NAMES, kept[width, start], counted[width, start], strict=True):
-                if told != found:
-                    yield f"{name} of {bucket} {told:,}, not {found:,}"
+            sums = kept[width, start], counted[width, start]
+            if sums[0] != sums[1]:
+                bucket = f"{'day' if width == DAY else 'hour'} from {datetime.fromtimestamp(start, UTC):%Y-%m-%d %H:%M}"
+                wrong = [told for told in zip(_NAMES, *sums, strict=True) if told[1] != told[2]]
+                yield from (f"{name} of the {bucket} {told:,}, not {found:,}" for name, told, found in wrong)
     ((entries,),) = query("SELECT COUNT(*) FROM entries", ())
     if entries != seen:
         yield f"{entries - seen:,} entries are in no sum"
@@ -48,8 +50,7 @@ def _empty() -> _Buckets:
 def _kept(query: Query, form: int) -> _Buckets:
     found = _empty()
     for width, start, *sums in query(f"SELECT width, start, {', '.join(_NAMES)} FROM sums WHERE form = ?", (form,)):
-        for place, value in enumerate(sums):
-            found[width, start][place] += value
+        found[width, start] = list(map(add, found[width, start], sums))
     return found
 
 
@@ -61,11 +62,10 @@ def _counted(query: Query, form: int) -> _Buckets:
     )
     while rows := query(sql, (form, *last)):
         for started_at, _, *amounts in rows:
-            sums = found[HOUR, int(started_at // HOUR) * HOUR]
-            for place, value in enumerate((1, *amounts)):
-                sums[place] += value
+            hour = (HOUR, int(started_at // HOUR) * HOUR)
+            found[hour] = list(map(add, found[hour], (1, *amounts)))
         last = rows[-1][:2]
     for (_, start), sums in list(found.items()):
-        for place, value in enumerate(sums):
-            found[DAY, start // DAY * DAY][place] += value
+        day = (DAY, start // DAY * DAY)
+        found[day] = list(map(add, found[day], sums))
     return found

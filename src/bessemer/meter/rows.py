@@ -11,14 +11,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from enum import Enum
-from functools import cache
-from typing import Any, Literal
+from functools import cache, lru_cache
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
 from bessemer.core.digest import canonical_json, digest_bytes
-from bessemer.core.nouns import Carbon, Entry, Measurement, Subject, Usage
-from bessemer.core.units import Money
+from bessemer.core.nouns import Entry
 from bessemer.meter.energy import MICRO
 
 FORM = (
@@ -99,43 +98,57 @@ def columns_of(form: Form) -> tuple[Any, ...]:
 def entry_of(row: Sequence[Any]) -> Entry:
     """Return the entry of a row as it was booked; the row is `BOOKED`."""
     id, _, started_at, *numbers, exact, subject = row[: len(COLUMNS)]
-    micros, own = dict(zip(SUMS, numbers, strict=True)), unpacked(id)
-    form = dict(zip(FORM, row[len(COLUMNS) :], strict=True))
-    amounts = _ALL.unpack(exact) if len(exact) == _ALL.size else None
-    seconds, joules, low, high = (
-        amounts[:4] if amounts else (micros[name] / MICRO for name in ("microseconds", *SUMS[5:8]))
-    )
-    grams, grams_low, grams_high = amounts[4:] if amounts else _GRAMS.unpack(exact)
-    return Entry(
-        id=own,
-        subject=Subject(
-            id=own.removeprefix(f"{form['kind']}:") if subject is None else subject,
-            batch=bool(form["batch"]),
-            **{name: form[name] for name in ("kind", "name", "run", "project", "key_id", "model", "service_tier")},
-        ),
-        started_at=started_at,
-        status=form["status"],
-        usage=Usage(**{name: micros[name] for name in Usage.model_fields}),
-        measurement=Measurement(
-            seconds=seconds,
-            joules=joules,
-            joules_low=low,
-            joules_high=high,
-            energy_class=form["energy_class"],
-            boundary=form["boundary"],
-            source=form["sensor"],
-        ),
-        carbon=Carbon(
-            grams=grams,
-            grams_low=grams_low,
-            grams_high=grams_high,
-            grid=form["grid"],
-            grams_per_kilowatt_hour=form["grams_per_kilowatt_hour"],
-            source=form["grid_source"],
-        ),
-        energy_cost=Money(micros=micros["cost_micros"], currency=form["cost_currency"]),
-        charge=Money(micros=micros["charge_micros"], currency=form["currency"]),
-        price_version=form["price_version"] + form["price_note"],
+    form, own = _parts(*row[len(COLUMNS) :]), unpacked(id)
+    seconds, read, written, cached, units, joules, low, high, _, _, _, cost, charge = numbers
+    if len(exact) == _ALL.size:
+        seconds, joules, low, high, grams, grams_low, grams_high = _ALL.unpack(exact)
+    else:
+        grams, grams_low, grams_high = _GRAMS.unpack(exact)
+        seconds, joules, low, high = seconds / MICRO, joules / MICRO, low / MICRO, high / MICRO
+    about = own.removeprefix(f"{form.subject['kind']}:") if subject is None else subject
+    return Entry.model_validate(
+        {
+            **form.entry,
+            "id": own,
+            "started_at": started_at,
+            "subject": {**form.subject, "id": about},
+            "usage": {"input_tokens": read, "output_tokens": written, "cached_tokens": cached, "units": units},
+            "measurement": {
+                **form.measurement, "seconds": seconds, "joules": joules, "joules_low": low, "joules_high": high,
+            },
+            "carbon": {**form.carbon, "grams": grams, "grams_low": grams_low, "grams_high": grams_high},
+            "energy_cost": {"micros": cost, "currency": form.cost_currency},
+            "charge": {"micros": charge, "currency": form.currency},
+        }
+    )  # fmt: skip
+
+
+class _Parts(NamedTuple):
+    """What a form says of each part of its entries."""
+
+    entry: dict[str, Any]
+    subject: dict[str, Any]
+    measurement: dict[str, Any]
+    carbon: dict[str, Any]
+    cost_currency: str
+    currency: str
+
+
+@lru_cache(4096)
+def _parts(*form: Any) -> _Parts:
+    of = dict(zip(FORM, form, strict=True))
+    who = ("kind", "name", "run", "project", "key_id", "model", "service_tier")
+    return _Parts(
+        {"status": of["status"], "price_version": of["price_version"] + of["price_note"]},
+        {name: of[name] for name in who} | {"batch": bool(of["batch"])},
+        {"energy_class": of["energy_class"], "boundary": of["boundary"], "source": of["sensor"]},
+        {
+            "grid": of["grid"],
+            "grams_per_kilowatt_hour": of["grams_per_kilowatt_hour"],
+            "source": of["grid_source"],
+        },
+        of["cost_currency"],
+        of["currency"],
     )
 
 
