@@ -1,6 +1,6 @@
 """What does a request cost in the gateway, beside nginx and LiteLLM doing the same, and does it carry 512 streams?
 
-    uv run python benchmarks/bench_gateway.py [--seconds 5] [--litellm /tmp/venv/bin/litellm]
+    uv run python benchmarks/bench_gateway.py [--seconds 5] [--litellm /tmp/venv/bin/litellm] [--source-only]
 
 Each peer runs as one worker on core 0. On core 1 one process is both the trivial upstream and the load; it is written
 in C (`gateway_load.c`, compiled here, so a C compiler is needed) and never sleeps, so that neither asking nor answering
@@ -10,6 +10,9 @@ limits the rate, keeps its connections to the upstream and writes an access log.
 books tokens, joules and money in its journal before the last byte leaves, and counts its metrics. The added time is the
 median at one connection, less that of asking the upstream directly. A stream's rate is that between its first and its
 last token, of which the upstream sends a hundred a second. LiteLLM's proxy has a master key and no database.
+
+Ours runs twice: as the sources stand, and as the wheel that is compiled (`HATCH_BUILD_HOOK_ENABLE_MYPYC=1 uv build`,
+made here, which takes a minute; `--source-only` leaves it out).
 
 One line is appended to `results/gateway.jsonl`.
 """
@@ -27,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -120,10 +124,23 @@ def loading() -> Iterator[Load]:
 
 
 @contextmanager
-def gateway(upstream: int, folder: str, *more: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Run our gateway on core 0 within a block; give its process and what it told."""
+def compiled() -> Iterator[str]:
+    """Build the compiled wheel and give the folder that it is unpacked in."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "HATCH_BUILD_HOOK_ENABLE_MYPYC": "1"}
+        subprocess.run(["uv", "build", "--quiet", "--out-dir", folder], cwd=HERE.parent, env=environment, check=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as packed:
+            packed.extractall(f"{folder}/unpacked")
+        yield f"{folder}/unpacked"
+
+
+@contextmanager
+def gateway(upstream: int, folder: str, *more: str, path: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+    """Run our gateway, imported from a path, on core 0 within a block; give its process and what it told."""
     options = ("--upstream", str(upstream), "--folder", folder, *more)
-    with running([sys.executable, DEPLOYED, *options], 0, stdout=subprocess.PIPE) as process:
+    environment = {**os.environ, "PYTHONPATH": path}
+    with running([sys.executable, DEPLOYED, *options], 0, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout
         yield process.pid, json.loads(process.stdout.readline())
 
@@ -189,10 +206,10 @@ def of_nginx(load: Load, seconds: float) -> dict[str, Any] | None:
         return found
 
 
-def of_ours(load: Load, seconds: float, *more: str) -> dict[str, Any]:
+def of_ours(load: Load, seconds: float, *more: str, path: str = "") -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
-        gateway(load.port, folder, *more) as (pid, said),
+        gateway(load.port, folder, *more, path=path) as (pid, said),
     ):
         found = measure(load, pid, said["port"], said["key"], seconds)
         found["streams"] = measure_streams(load, pid, said["port"], said["key"])
@@ -230,6 +247,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--litellm", default="", help="its program, in an environment of its own")
+    parser.add_argument("--source-only", action="store_true", help="leave the compiled wheel out")
     parser.add_argument("--dry", action="store_true", help="keep no result")
     parser.add_argument("--markdown", action="store_true", help="only show the newest result that was kept, as a table")
     options = parser.parse_args()
@@ -237,11 +255,16 @@ def main() -> None:
         print(table(json.loads((HERE / "results" / "gateway.jsonl").read_text("utf-8").splitlines()[-1])))
         return
     lines: dict[str, Any] = {}
-    with loading() as load:
+    with contextlib.ExitStack() as stack:
+        path = "" if options.source_only else stack.enter_context(compiled())
+        load = stack.enter_context(loading())
         direct = load("load", load.port, "none", 1, options.seconds / 2)
         lines["nginx"] = of_nginx(load, options.seconds)
         lines["ours"] = of_ours(load, options.seconds)
         lines["ours, limited"] = of_ours(load, options.seconds, "--limited")
+        if path:
+            lines["compiled"] = of_ours(load, options.seconds, path=path)
+            lines["compiled, limited"] = of_ours(load, options.seconds, "--limited", path=path)
         lines["ours, fsync"] = of_ours(load, options.seconds, "--durability", "fsync")
         if options.litellm:
             lines["litellm"] = of_litellm(options.litellm, load, options.seconds)
@@ -274,8 +297,9 @@ def ratios(lines: dict[str, Any]) -> dict[str, float]:
     """Return what is claimed: our processor time over nginx's, LiteLLM's over ours."""
     cpu = {name: line["cpu_microseconds_per_request"] for name, line in lines.items() if line}
     found = {}
-    if "nginx" in cpu:
-        found["ours_over_nginx"] = round(cpu["ours"] / cpu["nginx"], 2)
+    for name in ("ours", "ours, limited", "compiled", "compiled, limited"):
+        if "nginx" in cpu and name in cpu:
+            found[f"{name.replace(', ', '_')}_over_nginx"] = round(cpu[name] / cpu["nginx"], 2)
     if "litellm" in cpu:
         found["litellm_over_ours"] = round(cpu["litellm"] / cpu["ours"], 1)
     return found
@@ -290,6 +314,8 @@ def table(result: dict[str, Any]) -> str:
         "nginx": "nginx",
         "ours": "Bessemer",
         "ours, limited": "Bessemer, limits and budget on",
+        "compiled": "Bessemer, compiled",
+        "compiled, limited": "Bessemer, compiled, limits and budget on",
         "ours, fsync": "Bessemer, `durability: fsync`",
         "litellm": "LiteLLM",
     }

@@ -1,10 +1,11 @@
-"""How many answers do the books lose or double when the gateway is killed a thousand times?
+"""How many answers and streams do the books lose, double or misjudge when the gateway is killed a thousand times?
 
-    uv run python benchmarks/bench_kills.py [--kills 1000] [--durability interval|fsync] [--seed WORD] [--dry]
+    uv run python benchmarks/bench_kills.py [--kills 1000] [--durability interval|fsync] [--workers 1] [--dry]
 
 What `tests/serve/fast/test_kill.py` does some tens of times in every run of the tests: a gateway under load is killed
-with SIGKILL at a random moment and started anew on the same books. One line is appended to `results/kills.jsonl`; with
-other seeds, several runs add up. It ends with status 1 if anything was lost or doubled.
+with SIGKILL at a random moment, in the middle of long streams, and started anew on the same books; now and then it is
+killed again while it books what was cut. One line is appended to `results/kills.jsonl`; with other seeds (`--seed`),
+several runs add up. It ends with status 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--durability", choices=("interval", "fsync"), default="interval")
+    parser.add_argument("--workers", type=int, default=1, help="gateways beside each other on the same books")
     parser.add_argument("--seed", default="0", help="of the moments; the same one does not repeat them to the instant")
     parser.add_argument("--dry", action="store_true", help="keep no result")
     options = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        found = kill_often(Path(folder), options.durability, options.kills, options.seed)
+        found = kill_often(Path(folder), options.durability, options.kills, options.seed, options.workers)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     result = {
         "question": "kills",
@@ -46,6 +48,7 @@ def main() -> int:
         "versions": {"python": platform.python_version()},
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {read_processor().name}",
         "durability": options.durability,
+        "workers": options.workers,
         "seed": options.seed,
         "seconds": round(time.perf_counter() - began, 1),
         **asdict(found),

@@ -31,7 +31,8 @@ from typing import Any
 from bessemer.cli.environment import quiet_libraries
 from bessemer.meter.processor import read_processor
 from bessemer.models import import_base
-from bessemer.products.factory import Factory, FactoryConfig
+from bessemer.products.config import FactoryConfig
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.products.overview import read_receipt
 from bessemer.products.reconciliation import forecast, reconcile

@@ -23,7 +23,7 @@ from bessemer.infer.echo import EchoEngine
 from bessemer.infer.openvino import CAN
 from bessemer.infer.upstream import UpstreamEngine
 from bessemer.infer.vectors import VectorEngine
-from bessemer.products.factory import FactoryConfig
+from bessemer.products.config import FactoryConfig
 from bessemer.serve import GatewayConfig
 from bessemer.serve.accounts.usage_wire import UsageDesk
 from bessemer.serve.accounts.wire import AdminDesk

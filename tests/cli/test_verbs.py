@@ -12,7 +12,7 @@ import yaml
 from bessemer.cli import environment
 from bessemer.core.nouns import Subject, Usage
 from bessemer.meter import MeterConfig, open_meter
-from bessemer.products.factory import FactoryConfig, load_factory
+from bessemer.products.config import FactoryConfig, load_factory
 
 from .calling import call
 

@@ -152,6 +152,7 @@ def test_the_readme_leads_to_every_verb_and_every_page() -> None:
     ("table", "bench"),
     [
         ("gateway", "bench_gateway.py"),
+        ("ledger", "bench_ledger.py"),
         ("recommender", "bench_recommend.py"),
         ("agent", "bench_agents.py"),
         ("synthetic", "bench_synthetic.py"),

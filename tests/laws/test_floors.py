@@ -28,7 +28,7 @@ OUTSIDE = {
     "serve": {
         "psycopg", "starlette", "httptools", "uvloop", "msgspec", "prometheus_client", "opentelemetry", "httpx2",
     },
-    "meter": {"psutil", "pynvml", "psycopg"},
+    "meter": {"psutil", "pynvml", "psycopg", "msgspec"},
     "twin": {"numpy"},
     "products": {"yaml", "httpx2", "psutil"},
     "cli": {"typer", "click", "rich", "httpx2"},

@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from bessemer.core.errors import ConfigError, MissingDependency, NotFound
-from bessemer.products.factory import Factory, load_factory
+from bessemer.products.config import load_factory
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from tests.infer.test_vectors import make_encoder, read
 

@@ -19,7 +19,7 @@ from bessemer.core.nouns import EnergyClass, Example
 from bessemer.flow.attempt import FolderCheckpoints
 from bessemer.lake import open_lake
 from bessemer.meter import open_ledger
-from bessemer.products.factory import load_factory
+from bessemer.products.config import load_factory
 from bessemer.products.home import Home
 from bessemer.products.llm.config import RetrievalConfig
 from bessemer.products.llm.serving import open_search

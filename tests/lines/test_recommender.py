@@ -16,8 +16,9 @@ from bessemer.core.errors import BackendError, ConfigError, Conflict, NotFound
 from bessemer.core.experiments import Experiment
 from bessemer.core.ranking import Interaction, RankRequest
 from bessemer.flow import Flow, Step, open_store
+from bessemer.products.config import FactoryConfig
 from bessemer.products.declaration import parse_declaration
-from bessemer.products.factory import Factory, FactoryConfig
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home, write_whole
 from bessemer.products.line import SIZES
 from bessemer.products.receipt import FactsPart, Receipt

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ import bessemer.serve
 from bessemer.core.errors import ConfigError
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.meter import MeterConfig, open_ledger, open_meter
-from bessemer.products.factory import Factory, load_factory
+from bessemer.products.config import load_factory
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.serve import GatewayConfig, KeyStore, create_app
 
@@ -90,16 +92,30 @@ def test_up_serves_the_model_of_a_server_that_exists(server: tuple[str, str, Pat
         )
         pieces = list(stream)
         assert line.json("chat", "-m", "four five")["text"] == "four five"
+        columns = {"n": {"kind": "number", "high": 99_999}, "a": {"kind": "written", "prompt": "of {n}"}}
+        texts = {"model": "assistant", "dataset": {"rows": 2, "columns": columns}}
+        gate = {"rules": [{"kind": "at_least", "metric": "contaminated", "value": 0.0}]}
+        job: Any = client.post("/datasets", body={"texts": {**texts, "gate": gate}}, cast_to=object)
+        while job["status"] not in ("succeeded", "failed"):
+            job = client.get(f"/datasets/{job['id']}", cast_to=object)
+            time.sleep(0.1)
+        assert job["accepted_rows"] == 2, job
+        rows = client.files.content(job["result_files"]["rows"]).text.splitlines()
+        assert [json.loads(row)["a"].split()[0] for row in rows] == ["of", "of"]
     assert whole.choices[0].message.content == "one two three"
     assert "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices) == "one two three"
-    (mine,) = [row for row in line.json("usage", "--project", "default") if row["what"] == "requests"]
+    used = [row for row in line.json("usage", "--project", "default") if row["what"] == "requests"]
+    mine, written = sorted(used, key=lambda row: str(row["model"]))
     assert (mine["model"], mine["entries"], mine["output_tokens"]) == ("assistant", 2, 6)
     assert mine["joules"] > 0
+    assert (written["model"], written["entries"], written["output_tokens"]) == ("synthetic-texts", 1, 0)
+    assert [check for check in line.json("reconcile", "--books") if not check["holds"]] == []
     ledger = open_ledger(books)
     (theirs,) = ledger.totals()
     ledger.close()
-    assert (theirs.entries, theirs.usage.output_tokens) == (3, 8), "what is billed here is what the server counted"
-    assert not (line.home / "artifacts").exists(), "no line was run"
+    assert (theirs.entries, theirs.usage.output_tokens) == (5, 12), "what is billed here is what the server counted"
+    published = list((line.home / "artifacts" / "published").iterdir())
+    assert len(published) == 1 and published[0].name.startswith("make"), "no line was run, but for the job's step"
     held = [
         path for path in [line.factory, *line.home.rglob("*")] if path.is_file() and key.encode() in path.read_bytes()
     ]

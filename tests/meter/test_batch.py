@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bessemer.core.batching import Batching, BatchMeter
 from bessemer.core.errors import BackendError, ConfigError
-from bessemer.core.forwarding import Batching, BatchMeter, Spent
+from bessemer.core.forwarding import Spent
 from bessemer.core.nouns import Entry, Subject, Usage
 from bessemer.meter import LocalMeter, MeterConfig, mispriced, open_ledger, open_meter, verify
 from bessemer.meter.batch import BatchBooks

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from bessemer.core.errors import BackendError, ConfigError, IntegrityError, NotFound, Unsupported
-from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Entry, Measurement, Subject, Usage
+from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Entry, EntryStatus, Measurement, Subject, Usage
 from bessemer.core.units import Money
+from bessemer.core.usage import UsageQuery
 from bessemer.meter import GROUPS, Journal, Ledger, open_ledger, per_thousand_tokens
 from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.journal import segments
@@ -113,19 +117,83 @@ def test_totals_by_group_and_class(tmp_path: Path) -> None:
     ledger.close()
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3, 7, 100])
-def test_totals_of_many_slices_are_those_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    """SQLite would sort all entries at once on the disk; so they are summed so many at a time."""
-    times = [0, 1, 1, 1, 2.5, 3, 4, 4, 5, 9]
-    book(tmp_path, *(entry(f"e{n}", at=at, subject={"model": "ab"[n % 2]}) for n, at in enumerate(times)))
-    ledger = open_ledger(tmp_path)
-    whole = [ledger.totals(by, since=since) for by in ((), ("model",)) for since in (0, 1, 4)]
-    asked: list[str] = []
-    query = ledger._query
-    monkeypatch.setattr(ledger, "_query", lambda sql, values=(): asked.append(sql) or query(sql, values))
-    monkeypatch.setattr("bessemer.meter.ledger._AT_ONCE", at_once)
-    assert [ledger.totals(by, since=since) for by in ((), ("model",)) for since in (0, 1, 4)] == whole
-    assert (sum("GROUP BY" in sql for sql in asked) > 6) == (at_once < 9)
+_AT = st.one_of(st.sampled_from([0.0, 3599.9, 3600.0, 86_399.99, 86_400.0, 172_800.0]), st.floats(0, 300_000))
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    booked=st.lists(st.tuples(_AT, st.sampled_from("ab"), st.sampled_from("xy")), min_size=1, max_size=12),
+    since=_AT,
+    limit=st.integers(0, 4),
+)
+def test_what_is_asked_of_the_sums_is_what_the_entries_say(
+    tmp_path_factory: pytest.TempPathFactory, booked: list[tuple[float, str, str]], since: float, limit: int
+) -> None:
+    """From days, hours and the rest of an hour; and by which hours the newest entries of a project are found."""
+    folder = tmp_path_factory.mktemp("ledger")
+    made = [entry(f"e{n}", at, subject={"model": m, "project": p}) for n, (at, m, p) in enumerate(booked)]
+    book(folder, *made)
+    ledger = open_ledger(folder)
+    late = sorted((one for one in made if one.started_at >= since), key=lambda one: one.started_at)
+    counted = Counter(one.subject.model for one in late)
+    assert {t.group["model"]: (t.entries, t.charge.micros) for t in ledger.totals(["model"], since=since)} == {
+        model: (count, 7 * count) for model, count in counted.items()
+    }
+    for project in ("", "x"):
+        wanted = [one.started_at for one in late if project in ("", one.subject.project)]
+        found = ledger.entries(project=project, since=since, limit=limit)
+        assert [one.started_at for one in found] == wanted[::-1][:limit]
+        assert all(one in made for one in found)
+    for width in (60, 3600, 86_400):
+        begin = int(since) // width * width
+        rows = ledger.usage(UsageQuery(start=int(since), end=400_000, width=width, group_by=("project",)))  # type: ignore[arg-type]
+        assert {(row.start, row.group["project"]): row.entries for row in rows} == Counter(
+            (int(one.started_at) // width * width, one.subject.project) for one in made if one.started_at >= begin
+        )
+    ledger.close()
+
+
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+_NUMBER = st.one_of(st.floats(0, 1e9), st.integers(0, 10**9).map(lambda micros: micros / 1e6))
+
+
+def _noun(model: type[BaseModel], **given: st.SearchStrategy[object]) -> st.SearchStrategy[BaseModel]:
+    kinds = {str: _TEXT, float: _NUMBER, int: st.integers(0, 2**50)}
+    fields = {name: kinds.get(field.annotation) for name, field in model.model_fields.items()}  # type: ignore[call-overload]
+    known = {name: values for name, values in fields.items() if values is not None}
+    return st.builds(model, **(known | given))
+
+
+_ID = st.one_of(_TEXT, st.uuids().map(lambda made: f"req_{made.hex}"))
+_CURRENCY = _noun(Money, currency=st.from_regex(r"[A-Z]{3}", fullmatch=True))
+_ENTRIES = st.builds(
+    lambda entry, follows: (
+        entry.model_copy(update={"id": f"{entry.subject.kind}:{entry.subject.id}"}) if follows else entry
+    ),
+    _noun(
+        Entry,
+        id=_ID.map(lambda id: f"request:{id}"),
+        subject=_noun(Subject, kind=st.sampled_from(["step", "request"]), id=_ID, batch=st.booleans()),
+        status=st.sampled_from(get_args(EntryStatus)),
+        usage=_noun(Usage),
+        measurement=_noun(Measurement, energy_class=st.sampled_from(EnergyClass), boundary=st.sampled_from(Boundary)),
+        carbon=_noun(Carbon),
+        energy_cost=_CURRENCY,
+        charge=_CURRENCY,
+        price_version=st.one_of(_TEXT, _TEXT.map(lambda version: f"{version} default")),
+    ),
+    st.booleans(),
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(booked=st.lists(_ENTRIES, min_size=1, max_size=4, unique_by=lambda entry: entry.id))
+def test_an_entry_comes_back_as_it_was_booked(tmp_path_factory: pytest.TempPathFactory, booked: list[Entry]) -> None:
+    folder = tmp_path_factory.mktemp("ledger")
+    book(folder, *booked)
+    ledger = open_ledger(folder)
+    assert [ledger.entry(one.id) for one in booked] == booked
+    assert sorted(ledger.each(2), key=lambda one: one.id) == sorted(booked, key=lambda one: one.id)
     ledger.close()
 
 
@@ -147,6 +215,17 @@ def test_sums_beyond_sixty_three_bits_are_exact(tmp_path: Path) -> None:
     book(tmp_path, entry("a", joules=joules / 2), entry("b", joules=joules / 2), entry("c", joules=joules / 2))
     ledger = open_ledger(tmp_path)
     assert ledger.totals()[0].joules.high == 3 * joules
+    ledger.close()
+
+
+def test_sums_that_outgrow_their_column_bit_by_bit_are_exact(tmp_path: Path) -> None:
+    ledger, joules = open_ledger(tmp_path), 1.1e12  # 2.2e18 microjoules at most each: the fifth does not fit
+    for number in range(9):
+        book(tmp_path, entry(f"e{number}", joules=joules))
+        ledger.sync()
+    assert ledger.totals()[0].joules.high == 9 * 2 * joules
+    assert max(part for (part,) in ledger._database.query("SELECT part FROM sums")) > 0
+    assert ledger.drifts() == []
     ledger.close()
 
 
@@ -261,7 +340,7 @@ def test_a_lost_ledger_is_made_again(tmp_path: Path, database: str) -> None:
     if database == "sqlite":
         (tmp_path / "ledger.sqlite").unlink()
     else:
-        for table in ("entries", "hours", "segments", "layout"):
+        for table in ("entries", "forms", "sums", "segments", "layout"):
             before._database.query(f"DROP TABLE {table}")
     before.close()
     assert open_ledger(tmp_path).totals(GROUPS) == expected

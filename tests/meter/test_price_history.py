@@ -8,7 +8,7 @@ import pytest
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Subject, Usage
 from bessemer.meter import MeterConfig, PriceBook, load_price_book, load_price_history, mispriced, open_ledger
-from bessemer.meter.local import open_meter
+from bessemer.meter.opening import open_meter
 
 BOOKS = """
 [[books]]

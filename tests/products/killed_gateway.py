@@ -1,6 +1,6 @@
 """A gateway with its own books over the reference engine, in a process of its own that a test kills.
 
-Usage: killed_gateway.py FOLDER
+Usage: killed_gateway.py FOLDER [URL of the database]
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ def told(url: str) -> None:
     sys.stdout.flush()
 
 
-def main(folder: str) -> None:
+def main(folder: str, database_url: str = "") -> None:
     """Serve until the end; tell the URL on standard output."""
-    home = Home(Path(folder) / "home")
+    home = Home(Path(folder) / "home", database_url)
     config = GatewayConfig(port=0)
     with ExitStack() as stack:
         work = open_work(home.work, JobsConfig(batch_streams=4), time.time)
         parts = gateway_parts(home, "killed", time.time, "", work, stack)
         meter = stack.enter_context(open_meter(MeterConfig(price_book=str(Path(folder) / "prices.toml")), home.books))
+        meter.book_cut()
         accounts = open_accounts(home.accounts, time.time)
         gate = open_gate(accounts, home, meter.price_history, LlmConfig(), time.time)
         stack.callback(gate.close)
@@ -43,4 +44,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

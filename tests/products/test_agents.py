@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,20 +18,24 @@ from bessemer.core.acting import Asker
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.nouns import Artifact, ChatRequest, Message, Usage
 from bessemer.core.ranking import Ranked, Ranking, RankRequest, Reason
+from bessemer.core.raw import EmbedRequest, EmbedResult
 from bessemer.evals import BetterThan, GateConfig, Metric, Report, Score, World, decide, run_trials
 from bessemer.infer import EchoConfig, calling, open_engine
 from bessemer.infer.agents import AgentConfig, AgentEngine, AgentParts, Occasion
 from bessemer.lake import open_lake
 from bessemer.meter import PriceBook
+from bessemer.products.agent import vectors
 from bessemer.products.agent.config import AgentProductConfig, ToolConfig
 from bessemer.products.agent.desk import DESK, practices
 from bessemer.products.agent.learning import Teacher, teach
 from bessemer.products.agent.product import AgentProduct
 from bessemer.products.agent.serving import open_agent, open_tool
+from bessemer.products.config import load_factory
 from bessemer.products.counted import Counted
-from bessemer.products.factory import load_factory
 from bessemer.products.home import Deployment
-from bessemer.products.product import Finished, Opening, Place
+from bessemer.products.llm.config import EncoderConfig
+from bessemer.products.product import Finished, LakeState, Opening, Place
+from bessemer.products.rows import rows_tag
 
 
 def place(tmp_path: Path, products: Mapping[str, Any] | None = None) -> Place:
@@ -84,8 +92,6 @@ class TestDesk:
                 assert said.calls or said.text != message.content, "a model held to the grammar could not write it"
 
     async def test_a_solution_that_does_not_solve_is_thrown_away(self) -> None:
-        from dataclasses import replace
-
         wrong = [replace(task, calls=(), answer="Done.") for task in practices("train", 5)]
         taught = await teach(wrong, DESK.tools, AgentConfig())
         assert taught.refused >= 4
@@ -117,12 +123,12 @@ class TestDeclaration:
 
 class TestOpening:
     def open(self, tmp_path: Path, tool: Any, **engines: Any) -> Any:
-        config: Any = AgentProductConfig.model_validate({"model": "m", "tools": [tool]}).tools[0]
-        found: ToolConfig = config
+        given = tool if isinstance(tool, dict) else tool.model_dump()
+        found: ToolConfig = AgentProductConfig.model_validate({"model": "m", "tools": [given]}).tools[0]
         return {each.tool.name: each for each in open_tool(found, place(tmp_path), opening(tmp_path, **engines))}
 
     async def call(self, capability: Any, **values: Any) -> Any:
-        return await capability.perform(capability.read(__import__("json").dumps(values)), Occasion())
+        return await capability.perform(capability.read(json.dumps(values)), Occasion())
 
     async def test_sql_over_the_factory_s_tables(self, tmp_path: Path) -> None:
         open_lake(str(tmp_path / "lake")).put("shop.items", [{"item": "lamp", "price": 12}])
@@ -139,13 +145,56 @@ class TestOpening:
         lake.put("shop.notes", [{"id": str(n), "text": f"note {n} about {w}"} for n, w in enumerate(["cats", "dogs"])])
         lake.index("shop.notes", "text")
         search = self.open(tmp_path, {"kind": "search", "table": "notes", "rows": 1})["search"]
-        assert "about dogs" in (await self.call(search, query="dogs")).output
-        echo = open_engine(EchoConfig())
-        near = self.open(tmp_path, {"kind": "search", "table": "notes", "encoder": "e", "rows": 2}, e=echo)["search"]
-        assert "note 1" in (await self.call(near, query="note dogs")).output
-        assert not near.trusted, "whoever writes a document writes what a search returns"
-        with pytest.raises(NotFound, match="vectors"):
-            self.open(tmp_path, {"kind": "search", "table": "notes", "encoder": "none"})
+        said = await self.call(search, query="dogs")
+        assert "about dogs" in said.output and said.quotes == {"1"}, "what an erasure goes by"
+        assert (await self.call(search, query="hounds")).output == "[]", "by words alone"
+        assert not search.trusted, "whoever writes a document writes what a search returns"
+        asked = {"kind": "search", "table": "notes", "encoder": "e", "rows": 2}
+        for engines, told in (({}, "vectors is called 'e'"), ({"e": open_engine(EchoConfig())}, "has no vectors")):
+            with pytest.raises(NotFound, match=told):
+                self.open(tmp_path, asked, **engines)
+
+    async def test_what_shares_no_word_is_found_by_its_vector(self, tmp_path: Path, monkeypatch: Any) -> None:
+        class Encoder:  # sees animals and weather, and no words
+            name, capabilities = "e", frozenset({"embed"})
+
+            async def respond(self, request: EmbedRequest, /) -> EmbedResult:
+                kinds = (("dog", "hound", "puppy"), ("rain", "storm"))
+                found = tuple(float(any(word in request.text for word in kind)) for kind in kinds)
+                return EmbedResult(vector=(*found, 0.1), usage=Usage(input_tokens=2))
+
+            async def close(self) -> None:
+                pass
+
+        lake = open_lake(str(tmp_path / "lake"))
+        texts = ["a storm is near", "x " * 400 + "the puppy sleeps", "dogs bark", "stones lie still"]
+        lake.put("shop.notes", [{"id": n, "text": text} for n, text in enumerate(texts)], tag=rows_tag("k" * 64))
+        source = Artifact(key="k" * 64, digest="d", step="table_notes", path="", meta={
+            "table": "shop.notes", "rows": lake.digest("shop.notes")})  # fmt: skip
+        monkeypatch.setattr(vectors, "open_encoder_of", lambda encoder, base: Encoder())
+        tool: Any = AgentProductConfig.model_validate(
+            {"model": "m", "tools": [{"kind": "search", "table": "notes", "encoder": "e", "rows": 2}]}
+        ).tools[0]
+        table = vectors.vectors_table(place(tmp_path), tool)
+        config = vectors.VectorsConfig(table=table, source="table_notes", column="", encoder=EncoderConfig(name="e"))
+        ctx = SimpleNamespace(
+            inputs={"table_notes": source}, resources={"lake": str(tmp_path / "lake"), "base": "."}, key="v" * 64,
+            progress=lambda *told: None,
+        )  # fmt: skip
+        made = await asyncio.to_thread(vectors.vectors, ctx, config)  # type: ignore[arg-type]
+        assert made["what"] == "vectors of 5 passages"
+        search = self.open(tmp_path, tool, e=Encoder())["search"]
+        said = await self.call(search, query="hounds bark")
+        assert [row["id"] for row in json.loads(said.output)] == [2, 1], "by words and vector, then by a late passage"
+        assert said.usage == Usage(input_tokens=2) and search.asks == "e" and said.quotes == {"1", "2"}
+        assert [each.table for each in lake.erase(["1"])] == [table, "shop.notes"], "an erasure reaches the vectors"
+        assert '"id": 1' not in (await self.call(search, query="hounds")).output
+        for fields, told in ((("nothing", "e"), "no table that can get"), (("notes", "e"), "no product before it")):
+            wrong = tool.model_copy(update=dict(zip(("table", "encoder"), fields, strict=True)))
+            declared = AgentProductConfig(model="m", tools=(wrong,))
+            where = replace(place(tmp_path), tables={"notes": "table_notes"})
+            with pytest.raises(ConfigError, match=told):
+                vectors.vector_steps(declared, where, LakeState("l", lambda table: ""))
 
     async def test_functions_and_mcp_servers(self, tmp_path: Path, monkeypatch: Any) -> None:
         (tmp_path / "mine_functions.py").write_text(

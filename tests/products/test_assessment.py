@@ -13,7 +13,7 @@ from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.nouns import RuleOutcome, Subject, Usage, Verdict
 from bessemer.meter import MeterConfig, open_meter
 from bessemer.products.assessment import Asked, Assessment, assess, assessment_page
-from bessemer.products.factory import FactoryConfig
+from bessemer.products.config import FactoryConfig
 from bessemer.products.home import Deployment, Home
 from bessemer.products.receipt import MetricLine, Receipt
 from bessemer.products.receipt_html import write_receipt

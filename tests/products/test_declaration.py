@@ -10,8 +10,9 @@ import pytest
 
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.models import resolve_base
+from bessemer.products.config import FactoryConfig, builtin_declaration, load_factory
 from bessemer.products.declaration import parse_declaration
-from bessemer.products.factory import Factory, FactoryConfig, builtin_declaration, load_factory
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.products.line import SIZES, build_line
 

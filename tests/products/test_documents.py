@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 from bessemer.core.digest import digest
 from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import Document
+from bessemer.infer.agents.records import open_records, record_name
 from bessemer.lake import curate, open_lake
 from bessemer.lake.document import make_document
 from bessemer.products import documents
-from bessemer.products.home import Home
+from bessemer.products.home import AGENT_RECORDS, Home
 
 
 def filled(folder: Path) -> tuple[Home, str]:
@@ -28,6 +30,19 @@ def test_a_document_goes_from_every_table_that_quotes_it(tmp_path: Path) -> None
     home, name = filled(tmp_path)
     assert documents.erase_documents(home, [name[:8]]) == {"m.documents": 1, "m.examples": 1}
     assert [row["id"] for row in open_lake(home.lake_url).get("m.examples")] == ["f"]
+
+
+def test_what_agents_keep_of_a_document_goes_with_it_and_of_a_project_when_asked(tmp_path: Path) -> None:
+    home, name = filled(tmp_path)
+    folder = home.product("clerk")
+    folder.mkdir(parents=True)
+    with closing(open_records(f"sqlite:///{folder / AGENT_RECORDS}")) as records:
+        for run, quotes in (("quoting", {name}), ("other", {"x"})):
+            records.append(record_name("run", "p", "clerk", run), 0, {"text": run}, quotes)
+        assert documents.erase_documents(home, [name[:8]])["sessions and runs of clerk"] == 1
+        assert records.read(record_name("run", "p", "clerk", "other"))
+        assert documents.erase_project(home, "q") == {}
+        assert documents.erase_project(home, "p") == {"sessions and runs of clerk": 1}
 
 
 def test_an_erasure_that_was_killed_is_finished_by_the_same_words(

@@ -63,3 +63,13 @@ def test_of_a_damaged_journal_nobody_knows(home) -> None:
     lines = segment.read_bytes().splitlines(keepends=True)
     segment.write_bytes(b"".join([*lines[:-1], lines[-1].replace(b"failed", b"forged")]))
     assert charged_of(home, ("ok", "failed", "never booked")) == {}
+
+
+def test_of_a_stream_that_is_cut_and_not_booked_yet_nobody_knows(home) -> None:
+    with open_meter(MeterConfig(sensors="model"), home.books) as meter:
+        for name in ("streams", "cancelled"):
+            handle = meter.start(Subject(kind="request", id=name, project="p", model="m"))
+            meter.keep(handle)(Usage(input_tokens=1, output_tokens=1))
+        found = charged_of(home, ("ok", "streams", "cancelled", "never booked"))
+    assert found.keys() == {"ok", "cancelled", "never booked"}
+    assert found["ok"] == found["cancelled"] > 0

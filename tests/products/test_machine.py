@@ -15,8 +15,8 @@ from bessemer.core.errors import BessemerError, NotFound
 from bessemer.core.events import Event, Progress
 from bessemer.infer import rates
 from bessemer.products import machine
+from bessemer.products.config import load_factory
 from bessemer.products.doctor import examine
-from bessemer.products.factory import load_factory
 from bessemer.products.home import Home
 from bessemer.products.planning import work_of
 from bessemer.twin.plan import plan

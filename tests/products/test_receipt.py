@@ -11,7 +11,7 @@ from rich.console import Console
 from bessemer.cli.receipt_view import draw_receipt
 from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Interval, Measurement, RuleOutcome, Verdict
 from bessemer.core.units import Money
-from bessemer.products.factory import load_factory
+from bessemer.products.config import load_factory
 from bessemer.products.home import Home, write_whole
 from bessemer.products.receipt import (
     Answer,

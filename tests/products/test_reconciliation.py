@@ -17,7 +17,7 @@ from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Measurement, Verd
 from bessemer.core.units import Money
 from bessemer.lake.folder import FolderSource
 from bessemer.lake.pydocs.source import PydocsSource
-from bessemer.products.factory import FactoryConfig, load_factory
+from bessemer.products.config import FactoryConfig, load_factory
 from bessemer.products.home import Home
 from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import LlmConfig

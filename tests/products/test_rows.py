@@ -15,8 +15,9 @@ from bessemer.core.nouns import Verdict
 from bessemer.flow import Flow, Runner, RunResult, open_store
 from bessemer.lake import CurateConfig, FolderSource, open_lake
 from bessemer.meter import PriceBook
+from bessemer.products.config import FactoryConfig
 from bessemer.products.documents import compact_lake, erase_documents, list_documents
-from bessemer.products.factory import Factory, FactoryConfig
+from bessemer.products.factory import Factory
 from bessemer.products.filling import what
 from bessemer.products.home import Home
 from bessemer.products.line import Declared, build_line, open_products

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from bessemer.core.errors import ConfigError, NotFound
+from bessemer.products.config import FactoryConfig
 from bessemer.products.declaration import parse_declaration
-from bessemer.products.factory import Factory, FactoryConfig
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.products.line import SIZES, build_line
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bessemer.core.errors import IntegrityError
-from bessemer.products.factory import FactoryConfig, load_factory
+from bessemer.products.config import FactoryConfig, load_factory
 from bessemer.products.home import Home
 from bessemer.products.overview import read_receipt
 from bessemer.products.terms import lake_growth, terms_of

@@ -127,6 +127,31 @@ def test_a_run_waits_for_approval_and_goes_on_over_the_wire(start: Any, tmp_path
     records.close()
 
 
+def test_a_project_deletes_its_own_sessions_and_runs(start: Any, tmp_path: Path) -> None:
+    records = open_records(f"sqlite:///{tmp_path}/records.sqlite")
+    running = start(agent(*LINES, *LINES, *LINES, journal=records))
+    clients = {project: running.client(running.keys.create(project)[1]) for project in ("shop", "docs")}
+    for client in clients.values():
+        client.chat.completions.create(model="played", messages=QUESTION, metadata={"session": "a/b", "run": "r"})
+    _, few = running.keys.create("shop", models=["other"])
+
+    def delete(path: str, client: Any) -> Any:
+        return client.delete(f"/agents/{path}", cast_to=dict)
+
+    for path, client in (("played/sessions/none", clients["shop"]), ("other/runs/r", clients["shop"]),
+                         ("played/sessions/a/b", running.client(few))):  # fmt: skip
+        with pytest.raises(APIStatusError) as refused:
+            delete(path, client)
+        assert refused.value.status_code == 404
+    told = delete("played/sessions/a/b", clients["shop"])
+    assert told == {"id": "a/b", "object": "agent.session.deleted", "deleted": True, "records": 2}
+    assert delete("played/runs/r", clients["shop"])["deleted"]
+    with pytest.raises(APIStatusError):
+        delete("played/sessions/a/b", clients["shop"])
+    assert delete("played/sessions/a/b", clients["docs"])["records"] == 2, "another project's was left alone"
+    records.close()
+
+
 async def test_its_worst_case_is_what_a_hard_budget_reserves() -> None:
     made = agent(*[[("double", {"number": 1})]] * 50)
     caller = Caller(Key(id="k", project="p", created_at=0), "req_1", 0, GatewayConfig(), {"played": made})

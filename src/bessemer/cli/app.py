@@ -39,7 +39,8 @@ from bessemer.cli.progress import shown
 from bessemer.core.errors import BessemerError, Cancelled, ConfigError, IntegrityError, MissingDependency
 
 if TYPE_CHECKING:
-    from bessemer.products.factory import Factory, FactoryConfig
+    from bessemer.products.config import FactoryConfig
+    from bessemer.products.factory import Factory
     from bessemer.products.home import Home
     from bessemer.products.receipt import Receipt
 
@@ -82,12 +83,13 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of wo
 def run(factory: Where = None, named: Named = None, as_json: Json = False) -> None:
     """Run the line: documents in, a gated, compiled model and a receipt out."""
     from bessemer.cli.receipt_view import draw_receipt
-    from bessemer.products.factory import Factory, load_factory
+    from bessemer.products.config import load_factory
+    from bessemer.products.factory import Factory
 
     home = environment.home()
     config, base = load_factory(_one(factory, named))
     with shown(err, _usual(home, config, base)) as sink:
-        receipt = _run(Factory(config, base, home, sink))
+        receipt = _run(Factory(config, base, home, sink, secret=environment.secret))
     emit(receipt, as_json, lambda: draw_receipt(receipt))
     if not as_json:
         err.print(f"[dim]also written to {escape(str(home.receipt(receipt.run) / 'receipt.html'))}[/]", soft_wrap=True)
@@ -104,7 +106,8 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Run the line (from the cache where it can), then serve the model until stopped; or serve an upstream's model."""
-    from bessemer.products.factory import Factory, load_factory
+    from bessemer.products.config import load_factory
+    from bessemer.products.factory import Factory
     from bessemer.products.llm.config import ServerConfig
     from bessemer.serve import check_port
 
@@ -124,16 +127,19 @@ def up(
             receipt = _run(made)
         _say_unless_deployed(receipt)
 
-    models = list(config.made)
-
     def ready(url: str, key: str | None) -> None:
+        gateway, datasets = home.gateway(), made.datasets()
+        models = list(gateway.models) if gateway else []
         if as_json:
-            write_json({"url": url, "model": models[0], "models": models, **({"key": key} if key else {})})
+            told = {"url": url, "model": models[0] if models else None, "models": models, "datasets": datasets}
+            write_json(told | ({"key": key} if key else {}))
             return
-        out.print(f"\n[bold green]serving[/] [bold]{', '.join(models)}[/] at [bold]{url}/v1[/]", soft_wrap=True)
+        served = ", ".join(models) or f"more rows of {', '.join(datasets) or 'nothing yet'}"
+        out.print(f"\n[bold green]serving[/] [bold]{served}[/] at [bold]{url}/v1[/]", soft_wrap=True)
         if key:
             out.print(f"[dim]development key, shown once:[/] [bold]{key}[/]", soft_wrap=True)
-        out.print("[dim]talk to it in another terminal with[/] bessemer chat[dim]; stop with Ctrl-C[/]")
+        how = "talk to it in another terminal with[/] bessemer chat[dim]" if models else "ask for jobs at /v1/datasets"
+        out.print(f"[dim]{how}; stop with Ctrl-C[/]")
 
     made.serve(gateway, ready, secret, environment.traced(config.name))
 
@@ -177,7 +183,7 @@ def schema(as_json: Json = False) -> None:
     """Print the JSON Schema of factory.yaml."""
     import json
 
-    from bessemer.products.factory import FactoryConfig
+    from bessemer.products.config import FactoryConfig
 
     found = FactoryConfig.model_json_schema()
     found["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -133,10 +133,10 @@ def _outcome(passed: bool, sentence: str) -> str:
 
 
 def _stages(receipt: Receipt) -> RenderableType:
-    """Return a row for each stage; the provenance is a column only where stages differ in it."""
+    """Return a row for each stage, those of one product below its name; the provenance is a column only where stages differ in it."""
     bills = [line.bill for line in receipt.stages if line.bill]
     known = sorted({provenance(bill.measurement) for bill in bills})
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_footer=receipt.total is not None)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_footer=receipt.total is not None)
     total = receipt.total
     currency = bills[0].energy_cost.currency if bills else ""
     names = ("energy", "low – high", "g CO2e", currency or "cost", *(["provenance"] if len(known) > 1 else []))
@@ -145,10 +145,16 @@ def _stages(receipt: Receipt) -> RenderableType:
     table.add_column("time", justify="right", footer=show_seconds(_took(receipt)), no_wrap=True)
     for name, below in zip(names, foot, strict=False):
         table.add_column(name, justify="right", footer=below, no_wrap=True)
-    for line in receipt.stages:
+    product = ""
+    order = list(dict.fromkeys(_product(line.told) for line in receipt.stages))
+    for line in sorted(receipt.stages, key=lambda line: order.index(_product(line.told))):
+        of, _, stage = line.told.rpartition(".")
+        if of != product:
+            table.add_row(f"[bold]{escape(of)}[/]")
+        product = of
         spent = "[dim]cached[/]" if line.cached else show_seconds(line.wall_seconds)
         figures = _figures(line.bill) if line.bill else ("–",) * 5
-        table.add_row(line.told, spent, *figures[: len(names)])
+        table.add_row(("  " if of else "") + escape(stage), spent, *figures[: len(names)])
     if not bills:
         return Group(table, Text(receipt.unmetered, style="dim"))
     first = bills[0]
@@ -158,6 +164,11 @@ def _stages(receipt: Receipt) -> RenderableType:
         f"Cached stages show what they took. {receipt.unmetered}"
     )
     return Group(table, Text(said, style="dim"))
+
+
+def _product(stage: str) -> str:
+    """Return whose stage it is; empty for what several products share."""
+    return stage.rpartition(".")[0]
 
 
 def _took(receipt: Receipt) -> float:

@@ -49,7 +49,7 @@ def assess(
     """Say where a factory stands by its own books, what is missing before the next stage, and what growing is worth."""
     from bessemer.products.assessment import Asked, assessment_page
     from bessemer.products.assessment import assess as assessed
-    from bessemer.products.factory import load_factory
+    from bessemer.products.config import load_factory
 
     config, base = load_factory(factory)
     asked = Asked(

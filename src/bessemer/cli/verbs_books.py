@@ -164,7 +164,7 @@ def _money(micros: int, currency: str) -> str:
 
 def _seller(prices: Path | None) -> str:
     """Return the name of the factory whose prices they are."""
-    from bessemer.products.factory import load_factory
+    from bessemer.products.config import load_factory
 
     return load_factory(None if prices and prices.suffix == ".toml" else prices)[0].name
 

@@ -48,7 +48,7 @@ def compare(
 ) -> None:
     """Compare owning sites with renting their accelerators from clouds: on demand, reserved, on the spot market."""
     from bessemer.products.comparing import compare_all, comparison_values
-    from bessemer.products.factory import load_factory
+    from bessemer.products.config import load_factory
     from bessemer.products.planning import work_of
     from bessemer.twin.compare import as_csv
     from bessemer.twin.site import load_site

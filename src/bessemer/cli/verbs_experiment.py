@@ -54,7 +54,8 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Say what another ranker would have earned, from what was shown with chance in the order (`explore`)."""
-    from bessemer.products.factory import Factory, load_factory
+    from bessemer.products.config import load_factory
+    from bessemer.products.factory import Factory
     from bessemer.products.recommender.foreseeing import foresee_candidate
 
     config, base = load_factory(factory)

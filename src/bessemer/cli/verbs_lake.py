@@ -12,8 +12,16 @@ from rich.table import Table
 
 from bessemer.cli import environment
 from bessemer.cli.output import emit, err
+from bessemer.core.errors import ConfigError
 from bessemer.core.units import show_bytes
-from bessemer.products.documents import DocumentLine, compact_lake, erase_documents, list_documents, same_text
+from bessemer.products.documents import (
+    DocumentLine,
+    compact_lake,
+    erase_documents,
+    erase_project,
+    list_documents,
+    same_text,
+)
 
 if TYPE_CHECKING:
     from bessemer.products.pruning import Pruned
@@ -42,18 +50,33 @@ def documents(
 
 
 def erase(
-    ids: Annotated[list[str], typer.Argument(help="Documents, by the ids that `bessemer documents` shows.")],
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Documents, by the ids that `bessemer documents` shows.", show_default=False),
+    ] = None,
+    sessions_of: Annotated[
+        str, typer.Option(metavar="PROJECT", help="What agents keep of this project's sessions and runs.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Erase documents and what was made from them from every table; older versions of those tables go too."""
+    if bool(ids) == bool(sessions_of):
+        raise ConfigError(
+            "name documents or --sessions-of PROJECT, one of them", hint="`bessemer documents` lists ids."
+        )
     home = environment.home(make=False)
+    if not ids:
+        gone = erase_project(home, sessions_of)
+        emit(gone, as_json, lambda: "\n".join(f"erased {count} records of {told}" for told, count in gone.items())
+             or "no agent keeps anything of this project")  # fmt: skip
+        return
     twins = same_text(home, ids)
     found = erase_documents(home, ids)
     emit(
         found,
         as_json,
         lambda: (
-            f"erased {sum(found.values())} rows from {len(found)} tables; "
+            f"erased {sum(found.values())} rows from {len(found)} places; "
             "models trained on them stay until the next bessemer run"
             if found
             else "erased already: no table holds a row of it"

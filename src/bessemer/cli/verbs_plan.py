@@ -65,7 +65,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Predict what work takes at a site: time, energy, money, carbon, what limits it, and what would be cheaper."""
-    from bessemer.products.factory import load_factory
+    from bessemer.products.config import load_factory
     from bessemer.products.machine import find_site
     from bessemer.products.planning import as_values, plan_all, plan_report, sweep_all, swept_values, work_of
     from bessemer.products.terms import terms_of

@@ -74,7 +74,8 @@ def preview(tables: Tables, rows: Rows = 5, seed: Seed = 0, as_json: Json = Fals
     from bessemer.products.synthetic import quick
     from bessemer.products.synthetic.asking import DECLARATIONS, preview_texts
 
-    if tables[0].suffix.lower() in DECLARATIONS and (texts := preview_texts(tables[0], environment.home(), rows or 5)):
+    declared = tables[0].suffix.lower() in DECLARATIONS
+    if declared and (texts := preview_texts(tables[0], environment.home(), rows or 5, environment.secret)):
         told_of = {"rows": texts.rows, "rejected": texts.reasons}
         emit(told_of, as_json, lambda: draw_texts(texts))
         return

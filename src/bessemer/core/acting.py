@@ -89,6 +89,19 @@ class Personal(Protocol):
 
 
 @runtime_checkable
+class Remembering(Protocol):
+    """An engine for somebody that keeps something of them."""
+
+    def forget(self) -> int:
+        """Delete what is kept of the session and the run of whoever asks; return how many records there were.
+
+        Raises:
+            Conflict: the run is being answered.
+        """
+        ...
+
+
+@runtime_checkable
 class Bounded(Protocol):
     """An engine whose answers may take more than one reading of the request and one answer of its length."""
 

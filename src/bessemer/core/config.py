@@ -29,6 +29,13 @@ class Config(BaseModel):
         return digest(self)
 
 
+class StepConfig(Config):
+    """Base of what a product hands to a step of its own: built from what a person declared, never by a person.
+
+    Its fields need no defaults, because nobody could mean to leave one out.
+    """
+
+
 def explain(error: ValidationError, known: type[BaseModel] | None = None) -> list[tuple[tuple[str | int, ...], str]]:
     """Return one (location, sentence) for each thing wrong with a declaration.
 

@@ -1,14 +1,13 @@
 """What rooms hand to each other when requests go through as bytes, thousands a second: slots and integers, no copies.
 
 `Forward` says where an engine's requests can be sent as they are; `Spent` is a request that is over, before it is an
-entry; `BatchMeter` books many at once. Owns the shapes. Knows no wire and no file.
+entry. Owns the shapes; who works with them is in `bessemer.core.batching`. Knows no wire and no file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from bessemer.core.nouns import EntryStatus
 
@@ -40,16 +39,6 @@ class Forward:
         return f"Forward({self.base_url!r}, {self.model!r})"
 
 
-@runtime_checkable
-class Forwarding(Protocol):
-    """An engine whose requests may be sent to its server as bytes."""
-
-    @property
-    def forward(self) -> Forward:
-        """Where to."""
-        ...
-
-
 @dataclass(slots=True, eq=False)
 class Terms:
     """What many entries have in common: how their joules are known and what their prices are; one object for all."""
@@ -68,7 +57,8 @@ class Spent:
     Attributes:
         id: of the request.
         usage: input, output and cached tokens.
-        mark: the meter's own, set by `BatchMeter.begin`.
+        mark: the meter's own, set by `bessemer.core.batching.BatchMeter.begin`.
+        kept: the meter's own, set by `bessemer.core.batching.BatchMeter.keep`.
         terms: of the entry, once it is booked, like all that follows.
         microjoules: value, lower and upper bound.
         grams: of CO2-equivalent.
@@ -82,39 +72,8 @@ class Spent:
     usage: tuple[int, int, int] = (0, 0, 0)
     status: EntryStatus = "error"
     mark: Any = None
+    kept: Any = None
     terms: Terms | None = None
     microjoules: tuple[int, int, int] = (0, 0, 0)
     grams: float = 0.0
     charge_micros: int = 0
-
-
-@runtime_checkable
-class BatchMeter(Protocol):
-    """Books requests many at once."""
-
-    def begin(self, spent: Spent, /) -> None:
-        """Begin a request; takes microseconds."""
-        ...
-
-    def book(self, spent: Sequence[Spent], /) -> None:
-        """End requests; when this returns, their entries are as safe as the durability promises.
-
-        Raises:
-            BackendError: the disk refused; nothing was counted, and booking the same again is right.
-        """
-        ...
-
-    @property
-    def waits(self) -> bool:
-        """Whether `book` waits for the disk, and so is not for the event loop."""
-        ...
-
-
-@runtime_checkable
-class Batching(Protocol):
-    """A Meter that can also book many requests at once."""
-
-    @property
-    def batch(self) -> BatchMeter:
-        """That side of it; it books into the same journal and ends with the meter."""
-        ...

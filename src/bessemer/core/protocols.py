@@ -74,6 +74,15 @@ class Following(Protocol):
 
 
 @runtime_checkable
+class Keeping(Protocol):
+    """A Meter that keeps what a stream has taken so far where a kill of its process leaves it."""
+
+    def keep(self, handle: str, /) -> Callable[[Usage], None]:
+        """Return what is to be told, before each piece leaves, what the span has taken by then; it returns at once."""
+        ...
+
+
+@runtime_checkable
 class Executor(Protocol):
     """Runs one attempt at a step somewhere: in this process, in a child, on a cluster."""
 

@@ -102,15 +102,14 @@ class _Child:
     """A running `bessemer.flow.child`, and the thread that reads what it tells."""
 
     def __init__(self, task: Task) -> None:
-        self.began, self.cpu_seconds = time.monotonic(), 0.0
+        # Kept open: whoever took our work over while we were stalled has removed the attempt's folder.
+        self.began, self.cpu_seconds, self.log = time.monotonic(), 0.0, (task.folder / "log.txt").open("ab+")
         self.outcome: Outcome | None = None
         self._socket, theirs = socket.socketpair()
         path = "\n".join(entry or str(Path.cwd()) for entry in sys.path)
         command = [sys.executable, "-c", _CHILD, path, str(os.getpid()), str(theirs.fileno())]
         # A session of its own: a terminal's Ctrl-C goes to the coordinator alone, which stops us in order.
         more: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "start_new_session": True}
-        # Kept open: whoever took our work over while we were stalled has removed the attempt's folder.
-        self.log = (task.folder / "log.txt").open("ab+")
         with theirs:
             self.process = subprocess.Popen(command, stdout=self.log, pass_fds=[theirs.fileno()], **more)
         self._reader = threading.Thread(target=self._read, args=(task.emit,), daemon=True)
@@ -134,10 +133,8 @@ class _Child:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.ended(None)
         self._reader.join()
-        self._socket.close()
-        outcome = self.outcome or _crash(self)
-        self.log.close()
-        return outcome.model_copy(update={"wall_seconds": time.monotonic() - self.began})
+        with self._socket, self.log:
+            return (self.outcome or _crash(self)).model_copy(update={"wall_seconds": time.monotonic() - self.began})
 
     def _read(self, emit: Emit) -> None:
         with suppress(ConnectionError), self._socket.makefile("rb") as lines:
@@ -157,8 +154,8 @@ def _nowhere(message: Mapping[str, Any]) -> None:
 def _crash(child: _Child) -> Outcome:
     status = child.process.returncode
     how = f"ended with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
-    child.log.seek(max(child.log.seek(0, os.SEEK_END) - 2000, 0))
-    tail = child.log.read().decode(errors="replace").strip()
+    child.log.seek(0)
+    tail = child.log.read()[-2000:].decode(errors="replace").strip()
     shown = f"; its last output:\n{tail}" if tail else " and left no output"
     hint = "Perhaps the machine ran out of memory. " if status == -signal.SIGKILL else ""
     hint += "Run again: it goes on at the last checkpoint."

@@ -56,6 +56,17 @@ def row_document(row: Mapping[str, Any]) -> Document:
     return Document.model_validate({**fields, "meta": json.loads(row["meta"])})
 
 
+def vector_schema(row: Mapping[str, Any]) -> pa.Schema:
+    """Return the schema of rows such as this one, with a ``vector``: lists of ``…_ids``, the others texts."""
+
+    def kind(name: str) -> pa.DataType:
+        if name == "vector":
+            return pa.list_(pa.float32(), len(row[name]))
+        return pa.list_(pa.string()) if name.endswith("_ids") else pa.string()
+
+    return pa.schema([pa.field(name, kind(name)) for name in row])
+
+
 def rows_digest(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return the SHA-256 of rows in their order, 64 hexadecimal digits.
 

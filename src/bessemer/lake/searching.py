@@ -7,11 +7,13 @@ finds X first for 99 of 100 names with both, for 94 with the terms alone, for 70
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 from lance.query import BooleanQuery, FullTextQuery, MatchQuery, Occur
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import ConfigError, NotFound
 from bessemer.lake.failures import translated
 from bessemer.lake.rows import NAME, SEARCH_COLUMNS, TERMS
 from bessemer.lake.terms import names, terms
@@ -76,6 +78,22 @@ def find(dataset: Any, query: str, k: int, *, column: str, where: str) -> list[d
             disable_scoring_autoprojection=True,
         ).to_pylist()
     return sorted(found, key=lambda row: -row["_score"])
+
+
+def find_near(dataset: Any, vector: Sequence[float], k: int) -> list[dict[str, Any]]:
+    """Return the k rows with the smallest cosine distance of their ``vector``, as ``_distance``, the nearest first.
+
+    Raises:
+        ConfigError: there is no such column, or its vectors are of another length.
+    """
+    kind = dataset.schema.field("vector").type if "vector" in dataset.schema.names else None
+    if kind is None or getattr(kind, "list_size", None) != len(vector):
+        raise ConfigError(f"the table has no vectors of {len(vector)} numbers", hint="`bessemer run` makes them anew.")
+    shown = [name for name in dataset.schema.names if name != "vector"]
+    near = {"column": "vector", "q": pa.array(vector, pa.float32()), "k": k, "metric": "cosine", "use_index": False}
+    with translated("search by a vector"):
+        found: list[dict[str, Any]] = dataset.to_table(columns=[*shown, "_distance"], nearest=near).to_pylist()
+    return sorted(found, key=lambda row: float(row["_distance"]))
 
 
 def _query(column: str, question: str) -> FullTextQuery:

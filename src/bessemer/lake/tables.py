@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from itertools import chain
 from typing import Any
 
 import lance
@@ -18,8 +19,8 @@ from bessemer.lake.commits import Mode, count_erasures, open_dataset, write_vers
 from bessemer.lake.erasure import Compacted, Erased, compact_table, erase_rows, forget_versions
 from bessemer.lake.failures import translated
 from bessemer.lake.places import Place, find_place
-from bessemer.lake.rows import DOCUMENT_SCHEMA, SEARCH_COLUMNS, document_row, row_document, rows_digest
-from bessemer.lake.searching import find, index_columns, indexed_columns
+from bessemer.lake.rows import DOCUMENT_SCHEMA, SEARCH_COLUMNS, document_row, row_document, rows_digest, vector_schema
+from bessemer.lake.searching import find, find_near, index_columns, indexed_columns
 
 _READ_ROWS = 1_024
 
@@ -86,6 +87,25 @@ class LanceLake:
         rows = (document_row(document) for document in documents)
         return write_version(
             self._place, table, rows, schema=DOCUMENT_SCHEMA, mode=mode, tag=tag, finish=_index_documents
+        )
+
+    def put_vectors(self, table: str, rows: Iterable[Mapping[str, Any]], /, *, tag: str = "") -> int:
+        """Write rows with a ``vector`` each as a new version and return its number; `nearest` finds them.
+
+        Args:
+            table: its name.
+            rows: each with the same columns: ``vector``, numbers, as many in each row; ``…_ids``, texts; the others
+                are texts.
+            tag: as in `put`.
+
+        Raises:
+            As `put`.
+        """
+        first, rest = next(iterator := iter(rows), None), iterator
+        given = () if first is None else (first,)
+        schema = vector_schema(first) if first else None
+        return write_version(
+            self._place, table, chain(given, rest), schema=schema, mode="overwrite", tag=tag, finish=_leave
         )
 
     def get(self, table: str, /, *, version: int | str | None = None, where: str = "") -> list[dict[str, Any]]:
@@ -236,6 +256,17 @@ class LanceLake:
     ) -> list[Document]:
         """Return the k best documents for a question, best first; errors as in `search`."""
         return [row_document(row) for row in self.search(table, query, k, version=version)]
+
+    def nearest(self, table: str, vector: Sequence[float], k: int = 5) -> list[dict[str, Any]]:
+        """Return the k rows whose vectors point most nearly where this one does, the nearest first.
+
+        All rows are looked at: exact, and fast enough for some hundred thousand.
+
+        Raises:
+            NotFound: no such table.
+            ConfigError: it has no vectors, or of another length.
+        """
+        return find_near(self.open(table), vector, k)
 
     def erase(self, ids: Iterable[str], column: str = "id") -> list[Erased]:
         """Remove rows from all tables that have the column, their bytes included, and return what was done.

@@ -3,12 +3,15 @@
 Owns sensors, attribution, prices, carbon, the journal and the ledger. Knows no stage that it meters.
 """
 
+from bessemer.meter.attribution import Books
 from bessemer.meter.carbon import Grid, find_grid, grids
 from bessemer.meter.config import MeterConfig
+from bessemer.meter.cut import under_way
 from bessemer.meter.journal import Journal, JournalReport, verify
 from bessemer.meter.ledger import GROUPS, Booked, Ledger, open_ledger
-from bessemer.meter.local import Books, LocalMeter, open_meter
+from bessemer.meter.local import LocalMeter
 from bessemer.meter.occupancy import Share, occupancy
+from bessemer.meter.opening import open_meter
 from bessemer.meter.pricing import (
     Hardware,
     Price,
@@ -61,5 +64,6 @@ __all__ = [
     "open_ledger",
     "open_meter",
     "per_thousand_tokens",
+    "under_way",
     "verify",
 ]

@@ -18,6 +18,15 @@ IDLE_PIECES = 4096
 """How many pieces of idle time are told apart; beyond it neighbours are merged, so memory stays bounded."""
 
 
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a meter has counted since it was opened: ``attributed + idle == meter``, in microjoules."""
+
+    meter: Energy
+    attributed: Energy
+    idle: Energy
+
+
 _NOTHING = Usage()
 
 
@@ -112,6 +121,11 @@ class Attribution:
         """Ask a span at each reading how many tokens it has taken so far; nothing if it has ended."""
         if span := self._spans.get(handle):
             span.progress = progress
+
+    def so_far(self, handle: str) -> Energy:
+        """Return what a span has at the last reading; nothing if it has ended."""
+        span = self._spans.get(handle)
+        return span.energy if span else Energy()
 
     def close(self, handle: str) -> tuple[Energy, bool]:
         """End a span at the last reading; return its energy and whether it ever shared the meter with another."""

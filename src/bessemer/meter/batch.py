@@ -38,11 +38,26 @@ _Level = tuple[int, int, int, int]
 
 _NOTHING: _Level = (0, 0, 0, 0)
 
-_Opened = tuple[_Level, float, float, int]
-"""The level, Unix time, the monotonic clock and the failures of sensors when a request began."""
 
-_Ended = tuple[float, float, int, _Level, int]
-"""What was counted of a request, whatever its status will be: start, seconds, failures of sensors, energy, its cost."""
+@dataclass(slots=True, eq=False)
+class _Opened:
+    """The level, Unix time, the monotonic clock and the failures of sensors when a request began."""
+
+    level: _Level
+    started_at: float
+    began: float
+    failures: int
+
+
+@dataclass(slots=True, eq=False)
+class _Ended:
+    """What was counted of a request, whatever its status will be; failures are of sensors."""
+
+    started_at: float
+    seconds: float
+    failures: int
+    level: _Level
+    cost: int
 
 
 _Told = tuple[str, str, float, tuple[int, int, int]]
@@ -51,15 +66,15 @@ _Told = tuple[str, str, float, tuple[int, int, int]]
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """An entry's JSON with places for what differs, and what all entries of the form have in common."""
+    """An entry's JSON around the places for what differs, and what all entries of the form have in common."""
 
-    text: str
+    between: tuple[str, ...]
     terms: Terms
     prices: tuple[int, int, int]
 
 
 class BatchBooks:
-    """See `bessemer.core.forwarding.BatchMeter`; safe to use from several threads."""
+    """See `bessemer.core.batching.BatchMeter`; safe to use from several threads."""
 
     def __init__(self, meter: LocalMeter) -> None:
         self._meter = meter
@@ -78,6 +93,8 @@ class BatchBooks:
             id(book): int(rate * self._cost_down) for book, rate in zip(meter.price_history.books, rates, strict=True)
         }
         self._cost_carry = 0
+        books = meter.price_history.books
+        self._only = books[0] if len(books) == 1 else None
         self._told: dict[_Level, _Told] = {}
         self._grams = meter.config.power_usage_effectiveness / JOULES_PER_KILOWATT_HOUR
 
@@ -101,7 +118,23 @@ class BatchBooks:
                 with self._meter._lock:
                     self._meter._attribution.open(self._handle)
             self._count += 1
-            spent.mark = (self._level, self._meter._clock(), now, self._meter._failures)
+            spent.mark = _Opened(self._level, self._meter._clock(), now, self._meter._failures)
+
+    def keep(self, spent: Spent, likely: tuple[int, int], /) -> memoryview:
+        """Return the place of a number: the output tokens of a stream so far, to be set before each piece leaves."""
+        opened: _Opened = spent.mark
+        about = (spent.project, spent.key_id, spent.model, "", "", "", False)
+        book = self._book_at(opened.started_at)
+        slot = spent.kept = self._meter.streams.enter(
+            spent.id, about, book, opened.started_at, likely, lambda: Energy(*self._level) - Energy(*opened.level)
+        )
+        return slot.written
+
+    def read(self) -> None:
+        """Share out what the open requests took by now."""
+        with self._lock:
+            if self._count:
+                self._read(time.monotonic())
 
     def book(self, spent: Sequence[Spent], /) -> None:
         """End requests and write their entries.
@@ -115,7 +148,12 @@ class BatchBooks:
             if now - self._read_at > STALE_SECONDS:
                 self._read(now)
             bodies = [self._body(each, now) for each in spent]
+        kept, streams = [each.kept for each in spent if each.kept], self._meter.streams
+        for slot in kept:
+            streams.booking(slot)
         self._meter._journal.append_many(bodies)
+        for slot in kept:
+            streams.free(slot)
 
     def _read(self, now: float) -> None:
         """Read the sensors, and share out what the open requests took since the last time."""
@@ -144,21 +182,24 @@ class BatchBooks:
                 energy, _ = self._meter._attribution.close(self._handle)
             self._share(energy)
         self._count -= 1
-        opened_at, started_at, began, failures = opened
-        failures = self._meter._failures - failures
-        if opened_at is self._level:  # it began and ended between two readings
-            return started_at, now - began, failures, _NOTHING, 0
-        level = _level(new - old for new, old in zip(self._level, opened_at, strict=True))
-        up = self._cost_up[id(self._meter.price_history.at(started_at))]
+        failures, seconds = self._meter._failures - opened.failures, max(0.0, now - opened.began)
+        if opened.level == self._level:  # it began and ended between two readings
+            return _Ended(opened.started_at, seconds, failures, _NOTHING, 0)
+        level = _level(new - old for new, old in zip(self._level, opened.level, strict=True))
+        up = self._cost_up[id(self._book_at(opened.started_at))]
         # Most requests cost less than a micro-unit: what is below one is carried on to the next.
         micros, self._cost_carry = divmod(self._cost_carry + (level[0] + level[1]) * up, self._cost_down)
-        return started_at, max(0.0, now - began), failures, level, micros
+        return _Ended(opened.started_at, seconds, failures, level, micros)
+
+    def _book_at(self, when: float) -> PriceBook:
+        return self._only or self._meter.price_history.at(when)
 
     def _body(self, spent: Spent, now: float) -> str:
-        if len(spent.mark) == 4:
+        if isinstance(spent.mark, _Opened):
             spent.mark = self._close(spent.mark, now)
-        started_at, seconds, lost, level, cost = spent.mark
-        book = self._meter.price_history.at(started_at)
+        ended: _Ended = spent.mark
+        lost, level = ended.failures, ended.level
+        book = self._book_at(ended.started_at)
         key = (spent.project, spent.key_id, spent.model, spent.status, lost, id(book))
         form = self._forms.get(key) or self._formed(key, book)
         told = self._told.get(level) or self._tell(level)
@@ -167,14 +208,17 @@ class BatchBooks:
             book.quote(Usage(input_tokens=read, output_tokens=written, cached_tokens=cached), spent.model)
         fresh_price, cached_price, output_price = form.prices
         exact = (read - cached) * fresh_price + cached * cached_price + written * output_price
-        charge, rest = divmod(exact, MICROS_PER_UNIT)
-        if rest >= _HALF:
-            charge += rest > _HALF or charge & 1
+        charge, rest = exact // MICROS_PER_UNIT, exact % MICROS_PER_UNIT
+        if rest > _HALF or (rest == _HALF and charge & 1):
+            charge += 1
         spent.terms, spent.charge_micros, spent.grams, spent.microjoules = form.terms, charge, told[2], told[3]
-        id_ = spent.id
-        return form.text % (
-            told[0], charge, cost, id_, told[1], seconds, started_at, id_, cached, read, written,
-        )  # fmt: skip
+        a, b, c, d, e, f, g, h, i, j, k, last = form.between
+        return "".join(
+            (
+                *(a, told[0], b, str(charge), c, str(ended.cost), d, spent.id, e, told[1], f, _micro(ended.seconds), g),
+                *(_micro(ended.started_at), h, spent.id, i, str(cached), j, str(read), k, str(written), last),
+            )
+        )
 
     def _tell(self, level: _Level) -> _Told:
         """Return what an energy is in the words of an entry; many requests that were open together have the same."""
@@ -225,30 +269,39 @@ class BatchBooks:
         prices = (0, 0, 0) if status == "error" else (price.input, cached, price.output)
         if len(self._forms) >= _MAX_FORMS:
             self._forms.clear()
-        form = self._forms[key] = _Form(_template(entry.model_dump(mode="json")), terms, prices)
+        form = self._forms[key] = _Form(_between(entry.model_dump(mode="json")), terms, prices)
         return form
 
 
 _PLACES = (
-    *(("carbon", "grams", "%s"), ("charge", "micros", "%d"), ("energy_cost", "micros", "%d")),
-    *(("", "id", '"request:%s"'), ("measurement", "joules", "%s"), ("measurement", "seconds", "%.6f")),
-    *(("", "started_at", "%.6f"), ("subject", "id", '"%s"')),
-    *(("usage", f"{name}_tokens", "%d") for name in ("cached", "input", "output")),
+    *(("carbon", "grams", ""), ("charge", "micros", ""), ("energy_cost", "micros", "")),
+    *(("", "id", '"request:'), ("measurement", "joules", ""), ("measurement", "seconds", "")),
+    *(("", "started_at", ""), ("subject", "id", '"')),
+    *(("usage", f"{name}_tokens", "") for name in ("cached", "input", "output")),
 )
 """What differs between entries, in the order in which canonical JSON has it; to the microsecond and microjoule, and to
 nine digits of grams, because the shortest exact text of a float takes as long as all the rest. The bounds of grams and
 joules follow their values, and are told with them."""
 
 
-def _template(body: dict[str, Any]) -> str:
+def _between(body: dict[str, Any]) -> tuple[str, ...]:
+    """Return the canonical JSON of a body around the places."""
     for part, name in (("carbon", "grams"), ("measurement", "joules")):
         del body[part][f"{name}_high"], body[part][f"{name}_low"]
     for number, (part, name, _) in enumerate(_PLACES):
         (body[part] if part else body)[name] = f"\0{number:02d}"
-    text = canonical_json(body).replace("%", "%%")
-    for number, (_, _, place) in enumerate(_PLACES):
-        text = text.replace(f'"\\u0000{number:02d}"', place)
-    return text
+    rest, between = canonical_json(body), []
+    for number, (_, _, before) in enumerate(_PLACES):
+        text, _, rest = rest.partition(f'"\\u0000{number:02d}"')
+        between.append(text + before)
+        rest = '"' * bool(before) + rest
+    return (*between, rest)
+
+
+def _micro(seconds: float) -> str:
+    """Return seconds to the microsecond."""
+    micros = int(seconds * 1e6 + 0.5)
+    return f"{micros // 1_000_000}.{str(1_000_000 + micros % 1_000_000)[1:]}"
 
 
 def _level(values: Any) -> _Level:

@@ -18,39 +18,19 @@ from bessemer.core.errors import BackendError, ConfigError, MissingDependency
 
 CACHE_BYTES = 64 * 1024 * 1024
 _TRIES = 100
+_LARGE = 2**62
 _WRITING = 5_482_114
 """Postgres's advisory lock of whoever writes: one at a time, as with SQLite, so none waits for another in a ring."""
 
 
 class Dialect(NamedTuple):
-    """What the two write in different words.
-
-    Attributes:
-        second: whole Unix seconds of ``started_at``.
-        boundary: of what was measured, from an entry's body.
-        grid: name, grams per kWh and source, as a JSON array, from an entry's body.
-        known: which of many ids are there; its one parameter is what `ids` makes.
-    """
+    """What the two write in different words; `second`: whole Unix seconds of ``started_at``."""
 
     second: str
-    boundary: str
-    grid: str
-    known: str
 
 
-_SQLITE = Dialect(
-    "CAST(started_at AS BIGINT)",
-    "json_extract(body, '$.measurement.boundary')",
-    "json_extract(body, '$.carbon.grid', '$.carbon.grams_per_kilowatt_hour', '$.carbon.source')",
-    "SELECT id FROM entries WHERE id IN (SELECT value FROM json_each(?))",
-)
-_POSTGRES = Dialect(
-    "CAST(TRUNC(started_at) AS BIGINT)",
-    "(body::jsonb #>> '{measurement,boundary}')",
-    "jsonb_build_array(body::jsonb #> '{carbon,grid}', body::jsonb #> '{carbon,grams_per_kilowatt_hour}',"
-    " body::jsonb #> '{carbon,source}')::text",
-    "SELECT id FROM entries WHERE id IN (SELECT jsonb_array_elements_text(?::jsonb))",
-)
+_SQLITE = Dialect("CAST(started_at AS BIGINT)")
+_POSTGRES = Dialect("CAST(TRUNC(started_at) AS BIGINT)")
 
 
 class LedgerDatabase:
@@ -72,6 +52,7 @@ class LedgerDatabase:
             raise ConfigError("no ledger has that URL", hint="Use postgresql://..., or none for SQLite.")
         self.dialect = _POSTGRES if self.is_postgres else _SQLITE
         self._errors: tuple[type[Exception], ...] = ()
+        self._doubled: tuple[type[Exception], ...] = ()
         with self._translated():
             self._connection = self._opened()
 
@@ -83,15 +64,89 @@ class LedgerDatabase:
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Insert new rows, within a transaction."""
-        names = ", ".join(columns)
         with self._lock, self._translated():
-            cursor = self._connection.cursor()
+            self._insert(table, columns, rows)
+
+    def insert_new(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[int]:
+        """Insert rows but for those whose key is there already, and return which these are; within a transaction.
+
+        Args:
+            table: with a primary key.
+            columns: the first is the key.
+            rows: of two with one key the first is new.
+        """
+        with self._lock, self._translated():
             if self.is_postgres:
-                with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
-                    for row in rows:
-                        copy.write_row(row)
-            else:
-                cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
+                return self._copy_new(table, columns, rows)
+            marks = ", ".join("?" * len(columns))
+            return self._insert_each(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+    def add_up(self, table: str, key: Sequence[str], sums: Sequence[str], rows: Sequence[Sequence[int]]) -> list[int]:
+        """Add rows of whole numbers to those that have the same key, or insert them; within a transaction.
+
+        Args:
+            table: whose primary key is `key`.
+            key: columns that come first in a row; no two rows have the same.
+            sums: the columns after them, which are added.
+            rows: numbers of less than 2**62 each.
+
+        Returns:
+            Which rows were left out, because a sum would have outgrown its column.
+        """
+        names = ", ".join((*key, *sums))
+        added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in sums)
+        conflict = f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {added}"
+        with self._lock, self._translated():
+            if not self.is_postgres:
+                marks = ", ".join("?" * len((*key, *sums)))
+                return self._insert_each(f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict}", rows)
+            arrays = [f"{{{','.join(map(str, column))}}}" for column in zip(*rows, strict=True)]
+            fits = " AND ".join(f"ABS({table}.{name} + excluded.{name}) < {_LARGE}" for name in sums)
+            marks = ", ".join(["?::bigint[]"] * len(arrays))
+            sql = f"INSERT INTO {table} ({names}) SELECT * FROM UNNEST({marks}) {conflict} WHERE {fits}"
+            done = set(self.query(f"{sql} RETURNING {', '.join(key)}", arrays))
+            return [number for number, row in enumerate(rows) if tuple(row[: len(key)]) not in done]
+
+    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        names, cursor = ", ".join(columns), self._connection.cursor()
+        if not self.is_postgres:
+            cursor.executemany(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", rows)
+            return
+        with cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def _insert_each(self, sql: str, rows: Sequence[Sequence[Any]]) -> list[int]:
+        """Return which rows SQLite refused: their key is there, or a sum outgrew its column."""
+        refused: list[int] = []
+        at, before = 0, self._connection.total_changes
+        while at < len(rows):
+            try:
+                self._connection.executemany(sql, rows[at:] if at else rows)
+                break
+            except sqlite3.IntegrityError:  # of one row: those before it are in
+                at = self._connection.total_changes - before + len(refused)
+                refused.append(at)
+                at += 1
+        return refused
+
+    def _copy_new(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[int]:
+        key = columns[0]
+        self.query("SAVEPOINT copying")
+        there: list[int] = []
+        try:
+            self._insert(table, columns, rows)
+        except self._doubled:  # of one row: none of them is in
+            self.query("ROLLBACK TO SAVEPOINT copying")
+            asked = [row[0] for row in rows]
+            known = {id for (id,) in self.query(f"SELECT {key} FROM {table} WHERE {key} = ANY(?)", (asked,))}
+            fresh: list[int] = []
+            for number, row in enumerate(rows):
+                (there if row[0] in known else fresh).append(number)
+                known.add(row[0])
+            self._insert(table, columns, [rows[number] for number in fresh])
+        self.query("RELEASE SAVEPOINT copying")
+        return there
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -143,14 +198,14 @@ class LedgerDatabase:
             self._where.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._where, timeout=30, isolation_level=None, check_same_thread=False)
             _use_wal(connection)
-            connection.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")  # ids come in no order
+            connection.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")
             connection.execute("PRAGMA synchronous = NORMAL")  # losing the end is harmless: the journal has it
             return connection
         try:
             import psycopg
         except ModuleNotFoundError as error:
             raise MissingDependency("psycopg", extra="postgres") from error
-        self._errors = (psycopg.Error,)
+        self._errors, self._doubled = (psycopg.Error,), (psycopg.errors.UniqueViolation,)
         server = psycopg.connect(self._where, autocommit=True)
         weakref.finalize(self, server.close)
         return server
@@ -195,6 +250,7 @@ def _for_postgres(statement: str) -> str:
     for ours, theirs in (
         (r"\bINTEGER\b", "BIGINT"),
         (r"\bREAL\b", "DOUBLE PRECISION"),
+        (r"\bBLOB\b", "BYTEA"),
         (r"\bTEXT\b", 'TEXT COLLATE "C"'),
         (r"\) STRICT(, WITHOUT ROWID)?$", ")"),
     ):

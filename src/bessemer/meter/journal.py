@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +59,18 @@ def beginning(segment: str) -> Position:
     return Position(segment, 0, 0, digest_bytes(segment.encode()))
 
 
+def _chained(after: Position, bodies: Sequence[str]) -> tuple[bytes, Position]:
+    """Return the lines of records that follow a position, and the position after them."""
+    seq, hashed, lines = after.seq, after.hash, []
+    for body in bodies:
+        seq += 1
+        text = f'{{"body":{body},"prev":"{hashed}","seq":{seq}'.encode()
+        hashed = sha256(text).hexdigest()
+        lines.append(b'%s,"hash":"%s"}\n' % (text, hashed.encode()))
+    data = b"".join(lines)
+    return data, Position(after.segment, after.offset + len(data), seq, hashed)
+
+
 class _Segment:
     """One open file: writes in order under the journal's lock, and syncs for many threads at once."""
 
@@ -71,21 +84,16 @@ class _Segment:
 
     def write(self, bodies: Sequence[str]) -> Position:
         """Write records of bodies in JSON, all or none."""
-        seq, hashed, lines = self.end.seq, self.end.hash, []
-        for body in bodies:
-            seq += 1
-            text = f'{{"body":{body},"prev":"{hashed}","seq":{seq}'.encode()
-            hashed = digest_bytes(text)
-            lines.append(b'%s,"hash":"%s"}\n' % (text, hashed.encode()))
-        data, done = b"".join(lines), 0
+        data, end = _chained(self.end, bodies)
+        done = 0
         try:
             while done < len(data):
                 done += os.write(self._file, data[done:])
         except OSError:
             self._undo()
             raise
-        self.end = Position(self.end.segment, self.end.offset + len(data), seq, hashed)
-        return self.end
+        self.end = end
+        return end
 
     def sync(self, upto: Position) -> None:
         """Return when the disk has everything up to a position; whoever comes first syncs for all who wait."""
@@ -229,18 +237,49 @@ def segments(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl"))
 
 
+def add_segment(folder: Path, name: str, bodies: Sequence[str], draft: Path) -> None:
+    """Add a segment that is whole at once and on disk: a kill at any instant leaves all of its records, or none.
+
+    Args:
+        folder: of the journal; made if missing.
+        name: of the segment, which no other may have.
+        bodies: JSON in one line each.
+        draft: where it is written first, on the same file system.
+
+    Raises:
+        OSError: the disk refused; nothing was added.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    data, _ = _chained(beginning(name), bodies)
+    file = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        done = 0
+        while done < len(data):
+            done += os.write(file, data[done:])
+        _flush(file)
+    finally:
+        os.close(file)
+    draft.rename(folder / name)
+    _sync_folder(folder)
+
+
 class SegmentReader:
     """Iterates over the whole records of a segment, from a position on, and checks each.
 
     Attributes:
-        end: the position after the last whole record that was read.
-        torn_bytes: how much stands behind it: a line still being written, or one that a crash tore.
+        torn_bytes: how much stands behind `end`: a line still being written, or one that a crash tore.
     """
 
     def __init__(self, path: Path, start: Position | None = None) -> None:
         self._path = path
-        self.end = start or beginning(path.name)
+        start = start or beginning(path.name)
+        self._offset, self._seq, self._hash = start.offset, start.seq, start.hash
         self.torn_bytes = 0
+
+    @property
+    def end(self) -> Position:
+        """The position after the last whole record that was read."""
+        return Position(self._path.name, self._offset, self._seq, self._hash)
 
     def __iter__(self) -> Iterator[Record]:
         """Yield the records.
@@ -248,36 +287,46 @@ class SegmentReader:
         Raises:
             IntegrityError: a whole line is not what was written, or something before the start is missing.
         """
+        for body in self.bodies():
+            yield Record(body.decode(), self.end)
+
+    def bodies(self) -> Iterator[bytes]:
+        """Yield the records' bodies, as JSON.
+
+        Raises:
+            IntegrityError: as iterating does.
+        """
         with self._path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size < self.end.offset:
+            if size < self._offset:
                 raise IntegrityError(
-                    f"{self._path.name} is {size} bytes long, but {self.end.offset} were read from it before",
+                    f"{self._path.name} is {size} bytes long, but {self._offset} were read from it before",
                     hint="Somebody cut or replaced it: restore it from a copy.",
                 )
-            file.seek(self.end.offset)
+            file.seek(self._offset)
             for line in file:
                 # Only a crash leaves a line without its end, or (power lost between two pages) zeros.
                 if not line.endswith(b"\n") or b"\0" in line:
-                    self.torn_bytes = max(len(line), size - self.end.offset)
+                    self.torn_bytes = max(len(line), size - self._offset)
                     return
                 yield self._check(line)
 
-    def _check(self, line: bytes) -> Record:
-        text, tail = line[: -_TAIL - 1], line[-_TAIL - 1 :]
-        expected, seq, wrong = digest_bytes(text), self.end.seq + 1, ""
-        after = f',"prev":"{self.end.hash}","seq":{seq}'.encode()
-        if tail != f',"hash":"{expected}"}}\n'.encode():
+    def _check(self, line: bytes) -> bytes:
+        text, seq, wrong = line[: -_TAIL - 1], self._seq + 1, ""
+        expected = digest_bytes(text)
+        after = b',"prev":"%b","seq":%d' % (self._hash.encode(), seq)
+        if not line.endswith(b',"hash":"%b"}\n' % expected.encode()):
             wrong = "its checksum does not match"
         elif not (text.startswith(_HEAD) and text.endswith(after)):
             wrong = "it does not follow the record before it"
         if wrong:
             raise IntegrityError(
-                f"record {self.end.seq + 1} of {self._path.name} (byte {self.end.offset}) is damaged: {wrong}",
+                f"record {seq} of {self._path.name} (byte {self._offset}) is damaged: {wrong}",
                 hint="Restore the file from a copy; records before this one are whole.",
             )
-        self.end = Position(self.end.segment, self.end.offset + len(line), seq, expected)
-        return Record(text[len(_HEAD) : -len(after)].decode(), self.end)
+        self._offset += len(line)
+        self._seq, self._hash = seq, expected
+        return text[len(_HEAD) : -len(after)]
 
 
 @dataclass(frozen=True, slots=True)

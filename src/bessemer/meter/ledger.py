@@ -11,7 +11,6 @@ Owns the tables. Knows the journal's records and the entries in them, and no met
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -27,17 +26,21 @@ from bessemer.core.usage import UsageQuery, UsageRow
 from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.energy import MICRO
 from bessemer.meter.journal import JournalReport, Position, SegmentReader, segments, verify
-from bessemer.meter.rollups import BILLION, SUMS, usage_rows
+from bessemer.meter.recount import drifts
+from bessemer.meter.rollups import DAY, HOUR, SUMMED, usage_rows, whole
+from bessemer.meter.rows import BOOKED, entry_of, packed
 from bessemer.meter.taking_in import SyncReport, TakingIn
 from bessemer.meter.totals import Amount, Total
 
 GROUPS = ("kind", "name", "run", "project", "key_id", "model", "status")
 
-_LAYOUT = 4
+_LAYOUT = 5
 """Number of the tables' layout, kept in the database; changes with ``schema.sql``."""
 _SEGMENT = "name, position, seq, hash"
-_AT_ONCE = 200_000
-"""Entries that are summed with one statement."""
+_TABLES = ("entries", "forms", "sums", "segments", "hours")
+"""Of this layout and of those before it."""
+_JOINED = "forms CROSS JOIN entries"
+"""The few forms first, which SQLite then keeps to; each has its entries in order of time."""
 
 
 class Booked(NamedTuple):
@@ -74,7 +77,7 @@ class Ledger:
         with self._database.writing():
             self._database.make("CREATE TABLE IF NOT EXISTS layout (version INTEGER NOT NULL)")
             if self._query("SELECT version FROM layout") != [(_LAYOUT,)]:
-                for table in ("entries", "segments", "hours"):
+                for table in _TABLES:
                     self._query(f"DROP TABLE IF EXISTS {table}")
                 self._database.make((files("bessemer.meter") / "schema.sql").read_text())
                 self._query("DELETE FROM layout")
@@ -107,10 +110,11 @@ class Ledger:
         Raises:
             NotFound: no entry has that id; `sync` may be needed.
         """
-        rows = self._query("SELECT body FROM entries WHERE id = ?", (entry_id,))
+        sql = f"SELECT {BOOKED} FROM entries CROSS JOIN forms WHERE form = number AND id = ?"
+        rows = self._query(sql, (packed(entry_id),))
         if not rows:
             raise NotFound(f"no entry '{entry_id}' in the ledger", hint="sync() takes in what was just booked.")
-        return Entry.model_validate_json(rows[0][0])
+        return entry_of(rows[0])
 
     def entries(
         self, *, kind: str = "", run: str = "", project: str = "", model: str = "", since: float = 0, limit: int = 100
@@ -121,17 +125,40 @@ class Ledger:
             since: earliest start, Unix seconds.
             limit: how many at most; -1 is all.
         """
-        where, values = _where(kind=kind, run=run, project=project, model=model, since=since)
-        most, values = ("", values) if limit < 0 else ("LIMIT ?", (*values, limit))
-        sql = f"SELECT body FROM entries {where} ORDER BY started_at DESC, id DESC {most}"
-        return [Entry.model_validate_json(body) for (body,) in self._query(sql, values)]
+        where, values = _where(kind=kind, run=run, project=project, model=model)
+        with self._database.snapshot():
+            if where and limit >= 0:
+                since = self._lately(where, values, since, limit)
+            later, most = " AND started_at >= ?" * bool(since), "" if limit < 0 else "LIMIT ?"
+            given = (*values, *((since,) if since else ()), *((limit,) if most else ()))
+            tables = _JOINED if where else "entries CROSS JOIN forms"
+            conditions = f"WHERE form = number{where}{later}"
+            sql = f"SELECT {BOOKED} FROM {tables} {conditions} ORDER BY started_at DESC, id DESC {most}"
+            return [entry_of(row) for row in self._query(sql, given)]
+
+    def _lately(self, where: str, values: tuple[Any, ...], since: float, limit: int) -> float:
+        """Return from when on there are at least so many entries, or `since` if there are fewer: the sums know."""
+        for width in (DAY, HOUR):
+            counted, asked = 0, (*values, width, (since - width) if since else -1e300)
+            sql = f"SELECT start, SUM(entries) FROM forms CROSS JOIN sums WHERE form = number{where}"
+            for start, entries in self._query(
+                f"{sql} AND width = ? AND start > ? GROUP BY start ORDER BY 1 DESC", asked
+            ):
+                counted += int(entries)
+                if counted >= limit:
+                    since = max(since, start) if since else start
+                    break
+            else:
+                return since
+        return since
 
     def each(self, at_once: int = 10_000) -> Iterator[Entry]:
         """Yield all entries in the order of their ids, so many read at once."""
-        last = ""
-        while bodies := self._query("SELECT id, body FROM entries WHERE id > ? ORDER BY id LIMIT ?", (last, at_once)):
-            yield from (Entry.model_validate_json(body) for _, body in bodies)
-            last = bodies[-1][0]
+        sql = f"SELECT {BOOKED} FROM entries CROSS JOIN forms WHERE form = number AND id > ? ORDER BY id LIMIT ?"
+        last = b""
+        while rows := self._query(sql, (last, at_once)):
+            yield from map(entry_of, rows)
+            last = rows[-1][0]
 
     def spans(self, *, since: float = 0) -> Iterator[tuple[Booked, float, float]]:
         """Yield what each entry was, with start and duration, in order of start.
@@ -139,8 +166,11 @@ class Ledger:
         Args:
             since: earliest start, Unix seconds.
         """
-        columns, start, id = "kind, run, name, model, status, started_at, microseconds, id", since or -1e300, ""
-        sql = f"SELECT {columns} FROM entries WHERE (started_at, id) > (?, ?) ORDER BY started_at, id LIMIT 4096"
+        columns, start, id = "kind, run, name, model, status, started_at, microseconds, id", since or -1e300, b""
+        sql = (
+            f"SELECT {columns} FROM entries CROSS JOIN forms WHERE form = number AND (started_at, id) > (?, ?)"
+            " ORDER BY started_at, id LIMIT 4096"
+        )
         while rows := self._query(sql, (start, id)):
             for kind, run, name, model, status, at, microseconds, _ in rows:
                 yield Booked(kind, run, name, model, status), at, microseconds / MICRO
@@ -167,39 +197,28 @@ class Ledger:
         """
         if unknown := [name for name in group_by if name not in GROUPS]:
             raise ConfigError(f"cannot group by {', '.join(unknown)}", hint=f"Group by any of: {', '.join(GROUPS)}")
-        facts = (self._database.dialect.boundary, self._database.dialect.grid, "price_version")  # what a total rests on
-        keys = [*group_by, "energy_class", "currency", *facts]
-        sums = ", ".join(f"SUM({name} / {BILLION}), SUM({name} % {BILLION})" for name in SUMS)
-        names = ", ".join(keys)
+        names = ", ".join((*group_by, *_RESTS_ON))
+        where, values = _where(kind=kind, run=run, project=project, model=model)
         groups: dict[tuple[str, ...], list[_Row]] = {}
         with self._database.snapshot():
-            for start, end in [(since, 0.0)] if run else self._slices(since):  # a run has few
-                where, values = _where(kind=kind, run=run, project=project, model=model, since=start, before=end)
-                asked = f"SELECT {names}, COUNT(*), {sums} FROM entries {where} GROUP BY {names}"
-                for row in self._query(asked, values):
-                    groups.setdefault(tuple(row[: len(group_by)]), []).append(_Row.read(row[len(group_by) :]))
+            for table, counted, condition, bounds in _pieces(since):
+                asked = (
+                    f"SELECT {names}, {counted}, {SUMMED} FROM forms CROSS JOIN {table}"
+                    f" WHERE form = number{where} AND {condition} GROUP BY {names}"
+                )
+                for row in self._query(asked, (*values, *bounds)):
+                    if found := _Row.read(row[len(group_by) :]):
+                        groups.setdefault(tuple(row[: len(group_by)]), []).append(found)
         return [_total(dict(zip(group_by, key, strict=True)), found) for key, found in sorted(groups.items())]
-
-    def _slices(self, since: float) -> Iterator[tuple[float, float]]:
-        """Yield spans of time, each of a bounded number of entries; 0 has no end.
-
-        SQLite sorts what it groups: of ten million entries at once that takes some 10 GB on the disk.
-        """
-        start = since
-        while True:
-            sql = "SELECT started_at FROM entries WHERE started_at >= ? ORDER BY started_at LIMIT 1 OFFSET ?"
-            rows = self._query(sql, (start, _AT_ONCE))
-            if rows and rows[0][0] <= start:  # so many began at the same moment: they stay together
-                rows = self._query("SELECT MIN(started_at) FROM entries WHERE started_at > ?", (start,))
-            end = rows[0][0] if rows else None
-            yield start, end or 0
-            if end is None:
-                return
-            start = end
 
     def usage(self, query: UsageQuery) -> list[UsageRow]:
         """Return sums by bucket of time and group; see `bessemer.meter.rollups`."""
         return usage_rows(self._query, self._database.dialect.second, query)
+
+    def drifts(self) -> list[str]:
+        """Return which sums are not those of the entries, in words; all entries are read."""
+        with self._database.snapshot():
+            return list(drifts(self._query))
 
     def verify(self) -> JournalReport:
         """Check the whole journal, also against what this ledger has seen of it.
@@ -248,8 +267,8 @@ class Ledger:
             damage: IntegrityError | None = None
             entries = TakingIn(self._database)
             try:
-                for record in reader:
-                    entries.add(record.text)
+                for body in reader.bodies():
+                    entries.add(body)
             except IntegrityError as error:
                 damage = error  # the records before the bad one stay
             report, end = entries.end(), reader.end
@@ -283,6 +302,12 @@ def open_ledger(folder: Path, url: str = "") -> Ledger:
     return ledger
 
 
+_RESTS_ON = (
+    *("energy_class", "currency", "boundary", "grid", "grams_per_kilowatt_hour", "grid_source", "price_version"),
+)
+"""Of what a total tells what it rests on."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     energy_class: EnergyClass
@@ -294,25 +319,38 @@ class _Row:
     sums: dict[str, int]
 
     @classmethod
-    def read(cls, row: Sequence[Any]) -> _Row:
-        energy_class, currency, boundary, carbon, version, count, *parts = row
-        grid, grams_per_kilowatt_hour, source = json.loads(carbon)
+    def read(cls, row: Sequence[Any]) -> _Row | None:
+        """Return what a row of sums says, or None if it sums nothing (any more)."""
+        energy_class, currency, boundary, grid, grams_per_kilowatt_hour, source, version, count, *parts = row
         told = f"{grid}, {grams_per_kilowatt_hour:g} g/kWh, {source}"
-        sums = {name: int(parts[2 * i]) * BILLION + int(parts[2 * i + 1]) for i, name in enumerate(SUMS)}
-        return cls(EnergyClass(energy_class), currency, Boundary(boundary), told, version, count, sums)
+        made = cls(EnergyClass(energy_class), currency, Boundary(boundary), told, version, int(count), whole(parts))
+        return made if made.count else None
+
+
+def _pieces(since: float) -> Iterator[tuple[str, str, str, tuple[float, ...]]]:
+    """Yield the tables that together have all since then, how to count in them, and the condition: days, if need be
+    with the hours before the first whole one, and the entries before the first whole hour."""
+    if not since:
+        yield "sums", "SUM(entries)", "width = ?", (DAY,)
+        return
+    hour = -int(-since // HOUR) * HOUR
+    day = -(-hour // DAY) * DAY
+    yield "entries", "COUNT(*)", "started_at >= ? AND started_at < ?", (since, hour)
+    yield "sums", "SUM(entries)", "width = ? AND start >= ? AND start < ?", (HOUR, hour, day)
+    yield "sums", "SUM(entries)", "width = ? AND start >= ?", (DAY, day)
 
 
 def _total(group: dict[str, str], rows: list[_Row]) -> Total:
-    def whole(name: str, some: list[_Row] = rows) -> int:
+    def summed(name: str, some: list[_Row] = rows) -> int:
         return sum(row.sums[name] for row in some)
 
     def amount(name: str, some: list[_Row] = rows) -> Amount:
-        return Amount(*(whole(column, some) / MICRO for column in (name, f"{name}_low", f"{name}_high")))
+        return Amount(*(summed(column, some) / MICRO for column in (name, f"{name}_low", f"{name}_high")))
 
     def money(name: str) -> tuple[Money, ...]:
         currencies = sorted({row.currency for row in rows})
         return tuple(
-            Money(micros=whole(name, [row for row in rows if row.currency == currency]), currency=currency)
+            Money(micros=summed(name, [row for row in rows if row.currency == currency]), currency=currency)
             for currency in currencies
         )
 
@@ -320,9 +358,9 @@ def _total(group: dict[str, str], rows: list[_Row]) -> Total:
     return Total(
         group=group,
         entries=sum(row.count for row in rows),
-        usage=Usage(**{name: whole(name) for name in Usage.model_fields}),
-        seconds=whole("microseconds") / MICRO,
-        microjoules=whole("microjoules"),
+        usage=Usage(**{name: summed(name) for name in Usage.model_fields}),
+        seconds=summed("microseconds") / MICRO,
+        microjoules=summed("microjoules"),
         joules=amount("microjoules"),
         joules_by_class={cls: amount("microjoules", [r for r in rows if r.energy_class is cls]) for cls in classes},
         grams=amount("micrograms"),
@@ -334,9 +372,7 @@ def _total(group: dict[str, str], rows: list[_Row]) -> Total:
     )
 
 
-def _where(since: float, before: float = 0, **equal: str) -> tuple[str, tuple[Any, ...]]:
+def _where(**equal: str) -> tuple[str, tuple[str, ...]]:
+    """Return what more to ask of forms, and the values."""
     given = {name: value for name, value in equal.items() if value}
-    conditions = [f"{name} = ?" for name in given]
-    conditions += ["started_at >= ?"] * bool(since) + ["started_at < ?"] * bool(before)
-    values = (*given.values(), *((since,) if since else ()), *((before,) if before else ()))
-    return ("WHERE " + " AND ".join(conditions) if conditions else ""), values
+    return "".join(f" AND {name} = ?" for name in given), tuple(given.values())

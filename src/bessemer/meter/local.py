@@ -22,29 +22,22 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Self
 
-from bessemer.core.errors import BackendError, ConfigError, Conflict, NotFound
+from bessemer.core.errors import BackendError, Conflict, NotFound
 from bessemer.core.nouns import Boundary, EnergyClass, Entry, EntryStatus, Measurement, Subject, Usage
 from bessemer.core.units import Money
-from bessemer.meter.attribution import Attribution
+from bessemer.meter.attribution import Attribution, Books
 from bessemer.meter.batch import BatchBooks
 from bessemer.meter.carbon import Grid, find_grid
 from bessemer.meter.config import MeterConfig
+from bessemer.meter.cut import CutStreams
 from bessemer.meter.energy import Energy
 from bessemer.meter.journal import Journal
-from bessemer.meter.pricing import PriceBook, PriceHistory, load_price_history
-from bessemer.meter.processor import PowerModel, memory_bytes, power_model, read_processor
+from bessemer.meter.kept import Slot, Streams, about_of
+from bessemer.meter.pricing import PriceBook, PriceHistory
+from bessemer.meter.processor import PowerModel
 from bessemer.meter.readings import Readings
-from bessemer.meter.sensors import ModelSensor, Sensor, SensorPaths, open_sensors
+from bessemer.meter.sensors import ModelSensor, Sensor
 from bessemer.meter.unfinished import Note, Unfinished, so_far
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What a meter has counted since it was opened: ``attributed + idle == meter``, in microjoules."""
-
-    meter: Energy
-    attributed: Energy
-    idle: Energy
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +79,9 @@ class LocalMeter:
         self._nonce = secrets.token_hex(4)
         name = f"{os.getpid()}-{self._nonce}"
         self._unfinished = Unfinished(folder / "unfinished", name)
+        self._cut = CutStreams(self, folder)
+        self.streams = Streams(folder / "streams", f"{int(clock() * 1000):013d}-{name}", config.sample_seconds)
+        self._kept: dict[str, Slot] = {}
         self._issued = 0
         self._failures = 0
         self._last = [Energy()] * len(sensors)
@@ -129,6 +125,18 @@ class LocalMeter:
         """Ask at each reading how many tokens a span has taken so far, and charge its joules by them; see `shares`."""
         self._attribution.follow(handle, progress)
 
+    def keep(self, handle: str, /) -> Callable[[Usage], None]:
+        """Return what is to be told, before each piece of a stream leaves, what an open span has taken by then.
+
+        Should this process be killed, that is booked; see `book_cut`.
+        """
+        span = self._open[handle]
+        book = self.price_history.at(span.started_at)
+        about, energy = about_of(span.subject), lambda: self._attribution.so_far(handle)
+        slot = self.streams.enter(span.subject.id, about, book, span.started_at, (0, 0), energy)
+        self._kept[handle] = slot
+        return slot.tell
+
     def stop(self, handle: str, usage: Usage, status: EntryStatus = "ok", /) -> Entry:
         """End a span; when this returns, the entry is on disk. If the disk refused, stop it again.
 
@@ -162,6 +170,17 @@ class LocalMeter:
             BackendError: the disk refused; they are booked next time.
         """
         return [self._book_lost(note, "error") for dead in self._unfinished.of_the_dead() for note in dead]
+
+    def book_cut(self) -> list[Entry]:
+        """Book, as ``broken``, streams of processes that wrote this journal and were killed; return the entries.
+
+        Done every few seconds, too. Each is booked once, also if this process is killed meanwhile.
+
+        Raises:
+            BackendError: the disk refused; they are booked next time.
+            IntegrityError: the journal is damaged.
+        """
+        return self._cut.book()
 
     def book_step(
         self, subject: Subject, started_at: float, wall_seconds: float, cpu_seconds: float, status: EntryStatus = "ok"
@@ -198,7 +217,7 @@ class LocalMeter:
             return Books(self._attribution.meter, self._attribution.attributed, self._attribution.idle)
 
     def close(self) -> None:
-        """Book what the disk refused before, and as cancelled the steps that have not ended; open spans are not booked.
+        """Book what the disk refused before, and as cancelled steps that did not end; kept spans are left to others.
 
         Raises:
             BackendError: the disk refuses still; the message says what is lost.
@@ -213,6 +232,7 @@ class LocalMeter:
             with self._lock:
                 self._readings.end(self.batch.made, self.batch.is_open, self.counted())
         finally:
+            self.streams.close()
             self._unfinished.close()
             self._journal.close()
             self._readings.close()
@@ -240,9 +260,12 @@ class LocalMeter:
 
     def _sample(self) -> None:
         while not self._closed.wait(self.config.sample_seconds):
+            self.batch.read()
             with self._lock:
                 self._note_progress()
+                self.streams.note(self._clock())
                 self._readings.note(self.batch.made, self.batch.is_open or bool(self._open))
+            self._cut.look()
 
     def _note_progress(self) -> None:
         self._advance()
@@ -343,12 +366,17 @@ class LocalMeter:
         )
 
     def _book(self, handle: str, entry: Entry) -> Entry:
+        slot = self._kept.get(handle)
+        if slot:
+            self.streams.booking(slot)
         try:
             self._journal.append(entry.model_dump(mode="json"))
         except BaseException:
             with self._lock:
                 self._unbooked[handle] = entry
             raise
+        if slot:
+            self.streams.free(self._kept.pop(handle))
         if entry.subject.kind == "step":
             with self._lock:
                 self._unfinished.end(entry.subject)
@@ -366,33 +394,6 @@ class LocalMeter:
         kinds = {sensor.boundary for sensor in self._sensors}
         # Of several counters the narrowest says what all of them include; with the model they make up the host.
         return next(kind for kind in (Boundary.HOST, Boundary.CHIP, Boundary.BOARD) if kind in kinds)
-
-
-def open_meter(
-    config: MeterConfig,
-    folder: Path,
-    clock: Callable[[], float] = time.time,
-    paths: SensorPaths = SensorPaths(),  # noqa: B008 (frozen)
-) -> LocalMeter:
-    """Return a meter of this machine that books into a folder (``journal/``; the ledger is `open_ledger`'s).
-
-    Args:
-        clock: gives Unix seconds.
-        paths: where sensors are looked for.
-
-    Raises:
-        ConfigError: the region, the price book or the sensors do not exist.
-    """
-    prices = load_price_history(Path(config.price_book) if config.price_book else None)
-    find_grid(config.region)
-    sensors = open_sensors(paths, measured_only=config.sensors == "measured", model_only=config.sensors == "model")
-    if not sensors:
-        raise ConfigError(
-            "no hardware counter of energy can be read here",
-            hint="detect_sensors() says why; sensors: auto models what cannot be measured.",
-        )
-    model = power_model(read_processor(paths.proc), memory_bytes(paths.proc))
-    return LocalMeter(config, sensors, model, prices, folder, clock)
 
 
 def _entry_id(subject: Subject) -> str:

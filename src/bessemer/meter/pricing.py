@@ -43,6 +43,13 @@ class Rates(Config):
     cached: Micros | None = None
     unit: Micros = 0
 
+    def charge(self, usage: Usage) -> int:
+        """Return what a usage is charged, in micro-units, rounded half to even, once."""
+        cached = self.input if self.cached is None else self.cached
+        fresh = usage.input_tokens - usage.cached_tokens
+        exact = fresh * self.input + usage.cached_tokens * cached + usage.output_tokens * self.output
+        return charge_micros(exact + usage.units * self.unit, 1)
+
 
 class Price(Rates):
     """The standard rates of a model, and those of batches and service tiers; one that is not named has the standard.
@@ -146,12 +153,8 @@ class PriceBook(Config):
         if usage.cached_tokens > usage.input_tokens or min(usage.model_dump().values()) < 0:
             raise ConfigError(f"usage does not add up: {usage}", hint="cached_tokens are a part of input_tokens")
         price, by_default = self.price(model, project)
-        rates = price.rates(service_tier, batch=batch)
-        cached = rates.input if rates.cached is None else rates.cached
-        fresh = usage.input_tokens - usage.cached_tokens
-        exact = fresh * rates.input + usage.cached_tokens * cached + usage.output_tokens * rates.output
-        exact += usage.units * rates.unit
-        charge = Money(micros=charge_micros(exact, 1), currency=self.currency)
+        micros = price.rates(service_tier, batch=batch).charge(usage)
+        charge = Money(micros=micros, currency=self.currency)
         return Quote(charge, self.stamp() + (" default" if by_default else ""), by_default)
 
     def quote_request(self, usage: Usage, subject: Subject) -> Quote:

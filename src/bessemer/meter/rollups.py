@@ -1,89 +1,77 @@
-"""Sums by the hour, kept beside the entries as these are taken in: a month of ten million entries is read in a blink.
+"""Sums by the hour and by the day, kept beside the entries: a month of ten million entries is read in a blink.
 
 A roll-up is changed in the transaction that takes its entry in, so the two never differ. Minutes are summed from the
 entries themselves.
 
-Owns the table ``hours`` and the questions to it.
+Owns the table ``sums`` and the questions to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from operator import add, sub
 from typing import Any
 
 from bessemer.core.nouns import EnergyClass, Usage
 from bessemer.core.usage import UsageQuery, UsageRow
+from bessemer.meter.database import LedgerDatabase
+from bessemer.meter.rows import SUMS, Amounts
 
-HOUR = 3600
+HOUR, DAY = 3600, 86_400
 BILLION = 1_000_000_000
 """Quotients and remainders are summed apart: whole numbers end at 9.2e18 there, a big site's microjoules do not."""
 
-_LARGE = 2**62
+SUMMED = ", ".join(f"SUM({name} / {BILLION}), SUM({name} % {BILLION})" for name in SUMS)
+
+_MOST = 2**61
+"""More is not added at once, so that no sum outgrows its column unnoticed."""
 _AT_ONCE = 20_000
-_TOGETHER = 25
-"""Groups in one statement: more take psycopg longer to read than they save on the way."""
-"""From this sum, and this many sums, on they are written at once."""
+"""From so many sums on they are written at once."""
 
-KEYS = (
-    *("kind", "name", "project", "key_id", "model", "service_tier", "batch", "status"),
-    *("energy_class", "currency", "price_version"),
-)
-SUMS = (
-    *("microseconds", "input_tokens", "output_tokens", "cached_tokens", "units"),
-    *("microjoules", "microjoules_low", "microjoules_high"),
-    *("micrograms", "micrograms_low", "micrograms_high", "cost_micros", "charge_micros"),
-)
-
-_COLUMNS = ("hour", "part", *KEYS, "entries", *SUMS)
-_ADD = (
-    f" ON CONFLICT (hour, part, {', '.join(KEYS)}) DO UPDATE SET "
-    + ", ".join(f"{name} = hours.{name} + excluded.{name}" for name in ("entries", *SUMS))
-    + " WHERE "
-    + " AND ".join(f"ABS({table}.{name}) < {_LARGE}" for name in SUMS for table in ("hours", "excluded"))
-    + f" RETURNING hour, {', '.join(KEYS)}"
-)
-"""Gives no row where a sum would outgrow its column."""
-
+_KEY = ("form", "width", "start", "part")
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
 
 class Sums:
-    """Sums on their way into ``hours``: those of one group are added up before they are written."""
+    """Sums on their way into the table: those of one form and hour are added up before they are written."""
 
-    def __init__(self, query: Query) -> None:
-        self._query = query
-        self._groups: dict[tuple[Any, ...], list[int]] = {}
+    def __init__(self, database: LedgerDatabase) -> None:
+        self._database = database
+        self._hours: dict[tuple[int, int], Sequence[int]] = {}
 
-    def add(self, started_at: float, keys: tuple[Any, ...], entries: int, amounts: Sequence[int]) -> None:
-        """Add amounts, in the order of `SUMS`, to the sums of an hour and group; take them away if negative."""
-        group = (int(started_at // HOUR) * HOUR, *keys)
-        given = [entries, *amounts]
-        sums = self._groups.get(group)
-        if sums is None:
-            self._groups[group] = given
-            if len(self._groups) >= _AT_ONCE:
-                self.write()
+    def add(self, form: int, started_at: float, amounts: Amounts) -> None:
+        """Add an entry's amounts to its form's, or take them away if negative."""
+        group = (form, int(started_at // HOUR))
+        sums = self._hours.get(group)
+        if sums is not None:
+            self._hours[group] = list(map(add, sums, amounts))
             return
-        added = [old + new for old, new in zip(sums, given, strict=True)]
-        if max(map(abs, added)) >= _LARGE:
-            self._write({group: sums})
-            added = given
-        self._groups[group] = added
+        if len(self._hours) >= _AT_ONCE:
+            self.write()
+        self._hours[group] = amounts
 
     def write(self) -> None:
         """Write all sums."""
-        groups, self._groups = list(self._groups.items()), {}
-        for start in range(0, len(groups), _TOGETHER):
-            self._write(dict(groups[start : start + _TOGETHER]))
-
-    def _write(self, groups: Mapping[tuple[Any, ...], Sequence[int]]) -> None:
+        hours, self._hours = self._hours, {}
+        days: dict[tuple[int, int], Sequence[int]] = {}
+        for (form, hour), sums in hours.items():
+            day = (form, hour * HOUR // DAY)
+            days[day] = list(map(add, days[day], sums)) if day in days else sums
+        found = [((form, HOUR, hour * HOUR), sums) for (form, hour), sums in hours.items()]
+        found += [((form, DAY, day * DAY), sums) for (form, day), sums in days.items()]
+        found.sort()
         part = 0
-        while groups:  # an hour whose sums are large goes on in its next part
-            marks = ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * len(groups))
-            values = [value for (hour, *keys), sums in groups.items() for value in (hour, part, *keys, *sums)]
-            taken = set(self._query(f"INSERT INTO hours ({', '.join(_COLUMNS)}) VALUES {marks}{_ADD}", values))
-            groups = {group: sums for group, sums in groups.items() if group not in taken}
-            part += 1
+        while found:  # what is too large for one part goes on in the next
+            left: dict[tuple[int, int, int], Sequence[int]] = {}
+            for number, (group, sums) in enumerate(found):
+                if max(sums) > _MOST or min(sums) < -_MOST:
+                    piece = [max(-_MOST, min(_MOST, value)) for value in sums]
+                    found[number], left[group] = (group, piece), list(map(sub, sums, piece))
+            rows = [(*group, part, *sums) for group, sums in found]
+            for number in self._database.add_up("sums", _KEY, ("entries", *SUMS), rows):
+                group, sums = found[number]
+                left[group] = list(map(add, left[group], sums)) if group in left else sums
+            found, part = list(left.items()), part + 1
 
 
 def usage_rows(query: Query, second: str, wanted: UsageQuery) -> list[UsageRow]:
@@ -94,18 +82,20 @@ def usage_rows(query: Query, second: str, wanted: UsageQuery) -> list[UsageRow]:
         second: SQL for the whole second in which an entry began.
         wanted: the question.
     """
-    start = wanted.start // wanted.width * wanted.width
-    by_minute = wanted.width < HOUR
-    at, counted = (second, "COUNT(*)") if by_minute else ("hour", "SUM(entries)")
+    width = wanted.width
+    by_minute = width < HOUR
+    table, at, counted = ("entries", "started_at", "COUNT(*)") if by_minute else ("sums", "start", "SUM(entries)")
+    bucket = f"{second} / {width} * {width}" if by_minute else "start"
     where, values = _where(wanted)
-    bucket = f"{at} / {wanted.width} * {wanted.width}"
+    if not by_minute:
+        where, values = f" AND width = ?{where}", [width, *values]
     keys = [*wanted.group_by, "currency", "energy_class"]
-    sums = ", ".join(f"SUM({name} / {BILLION}), SUM({name} % {BILLION})" for name in SUMS)
+    names = ", ".join([bucket, *keys])
+    # The forms first: there are few, and the rest of the question has an index by form and time.
     rows = query(
-        f"SELECT {bucket}, {', '.join(keys)}, {counted}, {sums} FROM {'entries' if by_minute else 'hours'} "
-        f"WHERE {'started_at' if by_minute else 'hour'} >= ? AND {'started_at' if by_minute else 'hour'} < ?{where} "
-        f"GROUP BY {bucket}, {', '.join(keys)}",
-        (start, -(-wanted.end // wanted.width) * wanted.width, *values),
+        f"SELECT {names}, {counted}, {SUMMED} FROM forms CROSS JOIN {table} "
+        f"WHERE form = number AND {at} >= ? AND {at} < ?{where} GROUP BY {names}",
+        (wanted.start // width * width, -(-wanted.end // width) * width, *values),
     )
     found: dict[tuple[Any, ...], UsageRow] = {}
     for row in rows:
@@ -113,10 +103,14 @@ def usage_rows(query: Query, second: str, wanted: UsageQuery) -> list[UsageRow]:
         entries, *parts = map(int, row[len(keys) + 1 :])
         if not entries:
             continue
-        sums_of = {name: parts[2 * i] * BILLION + parts[2 * i + 1] for i, name in enumerate(SUMS)}
-        made = _row(wanted, key, entries, sums_of, energy_class)
+        made = _row(wanted, key, entries, whole(parts), energy_class)
         found[key] = found[key].plus(made) if key in found else made
     return [found[key] for key in sorted(found)]
+
+
+def whole(parts: Sequence[Any]) -> dict[str, int]:
+    """Return the sums by name from what `SUMMED` gives."""
+    return {name: int(parts[2 * i]) * BILLION + int(parts[2 * i + 1]) for i, name in enumerate(SUMS)}
 
 
 def _where(wanted: UsageQuery) -> tuple[str, list[Any]]:

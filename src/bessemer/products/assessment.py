@@ -13,7 +13,7 @@ from pathlib import Path
 from bessemer.core.nouns import Noun
 from bessemer.core.units import show_seconds
 from bessemer.meter import load_price_book
-from bessemer.products.factory import FactoryConfig
+from bessemer.products.config import FactoryConfig
 from bessemer.products.figures import said
 from bessemer.products.home import Home
 from bessemer.products.machine import find_site

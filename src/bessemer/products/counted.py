@@ -5,6 +5,8 @@ Owns the sums. Knows no entry.
 
 from __future__ import annotations
 
+import threading
+
 from bessemer.core.nouns import Usage
 from bessemer.infer.agents import AgentEngine
 from bessemer.infer.engines import Counters, add, minus
@@ -21,6 +23,7 @@ class Counted:
 
     def __init__(self, tuned: TunedModels | None = None) -> None:
         self._tokens: dict[str, Usage] = {}
+        self._lock = threading.Lock()
         if tuned:
             tuned.closed = self.closed
 
@@ -29,10 +32,16 @@ class Counted:
         counters = getattr(engine, "counters", None)
         if isinstance(counters, Counters):
             delivered = minus(counters.total, counters.undelivered)
-            self._tokens[name] = add(self._tokens.get(name, Usage()), delivered)
+            with self._lock:
+                self._tokens[name] = add(self._tokens.get(name, Usage()), delivered)
             # What engines did for an agent they counted themselves, too; it is billed as the agent's.
             for lender, lent in (engine.lent if isinstance(engine, AgentEngine) else {}).items():
-                self._tokens[lender] = minus(self._tokens.get(lender, Usage()), lent)
+                self.lend(lender, lent)
+
+    def lend(self, name: str, usage: Usage) -> None:
+        """Leave out what an engine did for others than clients: an agent's entry has it, a job's is of rows."""
+        with self._lock:
+            self._tokens[name] = minus(self._tokens.get(name, Usage()), usage)
 
     def __call__(self) -> dict[str, Usage]:
         """Return them, by name."""

@@ -1,6 +1,7 @@
 """The documents of a home, for people: list them, erase them wherever they are quoted, and keep the tables small.
 
-Owns where an erased document may be quoted: lake tables, and the receipts' answers. Reads no source.
+Owns where an erased document may be quoted: lake tables, what agents keep of sessions and runs, and the receipts'
+answers. Reads no source.
 """
 
 from __future__ import annotations
@@ -8,15 +9,21 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
+from contextlib import closing
 
 from bessemer.core.errors import ConfigError, IntegrityError, NotFound
 from bessemer.core.nouns import Document, Noun
+from bessemer.infer.agents.config import RetentionConfig
+from bessemer.infer.agents.records import Records, open_records
 from bessemer.lake import open_lake
 from bessemer.lake.curation import DUPLICATE_OF
 from bessemer.products.home import Home
 from bessemer.products.receipt import AnyPart, LlmPart, load_receipt
 from bessemer.products.receipt_html import write_receipt
+
+KEPT = RetentionConfig(keep_days=36_500, names_per_project=10_000_000)
+"""Whoever erases a document ends no records by their age: only the agent's declaration says when that is."""
 
 
 class DocumentLine(Noun):
@@ -44,7 +51,7 @@ def list_documents(
 
 
 def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
-    """Erase documents and all that quotes them, the tables first, then the receipts; return table -> rows erased.
+    """Erase documents and all that quotes them: tables, agents' records, receipts; return table -> rows erased.
 
     Args:
         home: holds the tables and the receipts.
@@ -71,8 +78,28 @@ def erase_documents(home: Home, ids: Sequence[str]) -> dict[str, int]:
                 home.deploy(deployment.model_copy(update={"table_version": versions[deployment.table]}))
         for found in done:
             rows[found.table] = rows.get(found.table, 0) + found.rows
+    rows |= _from_agents(home, lambda records: records.erase(whole))
     _erase_from_receipts(home, frozenset(whole))
     return rows
+
+
+def erase_project(home: Home, project: str) -> dict[str, int]:
+    """Erase what agents keep of a project's sessions and runs; return whose -> records erased.
+
+    Args:
+        home: holds the records.
+        project: its name.
+    """
+    return _from_agents(home, lambda records: records.erase_owner(project))
+
+
+def _from_agents(home: Home, erase: Callable[[Records], int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for path in home.agent_records:
+        with closing(open_records(f"sqlite:///{path}", KEPT)) as records:
+            if gone := erase(records):
+                found[f"sessions and runs of {path.parent.name}"] = gone
+    return found
 
 
 def same_text(home: Home, ids: Sequence[str]) -> list[DocumentLine]:

@@ -12,132 +12,24 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
-
-from bessemer.core.config import Config, refusal
 from bessemer.core.errors import BackendError, Cancelled, NotFound
 from bessemer.core.events import Sink, ignore
+from bessemer.core.nouns import Usage
 from bessemer.flow import Flow, Runner, RunResult, open_store
-from bessemer.lake import CurateConfig, SourceConfig
-from bessemer.lake.table_sources import TableSourceConfig
-from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
+from bessemer.meter import LocalMeter, open_ledger, open_meter
+from bessemer.products.config import FactoryConfig
 from bessemer.products.counted import Counted
-from bessemer.products.declaration import parse_declaration, read_declaration
 from bessemer.products.home import Deployment, Gateway, Home
-from bessemer.products.line import SIZES, Declared, ProductConfig, open_products
+from bessemer.products.line import Declared, open_products
 from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import LlmConfig, ServerConfig
 from bessemer.products.metered import MeteredSink
 from bessemer.products.product import AnyEngine, Finished, Opening, Product, no_secret
 from bessemer.products.receipt import Receipt
 from bessemer.products.watching import Beside, run_watched
-from bessemer.serve import Accounts, GatewayConfig, GatewayParts, JobsConfig, Work
-from bessemer.twin.terms import Expected
-from bessemer.twin.workload import Workload
-
-BUILTIN = "pydocs"
-
-
-class PlanConfig(Config):
-    """What the planner is told of a factory.
-
-    Attributes:
-        work: what it is asked about; what the product itself asks for if nothing is named.
-        expected: what it takes for granted of the product until runs say otherwise.
-    """
-
-    work: tuple[Workload, ...] = ()
-    expected: Expected = Expected()
-
-
-ProductName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-
-
-class FactoryConfig(Config):
-    """The whole line, from sources to the served products.
-
-    Attributes:
-        name: of the factory, its tables and its only product; lower case, digits and dashes.
-        size: the one dial; it implies values of products that this declaration does not give.
-        sources: where documents come from.
-        curate: which of them are dropped.
-        tables: of rows, by name: events, customers, whatever products are made from that is no text.
-        product: what is made, if it is one thing.
-        products: what is made, by name, if it is several; each may be made of those before it.
-        lake_url: where all tables are: a path, or an object store's URL such as ``s3://bucket/folder``;
-            empty keeps them in the home.
-        gateway: how it is served.
-        jobs: what clients may leave to be done: files, fine-tuning jobs, batches.
-        meter: where and at what price energy is used.
-        plan: what the planner is told.
-    """
-
-    name: ProductName
-    size: Literal["tiny", "small", "medium"] = "small"
-    sources: tuple[SourceConfig, ...] = ()
-    curate: CurateConfig = CurateConfig()
-    tables: dict[TableName, TableSourceConfig] = Field(default_factory=dict)
-    product: ProductConfig = LlmConfig()
-    products: dict[ProductName, ProductConfig] = Field(default_factory=dict)
-    lake_url: str = ""
-    gateway: GatewayConfig = GatewayConfig()
-    jobs: JobsConfig = JobsConfig()
-    meter: MeterConfig = MeterConfig()
-    plan: PlanConfig = PlanConfig()
-
-    @property
-    def made(self) -> dict[str, ProductConfig]:
-        """What is made, by name."""
-        return self.products or {self.name: self.product}
-
-    @property
-    def llm(self) -> LlmConfig | None:
-        """The first language model."""
-        return next((product for product in self.made.values() if isinstance(product, LlmConfig)), None)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.products and "product" in self.model_fields_set:
-            raise refusal(("products",), "give `product` or `products`, one of them")
-        models = [
-            *self.made,
-            *(p.embeddings.served_name for p in self.made.values() if isinstance(p, LlmConfig) and p.embeddings),
-        ]
-        if twice := next((name for name in models if models.count(name) > 1), ""):
-            where = ("products",) if self.products else ("product", "embeddings", "name")
-            raise refusal(where, f"the name '{twice}' is taken: another model has that name; give this one another")
-        if self.llm and not self.sources:
-            raise refusal(("sources",), "field required: say where a language model's documents come from")
-        return self
-
-
-def load_factory(path: Path | None) -> tuple[FactoryConfig, Path]:
-    """Return a declaration and the folder that its relative paths start from; None is the built-in example.
-
-    Raises:
-        NotFound: there is no such file.
-        ConfigError: it is not a valid declaration; the message names the line.
-    """
-    if path is not None:
-        return read_declaration(path, FactoryConfig, SIZES), path.absolute().parent
-    text = builtin_declaration()
-    return parse_declaration(text, f"the built-in factory {BUILTIN}", FactoryConfig, SIZES), Path.cwd()
-
-
-def builtin_declaration() -> str:
-    """Return the text of the built-in example; in a checkout it stands under `examples/`."""
-    shipped = files("bessemer.products").joinpath("examples", f"{BUILTIN}.yaml")
-    if shipped.is_file():
-        return shipped.read_text(encoding="utf-8")
-    checkout = Path(__file__).parents[3] / "examples" / BUILTIN / "factory.yaml"
-    if checkout.is_file():
-        return checkout.read_text(encoding="utf-8")
-    raise NotFound("the built-in factory is not installed", hint="Install the package again.")
+from bessemer.serve import Accounts, GatewayConfig, GatewayParts, Work
 
 
 class Factory:
@@ -263,6 +155,13 @@ class Factory:
         found = (each for each in self.home.deployments() if each.factory in ("", self.config.name))
         return {each.name: each for each in found if each.name in self.config.made}
 
+    def datasets(self) -> list[str]:
+        """Return the names of the synthetic datasets that clients may ask for more rows of."""
+        from bessemer.products.synthetic.config import SyntheticConfig
+
+        made = self.config.made
+        return [n for n in self.deployed() if isinstance(p := made[n], SyntheticConfig) and p.tables]
+
     def open_engines(self, api_key: str = "") -> dict[str, AnyEngine]:
         """Return the engines to serve, by model name: what is deployed, or the model of the server that is declared.
 
@@ -277,8 +176,7 @@ class Factory:
         deployed, engines = self.deployed(), dict[str, AnyEngine]()
         missing: NotFound | None = None
         for name, product in self.products().items():
-            state = self.home.path / "products" / name
-            opening = Opening(self.lake_url, dict(engines), state, api_key, self._secret)
+            opening = Opening(self.lake_url, dict(engines), self.home.product(name), api_key, self._secret)
             try:
                 engines |= product.open(deployed.get(name), opening)
             except NotFound as error:
@@ -309,29 +207,29 @@ class Factory:
         from bessemer.products.booked import open_usage
         from bessemer.products.driving import open_drivers
         from bessemer.products.limiting import open_gate
+        from bessemer.products.synthetic.lending import Lending
         from bessemer.products.tuning.driver import JobParts
         from bessemer.products.tuning.wiring import trainable, tuning_line
         from bessemer.serve import create_app, open_accounts, open_work, run_gateway
 
         with ExitStack() as stack:
             llm, elsewhere, served = self._language_model()
-            allowed = trainable(llm, served)
-            work = open_work(self.home.work, self.config.jobs, self._clock, allowed)
+            work = open_work(self.home.work, self.config.jobs, self._clock, trainable(llm, served))
             accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
             parts = self._parts(traced, work, stack, accounts)
-            runs = tuple({deployment.run for deployment in self.deployed().values()})
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
-            line = tuning_line(llm, served, self.home, self.base, work)
+            if elsewhere and (host := elsewhere.elsewhere):
+                meter.note = f"; the machine of {host}, which computes the answers, is not in it"
+            meter.book_cut()  # before the gate settles what dead gateways held
             jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
-            start_jobs = open_drivers(self, jobs, line, stack)
             counted = meter.counted = Counted(work.models)
+            lending = Lending(engines, _uncounted if elsewhere else counted.lend)
+            start_jobs = open_drivers(self, jobs, tuning_line(llm, served, self.home, self.base, work), lending, stack)
             stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
             gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
             work.jobs.purse = work.datasets.purse = gate
             stack.callback(gate.close)
-            if elsewhere and (host := elsewhere.elsewhere):
-                meter.note = f"; the machine of {host}, which computes the answers, is not in it"
             usage = stack.enter_context(open_usage(self.home, meter.price_history))
             billing = HomeBilling(self.home, meter.price_history, usage, self._clock)
             parts = replace(parts, gate=gate, usage=usage, billing=billing)
@@ -339,7 +237,7 @@ class Factory:
             stack.callback(self.home.withdraw, os.getpid())
 
             def announce(url: str) -> None:
-                self._announce(url, tuple(engines), runs)
+                self._announce(url, tuple(engines))
                 start_jobs()
                 ready(url, accounts.keys.ensure_development_key())
 
@@ -353,7 +251,8 @@ class Factory:
         parts = gateway_parts(self.home, self.config.name, self._clock, traced, work, stack, accounts)
         return with_rankings(parts, self.home, keep_days(self.config.made), stack)
 
-    def _announce(self, url: str, models: tuple[str, ...], runs: tuple[str, ...]) -> None:
+    def _announce(self, url: str, models: tuple[str, ...]) -> None:
+        runs = tuple({deployment.run for deployment in self.deployed().values()})
         self.home.announce(Gateway(url=url, pid=os.getpid(), models=models, started_at=self._clock(), runs=runs))
 
     def _language_model(self) -> tuple[LlmConfig | None, ServerConfig | None, Deployment | None]:
@@ -376,7 +275,7 @@ class Factory:
             store,
             artifacts=self.home.artifacts,
             sink=sink,
-            resources={"lake": self.lake_url, "base": str(self.base)},
+            resources={"lake": self.lake_url, "base": str(self.base), **self._keys()},
         )
         run = submitted or runner.submit(flow)
         result = run_watched(runner, run, beside.unwanted) if beside else runner.run(run)
@@ -386,11 +285,26 @@ class Factory:
             raise BackendError(result.error, hint=result.hint)
         return result
 
+    def _keys(self) -> dict[str, str]:
+        """Return the keys of servers that steps ask: those whose models write texts."""
+        from bessemer.products.synthetic.config import SyntheticConfig
+        from bessemer.products.synthetic.text_steps import key_of
+
+        made = self.config.made
+        writers = (made.get(p.texts.model) for p in made.values() if isinstance(p, SyntheticConfig) and p.texts)
+        servers = [p.engine for p in writers if isinstance(p, LlmConfig) and isinstance(p.engine, ServerConfig)]
+        variables = {server.api_key_variable for server in servers if server.api_key_variable}
+        return {key_of(variable): self._secret(variable) for variable in variables}
+
     def _deploy(self, done: Finished, products: Mapping[str, Product]) -> None:
         lake = "" if self.lake_url == self.home.lake_url else self.lake_url
         for product in products.values():
             if made := product.deployment(done):
                 self.home.deploy(made.model_copy(update={"lake": lake, "factory": self.config.name}))
+
+
+def _uncounted(model: str, usage: Usage) -> None:
+    """Take what a server elsewhere did: nobody here counted it."""
 
 
 async def _close(engines: dict[str, AnyEngine], counted: Counted) -> None:

@@ -16,6 +16,9 @@ from bessemer.core.digest import digest
 from bessemer.core.errors import BessemerError, ConfigError, Conflict, NotFound
 from bessemer.core.nouns import Noun
 
+AGENT_RECORDS = "records.sqlite"
+"""What an agent keeps of sessions and runs, in its product's folder."""
+
 
 class Deployment(Noun):
     """A model that passed its gate and may be served.
@@ -96,6 +99,15 @@ class Home:
     def keys(self) -> Path:
         """The gateway's keys, hashed."""
         return self.path / "keys.sqlite"
+
+    def product(self, name: str) -> Path:
+        """Return the folder that a product may keep things in while it is served."""
+        return self.path / "products" / name
+
+    @property
+    def agent_records(self) -> list[Path]:
+        """What agents keep of sessions and runs, of those that were served yet."""
+        return sorted(self.path.glob(f"products/*/{AGENT_RECORDS}"))
 
     @property
     def feedback(self) -> Path:

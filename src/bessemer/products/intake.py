@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bessemer.core.config import Config
+from bessemer.core.config import Config, StepConfig
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Document
 from bessemer.flow import Step, StepContext
@@ -39,7 +39,7 @@ class IntakePlace:
     erased: tuple[str, ...] = ()
 
 
-class IngestConfig(Config):
+class IngestConfig(StepConfig):
     """Which sources are read into the table ``<name>.documents``, and which documents' text never is."""
 
     name: str
@@ -63,7 +63,7 @@ def ingest(ctx: StepContext, config: IngestConfig) -> Meta:
     return {**written(ctx, lake, table), "sources": [source.describe() for source in config.sources]}
 
 
-class CurateStepConfig(Config):
+class CurateStepConfig(StepConfig):
     """Which documents are dropped on the way to the table ``<name>.curated``."""
 
     name: str
@@ -85,7 +85,7 @@ def curate_documents(ctx: StepContext, config: CurateStepConfig) -> Meta:
     return {**written(ctx, lake, table), "readiness": state.model_dump(mode="json")}
 
 
-class TableStepConfig(Config):
+class TableStepConfig(StepConfig):
     """Which source is read into which table."""
 
     table: str

@@ -11,7 +11,7 @@ from contextlib import closing
 from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import Subject, Usage
 from bessemer.core.units import MICROS_PER_UNIT
-from bessemer.meter import Ledger, PriceBook, PriceHistory, open_ledger
+from bessemer.meter import Ledger, PriceBook, PriceHistory, open_ledger, under_way
 from bessemer.products.home import Home
 from bessemer.products.llm.config import LlmConfig
 from bessemer.serve import Accounts, Gate, Tariff, Worker
@@ -79,19 +79,22 @@ def worst_tariff(books: Sequence[PriceBook], subject: Subject, own_tokens: int, 
 def charged_of(home: Home, requests: Sequence[str]) -> dict[str, int]:
     """Return what requests of processes that have ended were charged, in micro-units.
 
-    One that the journal does not have was never booked: its process is dead, and nobody else writes its entry. While
-    the journal is damaged nobody knows, and nothing is returned.
+    One that the journal does not have was never booked: its process is dead, and nobody else writes its entry. A
+    stream that was cut is left out until it is booked. While the journal is damaged nobody knows, and nothing is
+    returned.
     """
+    cut = under_way(home.books)  # first: what is booked from now on is in the ledger, or was here
     try:
         ledger = open_ledger(home.books, home.ledger_url)
     except IntegrityError:
         return {}
     with closing(ledger):
-        return {request: _charge(ledger, request) for request in requests}
+        found = {request: _charge(ledger, request) for request in requests}
+    return {request: charge or 0 for request, charge in found.items() if charge is not None or request not in cut}
 
 
-def _charge(ledger: Ledger, request: str) -> int:
+def _charge(ledger: Ledger, request: str) -> int | None:
     try:
         return ledger.entry(f"request:{request}").charge.micros
     except NotFound:
-        return 0
+        return None

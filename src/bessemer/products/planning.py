@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 
 from bessemer.core.errors import ConfigError
-from bessemer.products.factory import FactoryConfig
+from bessemer.products.config import FactoryConfig
 from bessemer.products.plan_html import plan_page
 from bessemer.products.sweep_html import sweep_section
 from bessemer.twin import money

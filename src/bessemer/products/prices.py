@@ -11,7 +11,7 @@ from typing import Any
 
 from bessemer.core.nouns import Noun
 from bessemer.meter import PriceHistory, load_price_history
-from bessemer.products.factory import load_factory
+from bessemer.products.config import load_factory
 from bessemer.products.price_list import price_lines
 
 

@@ -23,7 +23,7 @@ from bessemer.core.nouns import EnergyClass, Noun
 from bessemer.core.units import Money
 from bessemer.flow import open_store
 from bessemer.meter import Booked, Ledger, PriceHistory, Total, load_price_history, occupancy, open_ledger
-from bessemer.products.factory import load_factory
+from bessemer.products.config import load_factory
 from bessemer.products.home import Home
 
 Kind = Literal["answers", "data", "training", "other steps", "failed steps", "shared"]

@@ -11,7 +11,7 @@ from datetime import date
 from bessemer.core.errors import ConfigError, Unsupported
 from bessemer.core.nouns import Noun, Usage
 from bessemer.meter import PriceBook
-from bessemer.products.factory import FactoryConfig
+from bessemer.products.config import FactoryConfig
 from bessemer.products.standing import DAY, STAGES, Standing
 from bessemer.twin import growth, money
 from bessemer.twin.catalogue import table

@@ -16,7 +16,7 @@ from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import EnergyClass, Noun
 from bessemer.lake import open_lake
 from bessemer.meter import load_price_book, open_ledger
-from bessemer.products.factory import FactoryConfig
+from bessemer.products.config import FactoryConfig
 from bessemer.products.home import Home
 from bessemer.products.receipt import MetricLine, Receipt, load_receipt
 from bessemer.products.terms import lake_growth

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bessemer.core.errors import IntegrityError
 from bessemer.meter import load_price_book
-from bessemer.products.factory import Factory, FactoryConfig
+from bessemer.products.config import FactoryConfig
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.products.receipt import MetricLine, load_receipt
 from bessemer.twin.interval import Interval

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from bessemer.core.forwarding import Batching, Forwarding
+from bessemer.core.batching import Batching, Forwarding
 from bessemer.core.protocols import Meter
 from bessemer.serve.accounts.alerts import Teller
 from bessemer.serve.accounts.usage_wire import UsageDesk

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
-from bessemer.core.protocols import Following, Meter
+from bessemer.core.protocols import Following, Keeping, Meter
 from bessemer.serve.observing import Watch, Watcher
 
 P = ParamSpec("P")
@@ -34,8 +34,19 @@ class Span:
         self._bookkeeper = bookkeeper
         self._handle = handle
         self._booked = False
+        self._keep: Callable[[Usage], None] | None = None
         self.usage = Usage()
         self.watch = watch
+
+    def keep(self) -> None:
+        """Keep what was used so far; called before each piece leaves, so that a kill leaves a bill for what has left.
+
+        Only streams do: of an answer that leaves as a whole nothing has left before it is booked.
+        """
+        if self._keep is None:
+            meter = self._bookkeeper.meter
+            self._keep = meter.keep(self._handle) if isinstance(meter, Keeping) else _forgotten
+        self._keep(self.usage)
 
     async def book(self, status: EntryStatus) -> Entry:
         """Return the entry when it is on disk.
@@ -57,6 +68,10 @@ class Span:
         """Book an answer that did not come to its end."""
         if not self._booked:
             await self.book(status)
+
+
+def _forgotten(usage: Usage) -> None:
+    """Keep nothing: the meter has no place for it."""
 
 
 def _stopped() -> EntryStatus:

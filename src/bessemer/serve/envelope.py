@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 import traceback
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import cast
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bessemer.core.errors import BessemerError
+from bessemer.serve.ids import new_id
 from bessemer.serve.observing import parent
 from bessemer.serve.refusals import AMBIGUOUS, Refusal, Refused, failed, of_engine
 from bessemer.serve.telling import event
@@ -48,7 +48,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         began = self._clock()
-        request_id = f"req_{secrets.token_hex(16)}"
+        request_id = new_id()
         scope.setdefault("state", {})["request_id"] = request_id
         parent.set(next((v.decode("latin-1") for name, v in scope["headers"] if name == b"traceparent"), ""))
         sent: list[Message] = []  # the start of the response, once it has left

@@ -8,7 +8,7 @@ Owns names and buckets. Needs prometheus-client. Source of the names: https://do
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from bessemer.core.forwarding import Terms
+from bessemer.core.nouns import Entry
 from bessemer.serve.observing import Seen
 
 Values = Iterable[tuple[tuple[str, ...], float]]
@@ -112,24 +114,27 @@ class Metrics:
 
     def _count(self, ended: list[Seen], counts: _Counts) -> None:
         counts.running -= len(ended)
-        _add(counts.requests, Counter([seen.status for seen in ended]))
-        _add(counts.success, Counter([seen.finish_reason for seen in ended if seen.status == "ok"]))
-        spent = [seen.spent for seen in ended if seen.spent and seen.spent.terms]
-        tokens = [each.usage for each in spent]
-        for each in spent:
-            assert each.terms
-            counts.grams += each.grams
-            counts.charges[each.terms.currency] += each.charge_micros
-            counts.joules[each.terms.energy_class, each.terms.boundary] += each.microjoules[0] / 1e6
-        for entry in [seen.entry for seen in ended if seen.entry]:
-            tokens.append((entry.usage.input_tokens, entry.usage.output_tokens, entry.usage.cached_tokens))
-            counts.grams += entry.carbon.grams
-            counts.charges[entry.charge.currency] += entry.charge.micros
-            found = entry.measurement
-            counts.joules[found.energy_class.value, found.boundary.value] += found.joules
-        for index, booked in enumerate(zip(*tokens, strict=True)):
-            counts.tokens[index] += sum(booked)
-        values: dict[str, Sequence[float | None]] = {
+        of_terms: dict[Terms, list[int]] = {}
+        tokens: list[tuple[int, int, int]] = []
+        for seen in ended:
+            counts.requests[seen.status] += 1
+            if seen.status == "ok":
+                counts.success[seen.finish_reason] += 1
+            if (spent := seen.spent) is not None and (terms := spent.terms) is not None:
+                sums = of_terms.get(terms) or of_terms.setdefault(terms, [0, 0])
+                sums[0] += spent.charge_micros
+                sums[1] += spent.microjoules[0]
+                counts.grams += spent.grams
+                tokens.append(spent.usage)
+            elif (entry := seen.entry) is not None:
+                _count_entry(entry, counts)
+                tokens.append((entry.usage.input_tokens, entry.usage.output_tokens, entry.usage.cached_tokens))
+        for terms, (charge, joules) in of_terms.items():
+            counts.charges[terms.currency] += charge
+            counts.joules[terms.energy_class, terms.boundary] += joules / 1e6
+        for index in range(3):
+            counts.tokens[index] += sum([usage[index] for usage in tokens])
+        values: dict[str, list[float | None]] = {
             "e2e_request_latency_seconds": [seen.seconds for seen in ended],
             "time_to_first_token_seconds": [seen.first_token_seconds for seen in ended],
             "request_time_per_output_token_seconds": [seen.seconds_per_token for seen in ended],
@@ -177,9 +182,11 @@ class Metrics:
         yield counter("bessemer:charge_micros", "Charged, in millionths.", ("currency",), lambda c: _each(c.charges))
 
 
-def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
-    for key, value in more.items():
-        counts[key] += value
+def _count_entry(entry: Entry, counts: _Counts) -> None:
+    counts.grams += entry.carbon.grams
+    counts.charges[entry.charge.currency] += entry.charge.micros
+    found = entry.measurement
+    counts.joules[found.energy_class.value, found.boundary.value] += found.joules
 
 
 def _each(counts: Mapping[str, int]) -> Values:

@@ -25,16 +25,14 @@ from bessemer.core.nouns import (
     Delta,
     Entry,
     ScoreRequest,
-    ScoreResult,
     Subject,
     ToolCall,
-    ToolCallPiece,
     Usage,
     joined_calls,
 )
 from bessemer.core.protocols import Engine
-from bessemer.core.ranking import Ranking, RankRequest
-from bessemer.core.raw import EmbedRequest, EmbedResult, PromptRequest
+from bessemer.core.ranking import RankRequest
+from bessemer.core.raw import EmbedRequest, PromptRequest
 from bessemer.serve.accounts.gate import Gate, let_in
 from bessemer.serve.askers import personal
 from bessemer.serve.booking import Bookkeeper, Span
@@ -43,13 +41,13 @@ from bessemer.serve.door import authenticate, read_body
 from bessemer.serve.envelope import EVENT_STREAM, respond
 from bessemer.serve.keys import Key, KeyStore
 from bessemer.serve.merging import beside_each_other
+from bessemer.serve.pieces import Piece, counted, pieces_of
 from bessemer.serve.refusals import STOPPING, Refused, unknown_model, unsupported
 from bessemer.serve.traffic import Traffic
 from bessemer.serve.work.models import TunedModels
 
 ChatEngine = Engine[ChatRequest, Completion, Delta]
 Wanted: TypeAlias = ChatRequest | PromptRequest | ScoreRequest | EmbedRequest | RankRequest
-Piece: TypeAlias = Delta | ScoreResult | EmbedResult | Ranking
 
 _COUNTS = tuple(Usage.model_fields)
 _BOOKED_AS = {EmbedRequest: "embeddings", RankRequest: "rankings"}
@@ -287,6 +285,7 @@ class Endpoint:
                 await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
                 begun = True
             if body:
+                making.span.keep()
                 await send({"type": "http.response.body", "body": body, "more_body": True})
         entry = await making.book(self._floor.traffic.stopping)
         await send({"type": "http.response.body", "body": teller.last(making.answers, entry)})
@@ -333,20 +332,20 @@ class Making:
         return await self.span.book("ok")
 
     async def _one(self, index: int) -> AsyncGenerator[tuple[int, Piece], None]:
-        async with aclosing(_pieces(self.order.engine, self.order.wanted[index])) as pieces:
+        async with aclosing(pieces_of(self.order.engine, self.order.wanted[index])) as pieces:
             async for piece in pieces:
-                self._take(self.answers[index], piece)
+                self._take(index, piece)
                 yield index, piece
 
-    def _take(self, answer: Answer, piece: Piece) -> None:
+    def _take(self, index: int, piece: Piece) -> None:
+        answer = self.answers[index]
         self.span.watch.piece()
         if isinstance(piece, ActedDelta):
             self.span.watch.seen.acts += piece.acts
-        if piece.usage:
-            was, now, total = answer.usage, piece.usage, self.span.usage
-            answer.usage = now
-            counts = ((name, getattr(total, name) + getattr(now, name) - getattr(was, name)) for name in _COUNTS)
-            self.span.usage = Usage(**dict(counts))
+        was, total = answer.usage, self.span.usage
+        now = answer.usage = piece.usage or counted(was, lambda: _most(self.order.wanted[index]))
+        counts = ((name, getattr(total, name) + getattr(now, name) - getattr(was, name)) for name in _COUNTS)
+        self.span.usage = Usage(**dict(counts))
         if not isinstance(piece, Delta):
             answer.finish_reason = "stop"
         elif piece.finish_reason and piece.usage:
@@ -367,34 +366,3 @@ def _check(finish_reason: str, stopping: bool) -> None:
         raise Refused(STOPPING)
     if finish_reason not in _WELL:
         raise BackendError(f"the engine ended an answer as {finish_reason}")
-
-
-async def _pieces(engine: Any, wanted: Wanted) -> AsyncGenerator[Piece, None]:
-    """Yield an answer in pieces; closing this cancels it in the engine."""
-    if isinstance(wanted, ScoreRequest | EmbedRequest | RankRequest):
-        yield await engine.respond(wanted)
-        return
-    if "stream" not in engine.capabilities:
-        yield _as_delta(await engine.respond(wanted))
-        return
-    stream = engine.stream(wanted)
-    try:
-        async for piece in stream:
-            yield piece
-    finally:
-        if isinstance(stream, AsyncGenerator):
-            await stream.aclose()
-
-
-def _as_delta(whole: Completion) -> Delta:
-    calls = (
-        ToolCallPiece(index=number, id=call.id, name=call.name, arguments=call.arguments)
-        for number, call in enumerate(whole.tool_calls)
-    )
-    return Delta(
-        text=whole.text,
-        finish_reason=whole.finish_reason,
-        usage=whole.usage,
-        logprobs=whole.logprobs,
-        tool_calls=tuple(calls),
-    )

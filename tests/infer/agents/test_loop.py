@@ -10,12 +10,12 @@ import pytest
 
 from bessemer.core.acting import Asker, acts_of
 from bessemer.core.errors import BudgetExceeded, ConfigError, Conflict, NotFound, Unsupported
-from bessemer.core.nouns import Message, Tool, Usage
+from bessemer.core.nouns import JsonFormat, Message, Tool, Usage
 from bessemer.core.protocols import Engine
 from bessemer.infer.agents import AgentBudget, AgentConfig, AgentEngine, AgentParts, Occasion, callable_tool
 from bessemer.infer.agents.records import open_records
 from bessemer.infer.agents.replay import replay
-from bessemer.infer.agents.trajectory import Trajectory
+from bessemer.infer.agents.trajectory import AS_JSON, Trajectory
 
 done: list[str] = []
 
@@ -150,6 +150,29 @@ async def test_only_granted_tools_are_told_of_and_called(scripted: Any, ask: Any
     assert answer.acts[1].error == "not_found" and not done
     with pytest.raises(NotFound, match="triple"):
         agent(model).of(Asker(tools=("triple",)))
+
+
+async def test_an_answer_in_a_form_is_asked_for_when_nothing_more_is_called(scripted: Any, ask: Any) -> None:
+    able = frozenset({"chat", "stream", "tools", "json_schema"})
+    form = JsonFormat(json_schema={"type": "object", "properties": {"twice": {"type": "integer"}}})
+    model = scripted([("double", {"number": 21})], "It is 42.", '{"twice": 42}', capabilities=able)
+    made = agent(model)
+    assert "json_schema" in made.capabilities and "json_schema" not in agent(scripted()).capabilities
+    asked = made.of(Asker())
+    answer = await asked.respond(ask("What is twice 21?", json_format=form))
+    assert answer.text == '{"twice": 42}' and answer.usage == model.counters.total
+    assert [(bool(each.tools), each.json_format) for each in model.asked] == [(True, None), (True, None), (False, form)]
+    assert [m.content for m in model.asked[2].messages[-2:]] == ["It is 42.", AS_JSON.content]
+    assert asked.trajectory().messages()[:-1] == model.asked[2].messages
+    again = await replay(asked.trajectory(), scripted(*_lines(), capabilities=able), AgentConfig())
+    assert again.differs_at is None
+    cut = scripted("Too long a story.", capabilities=able)
+    answer = await agent(cut, budget={"steps": 1}).respond(ask("Tell me.", json_format=form))
+    assert cut.asked[0].json_format == form and not cut.asked[0].tools, "the only act is held to the form"
+
+
+def _lines() -> tuple[Any, ...]:
+    return [("double", {"number": 21})], "It is 42.", '{"twice": 42}'
 
 
 class TestRecords:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv as csv_reader
 import io
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
 from bessemer.core.errors import ConfigError
+from bessemer.core.nouns import Entry, Usage
 from bessemer.infer import EchoConfig, open_engine
+from bessemer.infer.echo import EchoEngine
 from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
+from bessemer.products.counted import Counted
 from bessemer.products.home import Deployment, Home
 from bessemer.products.synthetic import making, quick
 from bessemer.products.synthetic.config import SyntheticConfig
 from bessemer.products.synthetic.jobs import DatasetDriver, maker
+from bessemer.products.synthetic.lending import Lending
 from bessemer.products.tuning.driver import JobParts
 from bessemer.serve import GatewayParts, JobsConfig, WebhookStore, Work, open_work
 from bessemer.serve.work.datasets import Dataset, DatasetResult
@@ -41,12 +48,20 @@ class Desk:
     shop: httpx2.Client
     docs: httpx2.Client
     webhooks: WebhookStore
+    engine: EchoEngine
+    counted: Counted
+    few: str
 
     def upload(self, text: str | bytes, name: str = "customers.csv") -> str:
         sent = {"file": (name, text if isinstance(text, bytes) else text.encode())}
         answer = self.shop.post("/files", files=sent, data={"purpose": "user_data"})
         assert answer.status_code == 200, answer.text
         return str(answer.json()["id"])
+
+    def entries(self) -> list[Entry]:
+        with closing(open_ledger(self.home.books)) as ledger:
+            ledger.sync()
+            return list(ledger.entries(kind="request", limit=-1))
 
     def ask(self, path: str = "", **asked: object) -> httpx2.Response:
         return self.shop.post(f"/datasets{path}", json=asked)
@@ -59,20 +74,27 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         home = Home(tmp_path / "home")
         work = open_work(home.work, JobsConfig())
         stack.callback(work.close)
-        work.datasets.maker = maker(home, frozenset({"twins"}))
         webhooks = WebhookStore(home.webhooks)
         stack.callback(webhooks.close)
         meter = stack.enter_context(open_meter(MeterConfig(price_book=str(tmp_path / "prices.toml")), home.books))
         engine = open_engine(EchoConfig())
         engine.go_on = type("Never", (), {"set": lambda self: None})()  # what the harness does at the end
         running: Running = start_in(tmp_path, stack, engine, GatewayParts(work=work, webhooks=webhooks))
+        counted = Counted()
+        lending = Lending({"played": engine}, counted.lend)
+        stack.callback(lending.close)
+        assert running.server._loop is not None
+        running.server._loop.call_soon_threadsafe(lending.begin)
+        parts = JobParts(home, work, meter, webhooks)
+        work.datasets.maker = maker(parts, frozenset({"twins"}), lending)
         clients = []
         for project in ("shop", "docs"):
             secret = running.keys.create(project)[1]
             headers = {"Authorization": f"Bearer {secret}"}
             clients.append(stack.enter_context(httpx2.Client(base_url=running.url + "/v1", headers=headers)))
-        driver = DatasetDriver(JobParts(home, work, meter, webhooks))
-        yield Desk(home, work, meter, driver, clients[0], clients[1], webhooks)
+        _, few = running.keys.create("shop", models=["other"])
+        driver = DatasetDriver(parts, lending)
+        yield Desk(home, work, meter, driver, clients[0], clients[1], webhooks, engine, counted, few)
 
 
 def test_a_table_comes_back_as_rows_that_are_nobody_s_and_each_is_charged_once(desk: Desk) -> None:
@@ -96,6 +118,138 @@ def test_a_table_comes_back_as_rows_that_are_nobody_s_and_each_is_charged_once(d
     assert entry.subject.project == "shop" and entry.subject.model == "synthetic"
     assert not desk.driver.turn() and not list(desk.work.datasets.folder.iterdir())
     assert [each["id"] for each in desk.shop.get("/datasets").json()["data"]] == [job["id"]]
+
+
+QUESTIONS = {
+    "model": "played",
+    "given": "passages",
+    "heldout": "known",
+    "dataset": {
+        "rows": 3,
+        "columns": {
+            "passage": {"kind": "given", "field": "text"},
+            "number": {"kind": "number", "high": 999},
+            "question": {"kind": "written", "prompt": "What is said of {passage} in {number}?"},
+            "answer": {"kind": "written", "prompt": "Of {passage} much is said, such as {number}"},
+        },
+        "validators": [{"kind": "length", "column": "answer", "least": 38}],
+        "shape": {"kind": "talk", "user": "question", "assistant": "answer"},
+    },
+}
+
+
+def asked_texts(desk: Desk) -> dict[str, Any]:
+    passages = desk.upload("text\nlong rivers\nhigh mountains\ntea\n", "passages.csv")
+    known = desk.upload('{"text": "nobody would write this here"}\n', "known.jsonl")
+    return {"texts": QUESTIONS, "tables": {"passages": passages, "known": known}}
+
+
+def test_a_served_model_writes_rows_and_each_accepted_one_is_charged(desk: Desk) -> None:
+    asked = asked_texts(desk)
+    shown = desk.ask("/preview", **asked, preview_rows=1).json()
+    assert [len(rows) for rows in shown["rows"].values()] == [1] and shown["kinds"]["rows"]["answer"] == "written"
+    assert [entry.usage.units for entry in desk.entries()] == [1], "who looks and never asks pays for what they saw"
+    job = desk.ask(**asked, rows=4, metadata={"for": "tests"}).json()
+    assert (job["status"], job["format"]) == ("queued", "jsonl"), job
+    assert desk.driver.turn()
+    done = desk.shop.get(f"/datasets/{job['id']}").json()
+    assert (done["status"], done["accepted_rows"]) == ("succeeded", 4), done["error"]
+    assert done["rejected"] == {"answer: length is not 38 to 10000": 1}, "the short passage's"
+    assert done["figures"]["rows"]["contaminated"] == 0
+    text = desk.shop.get(f"/files/{done['result_files']['rows']}/content").text
+    talks = [json.loads(line)["messages"] for line in text.splitlines()]
+    assert len(talks) == 4 and talks[0][0]["content"].startswith("What is said of long rivers in ")
+    assert talks[0][1]["content"].startswith("Of long rivers much is said, such as ")
+    card = desk.shop.get(f"/files/{done['result_files']['card']}/content").text
+    assert "4 rows written by played, as talk" in card and "1 rows were rejected: answer: length" in card
+    entries = desk.entries()
+    assert sorted(entry.usage.units for entry in entries) == [1, 4]
+    assert {(entry.subject.project, entry.subject.model) for entry in entries} == {("shop", "synthetic-texts")}
+    assert sum(entry.charge.micros for entry in entries) == 25
+    desk.counted.closed("played", desk.engine)
+    assert desk.engine.counters.total.output_tokens > 50
+    assert desk.counted()["played"] == Usage(), "its tokens are no client's: rows were charged"
+
+
+def test_preferences_and_tool_calls_are_written_too(desk: Desk) -> None:
+    tool = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    columns = {
+        "n": {"kind": "number", "high": 9999},
+        "request": {"kind": "template", "text": "weather number {n}"},
+        "calls": {"kind": "calls", "prompt": "{request}", "tools": [tool]},
+    }
+    calls = {"model": "played", "dataset": {"columns": columns, "rows": 2, "shape": {"kind": "calls"}}}
+    gate = {"rules": [{"kind": "at_least", "metric": "contaminated", "value": 0.0}]}
+    job = desk.ask(texts={**calls, "gate": gate}).json()
+    desk.driver.turn()
+    done = desk.shop.get(f"/datasets/{job['id']}").json()
+    assert done["status"] == "succeeded", done["error"]
+    lines = desk.shop.get(f"/files/{done['result_files']['rows']}/content").text.splitlines()
+    called = json.loads(lines[0])["messages"][1]["tool_calls"][0]["function"]
+    assert called["name"] == "weather" and "city" in json.loads(called["arguments"])
+    columns = {
+        "question": {"kind": "template", "text": "why"},
+        "one": {"kind": "template", "text": "B"},
+        "other": {"kind": "template", "text": "A"},
+        "preferred": {"kind": "preferred", "prompt": "Echo says A first:"},
+    }
+    job = desk.ask(
+        texts={"model": "played", "dataset": {"columns": columns, "rows": 1, "shape": {"kind": "preference"}}}
+    )
+    desk.driver.turn()
+    done = desk.shop.get(f"/datasets/{job.json()['id']}").json()
+    assert done["status"] == "failed" and done["accepted_rows"] is None
+    assert "another is preferred in the other order" in done["error"]["message"], "who says A to all prefers nothing"
+    assert [entry.usage.units for entry in desk.entries()] == [2]
+
+
+def test_a_job_whose_gateway_stops_begins_again_under_the_next(desk: Desk) -> None:
+    job = desk.ask(**asked_texts(desk)).json()
+    served, over = desk.driver._lending._loop, asyncio.new_event_loop()
+    over.close()
+    desk.driver._lending._loop = over
+    desk.driver.turn()
+    assert not desk.driver.turn(), "it is left to the next"
+    assert desk.shop.get(f"/datasets/{job['id']}").json()["status"] == "running"
+    again = Lending({"played": desk.engine}, desk.counted.lend)
+    again._loop = served
+    assert DatasetDriver(desk.driver._parts, again).turn()
+    assert desk.shop.get(f"/datasets/{job['id']}").json()["status"] == "succeeded"
+    assert [entry.usage.units for entry in desk.entries()] == [3]
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"model": "nobody"}, "no language model is called 'nobody'"),
+        ({"model": ""}, "by a model, and none is given"),
+        ({"given": "others"}, "the table 'others' is not given"),
+        ({"heldout_field": "words"}, "has no column 'words'"),
+        ({"dataset": {"columns": {"a": {"kind": "drawn", "values": ["x"]}}, "rows": 20_000}}, "20,000 rows are wanted"),
+        (
+            {"dataset": {"columns": {"a": {"kind": "written", "prompt": "x", "max_output_tokens": 4096}}}},
+            "4,096 tokens",
+        ),
+        ({"dataset": {"columns": {"a": {"kind": "writen"}}}}, "texts.dataset.columns.a"),
+        ({"dataset": QUESTIONS["dataset"] | {"validators": [{"kind": "pattern", "column": "answer"}]}}, "never end"),
+    ],
+)
+def test_texts_that_cannot_be_are_refused_at_once(desk: Desk, changed: dict[str, Any], said: str) -> None:
+    asked = asked_texts(desk)
+    for path in ("", "/preview"):
+        answer = desk.ask(path, **asked | {"texts": QUESTIONS | changed})
+        assert answer.status_code == 400, answer.text
+        assert said in answer.json()["error"]["message"].lower(), "the sentence begins with a capital"
+    assert desk.entries() == [] and desk.engine.counters.requests == 0
+    assert not list(desk.work.datasets.folder.iterdir())
+
+
+def test_a_key_writes_with_models_that_it_may_ask(desk: Desk) -> None:
+    asked = asked_texts(desk)
+    answer = desk.shop.post("/datasets", json=asked, headers={"Authorization": f"Bearer {desk.few}"})
+    assert answer.status_code in (403, 404), answer.text
+    assert "format" not in asked and desk.ask(**asked, format="csv").status_code == 400
 
 
 def test_another_project_sees_nothing_of_it(desk: Desk) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv as csv_reader
 import io
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,13 +17,20 @@ from typer.testing import CliRunner
 from bessemer.cli.app import app
 from bessemer.core.errors import ConfigError
 from bessemer.infer import EchoConfig, open_engine
+from bessemer.meter import MeterConfig, open_meter
+from bessemer.products.config import FactoryConfig, load_factory
 from bessemer.products.declaration import parse_declaration
-from bessemer.products.factory import Factory, FactoryConfig, load_factory
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.products.line import SIZES
+from bessemer.products.llm.config import LlmConfig, ServerConfig
+from bessemer.products.product import LakeState, Place
 from bessemer.products.synthetic import quick, text_steps
 from bessemer.products.synthetic.asking import wanted
 from bessemer.products.synthetic.card import markdown
+from bessemer.products.synthetic.config import SyntheticConfig, TextsConfig
+from bessemer.products.synthetic.product import SyntheticProduct
+from bessemer.serve import GatewayConfig, KeyStore, create_app
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXTS = """name: words
@@ -155,7 +165,7 @@ def test_texts_are_looked_at_before_they_are_made(tmp_path: Path, monkeypatch: p
 
 
 def test_the_model_of_a_product_before_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_steps, "open_model", lambda ctx, step: open_engine(EchoConfig()))
+    monkeypatch.setattr(text_steps, "open_model", lambda ctx, config: open_engine(EchoConfig()))
     dataset = {
         "rows": 3,
         "columns": {"n": {"kind": "number", "high": 999}, "a": {"kind": "written", "prompt": "of {n}"}},
@@ -172,3 +182,36 @@ def test_the_model_of_a_product_before_writes(tmp_path: Path, monkeypatch: pytes
     lines = [json.loads(line) for line in (tmp_path / "out" / "texts" / "rows.jsonl").read_text().splitlines()]
     assert [line["a"] for line in lines] == [f"of {line['n']}" for line in lines]
     assert meta["made"] == 3 and meta["usage"]["output_tokens"] == 6
+
+
+def test_the_server_of_a_product_before_writes_with_its_key(
+    tmp_path: Path, serve_app: Callable[[Any], AbstractContextManager[str]]
+) -> None:
+    keys = KeyStore(tmp_path / "keys.sqlite")
+    _, secret = keys.create("server")
+    columns = {"n": {"kind": "number", "high": 999}, "a": {"kind": "written", "prompt": "of {n}"}}
+    dataset = {"rows": 2, "columns": columns}
+    texts = TextsConfig.model_validate({"model": "assistant", "dataset": dataset})
+    with open_meter(MeterConfig(sensors="model"), tmp_path / "books") as meter:
+        app = create_app(GatewayConfig(), {"big": open_engine(EchoConfig())}, keys, meter)
+        with serve_app(app) as url:
+            server = ServerConfig(base_url=f"{url}/v1", model="big", api_key_variable="BIG_KEY")
+            writer: Any = SimpleNamespace(config=LlmConfig(engine=server), served="assistant.compile")
+            where = Place("f", "t", False, tmp_path, str(tmp_path / "lake"), {}, {"assistant": writer})
+            step, _ = SyntheticProduct(SyntheticConfig(texts=texts), where).steps(LakeState("l", lambda table: ""))
+            assert step.needs == (), "no model of our own is waited for"
+            (tmp_path / "out").mkdir()
+            ctx = SimpleNamespace(
+                inputs={}, resources={"lake": str(tmp_path / "lake"), "secret BIG_KEY": secret}, out=tmp_path / "out",
+                key="k" * 64, progress=lambda *told: None,
+            )  # fmt: skip
+            meta = text_steps.write(ctx, step.config)  # type: ignore[arg-type]
+    assert meta["made"] == 2 and meta["usage"]["output_tokens"] == 4
+    assert secret not in step.config.model_dump_json()  # type: ignore[union-attr]
+    keys.close()
+    products = {"assistant": {"kind": "llm", "engine": server.model_dump()}, "t": {"kind": "synthetic", "texts": texts}}
+    config = FactoryConfig.model_validate(
+        {"name": "f", "sources": [{"kind": "folder", "path": "d"}], "products": products}
+    )
+    made = Factory(config, tmp_path, Home(tmp_path / "home"), secret=lambda variable: f"what {variable} holds")
+    assert made._keys() == {"secret BIG_KEY": "what BIG_KEY holds"}

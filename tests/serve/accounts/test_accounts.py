@@ -9,7 +9,7 @@ import pytest
 from bessemer.core.errors import BessemerError, ConfigError, Conflict, NotFound
 from bessemer.serve import Key, KeyRefusal, KeyStore
 from bessemer.serve.accounts.audit import AuditLog
-from bessemer.serve.accounts.database import STALE_SECONDS
+from bessemer.serve.accounts.changes import STALE_SECONDS
 from bessemer.serve.accounts.projects import Projects
 from bessemer.serve.accounts.schema import open_database
 
@@ -142,7 +142,8 @@ def test_an_expired_key_is_not_rotated(office) -> None:
 def test_a_process_that_hears_no_bell_looks_again_in_time(office, database_url) -> None:
     key, secret = office.keys.create("docs")
     other = Office(database_url)
-    other.database._bell, other.database._heard = None, lambda: None
+    changes = other.database._changes
+    changes._bell, changes.heard = None, lambda: None  # type: ignore[method-assign]
     assert other.keys.verify(secret) == key
     office.keys.revoke(key.id)
     assert other.keys.verify(secret) == key, "it asks the database only now and then"

@@ -2,18 +2,21 @@
 
 A real gateway before a real server, under load from clients that note the id of each answer when its last byte came.
 It serves a model of that server (the short way) and one of its own (through the application); both are asked, whole
-and streamed. It is killed at random, started anew on the same books, and so on; then the books are read.
+and streamed, and long streams of every endpoint are cut in their middle. It is killed at random, started anew on the
+same books, killed again while it books what was cut, and so on; then the books are read. Several workers share them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,56 +24,79 @@ from bessemer.core.nouns import Entry
 from bessemer.meter import MeterConfig, mispriced, open_ledger, open_meter, verify
 from bessemer.serve import KeyStore
 
-CLIENTS = 12
+from .cut_streams import COUNTING, Stream, StreamClients, counts_of, misjudged
+
+CLIENTS = 8
+STREAM_CLIENTS = 8
+AGAIN = 2
+"""After every second round the next gateway is killed, too, while it books what was cut."""
 WIRE = Path(__file__).with_name("wire.py")
 
-GATEWAY = """
+GATEWAY = (
+    """
 import sys
 from pathlib import Path
+from bessemer.core.nouns import ChatRequest
 from bessemer.infer import EchoConfig, UpstreamConfig, open_engine
+from bessemer.infer.echo import EchoEngine
 from bessemer.meter import MeterConfig, open_meter
 from bessemer.serve import GatewayConfig, KeyStore, create_app, run_gateway
+"""
+    + COUNTING
+    + """
+def tell(said):
+    sys.stdout.write(said + "\\n")
+    sys.stdout.flush()
 
 folder, url, durability = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 meter = open_meter(MeterConfig(durability=durability), folder / "books")
+tell("booking what was cut")
+meter.book_cut()
 config = GatewayConfig(port=0, max_concurrent_requests=1000)
 engines = {
     "theirs": open_engine(UpstreamConfig(base_url=url, model="theirs")),
-    "own": open_engine(EchoConfig(token_seconds=0.0005)),
+    "own": Counting(EchoConfig(token_seconds=0.0005)),
 }
 app = create_app(config, engines, KeyStore(folder / "keys.sqlite"), meter)
-run_gateway(app, config, lambda url: sys.stdout.write(url + "\\n") and sys.stdout.flush())
+run_gateway(app, config, tell)
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """What came of it; the first three say how much was tried, the others must be none.
+    """What came of it; the first five say how much was tried, the others must be none.
 
     Attributes:
-        kills: of the gateway.
+        kills: of gateways.
+        again: of these, while it booked what was cut.
         answers: whose last byte reached its client.
+        cut: streams of which a part reached its client.
         records: in the journal.
         lost: answers without a record.
         doubled: answers with several entries, and records beyond the ledger's entries.
         miscounted: answers whose entry says other tokens than came.
         mispriced: entries whose charge is not quantity times price.
         repeated: entries that reading the journal again added.
+        misjudged: streams without an entry, or with one for less than came or for more than was generated.
     """
 
     kills: int
+    again: int
     answers: int
+    cut: int
     records: int
     lost: int
     doubled: int
     miscounted: int
     mispriced: int
     repeated: int
+    misjudged: int
 
     @property
     def wrong(self) -> dict[str, int]:
         """Return what must be none and is not."""
-        names = ("lost", "doubled", "miscounted", "mispriced", "repeated")
+        names = ("lost", "doubled", "miscounted", "mispriced", "repeated", "misjudged")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 
@@ -111,75 +137,124 @@ class _Clients:
         self.got.append((fields["x-request-id"], count))
 
 
-def _start(folder: Path, url: str, durability: str) -> tuple[subprocess.Popen[str], int]:
+@dataclass
+class _Got:
+    """What clients got of all gateways: answers to their last byte with their tokens, and long streams."""
+
+    answers: list[tuple[str, int]]
+    streams: list[Stream]
+
+
+def _start(folder: Path, url: str, durability: str) -> subprocess.Popen[str]:
+    """Start a gateway and return when it begins to book what was cut."""
     command = [sys.executable, "-c", GATEWAY, str(folder), url, durability]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline()
+    return process
+
+
+async def _until_killed(process: subprocess.Popen[str], secret: str, chance: random.Random, got: _Got) -> None:
     assert process.stdout
-    return process, int(process.stdout.readline().rsplit(":", 1)[1])
-
-
-async def _until_killed(
-    port: int, secret: str, process: subprocess.Popen[str], chance: random.Random
-) -> list[tuple[str, int]]:
-    clients = _Clients(port, secret, chance)
+    port = int((await asyncio.to_thread(process.stdout.readline)).rsplit(":", 1)[1])
+    clients, streaming = _Clients(port, secret, chance), StreamClients(port, secret, chance)
     tasks = [asyncio.create_task(clients.ask_forever()) for _ in range(CLIENTS)]
+    tasks += [asyncio.create_task(streaming.ask_forever()) for _ in range(STREAM_CLIENTS)]
     deadline = time.monotonic() + 20
-    while not clients.got and time.monotonic() < deadline:
+    while not (clients.got and streaming.streams) and time.monotonic() < deadline:
         await asyncio.sleep(0.005)
     await asyncio.sleep(chance.uniform(0.0, 0.2))
     process.kill()
     for done in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(done, (ConnectionError, asyncio.IncompleteReadError)), done
-    return clients.got
+    got.answers += clients.got
+    got.streams += streaming.streams
 
 
-def kill_often(folder: Path, durability: str, kills: int, seed: str) -> Killed:
-    """Kill a gateway so many times, then read its books.
+async def _round(processes: list[subprocess.Popen[str]], secret: str, chance: random.Random, got: _Got) -> None:
+    await asyncio.gather(*(_until_killed(process, secret, chance, got) for process in processes))
+
+
+def _buried(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+    assert process.returncode == -9
+
+
+def kill_often(folder: Path, durability: str, kills: int, seed: str, workers: int = 1) -> Killed:
+    """Kill gateways so many times, then read their books.
 
     Args:
         folder: an empty one, for its keys and books.
-        durability: of its meter.
+        durability: of their meters.
         kills: how many; each takes about a second.
         seed: of the moments and of what is asked.
+        workers: gateways that run beside each other.
     """
-    chance = random.Random(seed)
+    chance, again, killed, rounds = random.Random(seed), 0, 0, 0
     keys = KeyStore(folder / "keys.sqlite")
     _, secret = keys.create("tests")
     keys.close()
-    got: list[tuple[str, int]] = []
+    (folder / "counts").mkdir()
+    got = _Got([], [])
     with subprocess.Popen([sys.executable, str(WIRE), "0"], stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout
-            url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
-            for _ in range(kills):
-                process, port = _start(folder, url, durability)
-                got += asyncio.run(_until_killed(port, secret, process, chance))
-                process.communicate()
-                assert process.returncode == -9
+            port = int(server.stdout.readline())
+            url = f"http://127.0.0.1:{port}/v1"
+            while killed < kills:
+                processes = [_start(folder, url, durability) for _ in range(workers)]
+                asyncio.run(_round(processes, secret, chance, got))
+                for process in processes:
+                    _buried(process)
+                killed, rounds = killed + workers, rounds + 1
+                if rounds % AGAIN == 0 and killed < kills:
+                    process = _start(folder, url, durability)
+                    time.sleep(chance.uniform(0.0, 0.01))
+                    _buried(process)
+                    again, killed = again + 1, killed + 1
+            told = _told(port)
         finally:
             server.kill()
-    assert len(got) == len(dict(got)), "every answer has its own id"
-    return _read(folder / "books", got, kills)
+    assert len(got.answers) == len(dict(got.answers)), "every answer has its own id"
+    return _read(folder, got, (killed, again), counts_of(folder, told))
 
 
-def _read(books: Path, got: list[tuple[str, int]], kills: int) -> Killed:
+def _told(port: int) -> dict[str, int]:
+    """Return what the server counted, by tag."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    asked = json.dumps({"model": "theirs", "messages": [{"role": "user", "content": "told"}]})
+    connection.request("POST", "/v1/chat/completions", asked)
+    with connection.getresponse() as answer:
+        counts: dict[str, int] = json.load(answer)
+    connection.close()
+    return counts
+
+
+def _read(folder: Path, got: _Got, kills: tuple[int, int], counts: Mapping[str, int]) -> Killed:
+    books = folder / "books"
+    with open_meter(MeterConfig(), books) as meter:
+        meter.book_cut()
+        prices = meter.prices
     ledger = open_ledger(books)
     entries: list[Entry] = ledger.entries(limit=-1)
     booked = Counter(entry.subject.id for entry in entries)
     tokens = {entry.subject.id: entry.usage.output_tokens for entry in entries if entry.status == "ok"}
     records = verify(books / "journal").records
-    with open_meter(MeterConfig(), books) as meter:
-        wrong_prices = len(mispriced(entries, meter.prices))
     ledger.sync()
     repeated = len(ledger.entries(limit=-1)) - len(entries)
     ledger.close()
+    wrong = misjudged(got.streams, {entry.subject.id: entry for entry in entries}, counts)
+    for each in wrong[:5]:
+        sys.stderr.write(f"{each}\n")
     return Killed(
-        kills=kills,
-        answers=len(got),
+        *kills,
+        answers=len(got.answers) + sum(stream.whole for stream in got.streams),
+        cut=sum(not stream.whole for stream in got.streams),
         records=records,
-        lost=sum(1 for id, _ in got if not booked[id]),
+        lost=sum(1 for id, _ in got.answers if not booked[id]),
         doubled=sum(times - 1 for times in booked.values()) + abs(records - len(entries)),
-        miscounted=sum(1 for id, count in got if booked[id] and tokens.get(id) != count),
-        mispriced=wrong_prices,
+        miscounted=sum(1 for id, count in got.answers if booked[id] and tokens.get(id) != count),
+        mispriced=len(mispriced(entries, prices)),
         repeated=repeated,
+        misjudged=len(wrong),
     )

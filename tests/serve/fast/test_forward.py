@@ -153,6 +153,20 @@ def test_a_client_that_leaves_is_billed_and_the_server_is_told(before, stream) -
     until(lambda: gate.wire.left == left + 1)
 
 
+def test_who_leaves_on_the_long_way_pays_for_what_came_though_the_server_had_told_nothing(before) -> None:
+    gate = before()
+    sent = gate.wire.sent
+    told = gate.client().responses.create(model="served", input="tokens=500 pause=0.01", stream=True)
+    with told as events:
+        next(event for n, event in enumerate(e for e in events if e.type == "response.output_text.delta") if n == 4)
+    until(lambda: len(gate.entries()) == 1)
+    (entry,) = gate.entries()
+    assert entry.status == "cancelled"
+    assert 5 <= entry.usage.output_tokens <= gate.wire.sent - sent < 500
+    assert 0 < entry.usage.input_tokens < 100
+    assert entry.charge.micros > 0
+
+
 def test_a_server_that_dies_in_the_middle_of_a_stream_is_billed_for_what_came(before, caplog) -> None:
     gate = before()
     said = []

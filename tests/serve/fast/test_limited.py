@@ -13,6 +13,8 @@ import pytest
 from bessemer.core.units import Money
 from bessemer.serve import Accounts, Budget, Gate, Spending, Tariff, Worker
 from bessemer.serve.accounts.database import Database
+from bessemer.serve.accounts.drawing import Draw
+from bessemer.serve.accounts.standing import Standing
 
 from ..conftest import until
 from .conftest import Before
@@ -29,12 +31,12 @@ output = 7_000_000
 
 @dataclass
 class Limited:
-    """A gateway before a server, its accounts, and how many requests took the long way."""
+    """A gateway before a server, its accounts, and what was drawn for requests that took the long way."""
 
     before: Before
     gate: Gate
     accounts: Accounts
-    long: list[str] = field(default_factory=list)
+    long: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def charged(self) -> int:
@@ -58,13 +60,13 @@ def limited(before: Callable[..., Before], tmp_path: Path, monkeypatch: pytest.M
 
     running = before(gate=gate, price_book=str(tmp_path / "prices.toml"))
     found = Limited(running, made[0], Accounts(running.keys._database))
-    draw = made[0]._holding.draw
+    of = Draw.of
 
-    def drawn(standing, id, *more):  # type: ignore[no-untyped-def]
-        found.long.append(id)
-        return draw(standing, id, *more)
+    def drawn(standing: Standing, need: tuple[int, int], at: float) -> Draw:
+        found.long.append(need)
+        return of(standing, need, at)
 
-    monkeypatch.setattr(made[0]._holding, "draw", drawn)
+    monkeypatch.setattr(Draw, "of", drawn)
     yield found
 
 

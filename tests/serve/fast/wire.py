@@ -3,7 +3,8 @@
     python wire.py PORT          serves until killed; for tests and benchmarks that need it in a process of its own
 
 Words of the last message: ``tokens=N`` how many, ``pause=S`` seconds between them, ``die=N`` close after that many,
-``nousage``, ``status=S``, ``body=…`` with it. Each answer's usage is 7 input tokens and one output token a word.
+``nousage``, ``status=S``, ``body=…`` with it; ``tag=…`` counts its streamed tokens, and ``told`` answers with all such
+counts. Each answer's usage is 7 input tokens and one output token a word.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Wire:
         self.connections = 0
         self.left = 0
         self.sent = 0
+        self.tags: dict[str, int] = {}
         self.port = 0
 
     async def serve(self, port: int = 0) -> asyncio.Server:
@@ -68,11 +70,11 @@ class Wire:
         pause, die = float(words.get("pause", 0)), int(words.get("die", -1))
         usage = {**USAGE, "completion_tokens": count, "total_tokens": 7 + count}
         told = {"id": "chatcmpl-1", "created": 1, "model": asked["model"]}
-        if "status" in words:
-            answer = words.get("body", "{}").encode()
+        if "status" in words or "told" in words:
+            answer = json.dumps(self.tags).encode() if "told" in words else words.get("body", "{}").encode()
             writer.write(
                 b"HTTP/1.1 %s x\r\nretry-after: 7\r\ncontent-length: %d\r\n\r\n%s"
-                % (words["status"].encode(), len(answer), answer)
+                % (words.get("status", "200").encode(), len(answer), answer)
             )
             await writer.drain()
             return True
@@ -95,6 +97,8 @@ class Wire:
         for number in range(count):
             if number == die:
                 return False
+            if tag := words.get("tag"):
+                self.tags[tag] = number + 1
             await self._event(writer, told, {"content": f"{number} "}, None)
             self.sent += 1
             await asyncio.sleep(pause)

@@ -31,20 +31,32 @@ _CUT = "\n[cut: {left} more characters]"
 class Said:
     """What the model is told of a call: the tool's words, or why there are none, with the code of that error.
 
-    Its `usage` is of the engines that the tool asked.
+    Attributes:
+        output: the tool's words.
+        error: code of what went wrong.
+        usage: of the engines that the tool asked.
+        quotes: ids of documents of the lake that the words may quote.
     """
 
     output: str
     error: str = ""
     usage: Usage = field(default_factory=Usage)
+    quotes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What a tool returns that asked another engine: its words, and what that took, which is billed with the answer."""
+    """What a tool returns that asked another engine or read documents.
+
+    Attributes:
+        value: its words.
+        usage: what the other engine took, which is billed with the answer.
+        quotes: ids of documents of the lake that the words may quote, so that an erasure reaches what is kept of them.
+    """
 
     value: Any
-    usage: Usage
+    usage: Usage = field(default_factory=Usage)
+    quotes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +135,11 @@ class Capability:
             return Said(self.shown(error.message), error.code)
         except Exception as error:  # a tool is somebody else's code; what it says of its inside is not for the model
             return Said(f"'{name}' failed: {type(error).__name__}", "backend_error")
-        usage = Usage()
+        usage, quotes = Usage(), frozenset[str]()
         if isinstance(found, Delivered):
-            found, usage = found.value, found.usage
+            found, usage, quotes = found.value, found.usage, found.quotes
         text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
-        return Said(self.shown(text), usage=usage)
+        return Said(self.shown(text), usage=usage, quotes=quotes)
 
     def shown(self, text: str) -> str:
         """Return a text without secrets, and not longer than it may be."""

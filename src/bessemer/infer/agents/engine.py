@@ -21,12 +21,16 @@ from bessemer.infer.agents.budget import Purse, Rate
 from bessemer.infer.agents.capability import Approve, Capability
 from bessemer.infer.agents.config import AgentConfig
 from bessemer.infer.agents.loop import Conversation, Run
+from bessemer.infer.agents.records import record_name
 from bessemer.infer.agents.speaking import ChatEngine
 from bessemer.infer.agents.trajectory import Journal, Record, Trajectory
 from bessemer.infer.engines import Counters, add, complete, minus
 
 CAN = frozenset({"chat", "stream", "tools", "agent"})
-"""Capabilities of every agent; a seed is passed on where the engine below takes one."""
+"""Capabilities of every agent."""
+
+PASSED_ON = frozenset({"seed", "json_object", "json_schema"})
+"""Those that it has where the engine below has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class AgentParts:
         asks: under which name the tokens of its engine are counted, too; empty if nobody else counts them.
         margin_tokens: that its engine may read besides what it is asked: a template's marks, passages that it looks up.
         owns: whether the engine is the agent's own, and closed with it.
+        quotes: ids of documents that whatever its engine says may quote.
     """
 
     approve: Approve | None = None
@@ -52,6 +57,7 @@ class AgentParts:
     asks: str = ""
     margin_tokens: int = 256
     owns: bool = False
+    quotes: frozenset[str] = frozenset()
 
 
 class AgentEngine:
@@ -80,7 +86,7 @@ class AgentEngine:
         self.config, self.parts = config or AgentConfig(), parts or AgentParts()
         self.name = self.config.name
         self.engine = engine
-        self.capabilities = CAN | (engine.capabilities & {"seed"})
+        self.capabilities = CAN | (engine.capabilities & PASSED_ON)
         self.tools: Mapping[str, Capability] = {each.tool.name: each for each in capabilities}
         if len(self.tools) < len(capabilities):
             raise ConfigError(f"two tools of '{self.name}' have one name", hint="Give one of them another.")
@@ -211,9 +217,22 @@ class AskedAgent:
                         counted = piece.usage
                     yield piece
         ended_before = bool(conversation.kept) and conversation.kept[-1].kind == "ended"
-        if self.asker.session and agent.parts.journal and run.text and not ended_before:
+        most, journal = agent.config.remembered_turns, agent.parts.journal
+        if self.asker.session and journal and most and run.text and not ended_before:
             said = (request.messages[-1], Message(role="assistant", content=run.text))
-            agent.parts.journal.add(self._session, *(message.model_dump(mode="json") for message in said))
+            bodies = (message.model_dump(mode="json") for message in said)
+            journal.add(self._session, *bodies, quotes=run.quotes, keep=most)
+
+    def forget(self) -> int:
+        """Delete what is kept of the asker's session and of its run, and return how many records there were.
+
+        Raises:
+            Conflict: the run is being answered.
+        """
+        names = [self._session] if self.asker.session else []
+        names += [self._run] if self.asker.run else []
+        with self._agent.alone(self._run if self.asker.run else ""):
+            return self._agent.parts.journal.forget(*names) if self._agent.parts.journal else 0
 
     def trajectory(self) -> Trajectory:
         """Return what happened in the latest answer.
@@ -231,17 +250,17 @@ class AskedAgent:
 
     @property
     def _session(self) -> str:
-        return self._named("session", self.asker.session)
+        return record_name("session", self.asker.project, self.name, self.asker.session)
 
-    def _named(self, kind: str, name: str) -> str:
-        """Return the name of records; no two of different projects or agents can be the same, whatever is in a name."""
-        return canonical_json([kind, self.asker.project, self.name, name])
+    @property
+    def _run(self) -> str:
+        return record_name("run", self.asker.project, self.name, self.asker.run)
 
     def _conversation(self, request: ChatRequest) -> Conversation:
         config, journal = self._agent.config, self._agent.parts.journal
         if clash := [tool.name for tool in request.tools if tool.name in self._agent.tools]:
             raise Unsupported(f"'{clash[0]}' is a tool of '{self.name}' already", hint="Call your own differently.")
-        name = self._named("run", self.asker.run) if self.asker.run and journal else ""
+        name = self._run if self.asker.run and journal else ""
         kept = tuple(Record.model_validate(each) for each in journal.read(name)) if name and journal else ()
         remembered = self._remembered(kept)
         system = [m.content for m in request.messages if m.role == "system"]
@@ -250,12 +269,17 @@ class AskedAgent:
         opening = [Message(role="system", content=told)] if told else []
         tools = (*(each.tool for each in self.tools.values()), *request.tools)
         whole = request.model_copy(update={"messages": (*opening, *remembered, *rest), "tools": tools})
+        form = [request.json_format] if request.json_format else []
         began = Record(
             kind="begun",
-            digest=digest([told, rest, tools, request.sampling, request.tool_choice]),
+            digest=digest([told, rest, tools, request.sampling, request.tool_choice, *form]),
             text=canonical_json(remembered),
         )
-        return Conversation(whole, self.tools, self.asker, name, uuid.uuid4().hex, began, kept)
+        quotes = self._agent.parts.quotes
+        if journal:
+            for source in ([self._session] if self.asker.session else []) + ([name] if name else []):
+                quotes |= journal.quoted(source)
+        return Conversation(whole, self.tools, self.asker, name, uuid.uuid4().hex, began, kept, quotes)
 
     def _remembered(self, kept: Sequence[Record]) -> list[Message]:
         """Return what was said in the session before; of a run that goes on, what it knew when it began."""

@@ -36,7 +36,7 @@ from bessemer.infer.agents.capability import Capability, Occasion, Said
 from bessemer.infer.agents.config import AgentConfig
 from bessemer.infer.agents.permission import Permission, ruling
 from bessemer.infer.agents.speaking import ChatEngine, say
-from bessemer.infer.agents.trajectory import Record, model_act, tool_act
+from bessemer.infer.agents.trajectory import AS_JSON, Record, model_act, tool_act
 from bessemer.infer.engines import add
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Conversation:
         name: of its records; empty keeps none.
         began: its first record.
         kept: its records from before a restart.
+        quotes: ids of documents that what it remembers, or whatever its model says, may quote.
         mocked: what calls say instead of being made; None makes them.
         nonce: stands for the name where there is none, so that its idempotency keys are its own.
     """
@@ -71,6 +72,7 @@ class Conversation:
     nonce: str
     began: Record
     kept: tuple[Record, ...] = ()
+    quotes: frozenset[str] = frozenset()
     mocked: Mapping[ToolCall, Said] | None = None
 
 
@@ -79,6 +81,7 @@ class Run:
 
     Attributes:
         records: what happened so far.
+        quotes: ids of documents that it may quote.
         text: the answer, once it is there.
     """
 
@@ -86,6 +89,7 @@ class Run:
         self, engine: ChatEngine, conversation: Conversation, config: AgentConfig, parts: AgentParts, purse: Purse
     ) -> None:
         self.conversation, self.records, self.text = conversation, list[Record](), ""
+        self.quotes = conversation.quotes
         self._engine, self._config, self._parts, self._purse = engine, config, parts, purse
         self._kept: list[Record] = []
         self._messages = list(conversation.request.messages)
@@ -93,6 +97,7 @@ class Run:
         self._tainted = any(message.role == "tool" for message in self._messages)
         self._shown = ""
         self._read, self._acts, self._errors, self._began = 0, 0, 0, time.perf_counter()
+        self._answers = self._callable = False
 
     async def pieces(self) -> AsyncGenerator[Delta, None]:
         """Yield acts and the answer; closing this cancels the model's act that is under way."""
@@ -105,6 +110,8 @@ class Run:
                 async for piece in asking:
                     yield piece
             said = self.records[-1]
+            if self._formless(said):
+                continue
             if not said.calls:
                 cut = said.finish_reason == "length" and _CALLING.match(said.text)
                 yield self._end(said.finish_reason or "stop", _CUT if cut else said.text)
@@ -130,15 +137,15 @@ class Run:
         if self._kept and self._kept[0].digest != began.digest:
             told = f"the run '{self.conversation.asker.run}' was begun with another question"
             raise Conflict(told, hint="Ask the same, with the same tools; or name another run.")
-        self._note(began)
+        self._note(began, self.quotes)
 
-    def _note(self, record: Record) -> Record:
+    def _note(self, record: Record, quotes: frozenset[str] = frozenset()) -> Record:
         """Return a record when it is written down; where it was written before, what was written then."""
         number = len(self.records)
         if number < len(self._kept):
             record = self._kept[number]
         elif self.conversation.name and self._parts.journal:
-            self._parts.journal.append(self.conversation.name, number, record.model_dump(mode="json"))
+            self._parts.journal.append(self.conversation.name, number, record.model_dump(mode="json"), quotes)
         self.records.append(record)
         return record
 
@@ -153,8 +160,10 @@ class Run:
         """Ask the model for its next act; yield its usage as it grows, then the act."""
         began, clock, whole = self._parts.clock(), time.perf_counter(), None
         before, self._purse.steps = self._purse.usage, self._purse.steps + 1
+        asked = self._request()
+        self._callable = bool(asked.callable_tools())
         if (known := self._known) is None or known.kind != "model":
-            async with aclosing(say(self._engine, self._request())) as saying:
+            async with aclosing(say(self._engine, asked)) as saying:
                 async for piece in saying:
                     if isinstance(piece, Completion):
                         whole = piece
@@ -171,7 +180,7 @@ class Run:
     def _request(self) -> ChatRequest:
         """Return what the model is asked next; when it may call nothing more, it is told of no tools."""
         request, budget = self.conversation.request, self._config.budget
-        last = self._purse.steps >= budget.steps or self._purse.calls >= budget.calls
+        last = self._answers or self._purse.steps >= budget.steps or self._purse.calls >= budget.calls
         first = self._purse.steps == 1
         most = min(budget.step_tokens, request.sampling.max_output_tokens)
         update = {
@@ -180,7 +189,22 @@ class Run:
             "tool_choice": request.tool_choice if first and not last else "auto",
             "sampling": request.sampling.model_copy(update={"max_output_tokens": most}),
         }
-        return request.model_copy(update=update)
+        asked = request.model_copy(update=update)
+        # Few servers take tools and a form of the answer at once, and some then never call: the form is the last act's.
+        return asked.model_copy(update={"json_format": None}) if asked.callable_tools() else asked
+
+    def _formless(self, said: Record) -> bool:
+        """Return whether the model gave a free answer where JSON is wanted; it is asked for that next, with no tools.
+
+        An answer that was cut off is no better in another form.
+        """
+        free = self._callable and not self._answers and self.conversation.request.json_format is not None
+        if said.calls or said.finish_reason != "stop" or not free:
+            return False
+        self._answers = True
+        self._messages.append(AS_JSON)
+        self._unread += _size([AS_JSON])
+        return True
 
     def _said(self, whole: Completion) -> Record:
         """Return what the model said; its calls get ids of the run's own, the same whenever the same is said."""
@@ -218,7 +242,8 @@ class Run:
         self._purse.usage = add(self._purse.usage, said.usage)
         record = Record(kind="tool", call=call, text=said.output, error=said.error, usage=said.usage)
         if not waits:
-            record = self._note(record)
+            self.quotes |= said.quotes
+            record = self._note(record, said.quotes)
             self._purse.calls += 1
             self._errors += bool(record.error)
             self._tainted = self._tainted or (not (capability and capability.trusted) and not record.error)

@@ -7,12 +7,15 @@ Owns the shape of records. Knows neither the loop nor where records are kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
 
 from bessemer.core.acting import Act
 from bessemer.core.digest import digest
 from bessemer.core.nouns import ChatRequest, FinishReason, Message, Noun, ToolCall, Usage
+
+AS_JSON = Message(role="user", content="Give this answer as JSON of the form that was asked for, and nothing else.")
+"""What a model is told that answered freely where a form is wanted; it is held to the form then."""
 
 
 class Record(Noun):
@@ -63,6 +66,8 @@ class Trajectory(Noun):
         said = list(self.request.messages)
         for record in self.records:
             if record.kind == "model":
+                if said[-1].role == "assistant" and not said[-1].tool_calls:
+                    said.append(AS_JSON)
                 said.append(Message(role="assistant", content=record.text, tool_calls=record.calls))
             elif record.kind == "tool" and record.call:
                 said.append(Message(role="tool", content=record.text, tool_call_id=record.call.id))
@@ -76,16 +81,24 @@ class Journal(Protocol):
         """Return the records of a name in their order, or the newest of them."""
         ...
 
-    def append(self, name: str, number: int, body: object) -> None:
-        """Write one record durably.
+    def quoted(self, name: str) -> frozenset[str]:
+        """Return the ids of the documents that the records of a name may quote."""
+        ...
+
+    def append(self, name: str, number: int, body: object, quotes: Iterable[str] = ()) -> None:
+        """Write one record durably, with the ids of documents that it may quote.
 
         Raises:
-            Conflict: somebody else wrote that number first.
+            Conflict: somebody else wrote that number first, or what came before it was erased.
         """
         ...
 
-    def add(self, name: str, *bodies: object) -> None:
-        """Write records behind the last one."""
+    def add(self, name: str, *bodies: object, quotes: Iterable[str] = (), keep: int | None = None) -> None:
+        """Write records behind the last one; with `keep`, no more than so many of the newest stay."""
+        ...
+
+    def forget(self, *names: str) -> int:
+        """Delete the records of names; return how many there were."""
         ...
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
-from bessemer.core.errors import BessemerError, ConfigError
+from bessemer.core.errors import BessemerError, Cancelled, ConfigError
 from bessemer.core.nouns import ChatRequest, Completion, Delta, JsonFormat, Message, Sampling, Usage
 from bessemer.core.protocols import Engine
 from bessemer.lake.writing.columns import (
@@ -83,7 +83,7 @@ async def write_rows(
     Raises:
         ConfigError: a column needs an engine or rows that are not there.
     """
-    _check(config, engine, given)
+    check(config, engine, given)
     result, seen = Writing(), set[str]()
     order = ordered(config.columns)
     next_number, most = 0, config.rows * config.attempts
@@ -108,7 +108,8 @@ def added(one: Usage, other: Usage) -> Usage:
     return Usage(**{name: getattr(one, name) + getattr(other, name) for name in Usage.model_fields})
 
 
-def _check(config: WritingConfig, engine: ChatEngine | None, given: Sequence[Mapping[str, Any]]) -> None:
+def check(config: WritingConfig, engine: ChatEngine | None, given: Sequence[Mapping[str, Any]]) -> None:
+    """Raise what `write_rows` raises before it asks anything."""
     for name, column in config.columns.items():
         if isinstance(column, Written | Calls | Judged | Preferred) and engine is None:
             raise ConfigError(f"column '{name}' is {column.kind} by a model, and none is given")
@@ -150,6 +151,8 @@ class _Try:
                 row[name] = await self._value(name, self._config.columns[name], row)
         except _RejectedError as error:
             return row, str(error), self._usage
+        except Cancelled:  # nothing is wrong with the row: all of the work ends
+            raise
         except BessemerError as error:
             return row, f"the model failed: {error.code}", self._usage
         return {name: row[name] for name in self._config.columns}, "", self._usage
@@ -239,7 +242,7 @@ class _Try:
         return found[0]
 
     async def _ask(self, prompt: str, system: str, row: Row, **more: Any) -> Completion:
-        assert self._engine is not None  # `_check` saw to it
+        assert self._engine is not None  # `check` saw to it
         first = (Message(role="system", content=filled(system, row)),) if system else ()
         messages = (*first, Message(role="user", content=filled(prompt, row)))
         answer = await self._engine.respond(ChatRequest(messages=messages, **more))

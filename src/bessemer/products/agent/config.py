@@ -13,7 +13,7 @@ from bessemer.core.acting import Effects
 from bessemer.core.config import Config, refusal
 from bessemer.evals.gate import BetterThan, GateConfig
 from bessemer.evals.trials import TrialsConfig
-from bessemer.infer.agents.config import AgentConfig
+from bessemer.infer.agents.config import AgentConfig, RetentionConfig
 from bessemer.infer.agents.sandbox_config import SandboxConfig
 from bessemer.infer.config import CompileConfig
 from bessemer.train.config import SftConfig
@@ -41,14 +41,17 @@ class PythonTool(Config):
 
 
 class SearchTool(Config):
-    """Search in a table of documents, by words, and by meaning where an encoder is named.
+    """Search in a table of documents: by words (BM25), and by meaning too where an encoder is named.
+
+    With an encoder the line makes vectors of the table's passages; what both ways find is put in one order by
+    reciprocal ranks. Without one nothing is found that shares no word with the question.
 
     Attributes:
         table: of the lake, or the name of one of the factory's own tables.
         name: of the tool.
         column: that is searched; empty: a document's title and text.
         rows: that are found at most.
-        encoder: name of a model for vectors that is served beside; empty searches by words alone.
+        encoder: name of a model for vectors that a product before has as its `embeddings`; empty searches by words.
     """
 
     kind: Literal["search"] = "search"
@@ -209,6 +212,7 @@ class AgentProductConfig(Config):
         learn: makes a model of its own from solved tasks.
         gate: what must hold on held-out tasks.
         rates: what tokens come to, for budgets in money and joules.
+        records: how long sessions and runs are kept.
     """
 
     kind: Literal["agent"] = "agent"
@@ -219,6 +223,7 @@ class AgentProductConfig(Config):
     learn: LearnConfig | None = None
     gate: GateConfig = GateConfig(rules=(BetterThan(metric="solved"),))
     rates: TokenRates = TokenRates()
+    records: RetentionConfig = RetentionConfig()
 
     @field_validator("gate")
     @classmethod

@@ -17,6 +17,7 @@ from bessemer.core.units import show_joules, show_seconds
 from bessemer.flow import Step
 from bessemer.products.agent import steps
 from bessemer.products.agent.config import AgentProductConfig, LearnConfig, PracticeConfig
+from bessemer.products.agent.vectors import vector_steps
 from bessemer.products.home import Deployment
 from bessemer.products.llm import steps as llm
 from bessemer.products.product import AnyEngine, Finished, LakeState, Opening, Place
@@ -54,6 +55,7 @@ class AgentProduct:
         """Return the steps that make it, and those that try it."""
         config = self.config
         made = [_step("card", steps.CardConfig(declared=config.model_dump_json()), (), "gate")]
+        made += vector_steps(config, self.place, lake)
         if config.learn and config.practice:
             made += self._learning(config.learn, config.practice)
         elif config.practice:
@@ -112,7 +114,7 @@ class AgentProduct:
             case "compile":
                 return f"{meta['weights']} weights for {meta['kind']}"
             case _:
-                return "the agent's declaration"
+                return str(meta.get("what", "the agent's declaration"))
 
     def deployment(self, done: Finished) -> Deployment | None:
         """Return the agent; its model is its own if it learnt."""

@@ -15,7 +15,7 @@ from bessemer.evals import World
 from bessemer.infer import OpenVinoConfig, open_engine
 from bessemer.infer.agents import AgentEngine, AgentParts, Capability, callable_tool
 from bessemer.infer.agents.calculator import calculator
-from bessemer.infer.agents.records import open_records
+from bessemer.infer.agents.records import ANY, open_records
 from bessemer.infer.agents.sandbox import python_tool
 from bessemer.products.agent.config import (
     AgentProductConfig,
@@ -33,7 +33,7 @@ from bessemer.products.agent.lake_tools import open_lake_tool
 from bessemer.products.agent.outside import open_mcp
 from bessemer.products.agent.recommending import recommend_with
 from bessemer.products.agent.steps import told
-from bessemer.products.home import Deployment
+from bessemer.products.home import AGENT_RECORDS, Deployment
 from bessemer.products.product import Opening, Place
 
 
@@ -61,10 +61,11 @@ def open_agent(config: AgentProductConfig, place: Place, deployment: Deployment,
     parts = AgentParts(
         price=_price(rates.input_micros, rates.output_micros) if priced else None,
         energy=(lambda usage: usage.total_tokens * rates.joules_per_token) if rates.joules_per_token else None,
-        journal=open_records(f"sqlite:///{opening.state.absolute()}/records.sqlite"),
+        journal=open_records(f"sqlite:///{opening.state.absolute() / AGENT_RECORDS}", config.records),
         asks=config.model,
         margin_tokens=_margin(config, place),
         owns=config.learn is not None,
+        quotes=frozenset({ANY} if _reads(config, place) else ()),
     )
     capabilities = [each for tool in config.tools for each in open_tool(tool, place, opening)]
     return AgentEngine(engine, capabilities, settings, parts)
@@ -87,8 +88,13 @@ def open_tool(tool: ToolConfig, place: Place, opening: Opening) -> Sequence[Capa
 
 def _margin(config: AgentProductConfig, place: Place) -> int:
     """Return how many tokens the model may read besides what it is asked: never more than the bytes of its passages."""
+    return 512 + 4 * _reads(config, place)
+
+
+def _reads(config: AgentProductConfig, place: Place) -> int:
+    """Return how many characters of documents the model reads before it answers, which nobody tells apart then."""
     retrieval = getattr(getattr(place.products.get(config.model), "config", None), "retrieval", None)
-    return 512 + (4 * retrieval.max_characters if retrieval and retrieval.passages else 0)
+    return int(retrieval.max_characters) if retrieval and retrieval.passages else 0
 
 
 def _price(read: int, written: int) -> Callable[[Usage], float]:

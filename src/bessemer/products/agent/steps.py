@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bessemer.core.config import Config
+from bessemer.core.config import StepConfig
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Usage
 from bessemer.evals import GateConfig, Report, decide, run_trials
@@ -29,7 +29,7 @@ Meta = Mapping[str, Any]
 _TALKS = "talks.jsonl"
 
 
-class TeachConfig(Config):
+class TeachConfig(StepConfig):
     """Of how many tasks the solutions are tried and kept."""
 
     agent: AgentConfig
@@ -50,7 +50,7 @@ def teach(ctx: StepContext, config: TeachConfig) -> Meta:
     return {"talks": len(taught.talks), "refused": taught.refused}
 
 
-class TrainConfig(Config):
+class TrainConfig(StepConfig):
     """How the base is fine-tuned."""
 
     train: SftConfig
@@ -66,7 +66,7 @@ def train(ctx: StepContext, config: TrainConfig) -> Meta:
     return report.model_dump(mode="json")
 
 
-class TryConfig(Config):
+class TryConfig(StepConfig):
     """Which step's compiled model is tried, in what, and how."""
 
     agent: AgentConfig
@@ -110,7 +110,7 @@ def try_out(ctx: StepContext, config: TryConfig) -> Meta:
     }
 
 
-class GateStepConfig(Config):
+class GateStepConfig(StepConfig):
     """What must hold, and which steps tried the agent before and after."""
 
     gate: GateConfig
@@ -126,7 +126,7 @@ def gate(ctx: StepContext, config: GateStepConfig) -> Meta:
     return {"passed": verdict.passed}
 
 
-class CardConfig(Config):
+class CardConfig(StepConfig):
     """What the agent is: its declaration, so that a changed one is another agent."""
 
     declared: str

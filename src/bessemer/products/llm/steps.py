@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import psutil
 
-from bessemer.core.config import Config
+from bessemer.core.config import StepConfig
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Example, ScoreRequest, ScoreResult
 from bessemer.core.protocols import Engine, Trainer
@@ -30,7 +30,7 @@ from bessemer.train.pairs import PASSAGE, PairsConfig
 from bessemer.train.prompt import prompt_messages
 
 
-class PairsStepConfig(Config):
+class PairsStepConfig(StepConfig):
     """How examples are made, and for which table."""
 
     table: str
@@ -60,7 +60,7 @@ def make_pairs(ctx: StepContext, config: PairsStepConfig) -> Meta:
     }
 
 
-class BaseConfig(Config):
+class BaseConfig(StepConfig):
     """Which base model is imported."""
 
     base: str
@@ -73,7 +73,7 @@ def base(ctx: StepContext, config: BaseConfig) -> Meta:
     return import_base(config.base, ctx.out / "model", Path(ctx.resources["base"])).model_dump(mode="json")
 
 
-class TrainConfig(Config):
+class TrainConfig(StepConfig):
     """How the base is fine-tuned."""
 
     train: SftConfig
@@ -97,7 +97,7 @@ def merge(ctx: StepContext, config: None) -> Meta:
     return {}
 
 
-class CompileStepConfig(Config):
+class CompileStepConfig(StepConfig):
     """What the served weights are, and which step's model is compiled."""
 
     compile: CompileConfig
@@ -112,7 +112,7 @@ def compile_weights(ctx: StepContext, config: CompileStepConfig) -> Meta:
     return compile_model(model, ctx.out / "engine", config.compile).model_dump(mode="json")
 
 
-class EvaluateConfig(Config):
+class EvaluateConfig(StepConfig):
     """How much held-out data a compiled model is asked, which step compiled it, who scores its answers, their table."""
 
     evaluation: EvaluationConfig
@@ -163,7 +163,7 @@ def evaluate(ctx: StepContext, config: EvaluateConfig) -> Meta:
     }
 
 
-class GateStepConfig(Config):
+class GateStepConfig(StepConfig):
     """What must hold before the model is served."""
 
     gate: GateConfig
@@ -178,7 +178,7 @@ def gate(ctx: StepContext, config: GateStepConfig) -> Meta:
     return {"passed": verdict.passed}
 
 
-class SpeedStepConfig(Config):
+class SpeedStepConfig(StepConfig):
     """How the speed is measured."""
 
     speed: SpeedConfig

@@ -6,15 +6,17 @@ Owns how names on a command line become tables. Knows no terminal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bessemer.core.errors import ConfigError
 from bessemer.lake import table_sources
 from bessemer.lake.tabular.reading import read_source
 from bessemer.lake.writing.writer import Writing, write_rows
-from bessemer.products.factory import Factory, load_factory
+from bessemer.products.config import load_factory
+from bessemer.products.factory import Factory
 from bessemer.products.home import Home
+from bessemer.products.llm.config import ServerConfig
 from bessemer.products.synthetic import making
 from bessemer.products.synthetic.config import SyntheticConfig
 from bessemer.products.synthetic.quick import Wanted, of_files
@@ -54,13 +56,14 @@ def _declared(path: Path, changed: Mapping[str, object]) -> Wanted:
     return Wanted(name, making.typed_tables(found, config), config)
 
 
-def preview_texts(path: Path, home: Home, rows: int) -> Writing | None:
+def preview_texts(path: Path, home: Home, rows: int, secret: Callable[[str], str]) -> Writing | None:
     """Return a few rows of the texts that a factory declares, with those that were rejected; None if it declares none.
 
     Args:
         path: of the declaration.
         home: where the model that writes them is deployed.
         rows: how many.
+        secret: from the name of a variable, which a declaration has, to the secret in it.
 
     Raises:
         NotFound: the model that writes them is not deployed yet.
@@ -73,7 +76,9 @@ def preview_texts(path: Path, home: Home, rows: int) -> Writing | None:
     given = list(table_sources.read_table(factory.tables[texts.given], base)) if texts.given else []
 
     async def written() -> Writing:
-        engines = Factory(factory, base, home).open_engines() if texts.model else {}
+        server = factory.llm.engine if factory.llm and texts.model else None
+        key = secret(server.api_key_variable) if isinstance(server, ServerConfig) else ""
+        engines = Factory(factory, base, home, secret=secret).open_engines(key) if texts.model else {}
         try:
             asked = texts.dataset.model_copy(update={"rows": rows})
             return await write_rows(asked, engines.get(texts.model), given)

@@ -16,7 +16,7 @@ from bessemer.core.config import Config, explain
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Verdict
 from bessemer.flow import StepContext
-from bessemer.products.synthetic.config import SyntheticConfig
+from bessemer.products.synthetic.config import SyntheticConfig, TextsConfig
 
 if TYPE_CHECKING:
     from bessemer.serve.work.datasets import Dataset
@@ -55,6 +55,7 @@ class MakeConfig(Config):
         rows: of each table without parents, where a model makes more rows.
         format: of the files.
         model: folder of a model that more rows are wanted of; empty learns one from the tables.
+        texts: that a served model writes instead.
     """
 
     job: str = ""
@@ -62,10 +63,15 @@ class MakeConfig(Config):
     rows: int | None = None
     format: str = "csv"
     model: str = ""
+    texts: TextsConfig | None = None
 
 
 def make(ctx: StepContext, config: MakeConfig) -> Mapping[str, Any]:
-    """Make a job's rows: learn, sample and judge; or sample a model that was judged when it was made."""
+    """Make a job's rows: learn, sample and judge; sample a model that was judged when it was made; or write texts."""
+    if config.texts:
+        from bessemer.products.synthetic.text_jobs import make_texts
+
+        return make_texts(ctx, config.job, config.texts, config.format)
     from bessemer.lake.tabular.writing import write_table
     from bessemer.products.synthetic import quick
     from bessemer.products.synthetic.card import write_card

@@ -24,11 +24,13 @@ from bessemer.flow import Flow, Runner, RunResult, Step, open_store
 from bessemer.meter import LocalMeter, open_ledger
 from bessemer.products.home import Home
 from bessemer.products.metered import MeteredSink
-from bessemer.products.synthetic import job_steps
+from bessemer.products.synthetic import job_steps, text_jobs
 from bessemer.products.synthetic.job_steps import config_of
+from bessemer.products.synthetic.lending import Lending
+from bessemer.products.synthetic.text_jobs import check_texts, preview_texts, texts_of
 from bessemer.products.tuning.driver import JobParts
 from bessemer.products.watching import locked
-from bessemer.serve.work.datasets import MODEL, Dataset, DatasetMaker, DatasetResult, DatasetStore, dataset_subject
+from bessemer.serve.work.datasets import Dataset, DatasetMaker, DatasetResult, DatasetStore, dataset_subject
 from bessemer.serve.work.jobs import JobError
 
 logger = logging.getLogger("bessemer.products")
@@ -37,13 +39,15 @@ QUEUE = "datasets"
 _LOOK_SECONDS = 0.3
 
 
-def maker(home: Home, names: frozenset[str]) -> DatasetMaker:
+def maker(parts: JobParts, names: frozenset[str], lending: Lending) -> DatasetMaker:
     """Return what checks and previews the jobs of a home's gateway.
 
     Args:
-        home: whose deployments there are.
+        parts: of the home.
         names: of the factory's synthetic datasets.
+        lending: the engines that may write texts.
     """
+    home, books = parts.home, _Books(parts.home, parts.meter)
 
     def models() -> frozenset[str]:
         return names & {each.name for each in home.deployments()}
@@ -53,6 +57,8 @@ def maker(home: Home, names: frozenset[str]) -> DatasetMaker:
         from bessemer.train.tables.keeping import load_model
         from bessemer.train.tables.single import LEAST_ROWS
 
+        if job.texts is not None:
+            return check_texts(job, given, lending, parts.work.config)
         if job.model:
             model = load_model(Path(model_path(home, job.model)))
             share = 1.0 if job.rows is None else job.rows / max(1, _rows_of_parents(model))
@@ -66,9 +72,11 @@ def maker(home: Home, names: frozenset[str]) -> DatasetMaker:
         return round(total * max(1.0, (job.rows or 0) / first) * _SPREAD)
 
     def preview(job: Dataset, given: Mapping[str, Path], rows: int) -> Mapping[str, Any]:
+        if job.texts is not None:
+            return preview_texts(job, given, rows, lending)
         return job_steps.preview(job, given, rows, model_path(home, job.model) if job.model else "")
 
-    return DatasetMaker(models, check, preview)
+    return DatasetMaker(models, check, preview, books.book)
 
 
 _SPREAD = 2
@@ -95,10 +103,11 @@ def model_path(home: Home, name: str) -> str:
 def flow_of(job: Dataset, project: str, given: Mapping[str, Path], model: str) -> Flow:
     """Return the flow of a job; what one project's job made is never another's."""
     inputs = {name: digest_bytes(path.read_bytes()) for name, path in given.items()} | {"project": project}
-    config = job_steps.MakeConfig(job=job.id, product=config_of(job), rows=job.rows, format=job.format, model=model)
-    step = Step(
-        "make", run=f"{job_steps.__name__}:make", config=config, inputs=inputs, code=job_steps.CODE, queue=QUEUE
-    )
+    written = job.texts is not None
+    made = {"texts": texts_of(job)} if written else {"product": config_of(job), "model": model}
+    config = job_steps.MakeConfig(job=job.id, rows=job.rows, format=job.format, **made)
+    code = text_jobs.CODE if written else job_steps.CODE
+    step = Step("make", run=f"{job_steps.__name__}:make", config=config, inputs=inputs, code=code, queue=QUEUE)
     return Flow(job.id, (step,))
 
 
@@ -122,11 +131,12 @@ class DatasetDriver:
 
     Args:
         parts: of the home.
+        lending: the engines that may write texts.
         pause_seconds: between two looks for something to do.
     """
 
-    def __init__(self, parts: JobParts, pause_seconds: float = 0.5) -> None:
-        self._parts, self._pause = parts, pause_seconds
+    def __init__(self, parts: JobParts, lending: Lending, pause_seconds: float = 0.5) -> None:
+        self._parts, self._lending, self._pause = parts, lending, pause_seconds
         self._store: DatasetStore = parts.work.datasets
         self._books = _Books(parts.home, parts.meter)
         self._stop = threading.Event()
@@ -163,6 +173,8 @@ class DatasetDriver:
         if found is None:
             return False
         project, job = found
+        if job.texts is not None and self._lending.over:
+            return False  # the next gateway's
         if job.status == "queued":
             with suppress(Conflict):
                 job = self._store.move(project, job.id, "running", ("queued",))
@@ -173,15 +185,18 @@ class DatasetDriver:
 
     def _drive(self, project: str, job: Dataset) -> None:
         home = self._parts.home
-        whose = Subject(kind="step", id="", project=project, key_id=job.key_id, model=job.model or MODEL)
+        model = dataset_subject(project, job).model
+        whose = Subject(kind="step", id="", project=project, key_id=job.key_id, model=model)
         sink = MeteredSink(ignore, self._parts.meter, whose)
         try:
             model = model_path(home, job.model) if job.model else ""
             flow = flow_of(job, project, self._store.given(job.id), model)
             home.claim_artifacts()
             with open_store(home.database_url) as store:
-                folder = str(self._store.folder)
-                runner = Runner(store, home.artifacts, sink=sink, resources={"datasets": folder})
+                resources = {"datasets": str(self._store.folder), "engines": self._lending.name}
+                # Texts are written in this process: the engines that write them are here.
+                where = "process" if job.texts is None else "inline"
+                runner = Runner(store, home.artifacts, where, sink, resources)
                 result = self._watched(runner, runner.submit(flow), project, job)
         except BessemerError as error:
             self._fail(project, job, error.code, f"{error.message}. {error.hint}".strip())
@@ -192,7 +207,7 @@ class DatasetDriver:
             return
         if result.status == "finished":
             self._end(project, job, result.artifacts["make"])
-        elif result.status == "failed":
+        elif result.status == "failed" and not self._lending.over:
             self._fail(project, job, "dataset_failed", f"{result.error}. {result.hint}".strip())
 
     def _watched(self, runner: Runner, run: str, project: str, job: Dataset) -> RunResult:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bessemer.lake import open_lake
 from bessemer.lake.writing.columns import Calls, WritingConfig, Written
 from bessemer.lake.writing.shapes import shaped
 from bessemer.lake.writing.writer import ChatEngine, Writing, write_rows
+from bessemer.products.llm.config import ServerConfig
 from bessemer.products.product import LakeState, Place
 from bessemer.products.receipt import FactsPart
 from bessemer.products.rows import find_rows, rows_tag, written
@@ -34,12 +35,13 @@ _SHOWN = 3
 
 
 class TextStepConfig(Config):
-    """What is written: by the model of which step, about which step's rows, held against which step's."""
+    """What is written: by the model of which step or server, about which step's rows, held against which step's."""
 
     name: str = ""
     texts: TextsConfig = TextsConfig()
     table: str = ""
     model: str = ""
+    server: ServerConfig | None = None
     given: str = ""
     heldout: str = ""
 
@@ -50,7 +52,7 @@ def write(ctx: StepContext, config: TextStepConfig) -> Meta:
     dataset = config.texts.dataset
 
     async def all_rows() -> Writing:
-        engine = open_model(ctx, config.model) if config.model else None
+        engine = open_model(ctx, config) if config.model or config.server else None
         try:
             return await write_rows(dataset, engine, given, lambda done, total: ctx.progress(done, total, "rows"))
         finally:
@@ -63,8 +65,8 @@ def write(ctx: StepContext, config: TextStepConfig) -> Meta:
         raise ConfigError(f"no row was accepted of {len(found.rejected)}: {told}", hint="Loosen what rejects them.")
     folder = ctx.out / "texts"
     folder.mkdir()
-    _lines(folder / "rows.jsonl", (shaped(row, dataset) for row in found.rows))
-    _lines(folder / "rejected.jsonl", ({"reason": each.reason, "row": each.row} for each in found.rejected))
+    write_lines(folder / "rows.jsonl", (shaped(row, dataset) for row in found.rows))
+    write_lines(folder / "rejected.jsonl", ({"reason": each.reason, "row": each.row} for each in found.rejected))
     lake = open_lake(ctx.resources["lake"])
     lake.put(config.table, ({"number": at, **_plain(row)} for at, row in enumerate(found.rows)), tag=rows_tag(ctx.key))
     return {
@@ -78,28 +80,37 @@ def write(ctx: StepContext, config: TextStepConfig) -> Meta:
     }
 
 
-def open_model(ctx: StepContext, step: str) -> ChatEngine:
-    """Return the engine of the model that a step compiled."""
-    return open_engine(OpenVinoConfig(path=str(Path(ctx.inputs[step].path) / "engine")))
+def open_model(ctx: StepContext, config: TextStepConfig) -> ChatEngine:
+    """Return the engine of the model that a step compiled, or of the server that is declared in its place."""
+    if config.server:
+        return open_engine(config.server.opened_with(ctx.resources.get(key_of(config.server.api_key_variable), "")))
+    return open_engine(OpenVinoConfig(path=str(Path(ctx.inputs[config.model].path) / "engine")))
+
+
+def key_of(variable: str) -> str:
+    """Return under which name the resources of a run have a server's key, whose variable is declared."""
+    return f"secret {variable}"
 
 
 def judge(ctx: StepContext, config: TextStepConfig) -> Meta:
     """Judge how varied and new the texts are, and write the card."""
-    from bessemer.evals.texts.variety import judge_texts
-
     lake, table, tag = find_rows(ctx, "write")
-    names = judged_columns(config.texts.dataset)
     rows = sorted(lake.get(table, version=tag), key=lambda row: row["number"])
-    texts = ["\n".join(str(row[name]) for name in names) for row in rows]
     heldout = [str(row[config.texts.heldout_field]) for row in _rows(ctx, config.heldout)] if config.heldout else []
-    report = judge_texts(texts, heldout)
-    verdict = decide(config.texts.gate, [report], [report])
+    report, verdict = judged(config.texts, rows, heldout)
     (ctx.out / "texts.json").write_text(report.model_dump_json(), encoding="utf-8")
     (ctx.out / "verdict.json").write_text(verdict.model_dump_json(indent=2), encoding="utf-8")
-    card = text_card(config, ctx.inputs["write"].meta, report, verdict)
-    (ctx.out / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False), encoding="utf-8")
-    (ctx.out / "card.md").write_text(card_markdown(card), encoding="utf-8")
+    write_card(text_card(config.name, config.texts, ctx.inputs["write"].meta, report, verdict), ctx.out)
     return {"passed": verdict.passed, "what": f"what {config.name} came to"}
+
+
+def judged(texts: TextsConfig, rows: Sequence[Mapping[str, Any]], heldout: Sequence[str]) -> tuple[Report, Verdict]:
+    """Return how varied and new texts are, and whether they may leave."""
+    from bessemer.evals.texts.variety import judge_texts
+
+    names = judged_columns(texts.dataset)
+    report = judge_texts(["\n".join(str(row[name]) for name in names) for row in rows], heldout)
+    return report, decide(texts.gate, [report], [report])
 
 
 def judged_columns(dataset: WritingConfig) -> tuple[str, ...]:
@@ -107,22 +118,28 @@ def judged_columns(dataset: WritingConfig) -> tuple[str, ...]:
     return tuple(n for n, c in dataset.columns.items() if isinstance(c, Written | Calls)) or tuple(dataset.columns)
 
 
-def text_card(config: TextStepConfig, made: Meta, report: Report, verdict: Verdict) -> dict[str, Any]:
+def text_card(name: str, texts: TextsConfig, made: Meta, report: Report, verdict: Verdict) -> dict[str, Any]:
     """Return the card of texts as JSON values."""
     return {
-        "name": config.name,
+        "name": name,
         "rows": made["made"],
-        "written_by": config.texts.model or "no model",
-        "columns": {name: column.kind for name, column in config.texts.dataset.columns.items()},
-        "shape": config.texts.dataset.shape.kind,
-        "seed": config.texts.dataset.seed,
+        "written_by": texts.model or "no model",
+        "columns": {name: column.kind for name, column in texts.dataset.columns.items()},
+        "shape": texts.dataset.shape.kind,
+        "seed": texts.dataset.seed,
         "rejected": made["rejected"],
         "usage": made["usage"],
         "figures": {metric.name: metric.value for metric in report.metrics},
-        "held_against": config.texts.heldout or "nothing: contamination says nothing",
+        "held_against": texts.heldout or "nothing: contamination says nothing",
         "passed": verdict.passed,
         "verdict": [outcome.sentence for outcome in verdict.outcomes],
     }
+
+
+def write_card(card: Mapping[str, Any], folder: Path) -> None:
+    """Write the card of texts as ``card.md`` and ``card.json``."""
+    (folder / "card.json").write_text(json.dumps(card, indent=2, ensure_ascii=False), encoding="utf-8")
+    (folder / "card.md").write_text(card_markdown(card), encoding="utf-8")
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:
@@ -137,11 +154,12 @@ def card_markdown(card: Mapping[str, Any]) -> str:
 
 def text_steps(place: Place, texts: TextsConfig, lake: LakeState) -> tuple[Step, ...]:
     """Return the steps of texts that a model writes."""
-    served = place.products[texts.model].served if texts.model else ""
+    server = server_of(place, texts)
+    served = place.products[texts.model].served if texts.model and not server else ""
     tables = {what: place.tables[name] for what, name in (("given", texts.given), ("heldout", texts.heldout)) if name}
     table = place.table("texts")
     config = TextStepConfig(
-        name=place.name, texts=texts, table=table, model=served.rpartition(".")[2],
+        name=place.name, texts=texts, table=table, model=served.rpartition(".")[2], server=server,
         given=tables.get("given", ""), heldout=tables.get("heldout", ""),
     )  # fmt: skip
     own = ("write", *((tables["heldout"],) if texts.heldout else ()))
@@ -152,6 +170,12 @@ def text_steps(place: Place, texts: TextsConfig, lake: LakeState) -> tuple[Step,
         Step("judge", run=f"{__name__}:judge", config=config, needs=own, code=_CODE),
     )  # fmt: skip
     return place.named(steps)
+
+
+def server_of(place: Place, texts: TextsConfig) -> ServerConfig | None:
+    """Return the server that answers for the product which writes, if one does."""
+    engine = getattr(getattr(place.products.get(texts.model), "config", None), "engine", None)
+    return engine if isinstance(engine, ServerConfig) else None
 
 
 def text_part(name: str, made: Mapping[str, Any], verdict: Verdict) -> FactsPart:
@@ -184,7 +208,8 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if isinstance(value, (int, float)) else str(value) for name, value in row.items()}
 
 
-def _lines(path: Path, values: Any) -> None:
+def write_lines(path: Path, values: Iterable[Any]) -> None:
+    """Write values as JSON Lines."""
     with path.open("w", encoding="utf-8") as file:
         for value in values:
             file.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")

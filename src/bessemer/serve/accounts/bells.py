@@ -4,7 +4,7 @@ With SQLite all processes are on one machine and share a few bytes of memory, wh
 too: looking costs a tenth of a microsecond. With Postgres a thread listens to notifications.
 
 Owns both bells. What is not heard (a process was killed between its change and the bell, a connection broke) is found
-by looking again after `database.STALE_SECONDS`.
+by looking again after `changes.STALE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ class Listener:
     def __init__(self, connect: Callable[[], Any], heard: Callable[[], None]) -> None:
         self._connect, self._heard = connect, heard
         self._end, self._ended = os.pipe()
-        self._thread = threading.Thread(target=self._listen, name="accounts bell", daemon=True)
-        self._thread.start()
+        self._listening = threading.Thread(target=self._listen, name="accounts bell", daemon=True)
+        self._listening.start()
 
     def close(self) -> None:
         """Listen no more."""
         os.write(self._ended, b".")
-        self._thread.join()
+        self._listening.join()
         os.close(self._end)
         os.close(self._ended)
 

@@ -2,7 +2,7 @@
 
 One connection reads and another one writes, so that a check in the event loop never waits for a thread's commit.
 Whatever an administrator changes moves `version`, by which every process knows that what it remembers is old: at once,
-because it hears a bell (`bells`), and should it not hear it, within `STALE_SECONDS`.
+because it hears a bell (`bells`), and should it not hear it, within `changes.STALE_SECONDS`.
 
 Owns connections, transactions, errors and the dialect (`?` marks a parameter). Knows no table but `changes`.
 """
@@ -21,11 +21,11 @@ from typing import Any
 
 from bessemer.core.errors import BackendError, ConfigError, IntegrityError, MissingDependency
 from bessemer.serve.accounts.bells import NOTIFY, FileBell, Listener
+from bessemer.serve.accounts.changes import Changes
 from bessemer.serve.database import use_wal
 
 Execute = Callable[..., list[tuple[Any, ...]]]
 
-STALE_SECONDS = 0.5
 _CHANGES = (
     "CREATE TABLE IF NOT EXISTS changes (id INTEGER PRIMARY KEY, version INTEGER NOT NULL)",
     "INSERT INTO changes (id, version) VALUES (1, 0) ON CONFLICT DO NOTHING",
@@ -62,6 +62,9 @@ class Database:
         schema: statements that make the tables if they are missing, in SQLite's words.
         clock: any seconds; only differences are used.
 
+    Attributes:
+        version: returns a number that moves with every change of whatever process.
+
     Raises:
         ConfigError: the URL is of another kind, or the file cannot be made or read.
         IntegrityError: the file is no database.
@@ -79,12 +82,10 @@ class Database:
         self._where = "Postgres" if self.is_postgres else rest[1:]
         self._errors: tuple[type[Exception], ...] = (sqlite3.Error,)
         self._durable: bool | None = None
-        self._version, self._read_at, self._changed = -1, float("-inf"), 0
-        self._bell: FileBell | None = None
         self._listener: Listener | None = None
-        self._sound = b""
-        if not self.is_postgres:
-            self._bell = _make_private(Path(rest[1:]))
+        self._bell = None if self.is_postgres else _make_private(Path(rest[1:]))
+        self._changes = Changes(self._read_version, self._bell, clock)
+        self.version = self._changes.version
         with self._translated():
             self._reader = _Connection(self._open, self.is_postgres)
             self._writer = _Connection(self._open, self.is_postgres)
@@ -136,23 +137,9 @@ class Database:
             execute("UPDATE changes SET version = version + 1")
             if self.is_postgres:
                 execute(NOTIFY)
-        self._heard()
+        self._changes.heard()
         if self._bell:
             self._bell.ring()
-
-    def version(self) -> int:
-        """Return a number that moves with every change of whatever process."""
-        now = self.clock()
-        sound = self._bell.sound() if self._bell else b""
-        if now - self._read_at >= STALE_SECONDS or sound != self._sound:
-            if self.is_postgres and self._listener is None:
-                self._listener = Listener(self._open, self._heard)
-            changed = self._changed
-            [(self._version,)] = self.read("SELECT version FROM changes")
-            self._sound = sound
-            if changed == self._changed:  # else another thread's change may have come after the reading
-                self._read_at = now
-        return self._version
 
     def close(self) -> None:
         """Close the connections."""
@@ -163,9 +150,11 @@ class Database:
             with side.lock:
                 side.raw.close()
 
-    def _heard(self) -> None:
-        self._changed += 1
-        self._read_at = float("-inf")
+    def _read_version(self) -> int:
+        if self.is_postgres and self._listener is None:
+            self._listener = Listener(self._open, self._changes.heard)
+        [(version,)] = self.read("SELECT version FROM changes")
+        return int(version)
 
     def _open(self) -> Any:
         if not self.is_postgres:

@@ -158,7 +158,7 @@ class Gate:
         self._late: dict[str, int] = {}
         self._unbooked: list[tuple[Permit, Spent]] = []
         self._swept_at = float("-inf")
-        self._thread = ThreadPoolExecutor(1, "limits")
+        self._drawer = ThreadPoolExecutor(1, "limits")
         self._closed, self._busy = threading.Event(), threading.Event()
         self._tender = threading.Thread(target=self._tend, name="limits tender", daemon=True)
         self._holding.busy = self._busy.set
@@ -221,11 +221,11 @@ class Gate:
         if budgets := self._book.budgets(subject):
             micros = self._book.tariff(subject, budgets).worst(most.input_tokens, most.output_tokens, most.units)
             wanted = Reservation(subject.id, micros, self._worker.books, JOBS, self._clock())
-            self._thread.submit(self._reserve_job, wanted, budgets).result()
+            self._drawer.submit(self._reserve_job, wanted, budgets).result()
 
     def settle_job(self, id: str, micros: int) -> None:
         """Put what a job was charged in the place of its reservation, if it has one; again changes nothing."""
-        self._thread.submit(self._budgets.settle_all, [(id, micros)]).result()
+        self._drawer.submit(self._budgets.settle_all, [(id, micros)]).result()
 
     def release_jobs(self, is_known: Callable[[str], bool]) -> int:
         """Release what was reserved a while ago for jobs that were then never kept; return how many those were."""
@@ -239,7 +239,7 @@ class Gate:
 
     def close(self) -> None:
         """Give back what is held, and settle what could not be before; the database is closed by its owner."""
-        self._thread.shutdown()
+        self._drawer.shutdown()
         self._closed.set()
         self._busy.set()
         self._tender.join()
@@ -253,7 +253,7 @@ class Gate:
 
     def call(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
         """Return the future of a call in the gate's thread."""
-        future: Future[T] = self._thread.submit(function, *args)
+        future: Future[T] = self._drawer.submit(function, *args)
         return asyncio.wrap_future(future)
 
     def admit(self, need: _Need) -> Permit:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from bessemer.core.units import Money
 from bessemer.serve.accounts.budgets import Spending
@@ -35,7 +36,7 @@ def rate_headers(levels: Sequence[Level]) -> Headers:
         told += [
             (f"x-ratelimit-limit-{unit}", str(at.limit)),
             (f"x-ratelimit-remaining-{unit}", str(max(0, math.floor(left)))),
-            (f"x-ratelimit-reset-{unit}", duration((at.limit - left) * 60 / at.limit if at.limit else 0)),
+            (f"x-ratelimit-reset-{unit}", _reset(at.limit, left)),
         ]
     return tuple(told)
 
@@ -48,7 +49,7 @@ def rate_lines(unit: str, limit: int, left: int) -> bytes:
     """
     return (
         f"x-ratelimit-limit-{unit}: {limit}\r\nx-ratelimit-remaining-{unit}: {left}\r\n"
-        f"x-ratelimit-reset-{unit}: {duration((limit - left) * 60 / limit if limit else 0)}\r\n"
+        f"x-ratelimit-reset-{unit}: {_reset(limit, left)}\r\n"
     ).encode()
 
 
@@ -79,6 +80,19 @@ def refuse_money(at: Spending, worst_micros: int, levels: Sequence[Level]) -> Re
     if unspent.micros:
         message = f"{of} has {unspent} left, and this request may cost up to {worst}: ask for fewer tokens."
     return Refusal(429, message, "insufficient_quota", None, "insufficient_quota", (*_NEVER, *headers))
+
+
+def _reset(limit: int, left: float) -> str:
+    """Return how long it takes a bucket of a minute's limit to be full again."""
+    if not limit:
+        return "0s"
+    millis = math.ceil((limit - left) * 60_000 / limit)
+    return _of_millis(millis if millis < 1000 else -(-millis // 10) * 10)  # of more than a second hundredths are told
+
+
+@lru_cache(maxsize=8192)
+def _of_millis(millis: int) -> str:
+    return duration(millis / 1000)
 
 
 def duration(seconds: float) -> str:

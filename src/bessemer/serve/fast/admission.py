@@ -6,6 +6,7 @@ store of keys and the gate.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,22 +16,18 @@ from bessemer.serve.accounts.standing import Permit as Held
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
 from bessemer.serve.refusals import Refusal
 
+_REMEMBERED_AT_MOST = 10_000
+
 
 @dataclass(slots=True, eq=False)
 class Identity:
-    """Whose key it is."""
+    """Whose key it is, with what is asked of it for each request: its id, project, models and end."""
 
     key: Key
-
-    @property
-    def key_id(self) -> str:
-        """Of the key."""
-        return self.key.id
-
-    @property
-    def project(self) -> str:
-        """Of the key."""
-        return self.key.project
+    key_id: str
+    project: str
+    models: tuple[str, ...]
+    expires_at: float | None
 
 
 @dataclass(slots=True, eq=False)
@@ -75,16 +72,30 @@ class KeyAdmission:
     def __init__(self, keys: KeyStore, gate: Gate | None = None) -> None:
         self._keys, self._gate = keys, gate
         self._permit = Permit()
+        self._known: dict[bytes, Identity] = {}
+        self._version = -1
 
     def know(self, secret: str, /) -> Identity | None:
-        """Return whose a key is."""
-        key = self._keys.verify(secret)
-        return None if isinstance(key, KeyRefusal) else Identity(key)
+        """Return whose a key is. What is remembered is a digest, and only until an administrator changes anything."""
+        keys, version = self._keys, self._keys.version()
+        if version != self._version:
+            self._known, self._version = {}, version
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        who = self._known.get(digest)  # of 256 bits: how long that takes tells nothing of a secret
+        if who is not None and (who.expires_at is None or keys.now() < who.expires_at):
+            return who
+        key = keys.verify(secret)
+        if isinstance(key, KeyRefusal):
+            return None
+        if len(self._known) >= _REMEMBERED_AT_MOST:
+            self._known.clear()
+        who = self._known[digest] = Identity(key, key.id, key.project, key.models, key.expires_at)
+        return who
 
     def admit(self, who: Identity, spent: Spent, worst: tuple[int, int], /) -> Permit | Refusal | None:
         """Return a permit, or why there is none; None if the application has to find out."""
         gate, model = self._gate, spent.model
-        if not who.key.may_ask(model):
+        if who.models and not who.key.may_ask(model):
             return None
         rules = gate.rules((spent.project, spent.key_id, model, "", False)) if gate else None
         if gate is None or rules is None:

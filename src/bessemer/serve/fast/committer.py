@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
+from bessemer.core.batching import BatchMeter
 from bessemer.core.errors import BessemerError
-from bessemer.core.forwarding import BatchMeter, Spent
+from bessemer.core.forwarding import Spent
 
 logger = logging.getLogger("bessemer.serve")
 

@@ -6,32 +6,25 @@ Owns the averages by which is counted what nobody told. Knows no wire.
 from __future__ import annotations
 
 import asyncio
-import random
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from bessemer.core.forwarding import BatchMeter, Forward
+from bessemer.core.batching import BatchMeter
+from bessemer.core.forwarding import Forward
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.fast.admission import Admission
 from bessemer.serve.fast.committer import Committer
 from bessemer.serve.fast.exchange import Answerer, Exchange, status_line
 from bessemer.serve.fast.pool import Pool
+from bessemer.serve.fast.reading import Asked
 from bessemer.serve.fast.shapes import Shapes
 from bessemer.serve.observing import Watcher
 from bessemer.serve.traffic import Traffic
 
-_RANDOM = random.Random(secrets.randbits(256))
-
 _MAX_HEADS = 64
 _SOME = 0.05
 """Weight of the newest request in the averages."""
-
-
-def new_id() -> str:
-    """Return an id for a request: 128 random bits, without asking the system for each."""
-    return "req_" + _RANDOM.getrandbits(128).to_bytes(16, "little").hex()
 
 
 class Way:
@@ -112,6 +105,11 @@ class Desk:
         lines = b"%s%scontent-type: %s\r\nopenai-version: 2020-10-01\r\nx-content-type-options: nosniff\r\n"
         head = self.heads[status, kind, date] = lines % (status_line(status), date, kind)
         return head
+
+    def likely(self, way: Way, asked: Asked, size: int) -> tuple[int, int]:
+        """Return how many tokens a request of so many bytes has, and how many its answer may have at most."""
+        most = (asked.output_tokens or self.config.default_output_tokens) * asked.choices
+        return max(1, round(size * way.tokens_per_byte)), most
 
     async def close(self) -> None:
         """Book what is left and close the connections; all requests have ended."""

@@ -100,7 +100,8 @@ class Exchange:
     """
 
     answerer: Answerer | None = None
-    received = expects = False
+    received = False
+    expects = False
     deadline: float | None = None
     early: list[bytes] | None = None
     raw = b""

@@ -43,7 +43,7 @@ def quick(desk: Desk, connection: Connection, data: bytes) -> bool:
     if (shape := desk.shapes.find(data)) is None or len(data) - shape.size > desk.config.max_body_bytes:
         return False
     try:
-        who = desk.admission.know(data[shape.secret].decode("latin-1"))
+        who = desk.admission.know(data[shape.secret_from : shape.secret_to].decode("latin-1"))
     except BessemerError:  # the application says what is wrong
         return False
     asked = read_asked(data[shape.size :]) if who else None

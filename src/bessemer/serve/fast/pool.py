@@ -23,8 +23,6 @@ from bessemer.serve.fast.shapes import MAX_HEAD_BYTES, Shapes
 IDLE_SECONDS = 4.0
 CONNECTS = 2
 
-_Wire = asyncio.Protocol
-
 
 class Taker(Protocol):
     """Takes one answer; called in the event loop, returns at once. After `end` or `lost` nothing follows."""
@@ -50,8 +48,8 @@ class Taker(Protocol):
         ...
 
 
-class Upstream(_Wire):
-    """One connection to the server; carries one request at a time."""
+class Upstream:
+    """One connection to the server; carries one request at a time. An asyncio protocol in all but its base."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -77,6 +75,15 @@ class Upstream(_Wire):
                 taker.end()
             else:
                 taker.lost("it closed the connection")
+
+    def eof_received(self) -> None:
+        """Let the event loop close the connection."""
+
+    def pause_writing(self) -> None:
+        """Nothing: what is sent is one request, which is whole."""
+
+    def resume_writing(self) -> None:
+        """Nothing."""
 
     def send(self, request: bytes, taker: Taker, now: float) -> None:
         """Send a request."""
@@ -210,8 +217,7 @@ class Pool:
                 upstream.close()
                 continue
             self._asking[taker] = upstream
-            upstream.taker, upstream.since = taker, now
-            upstream.transport.write(request)
+            upstream.send(request, taker, now)
             return
         if len(self._all) + self._connecting >= self.forward.max_streams:
             self._asking[taker] = None
@@ -280,9 +286,7 @@ class Pool:
             for _ in range(CONNECTS):
                 try:
                     async with asyncio.timeout(self.forward.connect_timeout_seconds):
-                        _, upstream = await self.loop.create_connection(
-                            lambda: Upstream(self), self._host, self._port, ssl=self._ssl
-                        )
+                        upstream = await self._dial()
                     break
                 except Exception:  # a timeout, a certificate, a name that is none: nothing was sent
                     continue
@@ -297,6 +301,13 @@ class Pool:
         self._all.add(upstream)
         self._asking[taker] = upstream
         upstream.send(request, taker, self.loop.time())
+
+    async def _dial(self) -> Upstream:
+        upstream = Upstream(self)
+        await self.loop.create_connection(
+            lambda: cast(asyncio.Protocol, upstream), self._host, self._port, ssl=self._ssl
+        )
+        return upstream
 
     def _sweep(self) -> None:
         now = self.loop.time()

@@ -17,9 +17,7 @@ from typing import Any
 import msgspec
 
 from bessemer.core.forwarding import Forward
-
-_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_NULL = msgspec.Raw(b"null")
+from bessemer.serve.fast.bodies import ANSWER, FIELDS, NULL, REQUEST
 
 MAX_CHOICES = 128
 LIMITS = ("max_completion_tokens", "max_tokens")
@@ -36,7 +34,6 @@ class Asked:
         fields: all fields at the top level, as bytes.
         choices: how many answers are wanted.
         output_tokens: the most that each may have; None if the request does not say, -1 if it says nonsense.
-        limit_field: the field that says so.
     """
 
     fields: dict[str, Any]
@@ -45,65 +42,26 @@ class Asked:
     wants_usage: bool
     choices: int
     output_tokens: int | None
-    limit_field: str
-
-
-class _Options(msgspec.Struct, gc=False):
-    include_usage: bool | None = None
-
-
-class _Request(msgspec.Struct, gc=False):
-    model: str
-    messages: msgspec.Raw
-    stream: bool | None = None
-    stream_options: _Options | None = None
-    n: int | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    finish_reason: str | None = None
-
-
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int
-    completion_tokens: int = 0
-    prompt_tokens_details: _Details | None = None
-
-
-class _Answer(msgspec.Struct, gc=False):
-    usage: _Usage | None = None
-    choices: list[_Choice] = []
 
 
 _STANDARD = (None, "auto", "default")
-
-_REQUEST = msgspec.json.Decoder(_Request)
-_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 def read_asked(body: bytes) -> Asked | None:
     """Return what is read of a request; None if it could not be sent on, is to be kept or has a price of its own."""
     try:
-        fields = _FIELDS.decode(body)
-        read = _REQUEST.decode(body)
+        fields = FIELDS.decode(body)
+        read = REQUEST.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     choices = 1 if read.n is None else read.n
     if not 1 <= choices <= MAX_CHOICES or read.store or read.service_tier not in _STANDARD:
         return None
-    limit, old, named = read.max_completion_tokens, read.max_tokens, LIMITS[0]
+    limit, old = read.max_completion_tokens, read.max_tokens
     if old is not None:
-        limit, named = (old, LIMITS[1]) if limit in (None, old) else (-1, LIMITS[0])
+        limit = old if limit in (None, old) else -1
     wants = read.stream_options is not None and bool(read.stream_options.include_usage)
-    return Asked(fields, read.model, bool(read.stream), wants, choices, limit, named)
+    return Asked(fields, read.model, bool(read.stream), wants, choices, limit)
 
 
 def to_send(asked: Asked, forward: Forward, output_tokens: int) -> bytes:
@@ -115,7 +73,7 @@ def to_send(asked: Asked, forward: Forward, output_tokens: int) -> bytes:
         fields.pop(name, None)
     fields[forward.limit_field] = output_tokens
     if asked.stream and not asked.wants_usage:
-        options = msgspec.json.decode(fields.get("stream_options", _NULL)) or {}
+        options = msgspec.json.decode(fields.get("stream_options", NULL)) or {}
         fields["stream_options"] = {**options, "include_usage": True}
     return msgspec.json.encode(fields)
 
@@ -209,7 +167,7 @@ def _lines(data: bytes) -> int:
 def read_answer(body: bytes) -> tuple[Usage | None, str]:
     """Return the usage of a whole answer or of a stream's chunk, None if it tells none, and the first finish reason."""
     try:
-        answer = _ANSWER.decode(body)
+        answer = ANSWER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None, ""
     reason = ""

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from bessemer.core.forwarding import Spent
 from bessemer.core.nouns import EntryStatus
 from bessemer.serve.fast.admission import Identity, Permit
-from bessemer.serve.fast.desk import Desk, Way, new_id
+from bessemer.serve.fast.desk import Desk, Way
 from bessemer.serve.fast.exchange import Exchange
 from bessemer.serve.fast.reading import Asked, Tail, count_written, read_answer, read_asked, to_send
 from bessemer.serve.fast.telling import event_of, of_server, usage_event, with_usage
+from bessemer.serve.ids import new_id
 from bessemer.serve.observing import Seen, unwatched
 from bessemer.serve.refusals import CLIENT_GONE, SLOW_BODY, TOO_SLOW, Refusal, failed
 from bessemer.serve.telling import DONE
@@ -35,7 +36,6 @@ _STREAM = b"text/event-stream; charset=utf-8"
 class Relay(Visit):
     """Answers a client (see `Answerer`) and takes its server's answer (see `Taker`)."""
 
-    _size = _asked_size = _status = _written = 0
     _way: Way | None = None
     _asked: Asked | None = None
     _spent: Spent | None = None
@@ -43,14 +43,16 @@ class Relay(Visit):
     _seen: Seen | None = None
     _tail: Tail | None = None
     _tell: Callable[[], None] | None = None
-    _headed = _over = _told = False
-    _kind = _retry_after = _answered = b""
+    _kept: memoryview | None = None
     _reason = ""
 
     def __init__(self, desk: Desk, exchange: Exchange, who: Identity) -> None:
         self._desk, self._exchange, self._who = desk, exchange, who
         self._began = desk.loop.time()
         self._pieces: list[bytes] = []
+        self._size = self._asked_size = self._status = self._written = 0
+        self._headed = self._over = self._told = False
+        self._kind = self._retry_after = self._answered = b""
 
     # --- the client -------------------------------------------------------------------------------------------------
 
@@ -150,7 +152,11 @@ class Relay(Visit):
                 self.lost("its answer is too large")
             return
         if out := self._tail.feed(data):
-            assert self._way is not None
+            assert self._way and self._spent and self._asked
+            if self._kept is None:
+                likely = self._desk.likely(self._way, self._asked, self._asked_size)
+                self._kept = self._desk.meter.keep(self._spent, likely)
+            self._kept[0] = self._tail.events  # before they leave: should this process be killed, they are booked
             if self._way.renames:
                 out = self._way.named(out)
             self._send(out)
@@ -293,14 +299,13 @@ class Relay(Visit):
         """Return what a request took as far as it can be counted from here: at least one token in and one out."""
         assert self._way and self._asked
         if self._tail is not None:
-            told = self._tail.usage
-            if told:
-                return told
+            if self._tail.usage:
+                return self._tail.usage
             output = self._tail.events
         else:
             output = self._written or int((self._desk.loop.time() - self._began) * self._way.tokens_per_second)
-        most = (self._asked.output_tokens or self._desk.config.default_output_tokens) * self._asked.choices
-        return max(1, round(self._asked_size * self._way.tokens_per_byte)), max(1, min(output, most)), 0
+        read, most = self._desk.likely(self._way, self._asked, self._asked_size)
+        return read, max(1, min(output, most)), 0
 
     def _close(self) -> None:
         """Give everything back."""

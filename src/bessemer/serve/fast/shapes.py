@@ -33,18 +33,22 @@ class Shape:
 
     Attributes:
         size: of the head, with the empty line that ends it.
-        length: where the digits of the body's length stand.
-        secret: where it stands; empty if a head has none.
+        length_from, length_to: where the digits of the body's length stand.
+        secret_from, secret_to: where it stands; empty if a head has none.
         kind: the content type.
     """
 
-    __slots__ = ("first", "kind", "length", "second", "second_at", "secret", "size", "third", "third_at")
+    __slots__ = (
+        "first", "kind", "length_from", "length_to", "second", "second_at", "secret_from", "secret_to", "size", "third",
+        "third_at",
+    )  # fmt: skip
 
     def __init__(self, head: bytes, length: tuple[int, int], secret: tuple[int, int], kind: bytes) -> None:
         (a, b), (c, d) = sorted((length, secret))
         self.first, self.second, self.third = head[:a], head[b:c], head[d:]
         self.second_at, self.third_at = b, d
-        self.length, self.secret = slice(*length), slice(*secret)
+        self.length_from, self.length_to = length
+        self.secret_from, self.secret_to = secret
         self.size, self.kind = len(head), kind
 
 
@@ -67,7 +71,7 @@ class Shapes:
                 data.startswith(shape.first)
                 and data.startswith(shape.second, shape.second_at)
                 and data.startswith(shape.third, shape.third_at)
-                and (digits := data[shape.length]).isdigit()
+                and (digits := data[shape.length_from : shape.length_to]).isdigit()
                 and int(digits) == len(data) - shape.size
             ):
                 return shape

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from bessemer.serve.chat import chat_reader
 from bessemer.serve.parts import GatewayParts
 from bessemer.serve.serving import Endpoint, Floor, Read
+from bessemer.serve.wire.agents import AgentDesk
 from bessemer.serve.wire.completions import read_text
 from bessemer.serve.wire.embeddings import read_vectors
 from bessemer.serve.wire.events import EventDesk
@@ -36,6 +37,7 @@ def wire_routes(floor: Floor, parts: GatewayParts) -> list[Route]:
     readers = wire_readers(parts)
     asking = [Route(path, Endpoint(floor, read), methods=["POST"]) for path, read in readers.items()]
     asking.append(Route("/v1/messages", AnthropicDoor(Endpoint(floor, read_anthropic)), methods=["POST"]))
+    asking += AgentDesk(floor).routes()
     if parts.events:
         asking += EventDesk(floor, parts.events, parts.rankings).routes()
     if parts.answers is None:

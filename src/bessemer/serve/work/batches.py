@@ -12,7 +12,6 @@ Owns batches and their lines. Knows no engine, no books and no HTTP.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from pydantic import BaseModel
 
 from bessemer.core.errors import ConfigError, Conflict
 from bessemer.serve.accounts.pages import Page
+from bessemer.serve.ids import batch_request_id
 from bessemer.serve.work.files import KIND as FILE
 from bessemer.serve.work.files import File, FileStore, read_line
 from bessemer.serve.work.records import Record, Wanted, as_json, new_id
@@ -223,7 +223,7 @@ class BatchStore:
                 file.seek(start)
                 said: Any = json.loads(file.read(size))
                 body = as_json(said["body"]).encode()
-                request = request_id(batch, number, attempt)
+                request = batch_request_id(batch, number, attempt)
                 found.append(Line(batch, number, custom_id, body, request, staged or ""))
         return found
 
@@ -238,7 +238,7 @@ class BatchStore:
             row = connection.execute(
                 "SELECT attempt FROM lines WHERE batch = ? AND number = ?", (line.batch, line.number)
             ).fetchone()
-        return replace(line, request=request_id(line.batch, line.number, row[0]), staged="")
+        return replace(line, request=batch_request_id(line.batch, line.number, row[0]), staged="")
 
     def done(self, line: Line, response: dict[str, Any]) -> None:
         """Keep the response to a line for good: its status, request id and body."""
@@ -314,7 +314,7 @@ class BatchStore:
                 after = number
                 response = json.loads(result) if result else None
                 error = None if result else {"code": why, "message": told}
-                line_id = f"batch_req_{request_id(id, number, 0)[4:28]}"
+                line_id = f"batch_req_{batch_request_id(id, number, 0)[-24:]}"
                 yield {"id": line_id, "custom_id": custom_id, "response": response, "error": error}
 
     def _set(self, line: Line, what: str, *values: str) -> None:
@@ -342,11 +342,6 @@ class BatchStore:
 
     def _forget(self, id: str) -> None:
         self._input(id).unlink(missing_ok=True)
-
-
-def request_id(batch: str, number: int, attempt: int) -> str:
-    """Return the id of an attempt's request: always the same, so that the books know it after a restart."""
-    return "req_" + hashlib.sha256(f"{batch}/{number}/{attempt}".encode()).hexdigest()[:32]
 
 
 def _look(path: Path, endpoint: str, most: int) -> tuple[list[tuple[int, str, int, int]], list[LineError]]:

@@ -21,6 +21,8 @@ class JobsConfig(Config):
         tuned_models: fine-tuned models that are kept in memory; the one that was asked longest ago makes room.
         fine_tuning: whether fine-tuning jobs are taken.
         max_epochs: how often a job may go through its file.
+        max_written_rows: of a dataset that a model writes.
+        max_row_tokens: that the model may write for one row of it; rows are charged, not tokens.
     """
 
     max_file_bytes: Annotated[int, Field(ge=1024)] = 512_000_000
@@ -31,3 +33,5 @@ class JobsConfig(Config):
     tuned_models: Annotated[int, Field(ge=1, le=64)] = 2
     fine_tuning: bool = True
     max_epochs: Annotated[int, Field(ge=1, le=1000)] = 50
+    max_written_rows: Annotated[int, Field(ge=1)] = 10_000
+    max_row_tokens: Annotated[int, Field(ge=1)] = 2_048

@@ -29,6 +29,8 @@ KIND = "dataset"
 RESULTS = "dataset-results"
 MODEL = "synthetic"
 """What rows are booked under that come of a client's own tables."""
+TEXTS = "synthetic-texts"
+"""What rows are booked under that a model wrote."""
 Format = Literal["csv", "jsonl", "parquet"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -41,6 +43,7 @@ class Dataset(Record):
     Attributes:
         model: a synthetic dataset of the factory that more rows are wanted of; empty where tables are given.
         tables: table -> the file that it was given in.
+        texts: what a served model shall write instead, as in a factory's product; tables are then what it is about.
         rows: of each table without parents; None is as many as there are.
         declaration: what is declared of the tables besides, as in a factory's product.
         result_files: table -> the file with its synthetic rows; ``card`` is the dataset's card.
@@ -60,6 +63,7 @@ class Dataset(Record):
     seed: int = 0
     format: Format = "csv"
     declaration: dict[str, Any] = Field(default_factory=dict)
+    texts: dict[str, Any] | None = None
     metadata: dict[str, str] | None = None
     result_files: dict[str, str] = Field(default_factory=dict)
     accepted_rows: int | None = None
@@ -94,11 +98,13 @@ class DatasetMaker:
         models: the factory's synthetic datasets that more rows may be wanted of.
         check: returns how many rows a job makes at most, given its tables' files; raises ConfigError or NotFound.
         preview: returns for each table a few rows, as JSON values, and the kind of each column.
+        book: books a project's accepted rows of a job, once, and returns the charge.
     """
 
     models: Callable[[], frozenset[str]]
     check: Callable[[Dataset, Mapping[str, Path]], int]
     preview: Callable[[Dataset, Mapping[str, Path], int], Mapping[str, Any]]
+    book: Callable[[str, Dataset, int], int]
 
 
 class DatasetStore:
@@ -148,12 +154,25 @@ class DatasetStore:
         return asked
 
     def preview(self, project: str, asked: Dataset, rows: int) -> Mapping[str, Any]:
-        """Return a few rows that a job would make; nothing is kept, judged or billed. Raises as `create`."""
-        maker = self._maker(asked)
+        """Return a few rows that a job would make; nothing is kept or judged. Raises as `create`.
+
+        Rows that a model wrote are charged as a job's are: else whoever looks and never asks would pay for none.
+        """
+        maker, charge = self._maker(asked), 0
         try:
-            return maker.preview(asked, self._take(project, asked), rows)
+            given = self._take(project, asked)
+            if asked.texts is None:
+                return maker.preview(asked, given, rows)
+            maker.check(asked, given)
+            if self.purse:
+                self.purse.reserve_job(dataset_subject(project, asked), Usage(units=rows))
+            found = maker.preview(asked, given, rows)
+            if accepted := sum(len(each) for each in found["rows"].values()):
+                charge = maker.book(project, asked, accepted)
+            return found
         finally:
             self.forget(asked.id)
+            self.settle(asked, charge)
 
     def get(self, project: str, id: str) -> Dataset:
         """Return a dataset.
@@ -259,8 +278,12 @@ class DatasetStore:
     def _maker(self, asked: Dataset) -> DatasetMaker:
         if self.maker is None:
             raise Unsupported("this gateway makes no datasets", hint="Run it from a factory: `bessemer up`.")
-        if bool(asked.model) == bool(asked.tables):
-            raise ConfigError("give 'tables' or 'model', one of them", hint="A model is a dataset of the factory.")
+        if asked.model and asked.texts is not None:
+            raise ConfigError("the model that writes is named in 'texts'", hint="'model' is a dataset of the factory.")
+        if asked.texts is None and bool(asked.model) == bool(asked.tables):
+            raise ConfigError(
+                "give 'tables', 'model' or 'texts', one of them", hint="A model is a dataset of the factory."
+            )
         if asked.model and asked.model not in (known := self.maker.models()):
             told = ", ".join(sorted(known)) or "none"
             raise NotFound(f"there is no synthetic dataset '{asked.model[:64]}'", hint=f"Known here: {told}.")
@@ -287,5 +310,5 @@ class DatasetStore:
 
 def dataset_subject(project: str, job: Dataset) -> Subject:
     """Return what a job's accepted rows are booked under."""
-    model = job.model or MODEL
+    model = TEXTS if job.texts is not None else job.model or MODEL
     return Subject(kind="request", id=job.id, name="dataset", project=project, key_id=job.key_id, model=model)

@@ -1,4 +1,4 @@
-"""``/v1/datasets``: jobs that make synthetic rows from tables that a client sent, or from a dataset of the factory.
+"""``/v1/datasets``: jobs that make synthetic rows from a client's tables or a dataset of the factory, or write texts.
 
 Owns the endpoints and their schema; OpenAI's wire has no such thing, so lists, errors and files are as its others are.
 """
@@ -24,20 +24,26 @@ TableName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
 
 class AskedDataset(Body):
-    """A new dataset: `tables` (table -> id of an uploaded file) or `model`, a synthetic dataset of the factory."""
+    """A new dataset: of `tables` (table -> id of an uploaded file), of `model` (one of the factory's), or `texts`.
+
+    `texts` is what a served model writes, declared as in a factory; `tables` are then what it is given, and what it is
+    held against.
+    """
 
     tables: Annotated[dict[TableName, str], Field(max_length=20)] = Field(default_factory=dict)
     model: Annotated[str, Field(max_length=500)] = ""
     rows: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    format: Format = "csv"
+    format: Format | None = None
     declaration: dict[str, Any] = Field(default_factory=dict)
+    texts: dict[str, Any] | None = None
     metadata: Annotated[dict[str, str] | None, AfterValidator(within_limits)] = None
 
     def to_job(self, key_id: str, now: float) -> Dataset:
         """Return the job that is wanted."""
         fields = self.model_dump()
         fields.pop("preview_rows", None)
+        fields["format"] = self.format or ("csv" if self.texts is None else "jsonl")
         return Dataset(id=new_id("dataset-"), created_at=int(now), key_id=key_id, **fields)
 
 
@@ -73,7 +79,7 @@ class DatasetDesk:
         return told((await asked(self._datasets.create, project, job, param="tables")).told())
 
     async def preview(self, request: Request) -> Response:
-        """Return a few rows at once; nothing is kept, judged or billed."""
+        """Return a few rows at once; nothing is kept or judged, and only what a model wrote is billed."""
         project, job, body = await self._asked(request, AskedPreview)
         found = await asked(self._datasets.preview, project, job, body.preview_rows, param="tables")
         return told({"object": "dataset.preview", **found})
@@ -97,8 +103,9 @@ class DatasetDesk:
 
     async def _asked(self, request: Request, model: type[T]) -> tuple[str, Dataset, T]:
         key, body = self._desk.key(request), await self._desk.read(request, model)
-        if body.model and not key.may_ask(body.model):
-            raise Refused(closed_model(body.model))
+        for name in (body.model, str((body.texts or {}).get("model") or "")):
+            if name and not key.may_ask(name):
+                raise Refused(closed_model(name))
         return key.project, body.to_job(key.id, self._datasets.now()), body
 
     def _named(self, request: Request) -> tuple[str, str]:

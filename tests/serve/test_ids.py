@@ -1,0 +1,50 @@
+"""Ids of requests: in order of time, and not to be guessed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import time
+
+import pytest
+
+from bessemer.serve.ids import batch_request_id, new_id
+
+
+def test_ids_begin_with_the_time_and_end_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_790_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    early = [new_id() for _ in range(1000)]
+    now += 0.001
+    late = [new_id() for _ in range(1000)]
+    assert max(early) < min(late)
+    assert all(re.fullmatch(r"req_[0-9a-f]{32}", id) for id in early)
+    assert {int(id[4:16], 16) for id in early} == {1_790_000_000_000}
+    assert len({id[16:] for id in early}) == 1000
+    drawn = [int(id[16:], 16) for id in early]
+    # Each of the 80 bits is set in about half of them: six standard deviations are 95 of 1,000.
+    assert all(400 < sum(value >> bit & 1 for value in drawn) < 600 for bit in range(80))
+
+
+def test_a_forked_worker_draws_others() -> None:
+    def draw(pipe: object) -> None:
+        pipe.send([new_id()[16:] for _ in range(5)])  # type: ignore[attr-defined]
+
+    drawn = []
+    fork = multiprocessing.get_context("fork")
+    for _ in range(2):
+        ours, theirs = fork.Pipe()
+        child = fork.Process(target=draw, args=(theirs,))
+        child.start()
+        drawn += ours.recv()
+        child.join()
+    assert len(set(drawn)) == 10
+
+
+def test_the_lines_of_a_batch_lie_together_under_ids_that_stay() -> None:
+    ids = [batch_request_id("batch_a", number, attempt) for number in range(500) for attempt in range(2)]
+    assert len(set(ids)) == 1000
+    assert len({id[:16] for id in ids}) == 1
+    assert batch_request_id("batch_a", 3, 1) == batch_request_id("batch_a", 3, 1)
+    assert batch_request_id("batch_b", 3, 1)[:16] != ids[0][:16]
+    assert all(re.fullmatch(r"req_[0-9a-f]{32}", id) for id in ids)
