@@ -133,7 +133,10 @@ def _outcome(passed: bool, sentence: str) -> str:
 
 
 def _stages(receipt: Receipt) -> RenderableType:
-    """Return a row for each stage, those of one product below its name; the provenance is a column only where stages differ in it."""
+    """Return a row for each stage, those of one product below its name.
+
+    The provenance is a column only where stages differ in it.
+    """
     bills = [line.bill for line in receipt.stages if line.bill]
     known = sorted({provenance(bill.measurement) for bill in bills})
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_footer=receipt.total is not None)
@@ -146,8 +149,8 @@ def _stages(receipt: Receipt) -> RenderableType:
     for name, below in zip(names, foot, strict=False):
         table.add_column(name, justify="right", footer=below, no_wrap=True)
     product = ""
-    order = list(dict.fromkeys(_product(line.told) for line in receipt.stages))
-    for line in sorted(receipt.stages, key=lambda line: order.index(_product(line.told))):
+    order = list(dict.fromkeys(_whose(line.told) for line in receipt.stages))
+    for line in sorted(receipt.stages, key=lambda line: order.index(_whose(line.told))):
         of, _, stage = line.told.rpartition(".")
         if of != product:
             table.add_row(f"[bold]{escape(of)}[/]")
@@ -166,7 +169,7 @@ def _stages(receipt: Receipt) -> RenderableType:
     return Group(table, Text(said, style="dim"))
 
 
-def _product(stage: str) -> str:
+def _whose(stage: str) -> str:
     """Return whose stage it is; empty for what several products share."""
     return stage.rpartition(".")[0]
 

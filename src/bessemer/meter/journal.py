@@ -21,12 +21,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 from bessemer.core.digest import canonical_json, digest_bytes
 from bessemer.core.errors import BackendError, IntegrityError
+from bessemer.meter.chain import Position, beginning, chained
 
 Durability = Literal["fsync", "interval"]
 
@@ -37,38 +37,11 @@ _TAIL = len(',"hash":""}') + 64
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """A place in a segment: after how many bytes and records, and the hash of the last of them."""
-
-    segment: str
-    offset: int
-    seq: int
-    hash: str
-
-
-@dataclass(frozen=True, slots=True)
 class Record:
     """One record as read: its body in JSON, and the position after it."""
 
     text: str
     after: Position
-
-
-def beginning(segment: str) -> Position:
-    """Return the position before a segment's first record; the chain starts from the segment's name."""
-    return Position(segment, 0, 0, digest_bytes(segment.encode()))
-
-
-def _chained(after: Position, bodies: Sequence[str]) -> tuple[bytes, Position]:
-    """Return the lines of records that follow a position, and the position after them."""
-    seq, hashed, lines = after.seq, after.hash, []
-    for body in bodies:
-        seq += 1
-        text = f'{{"body":{body},"prev":"{hashed}","seq":{seq}'.encode()
-        hashed = sha256(text).hexdigest()
-        lines.append(b'%s,"hash":"%s"}\n' % (text, hashed.encode()))
-    data = b"".join(lines)
-    return data, Position(after.segment, after.offset + len(data), seq, hashed)
 
 
 class _Segment:
@@ -84,7 +57,7 @@ class _Segment:
 
     def write(self, bodies: Sequence[str]) -> Position:
         """Write records of bodies in JSON, all or none."""
-        data, end = _chained(self.end, bodies)
+        data, end = chained(self.end, bodies)
         done = 0
         try:
             while done < len(data):
@@ -250,7 +223,7 @@ def add_segment(folder: Path, name: str, bodies: Sequence[str], draft: Path) -> 
         OSError: the disk refused; nothing was added.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    data, _ = _chained(beginning(name), bodies)
+    data, _ = chained(beginning(name), bodies)
     file = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         done = 0

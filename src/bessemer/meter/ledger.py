@@ -23,9 +23,10 @@ from bessemer.core.errors import ConfigError, IntegrityError, NotFound
 from bessemer.core.nouns import Boundary, EnergyClass, Entry, Usage
 from bessemer.core.units import Money
 from bessemer.core.usage import UsageQuery, UsageRow
+from bessemer.meter.chain import Position
 from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.energy import MICRO
-from bessemer.meter.journal import JournalReport, Position, SegmentReader, segments, verify
+from bessemer.meter.journal import JournalReport, SegmentReader, segments, verify
 from bessemer.meter.recount import drifts
 from bessemer.meter.rollups import DAY, HOUR, SUMMED, usage_rows, whole
 from bessemer.meter.rows import BOOKED, entry_of, packed

@@ -88,6 +88,9 @@ class KeyStore:
         clock: gives Unix seconds.
         actor: in whose name the audit log notes what is done here.
 
+    Attributes:
+        version: returns a number that moves with every change of a key or a project, by whatever process.
+
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
@@ -97,7 +100,7 @@ class KeyStore:
         self, where: Path | str | Database, clock: Callable[[], float] = time.time, actor: str = LOCAL
     ) -> None:
         self._database = where if isinstance(where, Database) else open_database(where)
-        self.url = self._database.url
+        self.url, self.version = self._database.url, self._database.version
         self._clock = clock
         self._scribe = Scribe(actor, clock)
         self._known: dict[str, tuple[bytes, Key, bool]] = {}
@@ -129,10 +132,6 @@ class KeyStore:
         with self._database.changing() as execute:
             like = {"admin": admin, "name": name, "expires_at": expires_at, "models": tuple(models)}
             return self.add(execute, project, **like, user_id=user_id)
-
-    def version(self) -> int:
-        """Return a number that moves with every change of a key or a project, by whatever process."""
-        return self._database.version()
 
     def now(self) -> float:
         """Return the time by which keys expire, in Unix seconds."""

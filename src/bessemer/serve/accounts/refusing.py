@@ -22,6 +22,11 @@ Headers = tuple[tuple[str, str], ...]
 
 LONGEST_WAIT_SECONDS = 119
 _NEVER = (("x-should-retry", "false"),)
+_LINES = {
+    unit: b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
+    % ((unit.encode(),) * 3)
+    for unit in ("requests", "tokens")
+}
 
 
 def rate_headers(levels: Sequence[Level]) -> Headers:
@@ -47,10 +52,7 @@ def rate_lines(unit: str, limit: int, left: int) -> bytes:
     >>> rate_lines("tokens", 600, 590)[-35:]
     b'590\\r\\nx-ratelimit-reset-tokens: 1s\\r\\n'
     """
-    return (
-        f"x-ratelimit-limit-{unit}: {limit}\r\nx-ratelimit-remaining-{unit}: {left}\r\n"
-        f"x-ratelimit-reset-{unit}: {_reset(limit, left)}\r\n"
-    ).encode()
+    return _LINES[unit] % (limit, left, _reset(limit, left).encode())
 
 
 def refuse_rate(short: Level, levels: Sequence[Level]) -> Refusal:
