@@ -390,7 +390,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             frozenset({"base"}), count_talks, lambda path: open_engine(EchoConfig()), EchoEngine.capabilities
         )
         work = open_work(home.work, JobsConfig(), clock, allowed)
-        work.datasets.maker = DatasetMaker(frozenset, lambda job, given: 1, lambda job, given, rows: {"rows": {}})
+        work.datasets.maker = DatasetMaker(
+            frozenset, lambda job, given: 1, lambda job, given, rows: {"rows": {}}, lambda project, job, rows: 0
+        )
         parts = with_rankings(gateway_parts(home, "the house", clock, "", work, stack), home, 90.0, stack)
         accounts = open_accounts(home.accounts, clock)
         stack.callback(accounts.close)
