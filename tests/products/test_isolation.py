@@ -29,6 +29,7 @@ from bessemer.products.home import Home
 from bessemer.products.invoices import InvoiceBook
 from bessemer.products.limiting import open_gate
 from bessemer.products.llm.config import LlmConfig
+from bessemer.products.recommender.experiments import with_rankings
 from bessemer.products.tuning.wiring import count_talks
 from bessemer.serve import GatewayConfig, GatewayParts, JobsConfig, Work, create_app, open_accounts, open_work
 from bessemer.serve.accounts.usage_wire import NOT_HERE
@@ -155,6 +156,9 @@ CASES: dict[str, Case] = {
     "POST /v1/events": Case(),
     "GET /v1/events": Case(lists="told", tries=(after("/v1/events", "told"),)),
     "DELETE /v1/events/{user:path}": named("DELETE", "/v1/events/<user>"),
+    # Experiments are the factory's; whose users they tell of is tried in `tests/serve/wire/test_experiments.py`
+    "GET /v1/experiments": Case(),
+    "GET /v1/experiments/{name}": Case(),
     # Webhooks
     "GET /v1/webhook_event_types": Case(),
     "POST /v1/webhook_endpoints": Case(),
@@ -386,8 +390,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             frozenset({"base"}), count_talks, lambda path: open_engine(EchoConfig()), EchoEngine.capabilities
         )
         work = open_work(home.work, JobsConfig(), clock, allowed)
-        work.datasets.maker = DatasetMaker(frozenset, lambda job, given: 1, lambda job, given, rows: {"rows": {}})
-        parts = gateway_parts(home, "the house", clock, "", work, stack)
+        work.datasets.maker = DatasetMaker(
+            frozenset, lambda job, given: 1, lambda job, given, rows: {"rows": {}}, lambda project, job, rows: 0
+        )
+        parts = with_rankings(gateway_parts(home, "the house", clock, "", work, stack), home, 90.0, stack)
         accounts = open_accounts(home.accounts, clock)
         stack.callback(accounts.close)
         gate = open_gate(accounts, home, meter.price_history, LlmConfig(), clock)
