@@ -159,6 +159,9 @@ CASES: dict[str, Case] = {
     # Experiments are the factory's; whose users they tell of is tried in `tests/serve/wire/test_experiments.py`
     "GET /v1/experiments": Case(),
     "GET /v1/experiments/{name}": Case(),
+    # What an agent keeps; whose it is, is tried with one in `tests/serve/test_agents.py`
+    "DELETE /v1/agents/{model}/sessions/{name:path}": Case(),
+    "DELETE /v1/agents/{model}/runs/{name:path}": Case(),
     # Webhooks
     "GET /v1/webhook_event_types": Case(),
     "POST /v1/webhook_endpoints": Case(),
