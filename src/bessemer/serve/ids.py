@@ -9,17 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
-import secrets
 import time
 
-_RANDOM = random.Random(secrets.randbits(256))
-os.register_at_fork(after_in_child=lambda: _RANDOM.seed(secrets.randbits(256)))
+_BLOCK_BYTES = 4090
+_DIGITS = 20
+
+_ahead: list[str] = []
+"""Random digits for ids to come, of the system's: nobody who has seen ids can tell the next."""
+os.register_at_fork(after_in_child=_ahead.clear)
 
 
 def new_id() -> str:
     """Return an id for a request: the milliseconds and 80 random bits, without asking the system for each."""
-    return "req_" + (int(time.time() * 1000) << 80 | _RANDOM.getrandbits(80)).to_bytes(16, "big").hex()
+    try:
+        digits = _ahead.pop()  # at once, so that no two threads have the same
+    except IndexError:
+        digits = _drawn()
+    return f"req_{int(time.time() * 1000):012x}{digits}"
+
+
+def _drawn() -> str:
+    """Ask the system for more digits, and return the first."""
+    block = os.urandom(_BLOCK_BYTES).hex()
+    _ahead.extend([block[at : at + _DIGITS] for at in range(_DIGITS, len(block), _DIGITS)])
+    return block[:_DIGITS]
 
 
 def batch_request_id(batch: str, number: int, attempt: int) -> str:
