@@ -71,8 +71,9 @@ def usage_of(told: Any) -> Usage | None:
     if not isinstance(told, dict):
         return None
     details = told.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    read, written, cached = told.get("prompt_tokens"), told.get("completion_tokens") or 0, cached or 0
+    cached = (details.get("cached_tokens") if isinstance(details, dict) else 0) or 0
+    read: Any = told.get("prompt_tokens")
+    written = told.get("completion_tokens") or 0
     if not all(type(count) is int and 0 <= count <= MOST_TOKENS for count in (read, written, cached)) or cached > read:
         return None
     return Usage(input_tokens=read, output_tokens=written, cached_tokens=cached)

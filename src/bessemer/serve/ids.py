@@ -12,27 +12,27 @@ import os
 import time
 
 _BLOCK_BYTES = 4090
-_DIGITS = 20
+_BYTES = 10
 
-_ahead: list[str] = []
-"""Random digits for ids to come, of the system's: nobody who has seen ids can tell the next."""
+_ahead: list[bytes] = []
+"""Random bytes of the system's for ids to come: nobody who has seen ids can tell the next."""
 os.register_at_fork(after_in_child=_ahead.clear)
 
 
 def new_id() -> str:
     """Return an id for a request: the milliseconds and 80 random bits, without asking the system for each."""
     try:
-        digits = _ahead.pop()  # at once, so that no two threads have the same
+        drawn = _ahead.pop()  # at once, so that no two threads have the same
     except IndexError:
-        digits = _drawn()
-    return f"req_{int(time.time() * 1000):012x}{digits}"
+        drawn = _drawn()
+    return "req_" + (int(time.time() * 1000).to_bytes(6, "big") + drawn).hex()
 
 
-def _drawn() -> str:
-    """Ask the system for more digits, and return the first."""
-    block = os.urandom(_BLOCK_BYTES).hex()
-    _ahead.extend([block[at : at + _DIGITS] for at in range(_DIGITS, len(block), _DIGITS)])
-    return block[:_DIGITS]
+def _drawn() -> bytes:
+    """Ask the system for a block, and return its first bytes; the rest is for the ids that follow."""
+    block = os.urandom(_BLOCK_BYTES)
+    _ahead.extend([block[at : at + _BYTES] for at in range(_BYTES, _BLOCK_BYTES, _BYTES)])
+    return block[:_BYTES]
 
 
 def batch_request_id(batch: str, number: int, attempt: int) -> str:
