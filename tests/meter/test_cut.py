@@ -21,8 +21,9 @@ import pytest
 
 from bessemer.core.errors import BackendError, IntegrityError
 from bessemer.core.forwarding import Spent
-from bessemer.core.nouns import MOST_TOKENS, EnergyClass, Entry, Subject, Usage
+from bessemer.core.nouns import EnergyClass, Entry, Subject, Usage
 from bessemer.core.protocols import Keeping
+from bessemer.core.usage import MOST_TOKENS
 from bessemer.meter import LocalMeter, MeterConfig, mispriced, open_ledger, open_meter, under_way, verify
 from bessemer.meter import cut as cutting
 from bessemer.meter.kept import SET, WORDS, Slot

@@ -93,10 +93,6 @@ class Artifact(Noun):
 # --- asking a model --------------------------------------------------------------------------------------------------
 
 
-MOST_TOKENS = 2**31 - 1
-"""The most tokens of one request that are believed of whoever tells them: more is a mistake or a lie."""
-
-
 class Usage(Noun):
     """What a request took: tokens, `cached_tokens` of them from a cache; `units`: ranked items, accepted rows."""
 

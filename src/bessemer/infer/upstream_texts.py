@@ -10,7 +10,8 @@ import json
 from typing import Any
 
 from bessemer.core.errors import BackendError, Unsupported
-from bessemer.core.nouns import MOST_TOKENS, RawText, ScoreRequest, ScoreResult, TokenLogprob, Usage
+from bessemer.core.nouns import RawText, ScoreRequest, ScoreResult, TokenLogprob, Usage
+from bessemer.core.usage import MOST_TOKENS
 
 
 def prompt_of(request: RawText) -> str | list[int]:

@@ -28,7 +28,8 @@ from contextlib import ExitStack, suppress
 from io import BufferedIOBase, BufferedWriter
 from pathlib import Path
 
-from bessemer.core.nouns import MOST_TOKENS, Noun, Subject, Usage
+from bessemer.core.nouns import Noun, Subject, Usage
+from bessemer.core.usage import MOST_TOKENS
 from bessemer.meter.energy import MICRO, Energy
 from bessemer.meter.pricing import PriceBook, Rates
 

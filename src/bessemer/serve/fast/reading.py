@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from bessemer.core.forwarding import Forward
-from bessemer.core.nouns import MOST_TOKENS
+from bessemer.core.usage import MOST_TOKENS
 from bessemer.serve.fast.bodies import ANSWER, FIELDS, NULL, REQUEST
 
 MAX_CHOICES = 128
