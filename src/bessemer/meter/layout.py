@@ -92,7 +92,7 @@ def check_whole(journals: Sequence[str]) -> None:
 
 
 def _make_noted(database: LedgerDatabase) -> None:
-    """Make the table that stays when the others are made again; it was not there in layouts before 5."""
+    """Make the table that stays when the others are made again; the first ledgers of this layout have none."""
     database.make("CREATE TABLE IF NOT EXISTS ledger_awaits (journal TEXT NOT NULL PRIMARY KEY) STRICT")
 
 
