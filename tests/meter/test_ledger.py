@@ -229,6 +229,20 @@ def test_sums_that_outgrow_their_column_bit_by_bit_are_exact(tmp_path: Path) -> 
     ledger.close()
 
 
+def test_numbers_that_no_column_holds_are_cut_and_keep_no_other_entry_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    absurd = Usage(input_tokens=2**200, output_tokens=2**63, cached_tokens=0)
+    book(tmp_path, entry("absurd", usage=absurd, charge=Money(micros=-(2**64))), entry("next"))
+    ledger, most = open_ledger(tmp_path), 2**63 - 1
+    found = ledger.entry("request:absurd")
+    assert (found.usage.input_tokens, found.usage.output_tokens, found.charge.micros) == (most, most, -most)
+    assert ledger.entry("request:next") == entry("next")
+    assert ledger.totals()[0].usage.output_tokens == most + 20
+    assert "request:absurd has numbers that cannot be" in caplog.text
+    ledger.close()
+
+
 def test_two_currencies_stay_apart(tmp_path: Path) -> None:
     book(tmp_path, entry("a"), entry("b", charge=Money(micros=5, currency="EUR")))
     total = open_ledger(tmp_path).totals()[0]
