@@ -47,17 +47,12 @@ class RenewingRanker:
     ) -> None:
         self._key, self._file, self._opened, self._events = deployment.key, file, opened, events
         self._now = opened(deployment.path)
-        self.name = self._now.name
+        self.name, self.capabilities = self._now.name, self._now.capabilities
         self._before = Counters()
         self._replaced: list[tuple[AnyRanker, float]] = []
         self._lock, self._renewing = threading.Lock(), threading.Lock()
         self._looked = time.monotonic()
         self._sweep()
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        """What the one that answers now can do; a newer one may try something on its users."""
-        return self._now.capabilities
 
     @property
     def told(self) -> dict[str, int]:
@@ -128,6 +123,7 @@ class RenewingRanker:
                 # Whoever is being answered by the older one is answered: it is closed when that is long over.
                 self._replaced.append((self._now, time.monotonic()))
                 self._now, self._key = newer, found.key
+                self.capabilities = newer.capabilities  # an experiment may begin with it, or end
             self._sweep()
             return True
 
