@@ -42,3 +42,8 @@ def batch_request_id(batch: str, number: int, attempt: int) -> str:
     """
     beginning = hashlib.sha256(batch.encode()).hexdigest()[:12]
     return f"req_{beginning}{hashlib.sha256(f'{batch}/{number}/{attempt}'.encode()).hexdigest()[:20]}"
+
+
+def earlier_batch_request_id(batch: str, number: int, attempt: int) -> str:
+    """Return the id that an attempt had before ids of a batch began alike: it may be in the books."""
+    return f"req_{hashlib.sha256(f'{batch}/{number}/{attempt}'.encode()).hexdigest()[:32]}"
