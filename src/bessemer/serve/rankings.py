@@ -107,6 +107,7 @@ class Glance:
 
     Attributes:
         id: of the answer.
+        project: whose.
         who: whom it was shown to.
         at: Unix seconds.
         policy: which models and rules ranked.
@@ -117,6 +118,7 @@ class Glance:
     """
 
     id: str
+    project: str
     who: str
     at: float
     policy: str
@@ -341,6 +343,7 @@ def _glance(told: dict[str, Any]) -> Glance:
     same = sys.intern  # the same few names stand in all of them
     return Glance(
         id=told["id"],
+        project=same(told["project"]),
         who=same(told["user"] or told["session"]),
         at=told["at"],
         policy=same(told["policy"]),

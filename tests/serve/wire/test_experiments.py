@@ -217,6 +217,10 @@ def test_what_an_experiment_may_take_of_a_gateway_is_bounded_and_said(looked, mo
     _, _, told = looked
     read, between = [], EventStore.between
     monkeypatch.setattr(EventStore, "between", lambda *given: read.append(given[1:]) or between(*given))
+    with monkeypatch.context() as patched:
+        patched.setattr(judged, "MOST_EVENTS", 10)
+        (found,) = told.experiments("")
+        assert "alone" not in found.sentence and found.arms[0].taken_up == 5, "no more are of them, or came after"
     monkeypatch.setattr(EventStore, "all", lambda *given: pytest.fail("of all projects, from the beginning"))
     (found,) = told.experiments("p")
     assert [(arm.users, arm.taken_up) for arm in found.arms] == [(5, 5), (5, 5)] and "alone" not in found.sentence

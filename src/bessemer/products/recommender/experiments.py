@@ -49,6 +49,11 @@ class WasShown(Protocol):
         ...
 
     @property
+    def project(self) -> str:
+        """Whose."""
+        ...
+
+    @property
     def who(self) -> str:
         """Whom it was shown to."""
         ...
@@ -253,10 +258,11 @@ class HomeExperiments:
         """Yield the events that were taken in after the first of these rankings; none before came of any."""
         if not shown:
             return
-        if not project:
-            yield from self._events.all()
-            return
         first = min(each.told for each in shown)
+        if not project:
+            whose = sorted({each.project for each in shown})
+            yield from self._events.all(whose, dict.fromkeys(whose, first))
+            return
         for start in range(first, self._events.last(), _EVENTS_AT_ONCE):
             if found := self._events.between(project, start, start + _EVENTS_AT_ONCE):
                 yield project, found
