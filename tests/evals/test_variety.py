@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from bessemer.evals.texts import variety
 from bessemer.evals.texts.variety import (
     _jaccard,
     _shingles,
@@ -37,6 +38,19 @@ def test_near_duplicates_are_those_that_all_pairs_find() -> None:
     assert {later for _, later in near_duplicates(found)} == expected
     assert 3 <= len(expected) < 25
     assert near_duplicates(["", "a b", "A, b!"]) == [(1, 2)]
+
+
+def test_rows_all_made_alike_are_compared_with_the_earliest_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(variety, "_jaccard", lambda one, other: compared.append(1) or _jaccard(one, other))
+    draw, like = random.Random(2), WORDS[:40]
+    alike = [" ".join(draw.choice(WORDS) if at in draw.sample(range(40), 4) else like[at] for at in range(40))
+             for _ in range(600)]  # fmt: skip
+    monkeypatch.setattr(variety, "_MOST_CANDIDATES", 20)
+    near_duplicates(alike)
+    assert 10 * 600 < len(compared) <= 20 * 600, "of 180,000 pairs"
+    compared.clear()
+    assert near_duplicates(["the same words here"] * 600) == [(0, at) for at in range(1, 600)] and not compared
 
 
 def test_distinct_is_counted() -> None:

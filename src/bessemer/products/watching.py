@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bessemer.core.errors import BessemerError, NotFound
+from bessemer.core.errors import NotFound
 from bessemer.core.nouns import Subject, Usage
 from bessemer.flow import Runner, RunResult
 from bessemer.meter import LocalMeter, open_ledger
@@ -28,6 +28,8 @@ logger = logging.getLogger("bessemer.products")
 NICENESS = 10
 """Of training, so that answers come first. Source: nice(2); 0 is the gateway's own."""
 _LOOK_SECONDS = 0.3
+_PATIENCE_SECONDS = 10.0
+"""After a turn that failed, such as on a full disk: it is taken again, and the log is not filled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,12 @@ class Shift:
         name: of the work.
         lock: which the kernel takes from the dead.
         pause_seconds: between two looks for something to do.
+
+    Attributes:
+        patience_seconds: until a turn is taken again that failed.
     """
+
+    patience_seconds = _PATIENCE_SECONDS
 
     def __init__(self, name: str, lock: Path, pause_seconds: float) -> None:
         self._name, self._path, self._pause = name, lock, pause_seconds
@@ -104,14 +111,18 @@ class Shift:
     def _run(self) -> None:
         yield_to_answers()
         lock: BinaryIO | None = None
+        begun = False
         while not self._stop.is_set():
             try:
-                if lock is None and (lock := locked(self._path)):
+                lock = lock or locked(self._path)
+                if lock and not begun:
                     self.first()
+                    begun = True
                 busy = self.turn() if lock else False
-            except BessemerError as error:
-                logger.error("no turn could be taken at %s: %s: %s", self._name, error.code, error.message)
-                busy = False
+            except Exception:  # neither a full disk nor a mistake of ours may end the thread that works on all of them
+                logger.exception("no turn could be taken at %s", self._name)
+                self._stop.wait(self.patience_seconds)
+                continue
             if not busy:
                 self._stop.wait(self._pause)
         if lock:

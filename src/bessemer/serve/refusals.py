@@ -66,6 +66,13 @@ SLOW_BODY = Refusal(408, "The request did not arrive in time.", "request_timeout
 TOO_MANY = Refusal(
     429, "Too many requests are under way. Ask again.", "rate_limit_exceeded", type="rate_limit_error", headers=_AGAIN
 )
+TOO_MANY_PREVIEWS = Refusal(
+    429,
+    "Other previews of texts are under way. Ask again.",
+    "rate_limit_exceeded",
+    type="rate_limit_error",
+    headers=_AGAIN,
+)
 ENGINE_LIMIT = Refusal(
     429, "The model takes no more requests now. Ask again later.", "rate_limit_exceeded", type="rate_limit_error"
 )

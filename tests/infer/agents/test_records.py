@@ -104,6 +104,33 @@ async def test_an_erasure_reaches_what_quotes_a_document_and_what_remembers_it(
     assert desk.records.erase_owner("p") == 5 and desk.records.read(record_name(*names["q"]))
 
 
+async def test_an_answer_that_may_quote_anything_is_not_kept_if_documents_were_erased_meanwhile(
+    scripted: Any, ask: Any, desk: Desk
+) -> None:
+    erasing = list[str]()
+
+    @callable_tool
+    def query(sql: str) -> Delivered:
+        """Ask the tables."""
+        for id in erasing:
+            desk.records.erase([id])
+        return Delivered("the secret of d1 is violet", quotes=frozenset({ANY}))
+
+    calls = [("query", {"sql": "select"})], "It is violet."
+    made = AgentEngine(scripted(*calls * 3), [query], AgentConfig(guard="off"), AgentParts(journal=desk.records))
+    session = record_name("session", "p", "agent", "s")
+    await made.of(Asker(project="p", session="s")).respond(ask("What is the secret?"))
+    assert len(desk.records.read(session)) == 2
+    for _ in range(2):  # erased again, too: the words may have come back in between
+        erasing[:] = ["d1"]
+        await made.of(Asker(project="p", session="s")).respond(ask("And now?"))
+        assert desk.records.read(session) == [] and b"violet" not in desk.held()
+    again = AgentEngine(scripted(*calls), [query], AgentConfig(guard="off"), AgentParts(journal=desk.records))
+    with pytest.raises(Conflict, match="erased"):
+        await again.of(Asker(project="p", run="r")).respond(ask("What is the secret?"))
+    assert b"violet" not in desk.held()
+
+
 async def test_an_asker_forgets_their_own(scripted: Any, ask: Any, desk: Desk) -> None:
     made = agent(scripted("A.", "B."), desk.records)
     for project in ("p", "q"):

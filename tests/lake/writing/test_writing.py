@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from bessemer.core.errors import BackendError, ConfigError
 from bessemer.core.nouns import ChatRequest, Completion, Delta, ToolCall, Usage
 from bessemer.infer import EchoConfig, open_engine
-from bessemer.lake.writing.columns import WritingConfig
+from bessemer.lake.writing.columns import WritingConfig, filled, longest
 from bessemer.lake.writing.shapes import shaped
 from bessemer.lake.writing.writer import Writing, write_rows
 
@@ -212,3 +212,51 @@ async def test_the_house_s_own_engine_writes() -> None:
     await engine.close()
     assert [row["answer"] for row in found.rows] == [f"What is {r['topic']}? ({r['number']})" for r in found.rows]
     assert found.usage.output_tokens > 0
+
+
+def test_cells_and_prompts_that_grow_by_powers_are_refused() -> None:
+    columns: dict[str, object] = {"t0": {"kind": "drawn", "values": ["x" * 1000]}}
+    columns["t1"] = {"kind": "template", "text": "{t0}" * 90}
+    config(columns)
+    for bomb in (
+        {"t2": {"kind": "template", "text": "{t1}" * 1000}},
+        {"t2": {"kind": "written", "prompt": "{t1}", "system": "{t1}"}},
+        {"t2": {"kind": "judged", "prompt": "{t1}{t1}"}},
+        {"t2": {"kind": "preferred", "one": "t1", "other": "t1", "prompt": "?"}},
+        {"w": {"kind": "written", "prompt": "x"}, "t2": {"kind": "template", "text": "{w}" * 100}},
+    ):
+        with pytest.raises(ValidationError, match=r"'t2' may have .* characters of 100,000 at most"):
+            config(columns | bomb)
+
+
+async def test_what_is_made_of_long_given_texts_is_refused() -> None:
+    columns = {"g": {"kind": "given", "field": "text"}, "t": {"kind": "template", "text": "{g}{g}"}}
+    assert len((await write_rows(config(columns, rows=1), None, [{"text": "x" * 50_000}])).rows) == 1
+    with pytest.raises(ConfigError, match="a cell of 't' may have 100,002 characters"):
+        await write_rows(config(columns), None, [{"text": "x"}, {"text": "x" * 50_001}])
+
+
+def test_the_longest_are_no_shorter_than_what_is_made() -> None:
+    columns = config(
+        {
+            "n": {"kind": "number", "low": -1e300, "high": 7, "decimals": 3},
+            "t": {"kind": "template", "text": "{n}{no} {n}"},
+        }
+        | {"no": {"kind": "drawn", "values": ["a", "bcd"]}}
+    ).columns
+    row = {"n": -float("1234567890123456"), "no": "bcd"}
+    assert longest(columns)["t"][0] >= len(filled("{n}{no} {n}", row | {"n": int(-1e300)}))
+
+
+@pytest.mark.parametrize("bounds", [{"high": float("inf")}, {"low": float("nan")}, {"low": -1e308, "high": 1e308}])
+def test_a_number_is_drawn_between_bounds_that_are_numbers(bounds: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        config({"n": {"kind": "number", **bounds}})
+
+
+async def test_whoever_has_patience_ends_after_so_many_rejected_in_a_row() -> None:
+    columns = {"text": {"kind": "written", "prompt": "x"}}
+    never = {"validators": [{"kind": "length", "column": "text", "least": 1_000_000}], "rows": 100, "attempts": 10}
+    engine = Scripted(last)
+    written = await write_rows(config(columns, concurrency=1, **never), engine, patience=50)
+    assert written.rows == [] and len(engine.asked) == 50

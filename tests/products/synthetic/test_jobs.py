@@ -6,8 +6,12 @@ import asyncio
 import csv as csv_reader
 import io
 import json
+import os
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ import httpx2
 import pytest
 
 from bessemer.core.errors import ConfigError
-from bessemer.core.nouns import Entry, Usage
+from bessemer.core.nouns import ChatRequest, Entry, Message, Usage
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.infer.echo import EchoEngine
 from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
@@ -120,6 +124,9 @@ def test_a_table_comes_back_as_rows_that_are_nobody_s_and_each_is_charged_once(d
     assert [each["id"] for each in desk.shop.get("/datasets").json()["data"]] == [job["id"]]
 
 
+BOMB = {"t0": {"kind": "drawn", "values": ["x" * 1000]}} | {
+    f"t{at}": {"kind": "template", "text": f"{{t{at - 1}}}" * 1000} for at in (1, 2, 3)
+}
 QUESTIONS = {
     "model": "played",
     "given": "passages",
@@ -219,9 +226,97 @@ def test_a_job_whose_gateway_stops_begins_again_under_the_next(desk: Desk) -> No
     again.close()
 
 
+async def test_what_a_stopped_job_was_delivered_is_told_apart_from_what_clients_pay() -> None:
+    """A job that ends in the middle of an answer leaves no token in the books that no entry has."""
+    engine, counted = open_engine(EchoConfig(token_seconds=0.005)), Counted()
+    lending = Lending({"played": engine}, counted.lend)
+    lending.begin()
+    said = Message(role="user", content="word " * 1000)
+
+    async def stopped() -> None:
+        answer = asyncio.create_task(lending.engine("played").respond(ChatRequest(messages=(said,))))
+        await asyncio.sleep(0.2)
+        answer.cancel()
+        with suppress(asyncio.CancelledError):
+            await answer
+
+    await asyncio.to_thread(asyncio.run, stopped())
+    await asyncio.sleep(0.1)  # the engine is told in its own loop
+    assert 5 < engine.counters.total.output_tokens < 500
+    counted.closed("played", engine)
+    assert counted()["played"] == Usage()
+    lending.close()
+
+
+def test_few_text_previews_run_at_once_and_none_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    look = desk.work.datasets.preview
+
+    def slow(*asked: Any) -> Any:
+        begun.release()
+        assert go_on.wait(30)
+        return look(*asked)
+
+    monkeypatch.setattr(desk.work.datasets, "preview", slow)
+    asked = asked_texts(desk)
+    tables = {"customers": desk.upload(customers(60))}
+    with ThreadPoolExecutor(2) as others:
+        first = [others.submit(desk.ask, "/preview", **asked) for _ in range(2)]
+        assert all(begun.acquire(timeout=10) for _ in first)
+        refused = desk.ask("/preview", **asked)
+        assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1, refused.text
+        go_on.set()
+        assert [each.result().status_code for each in first] == [200, 200]
+    assert desk.ask("/preview", **asked).status_code == 200, "who is done makes room"
+    assert desk.ask("/preview", tables=tables).status_code == 200
+    monkeypatch.setattr("bessemer.products.synthetic.text_jobs._PREVIEW_SECONDS", 0.0)
+    before = desk.entries()
+    late = desk.ask("/preview", **asked)
+    assert late.status_code == 504 and late.json()["error"]["code"] == "timeout", late.text
+    assert desk.entries() == before and not list(desk.work.datasets.folder.iterdir())
+
+
+def test_texts_that_are_all_rejected_end_early(desk: Desk) -> None:
+    asked = asked_texts(desk)
+    never = QUESTIONS["dataset"] | {"validators": [{"kind": "length", "column": "answer", "least": 1_000_000}]}
+    asked["texts"] = QUESTIONS | {"dataset": never | {"attempts": 10}}
+    looked = desk.ask("/preview", **asked, preview_rows=20)
+    assert looked.status_code == 400 and "No row was accepted of 5" in looked.json()["error"]["message"], looked.text
+    assert desk.engine.counters.requests < 120, "two columns a row: of 200 tries some 50 were made"
+    job = desk.ask(**asked, rows=1000).json()
+    desk.driver.turn()
+    error = desk.shop.get(f"/datasets/{job['id']}").json()["error"]
+    assert "no row was accepted of 5" in error["message"], error
+    assert desk.engine.counters.requests < 240 and desk.entries() == []
+
+
+def test_tables_that_a_killed_gateway_left_are_let_go_of(desk: Desk) -> None:
+    queued = desk.ask(tables={"customers": desk.upload(customers(50))}).json()["id"]
+    folder = desk.work.datasets.folder
+    for name, age in (("dataset-killed", 3600), ("dataset-looked-at", 0)):
+        (folder / name).mkdir()
+        (folder / name / "t.csv").touch()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    os.utime(folder / queued, (0, 0))
+    desk.shop.post(f"/datasets/{queued}/cancel")
+    kept = desk.ask(tables={"customers": desk.upload(customers(50))}).json()["id"]
+    os.utime(folder / kept, (0, 0))
+    desk.work.datasets.sweep(600)
+    assert {each.name for each in folder.iterdir()} == {"dataset-looked-at", kept}
+    (folder / "dataset-killed").mkdir()
+    os.utime(folder / "dataset-killed", (0, 0))
+    desk.driver.turn()
+    assert {each.name for each in folder.iterdir()} == {"dataset-looked-at"}, "whoever drives sweeps first"
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
+        ({"dataset": {"columns": BOMB}}, "a cell of 't1' may have 1,000,000 characters"),
+        (
+            {"dataset": {"columns": {"a": {"kind": "drawn", "values": ["x" * 50_000]}}, "rows": 9_000}},
+            "all rows together may have 1,800,000,000 characters",
+        ),
         ({"model": "nobody"}, "no language model is called 'nobody'"),
         ({"model": ""}, "by a model, and none is given"),
         ({"given": "others"}, "the table 'others' is not given"),

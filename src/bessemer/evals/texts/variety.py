@@ -21,6 +21,7 @@ _SHINGLE_WORDS = 3
 _HASHES, _BANDS = 128, 32
 _PRIME = np.uint64((1 << 31) - 1)
 _BLEU = 4
+_MOST_CANDIDATES = 100
 _MOST_TEXTS = 500
 """Texts that self-BLEU is taken of: it compares each with all others."""
 
@@ -38,7 +39,8 @@ def near_duplicates(texts: Sequence[str], similarity: float = 0.8) -> list[tuple
     """Return (earlier, later) for each text whose shingles of three words are about those of an earlier one.
 
     Candidates share a band of their MinHash signatures (128 hashes in 32 bands of 4: a pair of similarity 0.8 is missed
-    once in ten million); their similarity is then computed exactly, so no pair is below what is asked.
+    once in ten million); their similarity is then computed exactly, so no pair is below what is asked. Where a text has
+    more than 100 candidates, the earliest 100 are compared: of rows all made alike each would have all others.
     Source: Broder 1997, "On the resemblance and containment of documents"; Leskovec, Rajaraman & Ullman, "Mining of
     Massive Datasets", section 3.4.
 
@@ -50,13 +52,19 @@ def near_duplicates(texts: Sequence[str], similarity: float = 0.8) -> list[tuple
     signatures = _signatures(shingles)
     wide = _HASHES // _BANDS
     buckets: dict[tuple[int, bytes], list[int]] = {}
+    earliest: dict[frozenset[int], int] = {}
     found = []
     for at, own in enumerate(shingles):
+        if own in earliest:  # what it is like the first of its kind is like too, and that stands in the buckets
+            found.append((earliest[own], at))
+            continue
         bands = [(band, signatures[at, band * wide : (band + 1) * wide].tobytes()) for band in range(_BANDS)]
-        candidates = sorted({other for key in bands for other in buckets.get(key, ())})
-        earlier = next((o for o in candidates if _jaccard(shingles[o], own) >= similarity), None)
+        candidates = set[int]().union(*(buckets.get(key, [])[:_MOST_CANDIDATES] for key in bands))
+        near = sorted(candidates)[:_MOST_CANDIDATES]
+        earlier = next((o for o in near if _jaccard(shingles[o], own) >= similarity), None)
         if earlier is not None:
             found.append((earlier, at))
+        earliest[own] = at if earlier is None else earlier
         for key in bands:
             buckets.setdefault(key, []).append(at)
     return found

@@ -221,7 +221,7 @@ class AskedAgent:
         if self.asker.session and journal and most and run.text and not ended_before:
             said = (request.messages[-1], Message(role="assistant", content=run.text))
             bodies = (message.model_dump(mode="json") for message in said)
-            journal.add(self._session, *bodies, quotes=run.quotes, keep=most)
+            journal.add(self._session, *bodies, quotes=run.quotes, keep=most, since=conversation.since)
 
     def forget(self) -> int:
         """Delete what is kept of the asker's session and of its run, and return how many records there were.
@@ -260,6 +260,7 @@ class AskedAgent:
         config, journal = self._agent.config, self._agent.parts.journal
         if clash := [tool.name for tool in request.tools if tool.name in self._agent.tools]:
             raise Unsupported(f"'{clash[0]}' is a tool of '{self.name}' already", hint="Call your own differently.")
+        since = journal.erasures() if journal else 0  # before anything is read that may be erased meanwhile
         name = self._run if self.asker.run and journal else ""
         kept = tuple(Record.model_validate(each) for each in journal.read(name)) if name and journal else ()
         remembered = self._remembered(kept)
@@ -279,7 +280,7 @@ class AskedAgent:
         if journal:
             for source in ([self._session] if self.asker.session else []) + ([name] if name else []):
                 quotes |= journal.quoted(source)
-        return Conversation(whole, self.tools, self.asker, name, uuid.uuid4().hex, began, kept, quotes)
+        return Conversation(whole, self.tools, self.asker, name, uuid.uuid4().hex, began, kept, quotes, since)
 
     def _remembered(self, kept: Sequence[Record]) -> list[Message]:
         """Return what was said in the session before; of a run that goes on, what it knew when it began."""

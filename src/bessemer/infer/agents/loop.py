@@ -61,6 +61,7 @@ class Conversation:
         began: its first record.
         kept: its records from before a restart.
         quotes: ids of documents that what it remembers, or whatever its model says, may quote.
+        since: how many times documents had been erased when it began.
         mocked: what calls say instead of being made; None makes them.
         nonce: stands for the name where there is none, so that its idempotency keys are its own.
     """
@@ -73,6 +74,7 @@ class Conversation:
     began: Record
     kept: tuple[Record, ...] = ()
     quotes: frozenset[str] = frozenset()
+    since: int = 0
     mocked: Mapping[ToolCall, Said] | None = None
 
 
@@ -145,7 +147,8 @@ class Run:
         if number < len(self._kept):
             record = self._kept[number]
         elif self.conversation.name and self._parts.journal:
-            self._parts.journal.append(self.conversation.name, number, record.model_dump(mode="json"), quotes)
+            name, since = self.conversation.name, self.conversation.since
+            self._parts.journal.append(name, number, record.model_dump(mode="json"), quotes, since)
         self.records.append(record)
         return record
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,6 +32,7 @@ _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS record_quotes (
     name TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (name, document))""",
     "CREATE TABLE IF NOT EXISTS erased_documents (document TEXT PRIMARY KEY)",
+    "CREATE TABLE IF NOT EXISTS erasures (id TEXT PRIMARY KEY)",
 )
 _SWEEP_SECONDS = 3600.0
 _DAY_SECONDS = 86_400.0
@@ -73,7 +75,11 @@ class Records:
         rows = self._database.execute("SELECT document FROM record_quotes WHERE name = ?", name)
         return frozenset(document for (document,) in rows)
 
-    def append(self, name: str, number: int, body: Any, quotes: Iterable[str] = ()) -> None:
+    def erasures(self) -> int:
+        """Return how many times documents were erased: who may quote `ANY` reads it before, see `append`."""
+        return int(self._database.execute("SELECT COUNT(*) FROM erasures")[0][0])
+
+    def append(self, name: str, number: int, body: Any, quotes: Iterable[str] = (), since: int | None = None) -> None:
         """Write one record; when this returns it is on disk.
 
         Args:
@@ -81,6 +87,8 @@ class Records:
             number: of the record, from 0.
             body: JSON.
             quotes: ids of documents that it may quote, or `ANY`.
+            since: what `erasures` said before anything was read that is quoted; `ANY` is not written if documents were
+                erased since, whichever they were. None: nothing of them can have been read.
 
         Raises:
             Conflict: somebody else wrote that number first, or what came before it was erased.
@@ -90,22 +98,29 @@ class Records:
             "(SELECT 1 FROM records WHERE name = ? AND number = ?) ON CONFLICT DO NOTHING RETURNING number"
         )
         with self._database.transaction() as execute:
-            quoting = self._quote(execute, name, quotes)
+            quoting = self._quote(execute, name, quotes, since)
             if not quoting or not execute(insert, name, number, canonical_json(body), number, name, number - 1):
                 raise Conflict(
                     f"'{name}' is being worked on elsewhere, or was erased", hint="Wait for it, or use another name."
                 )
         self._sweep()
 
-    def add(self, name: str, *bodies: Any, quotes: Iterable[str] = (), keep: int | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        *bodies: Any,
+        quotes: Iterable[str] = (),
+        keep: int | None = None,
+        since: int | None = None,
+    ) -> None:
         """Write records behind the last one, all or none; with `keep`, no more than so many of the newest stay.
 
-        Nothing is written that quotes a document which was erased meanwhile.
+        Nothing is written that quotes a document which was erased meanwhile; `since` is as `append` takes it.
         """
         following = "INSERT INTO records SELECT ?, COALESCE(MAX(number), -1) + 1, ? FROM records WHERE name = ?"
         older = "DELETE FROM records WHERE name = ? AND number <= (SELECT MAX(number) FROM records WHERE name = ?) - ?"
         with self._database.transaction() as execute:
-            if not self._quote(execute, name, quotes):
+            if not self._quote(execute, name, quotes, since):
                 return
             for body in bodies:
                 execute(following, name, canonical_json(body), name)
@@ -124,6 +139,8 @@ class Records:
         """Delete all names that may quote one of these documents, and write none again; return how many records."""
         wanted = sorted({*documents})
         with self._database.transaction() as execute:
+            if wanted:
+                execute("INSERT INTO erasures VALUES (?)", uuid.uuid4().hex)
             for document in wanted:
                 execute("INSERT INTO erased_documents VALUES (?) ON CONFLICT DO NOTHING", document)
             names: set[str] = set()
@@ -145,12 +162,14 @@ class Records:
         """Close the database."""
         self._database.close()
 
-    def _quote(self, execute: Execute, name: str, quotes: Iterable[str]) -> bool:
+    def _quote(self, execute: Execute, name: str, quotes: Iterable[str], since: int | None) -> bool:
         """Note that a name is written and what it quotes; return whether all of that may still be quoted."""
         again = "ON CONFLICT (name) DO UPDATE SET written_at = excluded.written_at"
         touched = f"INSERT INTO record_names VALUES (?, ?, ?) {again}"
         execute(touched, name, owner_of(name), self._clock())
         for document in quotes:
+            if document == ANY and since is not None and execute("SELECT COUNT(*) FROM erasures")[0][0] != since:
+                return False
             if execute("SELECT 1 FROM erased_documents WHERE document = ?", document):
                 return False
             execute("INSERT INTO record_quotes VALUES (?, ?) ON CONFLICT DO NOTHING", name, document)

@@ -85,15 +85,28 @@ class Journal(Protocol):
         """Return the ids of the documents that the records of a name may quote."""
         ...
 
-    def append(self, name: str, number: int, body: object, quotes: Iterable[str] = ()) -> None:
-        """Write one record durably, with the ids of documents that it may quote.
+    def erasures(self) -> int:
+        """Return how many times documents were erased."""
+        ...
+
+    def append(
+        self, name: str, number: int, body: object, quotes: Iterable[str] = (), since: int | None = None
+    ) -> None:
+        """Write one record durably, with the ids of documents that it may quote, unless they were erased `since`.
 
         Raises:
             Conflict: somebody else wrote that number first, or what came before it was erased.
         """
         ...
 
-    def add(self, name: str, *bodies: object, quotes: Iterable[str] = (), keep: int | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        *bodies: object,
+        quotes: Iterable[str] = (),
+        keep: int | None = None,
+        since: int | None = None,
+    ) -> None:
         """Write records behind the last one; with `keep`, no more than so many of the newest stay."""
         ...
 

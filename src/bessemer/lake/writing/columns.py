@@ -5,6 +5,7 @@ A text with ``{name}`` in it depends on the column of that name. Owns the declar
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +15,13 @@ from pydantic import Field, model_validator
 from bessemer.core.config import Config, refusal
 from bessemer.core.nouns import Tool
 
+MOST_CHARACTERS = 100_000
+"""Of one cell or one prompt: columns made of columns grow by powers, so a short declaration could fill any memory."""
+
+_TOKEN_CHARACTERS = 8
+"""Of a token that a model writes, at most in the long run: English has about 4."""
+_ASIDE_CHARACTERS = 100
+"""Of what is said in a prompt besides, at most: the scale of a mark, or the letters of what is preferred."""
 _PLACE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 Text = Annotated[str, Field(min_length=1)]
 ColumnName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -37,9 +45,15 @@ class Number(Config):
     """A number between two bounds, by chance, with so many decimals."""
 
     kind: Literal["number"] = "number"
-    low: float = 0.0
-    high: float = 1.0
+    low: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    high: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     decimals: Annotated[int, Field(ge=0, le=12)] = 0
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if not math.isfinite(self.high - self.low):
+            raise ValueError("the bounds lie too far apart to draw between them")
+        return self
 
 
 class Given(Config):
@@ -227,6 +241,8 @@ class WritingConfig(Config):
         if len(order) < len(self.columns):
             ring = ", ".join(name for name in self.columns if name not in order)
             raise refusal(("columns",), f"{ring} need each other in a ring")
+        if told := too_long(self.columns):
+            raise refusal(("columns", told[0]), told[1])
         places: list[tuple[tuple[str | int, ...], Any]] = [(("shape",), self.shape), (("unique",), self)]
         places += [(("validators", at), each) for at, each in enumerate(self.validators)]
         for where, named in places:
@@ -275,6 +291,53 @@ def ordered(columns: Mapping[str, WritingColumn]) -> tuple[str, ...]:
     while free := [n for n, c in columns.items() if n not in order and all(need in order for need in needs(c))]:
         order += free
     return tuple(order)
+
+
+def longest(columns: Mapping[str, WritingColumn], given: Mapping[str, int] | None = None) -> dict[str, tuple[int, int]]:
+    """Return the most characters that each column's cell and its prompt, with its system text, can come to.
+
+    Args:
+        columns: by name, without a ring.
+        given: field of the given rows -> characters of its longest text; one that is not known counts none.
+
+    >>> longest({"a": Drawn(values=("tea", "rain")), "b": Template(text="{a} or {a}")})
+    {'a': (4, 0), 'b': (12, 0)}
+    """
+    cells: dict[str, int] = {}
+    found: dict[str, tuple[int, int]] = {}
+    for name in ordered(columns):
+        column = columns[name]
+        prompt = sum(_most(getattr(column, field, ""), cells) for field in ("prompt", "system"))
+        if isinstance(column, Drawn):
+            cells[name] = max(map(len, column.values))
+        elif isinstance(column, Number):
+            cells[name] = max(len(str(int(bound))) for bound in (column.low, column.high)) + column.decimals + 2
+        elif isinstance(column, Given):
+            cells[name] = (given or {}).get(column.field, 0)
+        elif isinstance(column, Template):
+            cells[name] = _most(column.text, cells)
+        elif isinstance(column, Written | Calls):
+            cells[name] = _TOKEN_CHARACTERS * column.max_output_tokens
+        else:
+            two = (column.one, column.other) if isinstance(column, Preferred) else ()
+            cells[name] = max(2, *map(len, two)) if two else 2
+            prompt += _ASIDE_CHARACTERS + sum(cells[each] for each in two)
+        found[name] = cells[name], prompt
+    return found
+
+
+def _most(text: str, cells: Mapping[str, int]) -> int:
+    """Return the most characters of a text with cells in it."""
+    return len(text) + sum(cells[match[1]] - len(match[0]) for match in _PLACE.finditer(text))
+
+
+def too_long(columns: Mapping[str, WritingColumn], given: Mapping[str, int] | None = None) -> tuple[str, str] | None:
+    """Return the first column whose cell or prompt may be too long, and a sentence that says so; None if none may."""
+    for name, sizes in longest(columns, given).items():
+        if (most := max(sizes)) > MOST_CHARACTERS:
+            what = "cell" if most == sizes[0] else "prompt"
+            return name, f"a {what} of '{name}' may have {most:,} characters of {MOST_CHARACTERS:,} at most"
+    return None
 
 
 def filled(text: str, row: Mapping[str, Any]) -> str:

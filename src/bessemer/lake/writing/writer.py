@@ -31,6 +31,7 @@ from bessemer.lake.writing.columns import (
     Written,
     filled,
     ordered,
+    too_long,
 )
 from bessemer.lake.writing.validators import normal, wrong_with
 
@@ -71,6 +72,7 @@ async def write_rows(
     engine: ChatEngine | None,
     given: Sequence[Mapping[str, Any]] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
+    patience: int | None = None,
 ) -> Writing:
     """Return rows that a model wrote; fewer than wanted where too many are rejected, and then the reasons say why.
 
@@ -79,15 +81,16 @@ async def write_rows(
         engine: writes and judges; None where no column needs it.
         given: rows to write about, for columns of kind ``given``; taken in turn.
         progress: takes how many rows are accepted, and how many are wanted.
+        patience: after so many rejected rows in a row no other is tried; None goes on to the end of all attempts.
 
     Raises:
-        ConfigError: a column needs an engine or rows that are not there.
+        ConfigError: a column needs an engine or rows that are not there, or may be too long.
     """
     check(config, engine, given)
-    result, seen = Writing(), set[str]()
+    result, seen, in_a_row = Writing(), set[str](), 0
     order = ordered(config.columns)
     next_number, most = 0, config.rows * config.attempts
-    while len(result.rows) < config.rows and next_number < most:
+    while len(result.rows) < config.rows and next_number < most and (patience is None or in_a_row < patience):
         wave = min(config.concurrency, config.rows - len(result.rows), most - next_number)
         numbers = range(next_number, next_number + wave)
         next_number += wave
@@ -95,6 +98,7 @@ async def write_rows(
         for row, reason, usage in tried:  # in the order of their numbers, whichever was done first
             result.usage = added(result.usage, usage)
             reason = reason or wrong_with(row, config.validators) or _repeats(config, row, seen)  # noqa: PLW2901
+            in_a_row = in_a_row + 1 if reason else 0
             if reason:
                 result.rejected.append(Rejected(reason, row))
             else:
@@ -119,6 +123,14 @@ def check(config: WritingConfig, engine: ChatEngine | None, given: Sequence[Mapp
         lacking = {"calls": "tools"} | ({"written": "json_schema"} if getattr(column, "json_schema", None) else {})
         if (wanted := lacking.get(column.kind)) and engine is not None and wanted not in engine.capabilities:
             raise ConfigError(f"column '{name}' needs an engine that can do {wanted}", hint="Choose another model.")
+    if told := too_long(config.columns, longest_of(config, given)):
+        raise ConfigError(told[1], hint="Put fewer or shorter columns into it.")
+
+
+def longest_of(config: WritingConfig, given: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many characters the longest text has of each field of given rows that columns take."""
+    fields = {column.field for column in config.columns.values() if isinstance(column, Given)}
+    return {field: max((len(str(row.get(field))) for row in given), default=0) for field in fields}
 
 
 def _repeats(config: WritingConfig, row: Row, seen: set[str]) -> str:

@@ -9,6 +9,7 @@ Owns the tie between jobs, the flow and the books. Knows no formula and no HTTP.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -34,6 +35,8 @@ from bessemer.serve.work.jobs import JobError
 logger = logging.getLogger("bessemer.products")
 
 QUEUE = "datasets"
+_SWEEP_SECONDS = 600.0
+"""Age at which a table that was given to no job is let go of: no check and no preview takes as long."""
 
 
 def maker(parts: JobParts, names: frozenset[str], lending: Lending) -> DatasetMaker:
@@ -120,10 +123,14 @@ class DatasetDriver(Shift):
     def __init__(self, parts: JobParts, lending: Lending, pause_seconds: float = 0.5) -> None:
         super().__init__("datasets", parts.home.work / "datasets.lock", pause_seconds)
         self._parts, self._lending, self._store = parts, lending, parts.work.datasets
+        self._swept_at = float("-inf")
 
     def turn(self) -> bool:
         """Drive the oldest job to its end; return whether there was one."""
         self._tell()
+        if time.monotonic() - self._swept_at > _SWEEP_SECONDS:
+            self._swept_at = time.monotonic()
+            self._store.sweep(_SWEEP_SECONDS)
         found = self._store.next()
         if found is None:
             return False

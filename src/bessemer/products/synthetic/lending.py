@@ -9,12 +9,15 @@ Owns that. Knows no job.
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from bessemer.core.errors import Cancelled, ConfigError, Unsupported
 from bessemer.core.nouns import ChatRequest, Completion, Delta, Usage
+from bessemer.infer.engines import complete, minus
 from bessemer.products.product import AnyEngine
 
 _LOOK_SECONDS = 0.5
@@ -65,10 +68,10 @@ class Lending:
         if model not in self.models:
             known = ", ".join(sorted(self.models)) or "none"
             raise ConfigError(f"no language model is called '{model[:64]}'", hint=f"Served here: {known}.")
-        return LentEngine(model, self._engines[model], self)
+        return LentEngine(model, self._engines[model].capabilities, self)
 
-    async def ask(self, engine: AnyEngine, request: ChatRequest) -> Completion:
-        """Return an engine's answer, asked in its loop.
+    async def ask(self, model: str, request: ChatRequest) -> Completion:
+        """Return an engine's answer, asked in its loop; what it delivers is counted piece by piece, as it counts.
 
         Raises:
             Cancelled: the gateway stopped.
@@ -76,7 +79,7 @@ class Lending:
         """
         if self._loop is None or self._loop.is_closed():
             raise self._stopped()
-        asked = asyncio.run_coroutine_threadsafe(engine.respond(request), self._loop)
+        asked = asyncio.run_coroutine_threadsafe(self._answer(model, request), self._loop)
         try:
             while True:
                 try:
@@ -96,23 +99,28 @@ class Lending:
         self.over = True
         return Cancelled(_STOPPED)
 
-    def count(self, model: str, usage: Usage) -> None:
-        """Tell what an engine did for a job."""
-        self._count(model, usage)
+    async def _answer(self, model: str, request: ChatRequest) -> Completion:
+        async def pieces() -> AsyncGenerator[Delta, None]:
+            counted = Usage()
+            async with aclosing(self._engines[model].stream(request)) as answer:
+                async for piece in answer:
+                    if piece.usage:  # now: nobody is left to tell it if this piece is the last that is taken
+                        self._count(model, minus(piece.usage, counted))
+                        counted = piece.usage
+                    yield piece
+
+        return await complete(pieces(), time.perf_counter)
 
 
 class LentEngine:
     """A served engine, for another thread."""
 
-    def __init__(self, name: str, engine: AnyEngine, lending: Lending) -> None:
-        self.name, self._engine, self._lending = name, engine, lending
-        self.capabilities = frozenset(engine.capabilities)
+    def __init__(self, name: str, capabilities: frozenset[str], lending: Lending) -> None:
+        self.name, self.capabilities, self._lending = name, frozenset(capabilities), lending
 
     async def respond(self, request: ChatRequest, /) -> Completion:
         """Return the whole answer; see `Lending.ask` for what it raises."""
-        answer = await self._lending.ask(self._engine, request)
-        self._lending.count(self.name, answer.usage)
-        return answer
+        return await self._lending.ask(self.name, request)
 
     async def stream(self, request: Any, /) -> AsyncGenerator[Delta, None]:
         """Raise Unsupported: jobs wait for whole answers."""

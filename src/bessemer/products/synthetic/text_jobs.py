@@ -16,9 +16,9 @@ from bessemer.core.config import explain
 from bessemer.core.errors import ConfigError
 from bessemer.flow import StepContext
 from bessemer.lake.tabular.reading import read_arrow
-from bessemer.lake.writing.columns import Calls, Judged, Pattern, Preferred, WritingConfig, Written
+from bessemer.lake.writing.columns import Calls, Judged, Pattern, Preferred, WritingConfig, Written, longest
 from bessemer.lake.writing.shapes import shaped
-from bessemer.lake.writing.writer import Writing, check, write_rows
+from bessemer.lake.writing.writer import Writing, check, longest_of, write_rows
 from bessemer.products.synthetic.config import TextsConfig
 from bessemer.products.synthetic.lending import Lending, lender
 from bessemer.products.synthetic.text_steps import judged, text_card, write_card, write_lines
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 CODE = ("bessemer.lake.writing", "bessemer.evals.texts", "bessemer.products.synthetic.text_steps")
 _MOST_COLUMNS, _MOST_ATTEMPTS = 20, 10
+_MOST_CHARACTERS = 1_000_000_000
+"""Of all rows that a job may try: they are held in memory until they are judged."""
+
+_PATIENCE = 50
+"""Rejected rows in a row after which a client's texts end: the model works for them, and nobody pays for them."""
+
+_PREVIEW_SECONDS = 60.0
+"""That a preview may take: it holds a thread of the gateway's."""
+
 _AT_ONCE = 4
 """Rows that are written at once: those who wait for answers come first."""
 
@@ -74,7 +83,14 @@ def check_texts(job: Dataset, given: Mapping[str, Path], lending: Lending, confi
             f"the table '{min(wrong)}' is {'not given' if min(wrong) in used else 'not used'}",
             hint="Name tables of 'tables' as 'given' or 'heldout'.",
         )
-    check(texts.dataset, engine, _rows(given, texts.given))
+    about = _rows(given, texts.given)
+    check(texts.dataset, engine, about)
+    row = sum(cell for cell, _ in longest(texts.dataset.columns, longest_of(texts.dataset, about)).values())
+    if (most := row * texts.dataset.rows * texts.dataset.attempts) > _MOST_CHARACTERS:
+        raise ConfigError(
+            f"all rows together may have {most:,} characters of {_MOST_CHARACTERS:,} at most",
+            hint="Ask for fewer rows or attempts, or for shorter columns.",
+        )
     _rows(given, texts.heldout, texts.heldout_field)
     return texts.dataset.rows
 
@@ -112,9 +128,6 @@ def make_texts(ctx: StepContext, name: str, texts: TextsConfig, format: str) -> 
     folder = Path(ctx.resources["datasets"]) / name
     given = {path.stem: path for path in folder.glob("*")}
     found = _written(texts, given, lender(ctx.resources["engines"]), lambda done, of: ctx.progress(done, of, "rows"))
-    if not found.rows:
-        told = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items())
-        raise ConfigError(f"no row was accepted of {len(found.rejected)}: {told}", hint="Loosen what rejects them.")
     heldout = [str(row[texts.heldout_field]) for row in _rows(given, texts.heldout, texts.heldout_field)]
     report, verdict = judged(texts, found.rows, heldout)
     made = {"made": len(found.rows), "rejected": found.reasons, "usage": found.usage.model_dump()}
@@ -131,10 +144,15 @@ def make_texts(ctx: StepContext, name: str, texts: TextsConfig, format: str) -> 
 
 
 def preview_texts(job: Dataset, given: Mapping[str, Path], rows: int, lending: Lending) -> Mapping[str, Any]:
-    """Return a few rows as they would be written, and why others were rejected."""
+    """Return a few rows as they would be written, and why others were rejected.
+
+    Raises:
+        ConfigError: none was accepted.
+        TimeoutError: it took longer than a preview may.
+    """
     texts = texts_of(job)
     few = texts.model_copy(update={"dataset": texts.dataset.model_copy(update={"rows": rows})})
-    found = _written(few, given, lending, lambda done, of: None)
+    found = _written(few, given, lending, lambda done, of: None, _PREVIEW_SECONDS)
     return {
         "kinds": {"rows": {name: column.kind for name, column in texts.dataset.columns.items()}},
         "rows": {"rows": [shaped(row, texts.dataset) for row in found.rows]},
@@ -142,10 +160,20 @@ def preview_texts(job: Dataset, given: Mapping[str, Path], rows: int, lending: L
     }
 
 
-def _written(texts: TextsConfig, given: Mapping[str, Path], lending: Lending, progress: Any) -> Writing:
+def _written(
+    texts: TextsConfig, given: Mapping[str, Path], lending: Lending, progress: Any, seconds: float | None = None
+) -> Writing:
     rows = _rows(given, texts.given)
     engine = lending.engine(texts.model) if texts.model else None
-    return asyncio.run(write_rows(texts.dataset, engine, rows, progress))
+
+    async def written() -> Writing:
+        return await asyncio.wait_for(write_rows(texts.dataset, engine, rows, progress, _PATIENCE), seconds)
+
+    found = asyncio.run(written())
+    if not found.rows:
+        told = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items())
+        raise ConfigError(f"no row was accepted of {len(found.rejected)}: {told}", hint="Loosen what rejects them.")
+    return found
 
 
 def _rows(given: Mapping[str, Path], table: str, field: str = "") -> Sequence[dict[str, Any]]:

@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -274,6 +274,19 @@ class DatasetStore:
     def forget(self, id: str) -> None:
         """Let go of the tables that a job was given."""
         shutil.rmtree(self.folder / id, ignore_errors=True)
+
+    def sweep(self, older_than_seconds: float) -> None:
+        """Let go of tables that were given to a job which is not kept or is over: their gateway was killed meanwhile.
+
+        Args:
+            older_than_seconds: a folder's age; a younger one may be of a job that is being taken, or looked at.
+        """
+        now = time.time()  # the files' own clock
+        kept = {job.id for _, job in self.records.tagged(KIND, ("queued", "running"), Dataset)}
+        for folder in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # somebody else let go of it
+                if folder.name not in kept and now - folder.stat().st_mtime > older_than_seconds:
+                    self.forget(folder.name)
 
     def _maker(self, asked: Dataset) -> DatasetMaker:
         if self.maker is None:

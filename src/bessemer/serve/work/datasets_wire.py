@@ -13,13 +13,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bessemer.serve.asking import within_limits
-from bessemer.serve.refusals import Refused, closed_model
+from bessemer.serve.refusals import TOO_MANY_PREVIEWS, TOO_SLOW, Refused, closed_model
 from bessemer.serve.work.datasets import Dataset, DatasetStore, Format
 from bessemer.serve.work.desk import Body, Desk, asked, limit_of, listed, told
 from bessemer.serve.work.records import Wanted, new_id
 
 _PAGE = 100
 _PREVIEW_ROWS = 20
+_TEXT_PREVIEWS = 2
+"""Previews of texts that may be under way: each holds one of the threads that all endpoints share while a model writes.
+"""
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
 
@@ -61,6 +64,7 @@ class DatasetDesk:
 
     def __init__(self, desk: Desk, datasets: DatasetStore) -> None:
         self._desk, self._datasets = desk, datasets
+        self._text_previews = 0
 
     def routes(self) -> list[Route]:
         """Return the paths."""
@@ -81,7 +85,16 @@ class DatasetDesk:
     async def preview(self, request: Request) -> Response:
         """Return a few rows at once; nothing is kept or judged, and only what a model wrote is billed."""
         project, job, body = await self._asked(request, AskedPreview)
-        found = await asked(self._datasets.preview, project, job, body.preview_rows, param="tables")
+        writes = int(job.texts is not None)
+        if writes and self._text_previews >= _TEXT_PREVIEWS:
+            raise Refused(TOO_MANY_PREVIEWS)
+        self._text_previews += writes
+        try:
+            found = await asked(self._datasets.preview, project, job, body.preview_rows, param="tables")
+        except TimeoutError:
+            raise Refused(TOO_SLOW) from None
+        finally:
+            self._text_previews -= writes
         return told({"object": "dataset.preview", **found})
 
     async def list(self, request: Request) -> Response:
