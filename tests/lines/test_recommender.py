@@ -241,9 +241,12 @@ def test_no_retraining_is_lost_and_none_looks_as_if_it_went_on(tmp_path, monkeyp
     if "process" in fails:
         (home.path / "retraining").mkdir(parents=True)
         with pytest.raises(KeyboardInterrupt):
-            RetrainDriver(made, None, lambda: 7.0).turn()
+            killed = RetrainDriver(made, None, lambda: 7.0)
+            killed.first()
+            killed.turn()
         assert read_retraining(home, "shop").state == "running", "whoever comes next finishes it"
     driver = RetrainDriver(made, None, lambda: 7.0, 0.01)
+    driver.patience_seconds = 0.01
     driver.start()
     deadline = time.monotonic() + 20
     while not ((found := read_retraining(home, "shop")) and found.said) and time.monotonic() < deadline:

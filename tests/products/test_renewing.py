@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +63,9 @@ class Bench:
         return self.ranker.rank(RankRequest(project="p", user=user)).events
 
     def marks(self) -> int:
-        """Return how many marks of forgotten users are left, long after they were made."""
-        with closing(sqlite3.connect(self.folder / "events.sqlite")) as database:
-            database.execute("UPDATE forgotten_users SET at = at - 601")
-            database.commit()
+        """Return how many marks of forgotten users are left."""
         self.ranker._sweep()
-        return len(self.store.forgotten())
+        return len(self.store.erasures())
 
     def _opened(self, path: str) -> AnyRanker:
         opened = open_engine(ServedRankerConfig(path=path, name="shop"))

@@ -24,7 +24,7 @@ from bessemer.models.ranking.base import Histories
 from bessemer.models.ranking.folder import SavedRanker, save_ranker
 from bessemer.products.answered import Answered
 from bessemer.serve import EventStore, FeedbackStore, GatewayConfig, GatewayParts, KeyStore, create_app
-from bessemer.serve.events import News, user_mark
+from bessemer.serve.events import News
 from bessemer.serve.server import GatewayServer
 from bessemer.serve.wire.events import tell_again
 from bessemer.train.recommend.config import EaseConfig
@@ -181,6 +181,31 @@ def test_what_was_trained_on_stays_forgotten_when_a_ranker_is_opened_again(shop)
     assert opened(number) == opened(number + 1) == [0, 6], "the number of an event that is gone counts"
 
 
+def test_an_erasure_holds_after_a_restart_until_the_model_is_trained_anew(shop) -> None:
+    def events(engine, project: str, user: str) -> int:
+        return engine.rank(RankRequest(project=project, user=user)).events
+
+    before = events(shop.engine, "p", "u5")
+    assert before > 0, "it was trained on"
+    shop.ask("events", {"events": [{"user": "u5", "item": "i1"}]})
+    last = shop.store.last()
+    assert shop.ask("events/u5", None, method="DELETE").json()["events"] == 1
+    with closing(sqlite3.connect(shop.home / "events.sqlite")) as database, database:
+        database.execute("UPDATE forgotten SET at = at - 601")  # the marks by which others hear of it end
+    again = open_engine(save(shop.home / "restarted"))
+    tell_again(shop.store, {"shop": again})
+    assert (events(again, "p", "u5"), events(again, "q", "u5"), events(again, "p", "u6") > 0) == (0, before, True)
+    shop.ask("events", {"events": [{"user": "u5", "item": "i2"}]})  # who comes back is known from then on
+    tell_again(shop.store, {"shop": again})
+    assert events(again, "p", "u5") == 1
+    anew = open_engine(save(shop.home / "trained anew"))
+    anew.told = {"p": last + 1}
+    tell_again(shop.store, {"shop": anew})
+    assert events(anew, "p", "u5") >= before, "what a model was trained on later is not what was forgotten"
+    for engine in (again, anew):
+        asyncio.run(engine.close())
+
+
 def test_what_one_gateway_is_told_the_other_hears_within_a_second(shop) -> None:
     before = shop.other.items(user="grace")
     shop.other.ask("events", {"events": [{"user": "grace", "item": "i1"}]})
@@ -222,17 +247,19 @@ def test_news_are_of_others_only_and_each_comes_once(tmp_path) -> None:
         mine.forget("p", "nobody")
         assert mine.news() == News()
         theirs.forget("p", "ada")
-        assert [mark for _, mark in mine.news().forgotten] == [user_mark("p", "ada")]
+        assert [mark for _, mark in mine.news().forgotten] == [mine.mark("p", "ada")]
         with closing(sqlite3.connect(tmp_path / "events.sqlite")) as database:
-            last = max(number for (number,) in database.execute("SELECT number FROM forgotten_users"))
-            theirs.sweep({"p": last + 1})
-            assert len(mine.forgotten()) == 2, "others may not have heard yet"
-            database.execute("UPDATE forgotten_users SET at = at - 601")
+            assert database.execute("SELECT count(*) FROM forgotten").fetchone() == (2,)
+            database.execute("UPDATE forgotten SET at = at - 601")
             database.commit()
-            theirs.sweep({"p": last, "q": last + 1})
-            assert len(mine.forgotten()) == 2 and mine.forgotten({"p": last + 1}) == []
-            theirs.sweep({"p": last + 1})
-            assert mine.forgotten() == [], "nothing is left of them"
+            theirs.follow()
+            assert theirs.news() == News()
+            assert database.execute("SELECT count(*) FROM forgotten").fetchone() == (0,), "all have heard"
+        assert sorted(mine.erasures()) == sorted(("p", mine.mark("p", user), 8) for user in ("ada", "nobody"))
+        theirs.sweep({"p": 8, "q": 9})
+        assert len(mine.erasures()) == 2
+        theirs.sweep({"p": 9})
+        assert not mine.erasures(), "nothing is left of them"
 
 
 def test_given_items_are_ranked(shop) -> None:

@@ -149,7 +149,7 @@ class RenewingRanker:
         if not (self._events and self._events.exists()):
             return
         with closing(EventStore(self._events)) as store:
-            if not store.forgotten():
+            if not store.erasures():
                 return
             files = sorted(self._file.parent.glob("*.json"))
             deployed = [Deployment.model_validate_json(file.read_text(encoding="utf-8")) for file in files]

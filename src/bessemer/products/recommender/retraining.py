@@ -134,8 +134,7 @@ class RetrainDriver(Shift):
         folder = _folder(factory.home)
         super().__init__("retraining", folder / f"{factory.config.name}.lock", pause_seconds)
         self._factory, self._meter, self._clock = factory, meter, clock
-        self._wishes = {wish.product: wish for wish in _wishes(factory)}
-        self._begun: set[str] = set()
+        self._wishes = _wishes(factory)
         self._seen: dict[str, tuple[int, int]] = {}
 
     def start(self) -> None:
@@ -144,13 +143,15 @@ class RetrainDriver(Shift):
             _folder(self._factory.home).mkdir(parents=True, exist_ok=True)
             super().start()
 
+    def first(self) -> None:
+        """Finish what another driver had begun."""
+        for wish in self._wishes:
+            self._begin(wish)
+
     def turn(self) -> bool:
-        """Look at each product; one whose turn fails is looked at again after the pause."""
-        for product, wish in self._wishes.items():
-            if product not in self._begun:
-                self._begin(wish)
-                self._begun.add(product)
-            self._look(product)
+        """Look at each product, and make those that are due."""
+        for wish in self._wishes:
+            self._look(wish.product)
         return False
 
     def _begin(self, wish: Retraining) -> None:

@@ -19,7 +19,7 @@ from bessemer.core.errors import NotFound
 from bessemer.core.ranking import Interaction, Learning
 from bessemer.serve.asking import Wire
 from bessemer.serve.door import authenticate, read_body
-from bessemer.serve.events import NOTHING, EventStore, Extent, user_mark
+from bessemer.serve.events import NOTHING, EventStore, Extent
 from bessemer.serve.rankings import RankingStore
 from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation
 from bessemer.serve.serving import Floor
@@ -122,18 +122,21 @@ def learners(engines: Mapping[str, Any]) -> list[Learning]:
 
 
 def tell_again(store: EventStore, engines: Mapping[str, Any], after: Extent = NOTHING) -> int:
-    """Tell the engines that learn who is forgotten, then all events that are kept, and return how many there were.
+    """Tell the engines that learn all events that are kept, the first told first, and return how many there were.
 
-    Their memory ended with the process that had it.
+    Their memory ended with the process that had it: so did whom they were told to forget since they were trained, which
+    they are told first.
 
     Args:
-        store: of the events, the first told first.
+        store: of the events.
         engines: by name.
         after: how far they were told before.
     """
     count = 0
     for engine in learners(engines):
-        forget_marked(store, engine, store.forgotten(engine.told, after.forgotten))
+        new = store.erasures() - after.erasures
+        marks = [(project, mark) for project, mark, upto in new if upto >= engine.told.get(project, 0)]
+        forget_marked(store, engine, marks)
         for project, told in store.all(known=engine.told, after=after.event):
             count += len(told)
             engine.learn(project, told)
@@ -146,7 +149,7 @@ def forget_marked(store: EventStore, engine: Learning, marks: Iterable[tuple[str
     for project, mark in marks:
         by_project.setdefault(project, set()).add(mark)
     for project, wanted in by_project.items():
-        for user in [name for name in engine.users(project) if user_mark(project, name) in wanted]:
+        for user in [name for name in engine.users(project) if store.mark(project, name) in wanted]:
             engine.forget(project, user)
             told, _ = store.page(project, user, limit=_MOST_TOLD)  # by now the user may have come back
             if told:
