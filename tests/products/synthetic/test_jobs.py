@@ -169,6 +169,7 @@ def test_a_served_model_writes_rows_and_each_accepted_one_is_charged(desk: Desk)
     assert talks[0][1]["content"].startswith("Of long rivers much is said, such as ")
     card = desk.shop.get(f"/files/{done['result_files']['card']}/content").text
     assert "4 rows written by played, as talk" in card and "1 rows were rejected: answer: length" in card
+    assert "held against the first 100 rows that it may be like" in card
     entries = desk.entries()
     assert sorted(entry.usage.units for entry in entries) == [1, 4]
     assert {(entry.subject.project, entry.subject.model) for entry in entries} == {("shop", "synthetic-texts")}

@@ -102,7 +102,7 @@ class Lending:
     async def _answer(self, model: str, request: ChatRequest) -> Completion:
         async def pieces() -> AsyncGenerator[Delta, None]:
             counted = Usage()
-            async with aclosing(self._engines[model].stream(request)) as answer:
+            async with aclosing(self._engines[model].stream(request)) as answer:  # type: ignore[type-var]
                 async for piece in answer:
                     if piece.usage:  # now: nobody is left to tell it if this piece is the last that is taken
                         self._count(model, minus(piece.usage, counted))
