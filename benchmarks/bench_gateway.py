@@ -128,10 +128,15 @@ def compiled() -> Iterator[str]:
     """Build the compiled wheel and give the folder that it is unpacked in."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "HATCH_BUILD_HOOK_ENABLE_MYPYC": "1"}
-        subprocess.run(["uv", "build", "--quiet", "--out-dir", folder], cwd=HERE.parent, env=environment, check=True)
+        build = ["uv", "build", "--quiet", "--python", sys.executable, "--out-dir", folder]
+        subprocess.run(build, cwd=HERE.parent, env=environment, check=True)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as packed:
             packed.extractall(f"{folder}/unpacked")
+        where = "import bessemer.serve.fast.relay as relay; print(relay.__file__)"
+        environment = {**os.environ, "PYTHONPATH": f"{folder}/unpacked"}
+        found = subprocess.run([sys.executable, "-c", where], env=environment, check=True, stdout=subprocess.PIPE)
+        assert found.stdout.strip().endswith(b".so"), found.stdout
         yield f"{folder}/unpacked"
 
 

@@ -95,7 +95,7 @@ def test_profit_is_shown_for_each_product(tmp_path: Path) -> None:
 def test_usage_says_what_its_figures_rest_on(tmp_path: Path) -> None:
     with open_meter(MeterConfig(region="FR", sensors="model"), tmp_path / "state" / "books") as meter:
         for subject in (Subject(kind="request", id="r", project="shop", model="m"), Subject(kind="step", id="s")):
-            carbon = meter.stop(meter.start(subject), Usage(input_tokens=9, output_tokens=9)).carbon
+            carbon = meter.stop(meter.start(subject), Usage(input_tokens=9, output_tokens=9, units=1234)).carbon
         meter.book_step(Subject(kind="step", id="r/train/1", name="train"), time.time(), 1.0, 1.0, "cancelled")
     request, step, stopped = json.loads(call(tmp_path, "usage", "--json").stdout)
     assert [line["what"] for line in (request, step, stopped)] == ["requests", "steps", "steps that were stopped"]
@@ -104,7 +104,13 @@ def test_usage_says_what_its_figures_rest_on(tmp_path: Path) -> None:
         assert line["grids"] == [f"FR, {carbon.grams_per_kilowatt_hour:g} g/kWh, {carbon.source}"]
         assert line["price_versions"] == [meter.prices.stamp()]
     said = " ".join(call(tmp_path, "usage", COLUMNS="400").stdout.split())
-    for words in ("modelled (host)", request["grids"][0], f"Price book: {meter.prices.stamp()}.", "were stopped"):
+    for words in (
+        "modelled (host)",
+        request["grids"][0],
+        f"Price book: {meter.prices.stamp()}.",
+        "were stopped",
+        "1,234",
+    ):
         assert words in said
 
 

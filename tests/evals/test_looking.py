@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from random import Random
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from bessemer.core.errors import ConfigError
 from bessemer.evals.foreseeing import Place, foresee_places
-from bessemer.evals.interleaving import team_draft
+from bessemer.evals.interleaving import Interleaved, judge_arms, team_draft
 from bessemer.evals.online import LEAST_USERS, anytime_interval, read_arms, read_drafts, size_chance
 
 
@@ -50,8 +51,47 @@ def test_an_ab_test_is_read() -> None:
     assert read_arms(arms[0][:90], arms[1], challenger_ratio=0.5).winner == "mismatch"
     assert read_arms(arms[0][:90], arms[1], challenger_ratio=0.6).winner == "challenger"
     few = read_arms(arms[0][:20], arms[1][:20])
-    assert (few.winner, few.sentence.split(" (")[0]) == ("undecided", f"too early: 40 users, of at least {LEAST_USERS}")
+    assert (few.winner, few.sentence.split(" (")[0]) == (
+        "undecided",
+        f"too early: 20 users in the smaller arm, of at least {LEAST_USERS}",
+    )
     assert read_arms([], [1.0]).anytime is None and "fewer than two users" in read_arms([], [1.0]).sentence
+
+
+def test_a_small_arm_is_not_taken_for_a_loser() -> None:
+    """Nothing differs; every 25 users somebody looks. One in twenty may be wrong, and is less often, as arms go."""
+    wrong = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        small, clicks = random.random(1_200) < 0.1, (random.random(1_200) < 0.05).astype(float)
+        for at in range(50, 1_201, 25):
+            arms = clicks[:at][~small[:at]], clicks[:at][small[:at]]
+            if read_arms(*arms, challenger_ratio=0.1, resamples=50).winner in ("challenger", "incumbent"):
+                wrong += 1
+                break
+    assert wrong <= 3, wrong
+
+
+def test_an_arm_that_nobody_comes_into_is_told_at_once() -> None:
+    found = read_arms([0.1] * 10_000, [])
+    assert (found.winner, found.anytime) == ("mismatch", None) and found.sentence.startswith("not to be trusted")
+    one_sided = [(f"u{n}", Interleaved(("a", "b"), (1, 0)), []) for n in range(60)]
+    assert read_drafts(one_sided).winner == "mismatch", "nobody clicked, and the coin is not even"
+    assert read_arms([0.0] * 2, [0.0] * 2, challenger_ratio=0.05).winner == "undecided", "that few say nothing"
+    assert read_arms([], [1.0] * 2, challenger_ratio=0.05).winner == "undecided"
+
+
+def test_a_million_users_cost_little() -> None:
+    """Draws of so many users one by one take a minute, and gigabytes."""
+    began = time.process_time()
+    values = np.random.default_rng(0).poisson(0.3, 1_000_000).astype(float)
+    found = judge_arms(values, values[::2], resamples=10_000).difference
+    exact = 1.96 * np.sqrt(values.var() / 1_000_000 + values[::2].var() / 500_000)
+    assert (found.high - found.low) / 2 == pytest.approx(exact, rel=0.05)
+    every = np.random.default_rng(0).normal(0.3, 1, 40_000)
+    half = judge_arms(every[::2], every[1::2]).difference
+    assert (half.high - half.low) / 2 == pytest.approx(1.96 * np.sqrt(2 / 20_000), rel=0.05)
+    assert time.process_time() - began < 5
 
 
 def test_interleaving_is_read_and_its_coin_is_checked() -> None:
@@ -118,4 +158,7 @@ def test_the_chance_of_sizes_is_that_of_drawing_them() -> None:
     drawn = [sum(random.random() < 0.3 for _ in range(400)) for _ in range(2_000)]
     wrong = sum(size_chance(count, 400, 0.3) < 0.05 for count in drawn) / 2_000
     assert wrong == pytest.approx(0.05, abs=0.02)
+    few = [sum(random.random() < 0.05 for _ in range(20)) for _ in range(2_000)]
+    assert sum(size_chance(count, 20, 0.05) < 0.01 for count in few) / 2_000 <= 0.01
+    assert size_chance(19, 20, 0.95) == size_chance(1, 20, 0.05)
     assert size_chance(0, 0, 0.5) == 1.0

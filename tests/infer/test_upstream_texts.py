@@ -17,6 +17,7 @@ from bessemer.core.errors import BackendError, BessemerError, NotFound, Unsuppor
 from bessemer.core.nouns import Sampling, ScoreRequest, Usage
 from bessemer.core.raw import EmbedRequest, PromptRequest
 from bessemer.infer import UpstreamConfig, open_engine
+from bessemer.infer.upstream_texts import usage_of
 
 Serve = Callable[[Any], AbstractContextManager[str]]
 CHUNKS = [
@@ -44,6 +45,28 @@ async def asked_of(serve_app: Serve, request: Any, answer: Callable[[], Response
             found = error
         await engine.close()
     return found, taken, engine.counters.total
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *({name: count} for name in ("prompt_tokens", "completion_tokens") for count in (2**31, 2**63, -1, 1.5, "7")),
+        {"prompt_tokens": None},
+        {"prompt_tokens_details": {"cached_tokens": 6}},
+        {"prompt_tokens_details": {"cached_tokens": -1}},
+    ],
+)
+async def test_a_usage_that_cannot_be_is_none(serve_app: Serve, told: dict[str, Any]) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 1}
+    assert usage_of(usage) == Usage(input_tokens=5, output_tokens=1)
+    chunks = [*CHUNKS[:2], {"choices": [], "usage": usage | told}]
+
+    def answer() -> Response:
+        return StreamingResponse(iter(f"data: {json.dumps(c)}\n\n" for c in chunks), media_type="text/event-stream")
+
+    said, _, counted = await asked_of(serve_app, PromptRequest(text="The quick", sampling=Sampling()), answer)
+    assert isinstance(said, BackendError) and "no usage" in str(said)
+    assert counted == Usage()
 
 
 @pytest.mark.parametrize(("given", "sent"), [({"text": "The quick"}, "The quick"), ({"tokens": (5, 7)}, [5, 7])])

@@ -16,6 +16,8 @@ from bessemer.core.errors import BackendError, ConfigError, Conflict, NotFound
 from bessemer.core.experiments import Experiment
 from bessemer.core.ranking import Interaction, RankRequest
 from bessemer.flow import Flow, Step, open_store
+from bessemer.lake import open_lake
+from bessemer.models.ranking.folder import load_ranker
 from bessemer.products.config import FactoryConfig
 from bessemer.products.declaration import parse_declaration
 from bessemer.products.factory import Factory
@@ -23,6 +25,7 @@ from bessemer.products.home import Home, write_whole
 from bessemer.products.line import SIZES
 from bessemer.products.receipt import FactsPart, Receipt
 from bessemer.products.recommender.config import LearningConfig, RecommenderConfig, RetrainConfig
+from bessemer.products.recommender.foreseeing import _folder, _names
 from bessemer.products.recommender.looking import experiments_of
 from bessemer.products.recommender.retraining import (
     RetrainDriver,
@@ -32,6 +35,8 @@ from bessemer.products.recommender.retraining import (
     retrain,
     retrainings,
 )
+from bessemer.products.recommender.steps import ToldConfig, told
+from bessemer.products.rows import rows_tag
 from bessemer.products.watching import Beside
 from bessemer.serve import EventStore, RankingStore
 from bessemer.serve.wire.events import tell_again
@@ -102,6 +107,40 @@ def test_from_tables_to_a_ranker_that_learns(ran) -> None:
     with closing(EventStore(made.home.events)) as store:
         assert tell_again(store, {"shop": learnt}) == 1, "what it was trained on is not told twice"
     asyncio.run(learnt.close())
+
+
+def test_a_family_that_was_tried_knows_what_users_did_as_the_served_one_does(ran, tmp_path, monkeypatch) -> None:
+    made, _ = ran
+    deployed, step = made.deployed()["shop"], made.products()["shop"].place.step("fit")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ease").mkdir()
+    folder = _folder(made.home, deployed, step, "ease")
+    assert folder.is_relative_to(made.home.artifacts), "the family, not the folder that is called as it is"
+    assert _folder(made.home, deployed, step, "./ease").resolve() == tmp_path / "ease"
+    tried, served = load_ranker(folder), load_ranker(Path(deployed.path))
+    assert (tried.users, tried.told, tried.scorer.kind) == (served.users, served.told, "ease")
+    assert tried.histories.items.tolist() == served.histories.items.tolist()
+    assert tried.counts.tolist() == served.counts.tolist()
+    assert _names(["popularity", "ease", "als", "ease"]) == ["popularity", "ease", "als", "ease-2"]
+    with pytest.raises(NotFound, match="no candidate 'ease-2'"):
+        _folder(made.home, deployed, step, "ease-2")
+
+
+def test_what_comes_in_while_events_are_read_is_not_trained_on_before_it_is_noted(tmp_path, monkeypatch) -> None:
+    def act(number: int) -> Interaction:
+        return Interaction(user="ada", item=f"i{number}", time=1e9 + number)
+
+    with closing(EventStore(tmp_path / "e.sqlite")) as store:
+        for number in range(3):
+            store.add("p", [act(number)])
+            store.add("q", [act(number)])
+    state = EventStore.state
+    late = lambda self, projects: (state(self, projects), self.add("p", [act(len(projects) + 9)]))[0]  # noqa: E731
+    monkeypatch.setattr(EventStore, "state", late)
+    ctx: Any = SimpleNamespace(key="a" * 32, resources={"lake": str(tmp_path / "lake")})
+    meta = told(ctx, ToldConfig(store=str(tmp_path / "e.sqlite"), projects=("p",)))
+    rows = open_lake(ctx.resources["lake"]).open("told", version=rows_tag(ctx.key)).to_table().to_pylist()
+    assert ([row["item"] for row in rows], meta["last"]) == (["i0", "i1", "i2"], {"p": 5})
 
 
 def test_a_gateway_retrains_of_what_it_is_told_and_loses_no_request(ran) -> None:

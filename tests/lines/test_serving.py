@@ -146,8 +146,7 @@ def test_the_official_client_gets_an_answer_whole_and_streamed(up: Up, line: Lin
     assert whole.usage is not None
     assert whole.usage.model_extra is not None
     assert whole.usage.model_extra["energy"]["joules"] > 0
-    rows = [row for row in line.json("usage", "--project", "default") if row["what"] == "requests"]
-    (mine,) = [row for row in rows if row["model"] == "tools"]  # the shop's products are in the same books
+    (mine,) = [row for row in line.json("usage") if row["what"] == "requests" and row["model"] == "tools"]
     assert mine["entries"] == 2
     assert mine["output_tokens"] == whole.usage.completion_tokens + pieces[-1].usage.completion_tokens
 

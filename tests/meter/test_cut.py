@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import time
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -19,8 +23,10 @@ from bessemer.core.errors import BackendError, IntegrityError
 from bessemer.core.forwarding import Spent
 from bessemer.core.nouns import EnergyClass, Entry, Subject, Usage
 from bessemer.core.protocols import Keeping
+from bessemer.core.usage import MOST_TOKENS
 from bessemer.meter import LocalMeter, MeterConfig, mispriced, open_ledger, open_meter, under_way, verify
 from bessemer.meter import cut as cutting
+from bessemer.meter.kept import SET, WORDS, Slot
 
 SCRIPT = Path(__file__).with_name("cut_steps.py")
 QUIET = MeterConfig(sensors="model", durability="interval", sample_seconds=60)
@@ -97,21 +103,37 @@ def test_killed_at_any_step_each_stream_has_one_entry_for_what_had_left(streamed
     assert min(judged["ok"], judged["broken"]) > 40
 
 
-def test_killed_at_any_step_of_booking_what_was_cut_it_is_booked_once(streamed: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("all_booked", [False, True])
+def test_killed_at_any_step_of_booking_what_was_cut_it_is_booked_once(
+    streamed: list[Path], tmp_path: Path, all_booked: bool
+) -> None:
     (tmp_path / "book").mkdir()
-    left = shutil.copytree(streamed[-1], tmp_path / "left")
-    (left / "through").unlink()
+    expected = {"a": "ok"} if all_booked else {"a": "ok", "a-span": "ok", "b": "broken", "b-span": "broken"}
+    left = tmp_path / "left"
+    if all_booked:
+        booked_and_killed(left / "books")
+    else:
+        shutil.copytree(streamed[-1], left, ignore=shutil.ignore_patterns("through"))
     subprocess.run([sys.executable, str(SCRIPT), "book", str(tmp_path / "book"), str(left)], check=True, timeout=60)
     folders = list((tmp_path / "book").iterdir())
-    assert len(folders) > 40
+    assert len(folders) > 20
     for folder in folders:
         found = recovered(folder / "books")
-        assert {name: entry.status for name, entry in found.items()} == {
-            "a": "ok",
-            "a-span": "ok",
-            "b": "broken",
-            "b-span": "broken",
-        }, folder
+        assert {name: entry.status for name, entry in found.items()} == expected, folder
+        assert not list((folder / "books" / "streams").iterdir()), folder
+
+
+def booked_and_killed(books: Path) -> None:
+    """Leave what a kill leaves that comes between a record and the freeing of its slot."""
+    dead, spent = open_meter(QUIET, books), Spent("a", "p", "k", "m")
+    dead.batch.begin(spent)
+    dead.batch.keep(spent, (5, 50))[0] = 3
+    kept, spent.kept = spent.kept, None
+    assert isinstance(kept, Slot)
+    dead.streams.booking(kept)
+    spent.usage, spent.status = (5, 3, 0), "ok"
+    dead.batch.book([spent])
+    died(dead)
 
 
 def test_what_a_living_process_streams_is_left_alone_and_two_who_look_book_once(left: Path) -> None:
@@ -197,8 +219,129 @@ def test_its_joules_are_its_share_until_the_last_reading_with_bounds_for_the_res
     assert sum(entry.measurement.joules for entry in found.values()) <= counted
 
 
-def test_after_a_loss_of_power_nothing_is_believed(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_is_left_said_once_and_stops_nothing_else(
+    left: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sick = {harm: kept_by_a_dead(left, harm) for harm in ("absent", "empty", "foreign", "negative")}
+    sick["absent"].with_suffix(".sets").unlink()
+    sick["empty"].with_suffix(".sets").write_bytes(b"")
+    sets = sick["foreign"].with_suffix(".sets")
+    sets.write_bytes(sets.read_bytes().replace(b'"currency"', b'"more":1,"currency"'))
+    slots = array("q", sick["negative"].read_bytes())
+    slots[WORDS + SET] = -9
+    sick["negative"].write_bytes(slots.tobytes())
+    monkeypatch.setattr(cutting, "_LOOK_SECONDS", 0)
+    with opened(left, QUIET.model_copy(update={"sample_seconds": 0.02})) as meter:
+        meter.book_cut()
+        meter._closed.wait(0.2)
+        assert meter._sampler.is_alive()
+    assert {entry.subject.id for entry in entries_of(left)} == {"a", "a-span", "b", "b-span"}
+    assert sorted((left / "streams").glob("*.slots")) == sorted(sick.values())
+    said = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert len(said) == 4 and all(any(str(path) in one for one in said) for path in sick.values())
+
+
+def kept_by_a_dead(books: Path, name: str) -> Path:
+    """Leave the slots of a process that was killed in a stream."""
+    dead, spent = open_meter(QUIET, books), Spent(name, "p", "k", "m")
+    dead.batch.begin(spent)
+    dead.batch.keep(spent, (5, 50))[0] = 1
+    died(dead)
+    return dead.streams._path
+
+
+def test_what_goes_wrong_is_logged_once_while_it_stays_so_and_the_sampler_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def book(self: object) -> list[Entry]:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(cutting, "_LOOK_SECONDS", 0)
+    monkeypatch.setattr(cutting.CutStreams, "book", book)
+    with opened(tmp_path, QUIET.model_copy(update={"sample_seconds": 0.02})) as meter:
+        meter._closed.wait(0.2)
+        assert meter._sampler.is_alive()
+    assert caplog.text.count("a mistake of ours") == 1
+
+
+def test_after_close_a_stream_is_not_kept_and_no_other_file_is_written(tmp_path: Path) -> None:
+    meter = open_meter(QUIET, tmp_path / "books")
+    first, late = Spent("first", "p", "k", "m"), Spent("late", "p", "k", "m")
+    meter.batch.begin(first)
+    meter.batch.keep(first, (5, 50))[0] = 1
+    first.usage, first.status = (5, 1, 0), "ok"
+    meter.batch.book([first])
+    meter.batch.begin(late)
+    meter.close()
+    (tmp_path / "other").write_bytes(b"precious")
+    files = [os.open(tmp_path / "other", os.O_RDWR) for _ in range(4)]  # of the numbers that were closed
+    meter.batch.keep(late, (5, 50))[0] = 1
+    for file in files:
+        os.close(file)
+    assert (tmp_path / "other").read_bytes() == b"precious"
+    assert under_way(tmp_path / "books") == set()
+
+
+def test_slots_that_cannot_be_made_leave_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str, *args: int) -> int:
+        if str(path).endswith(".slots"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opening(path, *args)
+
+    opening = os.open
+    with opened(tmp_path) as meter, monkeypatch.context() as patched:
+        patched.setattr(os, "open", full)
+        before = len(list(Path("/dev/fd").iterdir()))
+        for number in range(3):
+            spent = Spent(f"r{number}", "p", "k", "m")
+            meter.batch.begin(spent)
+            meter.batch.keep(spent, (5, 50))[0] = 1
+        assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_a_lock_that_was_taken_for_a_dead_ones_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(file: IO[bytes], how: int) -> None:
+        locking(file, how)
+        if not taken:
+            taken.append(next((tmp_path / "streams").glob("*.lock")))
+            taken[0].unlink()
+
+    locking, taken = fcntl.flock, list[Path]()
+    with opened(tmp_path) as meter, opened(tmp_path) as other:
+        monkeypatch.setattr(fcntl, "flock", late)
+        spent = Spent("r", "p", "k", "m")
+        meter.batch.begin(spent)
+        meter.batch.keep(spent, (5, 50))[0] = 1
+        assert taken[0].exists()
+        assert other.book_cut() == []
+        assert under_way(tmp_path) == {"r"}
+        spent.usage, spent.status = (5, 1, 0), "ok"
+        meter.batch.book([spent])
+
+
+def test_more_tokens_than_a_word_holds_are_kept_as_the_most_that_is_believed(tmp_path: Path) -> None:
+    dead = open_meter(QUIET, tmp_path)
+    keep = dead.keep(dead.start(Subject(kind="request", id="r", project="p", model="m")))
+    keep(Usage(input_tokens=5, output_tokens=2**63))
+    died(dead)
+    usage = recovered(tmp_path)["r"].usage
+    assert (usage.input_tokens, usage.output_tokens) == (5, MOST_TOKENS)
+
+
+def test_slots_of_another_machine_that_shares_the_folder_are_left_to_it(
+    left: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted((left / "streams").iterdir())
+    monkeypatch.setattr(cutting, "boot", lambda: "another machine's time")
+    with opened(left) as meter:
+        assert meter.book_cut() == []
+    assert sorted((left / "streams").iterdir()) == before
+
+
+def test_after_a_restart_of_the_machine_nothing_is_believed(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cutting.booted_at() < time.time()
     monkeypatch.setattr(cutting, "boot", lambda: "another time")
+    monkeypatch.setattr(cutting, "booted_at", time.time)
     assert under_way(left) == set()
     assert set(recovered(left)) == {"a", "a-span"}
     assert not list((left / "streams").iterdir())

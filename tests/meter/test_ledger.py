@@ -229,6 +229,20 @@ def test_sums_that_outgrow_their_column_bit_by_bit_are_exact(tmp_path: Path) -> 
     ledger.close()
 
 
+def test_numbers_that_no_column_holds_are_cut_and_keep_no_other_entry_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    absurd = Usage(input_tokens=2**200, output_tokens=2**63, cached_tokens=0)
+    book(tmp_path, entry("absurd", usage=absurd, charge=Money(micros=-(2**64))), entry("next"))
+    ledger, most = open_ledger(tmp_path), 2**63 - 1
+    found = ledger.entry("request:absurd")
+    assert (found.usage.input_tokens, found.usage.output_tokens, found.charge.micros) == (most, most, -most)
+    assert ledger.entry("request:next") == entry("next")
+    assert ledger.totals()[0].usage.output_tokens == most + 20
+    assert "request:absurd has numbers that cannot be" in caplog.text
+    ledger.close()
+
+
 def test_two_currencies_stay_apart(tmp_path: Path) -> None:
     book(tmp_path, entry("a"), entry("b", charge=Money(micros=5, currency="EUR")))
     total = open_ledger(tmp_path).totals()[0]
@@ -344,6 +358,108 @@ def test_a_lost_ledger_is_made_again(tmp_path: Path, database: str) -> None:
             before._database.query(f"DROP TABLE {table}")
     before.close()
     assert open_ledger(tmp_path).totals(GROUPS) == expected
+
+
+@pytest.mark.parametrize("name", ["forms", "entries", "segments", "layout"])
+def test_tables_of_somebody_else_are_not_touched(tmp_path: Path, name: str) -> None:
+    from bessemer.meter import ledger as opening
+
+    book(tmp_path, entry("a"))
+    theirs = opening.LedgerDatabase(tmp_path / "ledger.sqlite")
+    theirs.query(f"CREATE TABLE {name} (mine TEXT)")
+    theirs.query(f"INSERT INTO {name} VALUES ('precious')")
+    with pytest.raises(ConfigError, match=name) as error:
+        open_ledger(tmp_path)
+    assert "of its own" in (error.value.hint or "")
+    assert theirs.query(f"SELECT mine FROM {name}") == [("precious",)]
+    assert not theirs.columns("sums"), "half made"
+    theirs.close()
+
+
+def test_a_ledger_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:
+    book(tmp_path, entry("a"))
+    newer = open_ledger(tmp_path)
+    newer._database.query("UPDATE layout SET version = version + 1")
+    with pytest.raises(ConfigError, match="newer version"):
+        open_ledger(tmp_path)
+    assert newer._database.query("SELECT COUNT(*) FROM entries") == [(1,)]
+    newer.close()
+
+
+def _age(ledger: Ledger) -> None:
+    """Make a ledger look as one of the layout before forms."""
+    for change in ("DROP TABLE forms", "DROP TABLE sums", "CREATE TABLE hours (hour BIGINT)"):
+        ledger._database.query(change)
+    ledger._database.query("UPDATE layout SET version = 4")
+
+
+def test_a_ledger_of_an_earlier_version_is_made_again_and_its_file_shrinks(tmp_path: Path, database: str) -> None:
+    book(tmp_path, *(entry(f"e{n}") for n in range(3)))
+    before = open_ledger(tmp_path)
+    before._database.query("CREATE TABLE mine AS SELECT 1 AS kept")
+    if database == "sqlite":
+        before._database.query("CREATE TABLE hours (much BLOB)")
+        before._database.query("INSERT INTO hours VALUES (zeroblob(4000000))")
+        before._database.query("PRAGMA wal_checkpoint(TRUNCATE)")
+        for change in ("DROP TABLE forms", "DROP TABLE sums", "UPDATE layout SET version = 4"):
+            before._database.query(change)
+        assert (tmp_path / "ledger.sqlite").stat().st_size > 4e6
+    else:
+        _age(before)
+    before.close()
+    after = open_ledger(tmp_path)
+    assert len(after.entries()) == 3
+    assert not after._database.columns("hours")
+    assert after._database.query("SELECT kept FROM mine") == [(1,)]
+    after.close()
+    if database == "sqlite":
+        assert (tmp_path / "ledger.sqlite").stat().st_size < 1e6
+
+
+def test_the_first_layout_had_no_number_in_a_table(tmp_path: Path, database: str) -> None:
+    if database == "postgres":
+        pytest.skip("it was in SQLite only")
+    book(tmp_path, entry("a"))
+    old = LedgerDatabase(tmp_path / "ledger.sqlite")
+    old.make(
+        "CREATE TABLE entries (id TEXT); CREATE TABLE segments (name TEXT, offset INTEGER, seq INTEGER, hash TEXT)"
+    )
+    old.close()
+    assert len(open_ledger(tmp_path).entries()) == 1
+
+
+def test_hosts_whose_entries_are_missing_after_an_upgrade_are_named_until_they_come(
+    tmp_path: Path, postgres_server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = InPostgres(postgres_server).url(tmp_path)
+    for host in ("a", "b", "c"):
+        book(tmp_path / host, entry(host))
+        open_ledger(tmp_path / host, shared).close()
+    names = {host: (tmp_path / host / "journal" / "name").read_text() for host in ("a", "b", "c")}
+    ledger = open_ledger(tmp_path / "a", shared)
+    assert ledger.awaited() == ()
+    _age(ledger)
+    ledger.close()
+    ledger = open_ledger(tmp_path / "a", shared)  # the first that was upgraded
+    assert ledger.totals()[0].entries == 1
+    assert ledger.awaited() == tuple(sorted((names["b"], names["c"])))
+    assert names["b"] in caplog.text and "bessemer usage" in caplog.text
+    open_ledger(tmp_path / "b", shared).close()
+    assert ledger.awaited() == (names["c"],)
+    open_ledger(tmp_path / "c", shared).close()
+    assert ledger.awaited() == ()
+    assert ledger.totals()[0].entries == 3
+    ledger.close()
+
+
+def test_taking_in_much_is_said_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    book(tmp_path, entry("a"))
+    monkeypatch.setattr("bessemer.meter.ledger._MUCH", 100)
+    open_ledger(tmp_path).close()
+    open_ledger(tmp_path).close()
+    assert caplog.text.count("of the journal into the ledger") == 1
 
 
 def test_damage_is_named_and_takes_nothing_else_with_it(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bessemer.core.errors import ConfigError, NotFound
+from bessemer.core.errors import ConfigError, Conflict, NotFound
 from bessemer.core.units import Money
 from bessemer.core.usage import UsageQuery
 from bessemer.meter import Ledger, open_ledger
@@ -348,9 +348,21 @@ def test_a_ledger_of_an_earlier_layout_is_made_again(shop: Shop) -> None:
     home = filled(shop)
     shop.ledger.close()
     with closing(sqlite3.connect(home.books / "ledger.sqlite")) as database, database:
-        database.execute("DROP TABLE sums")
-        database.execute("CREATE TABLE hours (hour INTEGER)")
-        database.execute("UPDATE layout SET version = 0")
+        database.executescript("DROP TABLE sums; DROP TABLE forms; CREATE TABLE hours (hour INTEGER)")
+        database.execute("UPDATE layout SET version = 4")
     with closing(open_ledger(home.books)) as again:
         assert len(again.entries()) == 2
+    assert drifted(home) == set()
+
+
+def test_nothing_is_invoiced_while_a_hosts_entries_are_missing_after_an_upgrade(shop: Shop) -> None:
+    home = filled(shop)
+    shop.ledger._database.query("INSERT INTO ledger_awaits VALUES ('a1b2')")
+    for made in (shop.invoices.draw, shop.invoices.issue):
+        with pytest.raises(Conflict, match="a1b2") as error:
+            made("p", MONTH)
+        assert "bessemer usage" in (error.value.hint or "")
+    assert drifted(home) == {"hosts"}
+    shop.ledger._database.query("DELETE FROM ledger_awaits")
+    shop.invoices.draw("p", MONTH)
     assert drifted(home) == set()

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TESTS = ("tests/serve/fast", "tests/meter/test_batch.py", "tests/serve/accounts/test_gate.py")
+TESTS = (
+    "tests/serve/fast",
+    "tests/serve/test_ids.py",
+    "tests/serve/accounts/test_gate.py",
+    "tests/meter/test_batch.py",
+    "tests/meter/test_cut.py",
+    "tests/meter/test_journal.py",
+)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import time
 
@@ -26,11 +27,27 @@ def test_ids_begin_with_the_time_and_end_at_random(monkeypatch: pytest.MonkeyPat
     assert all(400 < sum(value >> bit & 1 for value in drawn) < 600 for bit in range(80))
 
 
+def test_every_random_digit_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[bytes] = []
+    system = os.urandom
+
+    def draw(size: int) -> bytes:
+        drawn.append(system(size))
+        return drawn[-1]
+
+    monkeypatch.setattr(os, "urandom", draw)
+    ids = [new_id()[16:] for _ in range(2000)]
+    known = {block.hex()[at : at + 20] for block in drawn for at in range(0, 2 * len(block), 20)}
+    assert 4 <= len(drawn) <= 5
+    assert len(set(ids)) == 2000
+    assert len(set(ids) - known) < 409, "but for those that were drawn before"
+
+
 def test_a_forked_worker_draws_others() -> None:
     def draw(pipe: object) -> None:
         pipe.send([new_id()[16:] for _ in range(5)])  # type: ignore[attr-defined]
 
-    drawn = []
+    drawn = [new_id()[16:]]  # there are digits ahead, which no child may take
     fork = multiprocessing.get_context("fork")
     for _ in range(2):
         ours, theirs = fork.Pipe()
@@ -38,7 +55,8 @@ def test_a_forked_worker_draws_others() -> None:
         child.start()
         drawn += ours.recv()
         child.join()
-    assert len(set(drawn)) == 10
+    drawn += [new_id()[16:] for _ in range(5)]
+    assert len(set(drawn)) == 16
 
 
 def test_the_lines_of_a_batch_lie_together_under_ids_that_stay() -> None:

@@ -121,13 +121,15 @@ def _whole(rows: list) -> RenderableType:  # type: ignore[type-arg]
     if not rows:
         return "[dim]nothing is booked yet[/]"
     table = Table("used by", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("entries", "tokens in / out", "time", "energy", "g CO2e", "charged"):
+    counted = any(row.units for row in rows)
+    for name in ("entries", "tokens in / out", *["units"] * counted, "time", "energy", "g CO2e", "charged"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             escape(" · ".join(part for part in (row.project, row.model) if part) or row.what),
             f"{row.entries:,}",
             f"{row.input_tokens:,} / {row.output_tokens:,}" if row.output_tokens else "–",
+            *([f"{row.units:,}" if row.units else "–"] * counted),
             show_seconds(row.seconds),
             show_joules(row.joules),
             f"{row.grams:.3g}",

@@ -5,6 +5,7 @@ Owns the shapes, in which serve asks and products answer. Knows no ranker, no lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
@@ -83,6 +84,12 @@ class ExperimentFigures(Noun):
 class Experiments(Protocol):
     """What experiments say."""
 
-    def experiments(self, project: str, /) -> list[ExperimentFigures]:
-        """Return what each experiment says by a project's users alone, the newest first; "" is all projects."""
+    def experiments(self, project: str, /, name: str = "", may: Callable[[str], bool] = ...) -> list[ExperimentFigures]:
+        """Return what experiments say, the newest first.
+
+        Args:
+            project: by its users alone; empty is all projects'.
+            name: only of this one; empty is all.
+            may: only where this says yes to the recommender's name.
+        """
         ...

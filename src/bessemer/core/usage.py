@@ -14,6 +14,9 @@ from bessemer.core.nouns import EnergyClass, Noun, Usage
 UsageGroup = Literal["project", "key_id", "model", "service_tier", "batch", "price_version", "kind", "name"]
 """What usage can be told apart by; the names are those of an entry's subject."""
 
+MOST_TOKENS = 2**31 - 1
+"""The most tokens of one request that are believed of whoever tells them: more is a mistake or a lie."""
+
 
 class UsageQuery(Noun):
     """Which usage is wanted; empty filters take all.

@@ -14,21 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import erfc, log, sqrt
+from math import erfc, exp, lgamma, log, log1p, sqrt
 from statistics import fmean, variance
 from typing import Literal
 
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Interval, RuleOutcome
+from bessemer.evals.bootstrap import _numpy
 from bessemer.evals.interleaving import Interleaved, judge_arms, judge_interleaving, preferences
 
 Winner = Literal["challenger", "incumbent", "undecided", "mismatch"]
 LEAST_USERS = 50
-"""With fewer users nothing is decided: the sequence holds for large numbers only."""
+"""With fewer users, in an A/B test of either arm, nothing is decided: the sequence holds for large numbers only."""
 TIGHTEST_USERS = 1_000
 """At so many users the sequence is as narrow as it can be, beside the others that hold for all looks."""
 LEAST_CHANCE = 0.001
 """Arms' sizes that are less likely than this are a mistake, not chance. Source: Fabijan et al. 2019."""
+
+_FEW_EXPECTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +62,23 @@ def read_arms(
     confidence: float = 0.95,
     resamples: int = 2_000,
 ) -> Reading:
-    """Return what an A/B test says; see `judge_arms`."""
-    chance = size_chance(len(challenger), len(incumbent) + len(challenger), challenger_ratio)
+    """Return what an A/B test says; see `judge_arms`.
+
+    The sequence takes the variance of all users together, as if the arms were alike. That of a small arm by itself says
+    too little where few users do anything: an arm without a click yet would have none, and be sure of itself.
+    """
+    users, least = len(incumbent) + len(challenger), min(len(incumbent), len(challenger))
+    chance = size_chance(len(challenger), users, challenger_ratio)
     try:
         outcome = judge_arms(incumbent, challenger, metric=metric, confidence=confidence, resamples=resamples)
     except ConfigError as error:
-        return Reading(None, None, chance, "undecided", f"too early: {error.message}")
-    spread = sqrt(variance(incumbent) / len(incumbent) + variance(challenger) / len(challenger))
-    users = len(incumbent) + len(challenger)
+        return _nothing_yet(error, chance)
+    together = float(_numpy().var([*incumbent, *challenger], ddof=1))
+    spread = sqrt(together * (1 / len(incumbent) + 1 / len(challenger)))
     value = fmean(challenger) - fmean(incumbent)
-    return _reading(outcome, anytime_interval(value, spread, users, confidence=confidence), users, chance)
+    interval = anytime_interval(value, spread, users, confidence=confidence)
+    early = f"{least} users in the smaller arm, of at least {LEAST_USERS}" if least < LEAST_USERS else ""
+    return _reading(outcome, interval, early, chance)
 
 
 def read_drafts(
@@ -80,11 +90,12 @@ def read_drafts(
     try:
         outcome = judge_interleaving(shown, confidence=confidence, resamples=resamples)
     except ConfigError as error:
-        return Reading(None, None, chance, "undecided", f"too early: {error.message}")
+        return _nothing_yet(error, chance)
     values = list(preferences(shown).values())
     spread = sqrt(variance(values) / len(values)) if len(values) > 1 else float("inf")
     interval = anytime_interval(fmean(values), spread, len(values), confidence=confidence)
-    return _reading(outcome, interval, len(values), chance)
+    early = f"{len(values)} users who clicked, of at least {LEAST_USERS}" if len(values) < LEAST_USERS else ""
+    return _reading(outcome, interval, early, chance)
 
 
 def anytime_interval(
@@ -112,26 +123,49 @@ def anytime_interval(
 def size_chance(count: int, of: int, ratio: float) -> float:
     """Return the chance of a share at least as far from the wanted one: chi-squared with one degree of freedom.
 
+    Where fewer than ten are expected on either side, chi-squared is no good: twice the smaller tail of the binomial.
+
     >>> round(size_chance(540, 1_000, 0.5), 3)
     0.011
+    >>> round(size_chance(2, 4, 0.05), 3)
+    0.028
     """
     if not of or not 0 < ratio < 1:
         return 1.0
+    if ratio > 0.5:
+        return size_chance(of - count, of, 1 - ratio)
+    if of * ratio < _FEW_EXPECTED:
+        below = sum(_binomial(each, of, ratio) for each in range(count))
+        return min(1.0, 2 * min(below + _binomial(count, of, ratio), 1 - below))
     return erfc(abs(count - of * ratio) / sqrt(2 * of * ratio * (1 - ratio)))
 
 
-def _reading(outcome: RuleOutcome, anytime: Interval, users: int, chance: float) -> Reading:
+def _binomial(count: int, of: int, ratio: float) -> float:
+    ways = lgamma(of + 1) - lgamma(count + 1) - lgamma(of - count + 1)
+    return exp(ways + count * log(ratio) + (of - count) * log1p(-ratio))
+
+
+def _nothing_yet(error: ConfigError, chance: float) -> Reading:
+    """Return the reading where nothing can be computed; an arm that nobody comes into is just where sizes tell most."""
+    if chance < LEAST_CHANCE:
+        return Reading(None, None, chance, "mismatch", f"{_uneven(chance)} ({error.message})")
+    return Reading(None, None, chance, "undecided", f"too early: {error.message}")
+
+
+def _uneven(chance: float) -> str:
+    return f"not to be trusted: so uneven arms come by chance once in {1 / max(chance, 1e-12):,.0f}"
+
+
+def _reading(outcome: RuleOutcome, anytime: Interval, early: str, chance: float) -> Reading:
     def read(winner: Winner, said: str) -> Reading:
         span = f"[{anytime.low:+.3f}, {anytime.high:+.3f}]"
         told = f"{said} (at all looks together {anytime.value:+.3f} {span}; at one look set beforehand: "
         return Reading(outcome.difference, anytime, chance, winner, f"{told}{outcome.sentence})")
 
     if chance < LEAST_CHANCE:
-        return read(
-            "mismatch", f"not to be trusted: so uneven arms come by chance once in {1 / max(chance, 1e-12):,.0f}"
-        )
-    if users < LEAST_USERS:
-        return read("undecided", f"too early: {users} users, of at least {LEAST_USERS}")
+        return read("mismatch", _uneven(chance))
+    if early:
+        return read("undecided", f"too early: {early}")
     if anytime.low > 0:
         return read("challenger", "the challenger wins")
     if anytime.high < 0:

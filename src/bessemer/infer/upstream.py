@@ -21,7 +21,7 @@ from bessemer.core.raw import EmbedRequest, EmbedResult, PromptRequest
 from bessemer.infer.config import UpstreamConfig
 from bessemer.infer.engines import Counters, complete
 from bessemer.infer.upstream_forms import calls_of, embedding_of, forms_of, message_of, vector_of
-from bessemer.infer.upstream_texts import logprobs_of, prompt_of, score_body, score_of
+from bessemer.infer.upstream_texts import logprobs_of, prompt_of, score_body, score_of, usage_of
 
 Asked = ChatRequest | PromptRequest
 
@@ -120,7 +120,7 @@ class UpstreamEngine:
         try:
             async with self._client.stream("POST", path, json=self._body(request)) as response:
                 async for chunk in self._chunks(response, path):
-                    usage = _usage(chunk) or usage
+                    usage = usage_of(chunk.get("usage")) or usage
                     for choice in chunk.get("choices") or ():
                         reason = _reason(choice) or reason
                         if (piece := _delta(choice)).text or piece.logprobs or piece.tool_calls:
@@ -219,7 +219,7 @@ class UpstreamEngine:
             raise BackendError("the upstream server ended the answer in the middle", hint="Ask again.")
         if usage is None:
             raise BackendError(
-                "the upstream server reported no usage, so the answer cannot be accounted for",
+                "the upstream server reported no usage, or none that can be: the answer cannot be accounted for",
                 hint="Choose a server that honours stream_options.include_usage.",
             )
         self.counters = self.counters.plus(requests=1, total=usage)
@@ -260,17 +260,6 @@ def _delta(choice: dict[str, Any]) -> Delta:
 def _reason(choice: dict[str, Any]) -> FinishReason | None:
     word = choice.get("finish_reason")
     return REASONS.get(word, "stop") if word else None
-
-
-def _usage(chunk: dict[str, Any]) -> Usage | None:
-    told = chunk.get("usage")
-    if not told:
-        return None
-    return Usage(
-        input_tokens=told["prompt_tokens"],
-        output_tokens=told.get("completion_tokens", 0),
-        cached_tokens=(told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-    )
 
 
 def _refused(response: httpx2.Response, body: str, path: str) -> BessemerError:

@@ -10,8 +10,9 @@ import math
 from typing import Any
 
 from bessemer.core.errors import BackendError
-from bessemer.core.nouns import ChatRequest, Message, Tool, ToolCallPiece, Usage
+from bessemer.core.nouns import ChatRequest, Message, Tool, ToolCallPiece
 from bessemer.core.raw import EmbedRequest, EmbedResult
+from bessemer.infer.upstream_texts import usage_of
 
 
 def message_of(message: Message) -> dict[str, Any]:
@@ -79,8 +80,9 @@ def vector_of(body: str) -> EmbedResult:
     try:
         found = json.loads(body)
         raw = [float(value) for value in found["data"][0]["embedding"]]
-        usage = Usage(input_tokens=found["usage"]["prompt_tokens"])
-        norm = math.hypot(*raw)
+        norm, usage = math.hypot(*raw), usage_of(found["usage"])
+        if usage is None:
+            raise ValueError
         return EmbedResult(vector=tuple(value / norm for value in raw), usage=usage)
     except (ValueError, LookupError, TypeError, ZeroDivisionError) as error:
         raise BackendError(

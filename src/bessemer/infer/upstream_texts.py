@@ -1,7 +1,7 @@
 """Raw texts in the words of OpenAI's wire: what an upstream server is asked to continue or to score, and what it says.
 
-Owns those words, and those of log-probabilities, which chats have too. Knows no connection. Source: the published
-OpenAPI description of OpenAI's API, completions and chat completions.
+Owns those words, and those of usage and log-probabilities, which chats have too. Knows no connection. Source: the
+published OpenAPI description of OpenAI's API, completions and chat completions.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from bessemer.core.errors import BackendError, Unsupported
 from bessemer.core.nouns import RawText, ScoreRequest, ScoreResult, TokenLogprob, Usage
+from bessemer.core.usage import MOST_TOKENS
 
 
 def prompt_of(request: RawText) -> str | list[int]:
@@ -36,8 +37,10 @@ def score_of(body: str, request: ScoreRequest) -> ScoreResult:
     """
     try:
         answer = json.loads(body)
-        choice, read = answer["choices"][0], int(answer["usage"]["prompt_tokens"])
-        usage = Usage(input_tokens=read, output_tokens=int(answer["usage"].get("completion_tokens") or 0))
+        choice, usage = answer["choices"][0], usage_of(answer["usage"])
+        if usage is None:
+            raise ValueError
+        read = usage.input_tokens
         told: dict[str, Any] = choice.get("logprobs") or {}
         values = list(told.get("token_logprobs") or ())[:read]
         tokens = logprobs_of({**told, "token_logprobs": [0.0, *values[1:]]})[:read] if values else ()
@@ -58,6 +61,23 @@ def score_of(body: str, request: ScoreRequest) -> ScoreResult:
         tokens=tokens,
         usage=usage,
     )
+
+
+def usage_of(told: Any) -> Usage | None:
+    """Return a usage as the server told it; None if it cannot be: no whole numbers, or more than `MOST_TOKENS`.
+
+    >>> usage_of({"prompt_tokens": 7, "completion_tokens": 2**31}) is None
+    True
+    """
+    if not isinstance(told, dict):
+        return None
+    details = told.get("prompt_tokens_details")
+    cached = (details.get("cached_tokens") if isinstance(details, dict) else 0) or 0
+    read: Any = told.get("prompt_tokens")
+    written = told.get("completion_tokens") or 0
+    if not all(type(count) is int and 0 <= count <= MOST_TOKENS for count in (read, written, cached)) or cached > read:
+        return None
+    return Usage(input_tokens=read, output_tokens=written, cached_tokens=cached)
 
 
 def logprobs_of(told: dict[str, Any] | None) -> tuple[TokenLogprob, ...]:

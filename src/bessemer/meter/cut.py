@@ -47,6 +47,7 @@ from bessemer.meter.kept import (
     WRITTEN,
     BookedAs,
     boot,
+    is_at,
 )
 
 if TYPE_CHECKING:
@@ -105,10 +106,13 @@ class CutStreams:
     def __init__(self, meter: LocalMeter, books: Path) -> None:
         self._meter, self._books = meter, books
         self._lock = threading.Lock()
-        self._looked = float("-inf")
+        self._looked, self._said = float("-inf"), ""
+        self._unreadable: set[Path] = set()
 
     def book(self) -> list[Entry]:
         """Book the streams of all processes that are gone; return the entries that are new.
+
+        A file that cannot be read is left as it is, which the log says once, and the others are booked.
 
         Raises:
             BackendError: the disk refused; what was not booked is booked next time.
@@ -117,7 +121,7 @@ class CutStreams:
         entries: list[Entry] = []
         with self._lock:
             try:
-                for path in sorted((self._books / "streams").glob("*.slots")):
+                for path in self._left():
                     with _of_the_dead(path) as is_mine:
                         entries += self._book(path, self._books / "journal") if is_mine else ()
             except OSError as error:
@@ -127,29 +131,57 @@ class CutStreams:
                 ) from error
         return entries
 
+    def _left(self) -> list[Path]:
+        """Return where slots are, or were before a kill came while their files were being removed."""
+        folder = self._books / "streams"
+        return sorted({path.with_suffix(".slots") for end in ("slots", "lock") for path in folder.glob(f"*.{end}")})
+
     def look(self) -> None:
-        """Do so if it was not done for a while; what goes wrong is logged, and tried again."""
+        """Do so if it was not done for a while; what goes wrong is logged, once while it stays so, and tried again."""
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
+        said = ""
         try:
             self.book()
         except BessemerError as error:
-            logger.error("%s %s", error.message, error.hint)
+            said = f"{error.message} {error.hint}"
+        except Exception as error:  # a thread that ends would read no sensor any more
+            said = f"the streams that a kill cut cannot be booked: {error!r}"
+        if said and said != self._said:
+            logger.error("%s", said)
+        self._said = said
 
     def _book(self, path: Path, journal: Path) -> list[Entry]:
         name, draft = f"{path.stem}-cut.jsonl", path.with_suffix(".draft")
         entries: list[Entry] = []
-        if not (journal / name).exists():
-            left = list(_read(path))
+        if path.exists() and not (journal / name).exists():
+            try:
+                if _elsewhere(path):
+                    return []
+                left = list(_read(path))
+            except (OSError, LookupError, ValueError) as error:
+                return self._leave(path, error)
             booked = _booked(journal, [each for each in left if each.maybe_booked], path.stem)
             left = [each for each in left if each.id not in booked]
-            entries = [self._entry(each, len(left)) for each in left]
+            try:
+                entries = [self._entry(each, len(left)) for each in left]
+            except ValueError as error:  # numbers that are none of an entry
+                return self._leave(path, error)
             if entries:
                 add_segment(journal, name, [canonical_json(entry.model_dump(mode="json")) for entry in entries], draft)
-        for suffix in (".draft", ".sets", ".lock", ".slots"):
+        # The slots first, or a kill in between could leave some without what they are read by; the lock last.
+        for suffix in (".slots", ".draft", ".sets", ".lock"):
             path.with_suffix(suffix).unlink(missing_ok=True)
         return entries
+
+    def _leave(self, path: Path, error: Exception) -> list[Entry]:
+        """Say once that a file cannot be read."""
+        if path not in self._unreadable:
+            self._unreadable.add(path)
+            why = f"{type(error).__name__}: {error}".partition("\n")[0]
+            logger.error("the streams in %s cannot be read and are not booked (%s); remove it or mend it", path, why)
+        return []
 
     def _entry(self, left: Left, beside: int) -> Entry:
         """Return the entry of a stream, one of several that were under way."""
@@ -187,20 +219,34 @@ class CutStreams:
 
 @contextmanager
 def _of_the_dead(path: Path) -> Iterator[bool]:
-    """Tell within a block whether the process of these slots is gone and nobody else settles them."""
-    try:
-        lock = path.with_suffix(".lock").open("rb+")
-    except FileNotFoundError:  # it is made before the slots and removed just before them: all of them are booked
-        path.unlink(missing_ok=True)
-        yield False
-        return
-    with lock:
+    """Tell within a block whether the process of these slots is gone and nobody else settles them.
+
+    The slots themselves may be gone, too: then a kill came while the rest was removed.
+    """
+    with path.with_suffix(".lock").open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
-            is_mine = path.exists()
+            is_mine = is_at(lock, path.with_suffix(".lock"))
         except BlockingIOError:
             is_mine = False
         yield is_mine
+
+
+def _elsewhere(path: Path) -> bool:
+    """Tell whether slots are another machine's that shares the folder: in use since this one was switched on."""
+    words = _words(path)
+    used = max(int(path.stem.partition("-")[0]) / 1000, words[SEEN] / MICRO if words else 0)
+    return not _is_of_this_boot(words) and used > booted_at()
+
+
+def booted_at() -> float:
+    """Return when this machine was switched on, Unix seconds; infinity where the system does not say."""
+    since = getattr(time, "CLOCK_BOOTTIME", None)
+    return float("inf") if since is None else time.time() - time.clock_gettime(since)
+
+
+def _is_of_this_boot(words: array[int]) -> bool:
+    return words[: ID_BYTES // 8].tobytes().rstrip(b"\0").decode("ascii", "replace") == boot()
 
 
 def _words(path: Path) -> array[int]:
@@ -212,7 +258,7 @@ def _words(path: Path) -> array[int]:
 
 def _slots(words: array[int]) -> Iterator[array[int]]:
     """Yield the slots that are not free; none of a machine that has been switched off since."""
-    if words and words[: ID_BYTES // 8].tobytes().rstrip(b"\0").decode("ascii", "replace") == boot():
+    if words and _is_of_this_boot(words):
         for at in compress(range(WORDS, len(words), WORDS), words[WORDS::WORDS]):
             yield words[at : at + WORDS]
 

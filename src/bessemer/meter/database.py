@@ -180,6 +180,17 @@ class LedgerDatabase:
             if statement.strip():
                 self.query(_for_postgres(statement) if self.is_postgres else statement)
 
+    def columns(self, table: str) -> set[str]:
+        """Return the columns of a table, or view, where new tables are made; none if there is none."""
+        if not self.is_postgres:
+            return {name for (name,) in self.query("SELECT name FROM pragma_table_info(?)", (table,))}
+        sql = (
+            "SELECT attname FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid JOIN pg_namespace"
+            " ON relnamespace = pg_namespace.oid WHERE nspname = current_schema() AND relname = ? AND attnum > 0"
+            " AND NOT attisdropped"
+        )
+        return {name for (name,) in self.query(sql, (table,))}
+
     def close(self) -> None:
         """Close the connection."""
         with self._lock:

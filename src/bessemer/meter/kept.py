@@ -8,8 +8,8 @@ The slots are memory that the kernel keeps when the process dies, so that a piec
 A slot is entered before the first piece of its stream leaves, and freed when the entry is in the journal; it says when
 that is being tried, so that after a kill between both the journal has to be asked about very few.
 
-It is not waited for the disk: after a power loss slots are not believed. Where the system does not name the time since
-it was switched on (Linux does), they are believed always.
+It is not waited for the disk: after a restart of the machine slots are not believed. Where the system does not name the
+time since it was switched on (Linux does), they are believed always.
 
 Owns the files of a living process. Books nothing; `cut` reads what a dead one left.
 """
@@ -24,11 +24,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from io import BufferedWriter
+from contextlib import ExitStack, suppress
+from io import BufferedIOBase, BufferedWriter
 from pathlib import Path
 
 from bessemer.core.nouns import Noun, Subject, Usage
+from bessemer.core.usage import MOST_TOKENS
 from bessemer.meter.energy import MICRO, Energy
 from bessemer.meter.pricing import PriceBook, Rates
 
@@ -81,10 +82,15 @@ class Slot:
         self.place, self.words, self.energy = place, words, energy
 
     def tell(self, usage: Usage) -> None:
-        """Keep what the stream has taken so far."""
+        """Keep what the stream has taken so far; a number that has no room in a word as the most that is believed."""
         words = self.words
-        words[READ], words[WRITTEN], words[UNITS] = usage.input_tokens, usage.output_tokens, usage.units
-        words[CACHED] = usage.cached_tokens
+        try:
+            words[READ], words[WRITTEN], words[UNITS] = usage.input_tokens, usage.output_tokens, usage.units
+            words[CACHED] = usage.cached_tokens
+        except ValueError:
+            told = (usage.input_tokens, usage.output_tokens, usage.units, usage.cached_tokens)
+            for word, value in zip((READ, WRITTEN, UNITS, CACHED), told, strict=True):
+                words[word] = max(0, min(value, MOST_TOKENS))
 
     @property
     def written(self) -> memoryview:
@@ -105,6 +111,7 @@ class Streams:
         self._path, self._seconds = folder / f"{stem}.slots", sample_seconds
         self._lock = threading.Lock()
         self._alive: BufferedWriter | None = None
+        self._closed = False
         self._files: list[int] = []
         self._chunks: list[memoryview] = []
         self._free: list[int] = []
@@ -114,7 +121,7 @@ class Streams:
     def enter(
         self, id: str, about: About, book: PriceBook, at: float, likely: tuple[int, int], energy: Callable[[], Energy]
     ) -> Slot:
-        """Return the place of a stream that begins; where the disk gives none, one that a kill does not leave.
+        """Return the place of a stream that begins; where the disk gives none, or after `close`, one no kill leaves.
 
         Args:
             id: of the request, 40 bytes at most.
@@ -127,13 +134,15 @@ class Streams:
         name = id.encode().ljust(ID_BYTES, b"\0")
         try:
             with self._lock:
+                if self._closed:
+                    return _unkept(energy)
                 number = self._number(about, book)
                 place = self._place()
                 words = self._chunks[place // _CHUNK][place % _CHUNK * WORDS :][:WORDS]
                 slot = self._open[place] = Slot(place, words, energy)
         except OSError as error:
             logger.error("request %s is not kept while it streams: %s", id, error.strerror)
-            return Slot(-1, memoryview(bytearray(_SLOT_BYTES)).cast("q"), energy)
+            return _unkept(energy)
         read, most = likely
         for word, value in ((SET, 2 * number), (START, round(at * MICRO)), (READ, read), (MOST, most)):
             words[word] = value
@@ -174,6 +183,7 @@ class Streams:
     def close(self) -> None:
         """Close the files, and remove them unless a stream is in them: then the next meter books it."""
         with self._lock:
+            self._closed = True
             if not self._alive:
                 return
             if not self._open:
@@ -182,7 +192,7 @@ class Streams:
             for file in self._files:
                 os.close(file)
             self._alive.close()  # last: who can lock it finds the others as they will stay
-            self._alive, self._chunks, self._free = None, [], []
+            self._alive, self._files, self._chunks, self._free, self._numbers = None, [], [], [], {}
 
     def _number(self, about: About, book: PriceBook) -> int:
         """Return the number of a set, which is written down first."""
@@ -221,16 +231,37 @@ class Streams:
         if self._alive:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        alive = self._path.with_suffix(".lock").open("wb")
-        try:
-            fcntl.flock(alive, fcntl.LOCK_EX)
+        with ExitStack() as undone:
+            alive = undone.enter_context(self._locked())
             flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
             sets = os.open(self._path.with_suffix(".sets"), flags, 0o600)
+            undone.callback(os.close, sets)
             self._files = [sets, os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)]
-        except OSError:
+            self._alive = alive
+            undone.pop_all()
+
+    def _locked(self) -> BufferedWriter:
+        while True:
+            alive = (path := self._path.with_suffix(".lock")).open("wb")
+            try:
+                fcntl.flock(alive, fcntl.LOCK_EX)
+                if is_at(alive, path):  # else somebody took it for a dead process's before it was locked
+                    return alive
+            except OSError:
+                alive.close()
+                raise
             alive.close()
-            raise
-        self._alive = alive
+
+
+def is_at(file: BufferedIOBase, path: Path) -> bool:
+    """Tell whether an open file is the one at a path still."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
+def _unkept(energy: Callable[[], Energy]) -> Slot:
+    return Slot(-1, memoryview(bytearray(_SLOT_BYTES)).cast("q"), energy)
 
 
 def about_of(subject: Subject) -> About:

@@ -11,11 +11,11 @@ Owns the tables. Knows the journal's records and the entries in them, and no met
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,19 +27,20 @@ from bessemer.meter.chain import Position
 from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.energy import MICRO
 from bessemer.meter.journal import JournalReport, SegmentReader, segments, verify
+from bessemer.meter.layout import arrived, awaited, make_tables, told_of
 from bessemer.meter.recount import drifts
 from bessemer.meter.rollups import DAY, HOUR, SUMMED, usage_rows, whole
 from bessemer.meter.rows import BOOKED, entry_of, packed
 from bessemer.meter.taking_in import SyncReport, TakingIn
 from bessemer.meter.totals import Amount, Total
 
+logger = logging.getLogger("bessemer.meter")
+
 GROUPS = ("kind", "name", "run", "project", "key_id", "model", "status")
 
-_LAYOUT = 5
-"""Number of the tables' layout, kept in the database; changes with ``schema.sql``."""
+_MUCH = 256 * 1024 * 1024
+"""Bytes of the journal that take some seconds to take in: it is said before."""
 _SEGMENT = "name, position, seq, hash"
-_TABLES = ("entries", "forms", "sums", "segments", "hours")
-"""Of this layout and of those before it."""
 _JOINED = "forms CROSS JOIN entries"
 """The few forms first, which SQLite then keeps to; each has its entries in order of time."""
 
@@ -63,6 +64,7 @@ class Ledger:
 
     Raises:
         BackendError: the server cannot be reached.
+        ConfigError: the tables there are somebody else's, or a newer version's.
         MissingDependency: psycopg is not installed.
     """
 
@@ -70,19 +72,12 @@ class Ledger:
         self._journal = journal
         self._database = LedgerDatabase(where)
         self._query = self._database.query
-        self._name = ""
-        self._make_tables()
-
-    def _make_tables(self) -> None:
-        """Make the tables; those of an earlier layout are made again, because the journal has all that they held."""
-        with self._database.writing():
-            self._database.make("CREATE TABLE IF NOT EXISTS layout (version INTEGER NOT NULL)")
-            if self._query("SELECT version FROM layout") != [(_LAYOUT,)]:
-                for table in _TABLES:
-                    self._query(f"DROP TABLE IF EXISTS {table}")
-                self._database.make((files("bessemer.meter") / "schema.sql").read_text())
-                self._query("DELETE FROM layout")
-                self._query("INSERT INTO layout (version) VALUES (?)", (_LAYOUT,))
+        self._name, self._is_noted = "", False
+        try:
+            make_tables(self._database)
+        except BaseException:
+            self._database.close()
+            raise
 
     def sync(self) -> SyncReport:
         """Take in what is new in the journal.
@@ -95,7 +90,12 @@ class Ledger:
         read = dict(self._query("SELECT name, position FROM segments WHERE journal = ?", (self._name,)))
         report = SyncReport()
         damage: list[IntegrityError] = []
-        for path in segments(self._journal):
+        paths = segments(self._journal)
+        unread = sum(path.stat().st_size - read.get(path.name, 0) for path in paths)
+        if unread > _MUCH:
+            told = "taking %.1f GB of the journal into the ledger, as after an upgrade: minutes for ten million entries"
+            logger.warning(told, unread / 1e9)
+        for path in paths:
             if path.stat().st_size != read.get(path.name, 0):
                 try:
                     report += self._take_in(path)
@@ -103,7 +103,14 @@ class Ledger:
                     damage.append(error)
         if damage:
             raise damage[0]
+        if self._name and not self._is_noted:
+            arrived(self._database, self._name)
+            self._is_noted = True
         return report
+
+    def awaited(self) -> tuple[str, ...]:
+        """Return the journals of other hosts whose entries are missing since an upgrade made the tables again."""
+        return awaited(self._database)
 
     def entry(self, entry_id: str) -> Entry:
         """Return one entry.
@@ -291,12 +298,15 @@ def open_ledger(folder: Path, url: str = "") -> Ledger:
 
     Raises:
         BackendError: the server cannot be reached.
+        ConfigError: the tables there are somebody else's, or a newer version's.
         IntegrityError: a record of the journal is damaged.
         MissingDependency: psycopg is not installed.
     """
     ledger = Ledger(url or folder / "ledger.sqlite", folder / "journal")
     try:
         ledger.sync()
+        if missing := ledger.awaited():
+            logger.warning("%s. %s", *told_of(missing))
     except BaseException:
         ledger.close()
         raise

@@ -8,17 +8,20 @@ Owns both directions. Knows no database.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cache, lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
 from bessemer.core.digest import canonical_json, digest_bytes
 from bessemer.core.nouns import Entry
 from bessemer.meter.energy import MICRO
+
+logger = logging.getLogger("bessemer.meter")
 
 FORM = (
     *("kind", "name", "run", "project", "key_id", "model", "service_tier", "batch", "status"),
@@ -44,11 +47,16 @@ Row = tuple[Any, ...]
 _DEFAULT = " default"
 _REQUEST = "request:req_"
 _REQUEST_LENGTH = len(_REQUEST) + 32
+_MOST = 2**63 - 1
+"""Of an amount: what databases have room for."""
 _GRAMS, _ALL = struct.Struct("<3d"), struct.Struct("<7d")
 
 
 def read(text: bytes) -> tuple[Form, bytes, float, Amounts, bytes, str | None]:
     """Return an entry's form and what stands in its row: id, start, amounts, exact numbers, and subject.
+
+    Whole numbers of more than 63 bits are cut to that, which the log says: a server may have told a usage that no
+    database has room for, and one entry must not keep all others out of the ledger. The journal has it as it was.
 
     Raises:
         ValidationError: pydantic's; it is no entry.
@@ -57,7 +65,7 @@ def read(text: bytes) -> tuple[Form, bytes, float, Amounts, bytes, str | None]:
     try:
         entry = decode(text)
     except refusal:  # pydantic says what is wrong with it, or takes it
-        entry = decode(Entry.model_validate_json(text).model_dump_json())
+        entry = decode(_within(Entry.model_validate_json(text)).model_dump_json())
     subject, measured, carbon, usage = entry.subject, entry.measurement, entry.carbon, entry.usage
     cost, charge, id, kind = entry.energy_cost, entry.charge, entry.id, subject.kind
     seconds, joules, low, high = measured.seconds, measured.joules, measured.joules_low, measured.joules_high
@@ -86,6 +94,18 @@ def read(text: bytes) -> tuple[Form, bytes, float, Amounts, bytes, str | None]:
         exact = _ALL.pack(seconds, joules, low, high, grams, grams_low, grams_high)
     own = subject.id
     return form, packed(id), entry.started_at, amounts, exact, None if id == f"{kind}:{own}" else own
+
+
+def _within(entry: Entry) -> Entry:
+    parts = {name: getattr(entry, name) for name in ("usage", "energy_cost", "charge")}
+    kept = {
+        name: {field: max(-_MOST, min(value, _MOST)) for field, value in part if isinstance(value, int)}
+        for name, part in parts.items()
+    }
+    made = entry.model_copy(update={name: part.model_copy(update=kept[name]) for name, part in parts.items()})
+    if made != entry:
+        logger.error("entry %s has numbers that cannot be; the ledger cuts them to %d", entry.id, _MOST)
+    return made
 
 
 def columns_of(form: Form) -> tuple[Any, ...]:
@@ -186,17 +206,20 @@ def _decoder() -> tuple[Callable[[bytes | str], Any], type[Exception]]:
     """Return what reads an entry's JSON, whose fields are those of `Entry`, and what it raises; pydantic is slower."""
     import msgspec  # only whoever fills a ledger waits for it
 
-    return msgspec.json.Decoder(_struct(Entry, msgspec.defstruct)).decode, msgspec.DecodeError
+    shape = _struct(Entry, msgspec.defstruct, msgspec.Meta(ge=-_MOST, le=_MOST))
+    return msgspec.json.Decoder(shape).decode, msgspec.DecodeError
 
 
-def _struct(model: type[BaseModel], make: Callable[..., Any]) -> Any:
+def _struct(model: type[BaseModel], make: Callable[..., Any], bounds: object) -> Any:
     fields: list[tuple[Any, ...]] = []
     for name, field in model.model_fields.items():
         kind: Any = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            kind = _struct(kind, make)
+            kind = _struct(kind, make, bounds)
         elif isinstance(kind, type) and issubclass(kind, Enum):
             kind = Literal[tuple(each.value for each in kind)]
+        elif kind is int:
+            kind = Annotated[int, bounds]
         default = field.get_default(call_default_factory=True)
         if isinstance(default, BaseModel):
             default = kind(**dict(default))

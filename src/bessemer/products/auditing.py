@@ -9,6 +9,7 @@ from bessemer.core.errors import IntegrityError, NotFound
 from bessemer.core.nouns import Noun
 from bessemer.core.usage import UsageQuery
 from bessemer.meter import Ledger, PriceHistory, compare_readings, mispriced
+from bessemer.meter.layout import told_of
 from bessemer.products.booked import BookedUsage
 from bessemer.products.home import Home
 from bessemer.products.invoices import InvoiceBook, amounts_agree
@@ -42,7 +43,7 @@ def check_books(home: Home, prices: PriceHistory) -> list[Check]:
         usage = BookedUsage(ledger, prices)
         if checks[0].holds:
             checks += [_meters(home), _sums(ledger, usage), _charges(ledger, prices), _lines(usage)]
-            checks += [_invoices(home, usage)]
+            checks += [_invoices(home, usage), *_hosts(usage)]
         return checks
     finally:
         ledger.close()
@@ -58,6 +59,12 @@ def _journal(ledger: Ledger) -> Check:
     torn = f", {whole.torn_bytes} bytes of records that were never finished" if whole.torn_bytes else ""
     found = f"{whole.records:,} records in {whole.segments} segments, every hash right{torn}{differing}"
     return Check(name="journal", holds=not report.differing, found=found)
+
+
+def _hosts(usage: BookedUsage) -> list[Check]:
+    """Say what the ledger misses of other hosts; nothing where it misses nothing."""
+    missing = usage.awaited()
+    return [Check(name="hosts", holds=False, found=". ".join(told_of(missing)))] if missing else []
 
 
 def _meters(home: Home) -> Check:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bessemer.core.usage import UsageSource
 from bessemer.meter import PriceHistory
+from bessemer.products.booked import BookedUsage
 from bessemer.products.home import Home
 from bessemer.products.invoices import InvoiceBook
 from bessemer.products.price_list import price_lines
@@ -25,7 +25,7 @@ class HomeBilling:
         clock: gives Unix seconds.
     """
 
-    def __init__(self, home: Home, prices: PriceHistory, usage: UsageSource, clock: Callable[[], float]) -> None:
+    def __init__(self, home: Home, prices: PriceHistory, usage: BookedUsage, clock: Callable[[], float]) -> None:
         self._prices, self._clock = prices, clock
         self._invoices = InvoiceBook(home, usage, "", clock)
 

@@ -36,6 +36,11 @@ class BookedUsage:
         charged = query.model_copy(update={"group_by": BILLED, "charged": True})
         return cost_lines(self.usage(charged), self._prices)
 
+    def awaited(self) -> tuple[str, ...]:
+        """Return the journals of other hosts whose entries are missing since the ledger was made again."""
+        self._ledger.sync()
+        return self._ledger.awaited()
+
 
 @contextmanager
 def open_usage(home: Home, prices: PriceHistory) -> Iterator[BookedUsage]:

@@ -22,7 +22,9 @@ from urllib.parse import quote, unquote
 from bessemer.core.errors import ConfigError, Conflict, NotFound
 from bessemer.core.nouns import EnergyClass, Noun
 from bessemer.core.units import charge_micros
-from bessemer.core.usage import CostLine, UsageQuery, UsageRow, UsageSource
+from bessemer.core.usage import CostLine, UsageQuery, UsageRow
+from bessemer.meter.layout import check_whole
+from bessemer.products.booked import BookedUsage
 from bessemer.products.home import Home, write_whole
 
 DAY = 86_400
@@ -114,7 +116,7 @@ class InvoiceBook:
         clock: gives Unix seconds.
     """
 
-    def __init__(self, home: Home, source: UsageSource, seller: str, clock: Callable[[], float]) -> None:
+    def __init__(self, home: Home, source: BookedUsage, seller: str, clock: Callable[[], float]) -> None:
         self._folder, self._source, self._seller, self._clock = home.path / "invoices", source, seller, clock
 
     def issued(self, project: str, month: str) -> list[Invoice]:
@@ -142,9 +144,11 @@ class InvoiceBook:
 
         Raises:
             ConfigError: it is no month, or it has charges in several currencies.
+            Conflict: what other hosts booked is missing from the ledger since an upgrade.
             NotFound: the project used nothing in it.
         """
         start, end = month_of(month)
+        check_whole(self._source.awaited())
         before = self.issued(project, month)
         query = UsageQuery(start=start, end=end, projects=(project,), kind="", charged=True)
         costs, used = self._source.costs(query), self._source.usage(query)

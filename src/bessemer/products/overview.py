@@ -60,6 +60,7 @@ class UsageLine(Noun):
     entries: int
     input_tokens: int
     output_tokens: int
+    units: int
     seconds: float
     joules: float
     joules_low: float
@@ -129,6 +130,7 @@ def _usage_line(what: str, total: Total) -> UsageLine:
         entries=total.entries,
         input_tokens=total.usage.input_tokens,
         output_tokens=total.usage.output_tokens,
+        units=total.usage.units,
         seconds=total.seconds,
         joules=total.joules.value,
         joules_low=total.joules.low,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -29,13 +29,17 @@ CREATE INDEX IF NOT EXISTS events_of_user ON events (project, user, sequence);
 CREATE TABLE IF NOT EXISTS forgotten (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, mark TEXT NOT NULL, at INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS erased (
+    project TEXT NOT NULL, mark TEXT NOT NULL, upto INTEGER NOT NULL, PRIMARY KEY (project, mark)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL) STRICT;
 PRAGMA secure_delete = ON;
 """
 _COLUMNS = "id, user, session, item, kind, weight, time"
 _AT_ONCE = 10_000
 _ASKED_AT_ONCE = 500
 _MARK_SECONDS = 600
-"""How long others may take to hear that a user is forgotten; then nothing is left that tells of the user."""
+"""How long others may take to hear that a user is forgotten; then a keyed hash is left, for models trained before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,9 @@ class EventStore:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, _SCHEMA, "events")
+        with self._database.writing() as database:
+            database.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_bytes(32),))
+            (self._secret,) = database.execute("SELECT value FROM secret").fetchone()
         self._own: list[tuple[int, int]] | None = None  # first and last numbers of events taken in here; None: no wish
         self._forgot: set[int] = set()
         self._heard, self._heard_forgotten, self._version, self._swept = 0, 0, -1, 0.0
@@ -204,11 +211,33 @@ class EventStore:
             gone = database.execute("DELETE FROM events WHERE project = ? AND user = ?", (project, user)).rowcount
             told = "INSERT INTO forgotten (project, mark, at) VALUES (?, ?, unixepoch())"
             number = database.execute(told, (project, user_mark(project, user))).lastrowid or 0
+            if gone:
+                (last,) = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+                erased = (project, self._kept_mark(project, user), last)
+                database.execute("INSERT OR REPLACE INTO erased (project, mark, upto) VALUES (?, ?, ?)", erased)
         if self._own is not None:
             self._forgot.add(number)
         with self._database.reading() as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log of writes has them, too
         return gone
+
+    def erased(self, project: str, users: Iterable[str], known: int) -> list[str]:
+        """Return which of a project's users were forgotten after a model was trained, however long ago.
+
+        Args:
+            project: whose users.
+            users: their names.
+            known: the number of the last event that the model was trained on; 0 if it was trained on none.
+        """
+        asked = "SELECT mark FROM erased WHERE project = ? AND upto >= ?"
+        with self._database.reading() as database:
+            marks = {mark for (mark,) in database.execute(asked, (project, known))}
+        return [user for user in users if self._kept_mark(project, user) in marks] if marks else []
+
+    def erasing(self) -> list[str]:
+        """Return the projects that had users forgotten."""
+        with self._database.reading() as database:
+            return [project for (project,) in database.execute("SELECT DISTINCT project FROM erased")]
 
     def follow(self) -> None:
         """Begin to listen: `news` will tell what other processes take in from now on."""
@@ -258,6 +287,10 @@ class EventStore:
         if found:
             with self._database.writing() as database:
                 database.execute(f"DELETE {old}", (_MARK_SECONDS,))
+
+    def _kept_mark(self, project: str, user: str) -> str:
+        """Return the mark of a forgotten user that stays: it tells nothing without the secret."""
+        return hashlib.blake2b(f"{project}\0{user}".encode(), key=self._secret, digest_size=16).hexdigest()
 
     def _note(self, first: int, last: int) -> None:
         """Remember which events came in here; they are on disk. One that is not remembered is told twice, no more."""

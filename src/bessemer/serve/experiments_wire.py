@@ -1,4 +1,5 @@
-"""``/v1/experiments``: which ranker wins, our own, as OpenAI's wire has none. Each key sees its project's users.
+"""``/v1/experiments``: which ranker wins, our own, as OpenAI's wire has none. Each key sees its project's users,
+and the experiments on models that it may ask.
 
 Owns the endpoints. What they tell is asked of an `Experiments`.
 """
@@ -40,14 +41,13 @@ class ExperimentDesk:
     async def get(self, request: Request) -> Response:
         """Return one of them."""
         name = request.path_params["name"]
-        for each in await self._found(request):
-            if each.experiment.name == name:
-                return _told(_shown(each))
+        for each in await self._found(request, name):
+            return _told(_shown(each))
         raise Refused(Refusal(404, "There is no such experiment.", "experiment_not_found", "name"))
 
-    async def _found(self, request: Request) -> list[ExperimentFigures]:
-        project = authenticate(self._keys, request.scope).project
-        return await run_in_threadpool(self._experiments.experiments, project)
+    async def _found(self, request: Request, name: str = "") -> list[ExperimentFigures]:
+        key = authenticate(self._keys, request.scope)
+        return await run_in_threadpool(self._experiments.experiments, key.project, name, key.may_ask)
 
 
 def _shown(found: ExperimentFigures) -> dict[str, Any]:

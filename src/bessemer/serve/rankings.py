@@ -9,11 +9,16 @@ Owns the database of rankings. Knows no engine, no event and no statistics.
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
+import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bessemer.core.errors import Conflict
 from bessemer.core.experiments import Experiment
@@ -90,6 +95,36 @@ class Shown(Noun):
         """The mark of whom it was shown to: the user's, or the session's where no user was named."""
         return self.user or self.session
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its items' names, in their places."""
+        return tuple(each.item for each in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What an experiment is judged by of a ranking that was shown; see `Shown`.
+
+    Attributes:
+        id: of the answer.
+        who: whom it was shown to.
+        at: Unix seconds.
+        policy: which models and rules ranked.
+        arm: whose it is, of an A/B test.
+        told: number of the last event that was taken in before.
+        names: of its items, in their places.
+        teams: whose each of them is, where two rankings are interleaved.
+    """
+
+    id: str
+    who: str
+    at: float
+    policy: str
+    arm: str
+    told: int
+    names: tuple[str, ...]
+    teams: tuple[int, ...]
+
 
 class RankingStore:
     """Shown rankings in a SQLite database that only its owner can read; for several threads and processes at once.
@@ -99,7 +134,7 @@ class RankingStore:
         clock: gives Unix seconds.
         capture: says whether anything may be kept of a project.
         told: gives the number of the last event that was taken in.
-        keep_days: what was shown before is deleted.
+        keep_days: what was shown before is deleted, at once and as more is added; None deletes nothing, for who looks.
 
     Raises:
         ConfigError: the file cannot be made or read.
@@ -112,9 +147,10 @@ class RankingStore:
         clock: Callable[[], float] = time.time,
         capture: CaptureOf = keep_all,
         told: Callable[[], int] = lambda: 0,
-        keep_days: float = KEEP_DAYS,
+        keep_days: float | None = None,
     ) -> None:
-        self._clock, self._capture, self._told, self._keep_seconds = clock, capture, told, keep_days * 86_400
+        self._clock, self._capture, self._told = clock, capture, told
+        self._keep_seconds = None if keep_days is None else keep_days * 86_400
         self._database = Database(path, _SCHEMA, "shown rankings")
         with self._database.writing() as database:
             database.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_bytes(32),))
@@ -123,6 +159,8 @@ class RankingStore:
         self._written, self._asked, self._turn = 0, 0, threading.Lock()
         self._lock, self._swept = threading.Lock(), float("-inf")
         self._permits: dict[str, tuple[float, bool]] = {}
+        with self._database.writing() as database:
+            self._sweep(database)  # where nothing is shown any more, no writing would
 
     def permits(self, project: str) -> bool:
         """Return whether rankings of a project may be kept; a change counts within a second."""
@@ -226,6 +264,36 @@ class RankingStore:
                 if not explored or any(each.propensity is not None for each in shown.items):
                     yield shown
 
+    def glances(self, experiment: str, project: str = "", limit: int = 2**62) -> list[Glance]:
+        """Return what was shown in an experiment, the first first.
+
+        Args:
+            experiment: its name.
+            project: only to its users; empty is all.
+            limit: the first so many.
+        """
+        where, given = _of(experiment, project)
+        found, last = list[Glance](), 0
+        while len(found) < limit:
+            with self._database.reading() as database:
+                rows = database.execute(
+                    f"SELECT sequence, body FROM shown WHERE {where} AND sequence > ? ORDER BY sequence LIMIT ?",
+                    (*given, last, min(_AT_ONCE, limit - len(found))),
+                ).fetchall()
+            if not rows:
+                break
+            last = rows[-1][0]
+            found += (_glance(json.loads(body)) for _, body in rows)
+        return found
+
+    def state(self, experiment: str, project: str = "") -> tuple[int, int]:
+        """Return what changes when what was shown in an experiment does: how many, and the last one's number."""
+        where, given = _of(experiment, project)
+        asked = f"SELECT count(*), coalesce(max(sequence), 0) FROM shown WHERE {where}"
+        with self._database.reading() as database:
+            count, last = database.execute(asked, given).fetchone()
+        return int(count), int(last)
+
     def forget(self, project: str, user: str, sessions: Sequence[str] = ()) -> int:
         """Delete what a project's user was shown, in their sessions too, and return how many rankings that were."""
         gone = 0
@@ -241,6 +309,11 @@ class RankingStore:
         """Close the database."""
         self._database.close()
 
+    def _sweep(self, database: sqlite3.Connection) -> None:
+        if self._keep_seconds is not None and time.monotonic() - self._swept > _SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            database.execute("DELETE FROM shown WHERE at < ?", (self._clock() - self._keep_seconds,))
+
     def _write(self, mine: tuple[object, ...]) -> None:
         with self._lock:
             rows, self._waiting, upto = self._waiting, [], self._asked
@@ -251,11 +324,28 @@ class RankingStore:
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     rows,
                 )
-                if time.monotonic() - self._swept > _SWEEP_SECONDS:
-                    self._swept = time.monotonic()
-                    database.execute("DELETE FROM shown WHERE at < ?", (self._clock() - self._keep_seconds,))
+                self._sweep(database)
         except BaseException:
             with self._lock:  # the others who wait try again, and are told themselves
                 self._waiting = [row for row in rows if row is not mine] + self._waiting
             raise
         self._written = upto
+
+
+def _of(experiment: str, project: str) -> tuple[str, tuple[str, ...]]:
+    """Return a condition that the index answers, and what belongs into it."""
+    return ("experiment = ? AND project = ?", (experiment, project)) if project else ("experiment = ?", (experiment,))
+
+
+def _glance(told: dict[str, Any]) -> Glance:
+    same = sys.intern  # the same few names stand in all of them
+    return Glance(
+        id=told["id"],
+        who=same(told["user"] or told["session"]),
+        at=told["at"],
+        policy=same(told["policy"]),
+        arm=same(told["arm"]),
+        told=told["told"],
+        names=tuple(same(each["item"]) for each in told["items"]),
+        teams=tuple(each.get("team") or 0 for each in told["items"]),
+    )

@@ -57,6 +57,15 @@ def test_the_limit_has_the_servers_name() -> None:
     assert json.loads(to_send(asked, forward, 7)) == {"model": "theirs", "messages": [], "max_completion_tokens": 7}
 
 
+@pytest.mark.parametrize("count", [2**31, 2**63, 10**23, -1])
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
+def test_a_usage_that_cannot_be_is_none(name: str, count: int) -> None:
+    told = {"prompt_tokens": 5, "completion_tokens": 2**31 - 1}
+    assert read_answer(json.dumps({"usage": told}).encode())[0] == (5, 2**31 - 1, 0)
+    answer = {"choices": [{"finish_reason": "stop"}], "usage": told | {name: count}}
+    assert read_answer(json.dumps(answer).encode()) == (None, "stop")
+
+
 @pytest.mark.parametrize("n", [0, -1, 129, "2", 1.5])
 def test_how_many_answers_must_be_a_number(n) -> None:
     assert read_asked(json.dumps({"model": "m", "messages": [], "n": n}).encode()) is None

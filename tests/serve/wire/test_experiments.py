@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +17,11 @@ import pytest
 
 from bessemer.core.errors import BackendError, ConfigError, Conflict
 from bessemer.core.experiments import Experiment
-from bessemer.core.ranking import Ranked, Ranking, RankRequest
+from bessemer.core.ranking import Interaction, Ranked, Ranking, RankRequest
 from bessemer.infer.ranking.config import ExploreConfig, RulesConfig
 from bessemer.infer.ranking.engine import open_engine
 from bessemer.products.home import Home
+from bessemer.products.recommender import experiments as judged
 from bessemer.products.recommender.experiments import HomeExperiments
 from bessemer.products.recommender.foreseeing import foresee
 from bessemer.products.recommender.trying import TryingRanker
@@ -107,6 +112,10 @@ def test_users_decide_and_everybody_may_look(place) -> None:
         assert all({each.team for each in one.items} == {0, 1} for one in shown)
     assert place.ask("experiments/autumn", None, "q", "GET").json()["began_at"] is None, "of another project"
     assert place.ask("experiments/winter", None, method="GET").status_code == 404
+    key = place.running.keys.create("p", models=("another",))[1]
+    headers = {"authorization": f"Bearer {key}"}
+    assert place.client.get(f"{place.running.url}/v1/experiments", headers=headers).json()["data"] == []
+    assert place.client.get(f"{place.running.url}/v1/experiments/autumn", headers=headers).status_code == 404
     again = place.show(user="ada 3")
     assert again["policy"] == place.show(user="ada 3")["policy"], "nobody changes the arm"
 
@@ -178,6 +187,75 @@ def test_what_is_old_goes_and_a_failed_write_loses_nobody_else_s(tmp_path) -> No
             database.execute("ALTER TABLE away RENAME TO shown")
         store.add(RankRequest(project="p", user="ada", kept="rec_4"), made, "m")
         assert [each.id for each in store.shown()] == ["rec_2", "rec_4"]
+    clock[0] = 9 * 86_400.0
+    with closing(RankingStore(tmp_path / "r.sqlite", lambda: clock[0])) as looking:
+        assert len(list(looking.shown())) == 2, "who only looks deletes nothing"
+    with closing(RankingStore(tmp_path / "r.sqlite", lambda: clock[0], keep_days=2)) as store:
+        assert not list(store.shown()), "where nothing is added any more, too"
+
+
+@pytest.fixture
+def looked(tmp_path) -> Iterator[tuple[RankingStore, EventStore, HomeExperiments]]:
+    """Give an A/B test of which ten users were shown something, and bought it."""
+    with (
+        closing(EventStore(tmp_path / "e.sqlite")) as events,
+        closing(RankingStore(tmp_path / "r.sqlite", told=events.last)) as rankings,
+        closing(FeedbackStore(tmp_path / "f.sqlite", lambda _: "p")) as feedback,
+    ):
+        rankings.declare(Experiment(name="x", model="m", kind="ab", challenger="c"))
+        events.add("p", [Interaction(user="ada 0", item="a", time=time.time() + 9)])
+        for number in range(10):
+            arm = ("incumbent", "challenger")[number % 2]
+            made = Ranking(items=(Ranked(item="a", score=1.0),), policy="m", experiment="x", arm=arm)
+            rankings.add(RankRequest(project="p", user=f"ada {number}", kept=f"rec_{number}"), made, "m")
+            events.add("p", [Interaction(user=f"ada {number}", item="a", time=time.time())])
+            events.add("q", [Interaction(user=f"ada {number}", item="a", time=time.time())])
+        yield rankings, events, HomeExperiments(rankings, events, feedback)
+
+
+def test_what_an_experiment_may_take_of_a_gateway_is_bounded_and_said(looked, monkeypatch) -> None:
+    _, _, told = looked
+    read, between = [], EventStore.between
+    monkeypatch.setattr(EventStore, "between", lambda *given: read.append(given[1:]) or between(*given))
+    monkeypatch.setattr(EventStore, "all", lambda *given: pytest.fail("of all projects, from the beginning"))
+    (found,) = told.experiments("p")
+    assert [(arm.users, arm.taken_up) for arm in found.arms] == [(5, 5), (5, 5)] and "alone" not in found.sentence
+    assert [(project, after) for project, after, _ in read] == [("p", 1)], "what was told before came of nothing shown"
+    assert told.experiments("p") == [found] and len(read) == 1
+    assert told.experiments("p", "y") == [] == told.experiments("p", may=lambda model: model != "m")
+    monkeypatch.setattr(judged, "MOST_RANKINGS", 4)
+    monkeypatch.setattr(judged, "_EVENTS_AT_ONCE", 2)
+    monkeypatch.setattr(judged, "MOST_EVENTS", 3)
+    told._known.clear()
+    (found,) = told.experiments("p")
+    assert [(arm.users, arm.taken_up) for arm in found.arms] == [(2, 2), (2, 1)]
+    assert found.sentence.endswith("; judged by its first 4 rankings and the first 3 events alone")
+
+
+def test_one_thread_computes_and_the_others_are_told_what_was_found_last(looked, monkeypatch) -> None:
+    rankings, _, told = looked
+    (first,) = told.experiments("p")
+    told._known["x", "p"] = dataclasses.replace(told._known["x", "p"], seconds=0.0)
+    entered, go_on, real = threading.Event(), threading.Event(), judged.figures
+    monkeypatch.setattr(judged, "figures", lambda *given: (entered.set(), go_on.wait(20), real(*given))[-1])
+    rankings.forget("p", "ada 0")
+    with ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(told.experiments, "p")
+        assert entered.wait(20)
+        assert threads.submit(told.experiments, "p").result(10) == [first], "which does not wait"
+        go_on.set()
+        assert slow.result()[0].arms[0].users == 4 < first.arms[0].users
+
+
+def test_what_is_over_is_judged_again_when_something_was_deleted_only(looked, monkeypatch) -> None:
+    rankings, _, told = looked
+    told._clock = lambda: time.time() + 2 * 86_400
+    (first,) = told.experiments("p")
+    monkeypatch.setattr(judged, "_SAME_SECONDS", 0.0)
+    told._known["x", "p"] = dataclasses.replace(told._known["x", "p"], seconds=0.0)
+    assert told.experiments("p")[0] is first
+    rankings.forget("p", "ada 0")
+    assert told.experiments("p")[0].arms[0].users == 4
 
 
 def test_chance_in_the_order_has_the_probability_that_is_told(tmp_path) -> None:
@@ -223,6 +301,12 @@ def test_a_candidate_is_estimated_from_what_a_gateway_showed_with_chance(tmp_pat
     assert (found.rankings, found.users, found.left_out) == (160, 80, 0) and found.supported_ratio > 0.9
     assert found.difference.low > 0 and found.sentence.startswith("the candidate earns more: +0.")
     assert found.dr.value == pytest.approx(1.0, abs=0.2) and 0.2 < found.incumbent.value < 0.8
+    with closing(RankingStore(home.rankings, told=lambda: 10**6)) as rankings:
+        shown = Ranked(item=BAD[0], score=1.0, propensity=0.5)
+        for number in range(40):
+            made = Ranking(items=(shown,), policy="c", experiment="x", arm="challenger", pool=(BAD[0], "i1"))
+            rankings.add(RankRequest(project="p", user=f"u{number}", n=1, kept=f"rec_c{number}"), made, "played")
+    assert foresee(home, open_engine(better), "played") == found, "what a challenger ranked is not the incumbent's"
     same = foresee(home, open_engine(served), "played")
     assert same.difference.low == 0 == same.difference.high, "it is asked the same, and knows the same"
     trained = open_engine(better)

@@ -156,6 +156,31 @@ def test_a_user_is_forgotten_for_good(shop) -> None:
     assert b"eve/x" not in (shop.home / "events.sqlite").read_bytes()
 
 
+def test_an_erasure_holds_after_a_restart_until_the_model_is_trained_anew(shop) -> None:
+    def events(engine, project: str, user: str) -> int:
+        return engine.rank(RankRequest(project=project, user=user)).events
+
+    before = events(shop.engine, "p", "u5")
+    assert before > 0, "it was trained on"
+    shop.ask("events", {"events": [{"user": "u5", "item": "i1"}]})
+    last = shop.store.last()
+    assert shop.ask("events/u5", None, method="DELETE").json()["events"] == 1
+    with closing(sqlite3.connect(shop.home / "events.sqlite")) as database, database:
+        database.execute("UPDATE forgotten SET at = at - 601")  # the marks by which others hear of it end
+    again = open_engine(save(shop.home / "restarted"))
+    tell_again(shop.store, {"shop": again})
+    assert (events(again, "p", "u5"), events(again, "q", "u5"), events(again, "p", "u6") > 0) == (0, before, True)
+    shop.ask("events", {"events": [{"user": "u5", "item": "i2"}]})  # who comes back is known from then on
+    tell_again(shop.store, {"shop": again})
+    assert events(again, "p", "u5") == 1
+    anew = open_engine(save(shop.home / "trained anew"))
+    anew.told = {"p": last + 1}
+    tell_again(shop.store, {"shop": anew})
+    assert events(anew, "p", "u5") >= before, "what a model was trained on later is not what was forgotten"
+    for engine in (again, anew):
+        asyncio.run(engine.close())
+
+
 def test_what_one_gateway_is_told_the_other_hears_within_a_second(shop) -> None:
     before = shop.other.items(user="grace")
     shop.other.ask("events", {"events": [{"user": "grace", "item": "i1"}]})

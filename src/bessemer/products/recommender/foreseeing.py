@@ -23,6 +23,7 @@ from bessemer.products.recommender.experiments import Counting, Outcome
 from bessemer.products.recommender.looking import looked_at
 from bessemer.products.recommender.product import RecommenderProduct
 from bessemer.serve import EventStore, RankingStore
+from bessemer.serve.rankings import Shown
 
 if TYPE_CHECKING:
     from bessemer.products.factory import Factory
@@ -81,7 +82,9 @@ def foresee(
     if not home.rankings.exists():
         raise _nothing(model)
     with looked_at(home) as (rankings, events, experiments):
-        shown = [each for each in rankings.shown(project=project, explored=True) if each.model == model]
+        logged = rankings.shown(project=project, explored=True)
+        # What an experiment's challenger ordered says what the challenger earned, not the incumbent.
+        shown = [each for each in logged if each.model == model and each.arm != "challenger"]
         fresh = [each for each in shown if each.told >= engine.told.get(each.project, 0)]
         if not fresh:
             raise _nothing(model, len(shown))
@@ -98,7 +101,9 @@ def foresee_candidate(factory: Factory, candidate: str, product: str = "", proje
     Args:
         factory: whose recommender is served.
         candidate: ``challenger`` of the declared experiment, a family that the last run tried such as ``als``, or the
-            folder of a saved ranker.
+            folder of a saved ranker. A family that was tried twice has the second ``als-2``; a folder of the name of
+            a family is ``./als``. A family is as it was tried: fitted without what was held out, though it knows what
+            users did by then as the served ranker does.
         product: the recommender's name; the first one, if it is empty.
         project: only its users; empty is all.
 
@@ -134,7 +139,7 @@ class _Replay:
         self._names: dict[str, str] = {}
         self._known: set[str] = set()
 
-    def places(self, found: Iterable[Outcome]) -> Iterable[Place]:
+    def places(self, found: Iterable[Outcome[Shown]]) -> Iterable[Place]:
         """Yield the places of all rankings, with what the candidate puts there."""
         for outcome in found:
             shown = outcome.shown
@@ -179,16 +184,26 @@ def _folder(home: Home, deployed: Deployment, step: str, candidate: str) -> Path
     if candidate == steps.CHALLENGER:
         folder = Path(deployed.path).with_name(steps.CHALLENGER)
         return folder if folder.exists() else Path(deployed.path)  # the same model, with other rules
-    if Path(candidate).is_dir():
-        return Path(candidate)
     with open_store(home.database_url) as store:
         key = next((each.key for each in store.steps(deployed.run) if each.name == step), "")
         result = store.result(key)
-    tried = [each["kind"] for each in result.outcome.meta["tried"]] if result else []
-    if candidate not in tried or result is None:
-        known = ", ".join([steps.CHALLENGER, *tried])
-        raise NotFound(f"there is no candidate '{candidate}'", hint=f"Known: {known}; or the folder of a ranker.")
-    return home.artifacts / "published" / result.folder / str(tried.index(candidate))
+    tried = _names([each["kind"] for each in result.outcome.meta["tried"]]) if result else []
+    if result and candidate in tried:
+        return home.artifacts / "published" / result.folder / str(tried.index(candidate))
+    if Path(candidate).is_dir():
+        return Path(candidate)
+    known = ", ".join([steps.CHALLENGER, *tried])
+    raise NotFound(f"there is no candidate '{candidate}'", hint=f"Known: {known}; or the folder of a ranker.")
+
+
+def _names(kinds: list[str]) -> list[str]:
+    """Return what each family that was tried is called: one that was tried again gets a number.
+
+    >>> _names(["popularity", "ease", "als", "ease"])
+    ['popularity', 'ease', 'als', 'ease-2']
+    """
+    counts = [kinds[: at + 1].count(kind) for at, kind in enumerate(kinds)]
+    return [f"{kind}-{count}" if count > 1 else kind for kind, count in zip(kinds, counts, strict=True)]
 
 
 def _nothing(model: str, left_out: int = 0) -> ConfigError:
@@ -197,7 +212,7 @@ def _nothing(model: str, left_out: int = 0) -> ConfigError:
     return ConfigError(f"the log tells nothing: {what}", hint="Declare `explore`, serve, and wait for users.")
 
 
-def _foreseen(policy: str, found: list[Outcome], left_out: int, told: Foresight) -> Foreseen:
+def _foreseen(policy: str, found: list[Outcome[Shown]], left_out: int, told: Foresight) -> Foreseen:
     difference, of = told.difference, told.candidate
     said = "earns more" if difference.low > 0 else "earns less" if difference.high < 0 else "is not told apart"
     span = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"

@@ -26,6 +26,7 @@ from bessemer.train.recommend.config import PopularityConfig, RankerConfig
 RANKER, CHALLENGER = "ranker", "challenger"
 """Folders of what is served, and of what challenges it, in what the step `ranker` publishes."""
 _SPEED_RANKINGS = 500
+_EVENTS_AT_ONCE = 10_000
 
 
 class ToldConfig(Config):
@@ -45,7 +46,14 @@ def told(ctx: StepContext, config: ToldConfig) -> Meta:
     with closing(EventStore(Path(config.store))) as store:
         last = {project: store.state([project])[1] for project in config.projects}
         lake = open_lake(ctx.resources["lake"])
-        rows = (event.model_dump() for _, events in store.all(config.projects) for event in events)
+        # No further than is said to be known: what comes in while this reads would be learnt, and be told again.
+        upto = max(last.values(), default=0)
+        rows = (
+            event.model_dump()
+            for start in range(0, upto, _EVENTS_AT_ONCE)
+            for project, end in last.items()
+            for event in store.between(project, start, min(end, start + _EVENTS_AT_ONCE))
+        )
         lake.put(config.table, rows, tag=rows_tag(ctx.key))
     return {**written(ctx, lake, config.table), "last": last}
 
@@ -102,7 +110,9 @@ def fit(ctx: StepContext, config: FitConfig) -> Meta:
         ndcg = judged.report.metrics[0].value
         tried.append({"kind": model.kind, "ndcg": ndcg, "seconds": seconds})
         ctx.progress(number + 1, len(config.models) + 1, "models")
-        _save_scorer(ctx.out / str(number), scorer, prepared, new.only(split.fit), ctx.inputs["prepare"].meta["last"])
+        # With what users did by now, as `last` says, what is held out too: judging takes the scorer alone.
+        last = ctx.inputs["prepare"].meta["last"]
+        _save_scorer(ctx.out / str(number), scorer, prepared, prepared.everything, last)
     best = max(range(1, len(tried)), key=lambda number: tried[number]["ndcg"])
     return {"tried": tried, "best": best, "model": config.models[best - 1].model_dump(mode="json")}
 

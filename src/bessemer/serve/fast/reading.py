@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from bessemer.core.forwarding import Forward
+from bessemer.core.usage import MOST_TOKENS
 from bessemer.serve.fast.bodies import ANSWER, FIELDS, NULL, REQUEST
 
 MAX_CHOICES = 128
@@ -165,7 +166,10 @@ def _lines(data: bytes) -> int:
 
 
 def read_answer(body: bytes) -> tuple[Usage | None, str]:
-    """Return the usage of a whole answer or of a stream's chunk, None if it tells none, and the first finish reason."""
+    """Return the usage of a whole answer or of a stream's chunk, and the first finish reason.
+
+    The usage is None if there is none, or if it cannot be: it does not add up, or has more than `MOST_TOKENS`.
+    """
     try:
         answer = ANSWER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -179,7 +183,7 @@ def read_answer(body: bytes) -> tuple[Usage | None, str]:
         return None, reason
     cached = (told.prompt_tokens_details and told.prompt_tokens_details.cached_tokens) or 0
     usage = told.prompt_tokens, told.completion_tokens, cached
-    return (usage if 0 <= cached <= usage[0] and usage[1] >= 0 else None), reason
+    return (usage if 0 <= cached <= usage[0] <= MOST_TOKENS and 0 <= usage[1] <= MOST_TOKENS else None), reason
 
 
 def count_written(body: bytes) -> int:

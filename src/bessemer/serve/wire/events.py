@@ -121,10 +121,14 @@ def learners(engines: Mapping[str, Any]) -> list[Learning]:
 def tell_again(store: EventStore, engines: Mapping[str, Any]) -> int:
     """Tell the engines that learn all events that are kept, the first told first, and return how many there were.
 
-    Their memory ended with the process that had it.
+    Their memory ended with the process that had it: so did whom they were told to forget since they were trained, which
+    they are told first.
     """
     count = 0
     for engine in learners(engines):
+        for project in store.erasing():
+            for user in store.erased(project, engine.users(project), engine.told.get(project, 0)):
+                engine.forget(project, user)
         for project, told in store.all(known=engine.told):
             count += len(told)
             engine.learn(project, told)

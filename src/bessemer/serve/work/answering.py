@@ -14,7 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import format_tb
 from typing import Any, BinaryIO
@@ -210,6 +210,9 @@ class BatchRunner:
     async def _recovered(self, project: str, batch: Batch, line: Line) -> dict[str, Any] | None:
         """Return the response to a line whose answer was kept and booked before its process died, or None."""
         entry = await asyncio.to_thread(self._tools.booked, line.request)
+        if entry is None:  # an earlier version may have booked it, before its gateway was upgraded
+            line = replace(line, request=line.earlier)
+            entry = await asyncio.to_thread(self._tools.booked, line.request)
         if entry is None or entry.status != "ok":
             return None
         order = await self._order(project, batch, line)

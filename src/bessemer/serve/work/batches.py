@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from bessemer.core.errors import ConfigError, Conflict
 from bessemer.serve.accounts.pages import Page
-from bessemer.serve.ids import batch_request_id
+from bessemer.serve.ids import batch_request_id, earlier_batch_request_id
 from bessemer.serve.work.files import KIND as FILE
 from bessemer.serve.work.files import File, FileStore, read_line
 from bessemer.serve.work.records import Record, Wanted, as_json, new_id
@@ -100,6 +100,7 @@ class Line:
         number: from 1.
         body: the request, JSON.
         request: id of the attempt's request, made of batch, line and attempt.
+        earlier: the id that an earlier version made of them; the attempt may have been booked under it.
         staged: what was kept of an answer before it was booked; empty if there is none.
     """
 
@@ -108,6 +109,7 @@ class Line:
     custom_id: str
     body: bytes
     request: str
+    earlier: str
     staged: str = ""
 
 
@@ -223,8 +225,9 @@ class BatchStore:
                 file.seek(start)
                 said: Any = json.loads(file.read(size))
                 body = as_json(said["body"]).encode()
-                request = batch_request_id(batch, number, attempt)
-                found.append(Line(batch, number, custom_id, body, request, staged or ""))
+                attempted = (batch, number, attempt)
+                ids = batch_request_id(*attempted), earlier_batch_request_id(*attempted)
+                found.append(Line(batch, number, custom_id, body, *ids, staged or ""))
         return found
 
     def stage(self, line: Line, staged: str) -> None:
@@ -238,7 +241,9 @@ class BatchStore:
             row = connection.execute(
                 "SELECT attempt FROM lines WHERE batch = ? AND number = ?", (line.batch, line.number)
             ).fetchone()
-        return replace(line, request=batch_request_id(line.batch, line.number, row[0]), staged="")
+        attempted = (line.batch, line.number, row[0])
+        request, earlier = batch_request_id(*attempted), earlier_batch_request_id(*attempted)
+        return replace(line, request=request, earlier=earlier, staged="")
 
     def done(self, line: Line, response: dict[str, Any]) -> None:
         """Keep the response to a line for good: its status, request id and body."""
