@@ -304,6 +304,7 @@ def test_tables_that_a_killed_gateway_left_are_let_go_of(desk: Desk) -> None:
     os.utime(folder / kept, (0, 0))
     desk.work.datasets.sweep(600)
     assert {each.name for each in folder.iterdir()} == {"dataset-looked-at", kept}
+    desk.shop.post(f"/datasets/{kept}/cancel")
     (folder / "dataset-killed").mkdir()
     os.utime(folder / "dataset-killed", (0, 0))
     desk.driver.turn()
