@@ -211,6 +211,50 @@ def test_a_driver_goes_on_where_another_was_killed_and_notes_what_failed(tmp_pat
     assert retrainings(home) == [(found, 0)]
 
 
+@pytest.mark.parametrize("fails", ["the run", "one submission", "a process before", "a process after"])
+def test_no_retraining_is_lost_and_none_looks_as_if_it_went_on(tmp_path, monkeypatch, fails) -> None:
+    home, ran, submit = Home(tmp_path / "home"), [], _Asked.submit
+    product = RecommenderConfig(learning=LearningConfig(projects=("p",), retrain=RetrainConfig(after_events=1)))
+    flow = Flow("shop", (Step("none", run="math:sqrt"),))
+
+    def run(submitted: str, beside: Beside) -> Any:
+        with open_store(home.database_url) as store:
+            ran.append(submitted or store.submit(flow))
+        if fails == "the run":
+            raise RuntimeError("a mistake of ours")
+        return SimpleNamespace(run=ran[-1], deployed=False, outcomes=())
+
+    def failing(asked: _Asked, factory: Any, found: str) -> str:
+        monkeypatch.setattr(_Asked, "submit", submit)
+        if fails == "one submission":
+            raise BackendError("the disk is full")
+        if fails == "a process after":
+            submit(asked, factory, found)
+        raise KeyboardInterrupt
+
+    made: Any = SimpleNamespace(config=SimpleNamespace(name="f", made={"shop": product}), home=home, run=run)
+    made.line, made.products = (lambda products: flow), (lambda only: {})
+    with closing(EventStore(home.events)) as store:
+        store.add("p", [Interaction(user="ada", item="i1", time=1.0)])
+    if fails != "the run":
+        monkeypatch.setattr(_Asked, "submit", failing)
+    if "process" in fails:
+        (home.path / "retraining").mkdir(parents=True)
+        with pytest.raises(KeyboardInterrupt):
+            RetrainDriver(made, None, lambda: 7.0).turn()
+        assert read_retraining(home, "shop").state == "running", "whoever comes next finishes it"
+    driver = RetrainDriver(made, None, lambda: 7.0, 0.01)
+    driver.start()
+    deadline = time.monotonic() + 20
+    while not ((found := read_retraining(home, "shop")) and found.said) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    driver.close()
+    assert (found.state, found.last) == ("failed" if fails == "the run" else "waiting", 1)
+    assert found.said.startswith("RuntimeError: a mistake" if fails == "the run" else "the gate did not let it through")
+    with open_store(home.database_url) as store:
+        assert [each.id for each in store.runs("running")] == ran and len(ran) == 1, "one, which nobody left"
+
+
 def test_when_retraining_is_due(tmp_path) -> None:
     home, hour = Home(tmp_path / "home"), 3_600.0
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,20 +25,35 @@ CREATE TABLE IF NOT EXISTS events (
 ) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS events_by_id ON events (project, id);
 CREATE INDEX IF NOT EXISTS events_of_user ON events (project, user, sequence);
-CREATE TABLE IF NOT EXISTS forgotten (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, mark TEXT NOT NULL, at INTEGER NOT NULL
+CREATE TABLE IF NOT EXISTS forgotten_users (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, mark TEXT NOT NULL, at INTEGER NOT NULL,
+    number INTEGER NOT NULL, UNIQUE (project, mark)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS erased (
-    project TEXT NOT NULL, mark TEXT NOT NULL, upto INTEGER NOT NULL, PRIMARY KEY (project, mark)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL) STRICT;
+DROP TABLE IF EXISTS forgotten;
 PRAGMA secure_delete = ON;
 """
 _COLUMNS = "id, user, session, item, kind, weight, time"
 _AT_ONCE = 10_000
 _ASKED_AT_ONCE = 500
 _MARK_SECONDS = 600
-"""How long others may take to hear that a user is forgotten; then a keyed hash is left, for models trained before."""
+"""How long others may take to hear that a user is forgotten; nobody's mark goes before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a store was read.
+
+    Attributes:
+        event: number of the last event.
+        forgotten: number of the last mark of a forgotten user.
+    """
+
+    event: int = 0
+    forgotten: int = 0
+
+
+NOTHING = Extent()
+"""Of who has read nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +87,9 @@ class EventStore:
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, _SCHEMA, "events")
-        with self._database.writing() as database:
-            database.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_bytes(32),))
-            (self._secret,) = database.execute("SELECT value FROM secret").fetchone()
         self._own: list[tuple[int, int]] | None = None  # first and last numbers of events taken in here; None: no wish
         self._forgot: set[int] = set()
-        self._heard, self._heard_forgotten, self._version, self._swept = 0, 0, -1, 0.0
+        self._heard, self._heard_forgotten, self._version = 0, 0, -1
 
     def add(self, project: str, events: Sequence[Interaction]) -> list[Interaction]:
         """Keep a project's events and return those that are new, in their order; all of them are on disk then.
@@ -146,15 +157,16 @@ class EventStore:
         return [_event(row) for row in rows[:limit]], len(rows) > limit
 
     def all(
-        self, projects: Sequence[str] = (), known: Mapping[str, int] = MappingProxyType({})
+        self, projects: Sequence[str] = (), known: Mapping[str, int] = MappingProxyType({}), after: int = 0
     ) -> Iterator[tuple[str, list[Interaction]]]:
         """Yield (project, events) in the order in which they were told, some thousands at a time.
 
         Args:
             projects: only of these; empty is all.
             known: the number up to which a project's events are left out.
+            after: the number up to which all events are.
         """
-        last = 0
+        last = after
         while True:
             with self._database.reading() as database:
                 rows = database.execute(
@@ -205,47 +217,60 @@ class EventStore:
             (last,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
         return int(last)
 
+    def extent(self) -> Extent:
+        """Return how far the store goes now."""
+        with self._database.reading() as database:
+            (mark,) = database.execute("SELECT coalesce(max(sequence), 0) FROM forgotten_users").fetchone()
+            (event,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
+        return Extent(event, mark)
+
+    def forgotten(self, known: Mapping[str, int] = MappingProxyType({}), after: int = 0) -> list[tuple[str, str]]:
+        """Return (project, mark of a user) of those that an engine must forget, and of some that it never knew.
+
+        Args:
+            known: number of the last event of each project that the engine was trained on. One that came after a user
+                was forgotten tells that the user was gone by then; see `user_mark`.
+            after: number of the mark up to which the engine has forgotten them.
+        """
+        asked = "SELECT project, mark, number FROM forgotten_users WHERE sequence > ? ORDER BY sequence"
+        with self._database.reading() as database:
+            marks = database.execute(asked, (after,)).fetchall()
+        return [(project, mark) for project, mark, number in marks if number >= known.get(project, 0)]
+
+    def sweep(self, known: Mapping[str, int]) -> None:
+        """Let the marks go of users whom no engine can bring back.
+
+        Args:
+            known: number of the last event of each project that every deployed engine was trained on.
+        """
+        gone = "DELETE FROM forgotten_users WHERE project = ? AND number < ? AND at < unixepoch() - ?"
+        with self._database.writing() as database:
+            database.executemany(gone, [(project, number, _MARK_SECONDS) for project, number in known.items()])
+
     def forget(self, project: str, user: str) -> int:
-        """Delete a user's events of a project, their bytes too, and return how many there were."""
+        """Delete a user's events of a project, their bytes too, and return how many there were.
+
+        A mark of the user stays until `sweep`: whatever was trained before must forget the user when it is opened.
+        """
         with self._database.writing() as database:
             gone = database.execute("DELETE FROM events WHERE project = ? AND user = ?", (project, user)).rowcount
-            told = "INSERT INTO forgotten (project, mark, at) VALUES (?, ?, unixepoch())"
+            # Not the largest number that is left: an event that was deleted may have been trained on, too.
+            told = (
+                "INSERT OR REPLACE INTO forgotten_users (project, mark, at, number) VALUES (?, ?, unixepoch(),"
+                " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0))"
+            )
             number = database.execute(told, (project, user_mark(project, user))).lastrowid or 0
-            if gone:
-                (last,) = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-                erased = (project, self._kept_mark(project, user), last)
-                database.execute("INSERT OR REPLACE INTO erased (project, mark, upto) VALUES (?, ?, ?)", erased)
         if self._own is not None:
             self._forgot.add(number)
         with self._database.reading() as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log of writes has them, too
         return gone
 
-    def erased(self, project: str, users: Iterable[str], known: int) -> list[str]:
-        """Return which of a project's users were forgotten after a model was trained, however long ago.
-
-        Args:
-            project: whose users.
-            users: their names.
-            known: the number of the last event that the model was trained on; 0 if it was trained on none.
-        """
-        asked = "SELECT mark FROM erased WHERE project = ? AND upto >= ?"
-        with self._database.reading() as database:
-            marks = {mark for (mark,) in database.execute(asked, (project, known))}
-        return [user for user in users if self._kept_mark(project, user) in marks] if marks else []
-
-    def erasing(self) -> list[str]:
-        """Return the projects that had users forgotten."""
-        with self._database.reading() as database:
-            return [project for (project,) in database.execute("SELECT DISTINCT project FROM erased")]
-
     def follow(self) -> None:
         """Begin to listen: `news` will tell what other processes take in from now on."""
-        with self._database.reading() as database:
-            self._version = -1
-            self._own, self._forgot = [], set()
-            (self._heard,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
-            (self._heard_forgotten,) = database.execute("SELECT coalesce(max(sequence), 0) FROM forgotten").fetchone()
+        self._version, self._own, self._forgot = -1, [], set()
+        extent = self.extent()
+        self._heard, self._heard_forgotten = extent.event, extent.forgotten
 
     def news(self) -> News:
         """Return what other processes took in since this was asked last, or since `follow`.
@@ -255,14 +280,12 @@ class EventStore:
         Raises:
             BackendError: the disk or another process is in the way; nothing is lost, ask again.
         """
-        if time.monotonic() - self._swept > _MARK_SECONDS / 10:
-            self._sweep()
         with self._database.reading() as database:
             (version,) = database.execute("PRAGMA data_version").fetchone()  # moves when another connection writes
             if self._own is None or version == self._version:
                 return News()
             marks = database.execute(
-                "SELECT sequence, project, mark FROM forgotten WHERE sequence > ? ORDER BY sequence",
+                "SELECT sequence, project, mark FROM forgotten_users WHERE sequence > ? ORDER BY sequence",
                 (self._heard_forgotten,),
             ).fetchall()
             (last,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
@@ -277,20 +300,6 @@ class EventStore:
             self._version, self._heard, self._own, self._forgot = version, max(last, self._heard), [], set()
             self._heard_forgotten = marks[-1][0] if marks else self._heard_forgotten
         return News(forgotten, tuple(found))
-
-    def _sweep(self) -> None:
-        """Leave nothing of a user who was forgotten a while ago."""
-        self._swept = time.monotonic()
-        old = "FROM forgotten WHERE at < unixepoch() - ?"
-        with self._database.reading() as database:
-            found = database.execute(f"SELECT 1 {old} LIMIT 1", (_MARK_SECONDS,)).fetchone()
-        if found:
-            with self._database.writing() as database:
-                database.execute(f"DELETE {old}", (_MARK_SECONDS,))
-
-    def _kept_mark(self, project: str, user: str) -> str:
-        """Return the mark of a forgotten user that stays: it tells nothing without the secret."""
-        return hashlib.blake2b(f"{project}\0{user}".encode(), key=self._secret, digest_size=16).hexdigest()
 
     def _note(self, first: int, last: int) -> None:
         """Remember which events came in here; they are on disk. One that is not remembered is told twice, no more."""

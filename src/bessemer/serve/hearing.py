@@ -14,12 +14,10 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from bessemer.core.errors import BessemerError
-from bessemer.core.ranking import Learning
-from bessemer.serve.events import EventStore, user_mark
-from bessemer.serve.wire.events import learners, tell_again
+from bessemer.serve.events import EventStore
+from bessemer.serve.wire.events import forget_marked, learners, tell_again
 
 _LOOK_SECONDS = 0.5
-_MOST = 10_000
 
 
 class Hearing:
@@ -48,20 +46,12 @@ class Hearing:
     def hear(self) -> int:
         """Look once; return how many events others were told."""
         news, engines = self._store.news(), learners(self._engines)
-        for project, mark in news.forgotten:
-            for engine in engines:
-                self._forget(engine, project, mark)
+        for engine in engines:
+            forget_marked(self._store, engine, news.forgotten)
         for project, events in news.events:
             for engine in engines:
                 engine.learn(project, events)
         return sum(len(events) for _, events in news.events)
-
-    def _forget(self, engine: Learning, project: str, mark: str) -> None:
-        for user in [name for name in engine.users(project) if user_mark(project, name) == mark]:
-            engine.forget(project, user)
-            told, _ = self._store.page(project, user, limit=_MOST)  # by now the user may have come back
-            if told:
-                engine.learn(project, told[::-1])
 
     async def _listen(self) -> None:
         quiet = False

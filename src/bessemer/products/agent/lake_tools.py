@@ -129,11 +129,13 @@ def fused(*rankings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     >>> [row["id"] for row in fused([{"id": "a"}, {"id": "b"}], [{"id": "b"}, {"id": "c"}])]
     ['b', 'a', 'c']
+    >>> [row["text"] for row in fused([{"id": "a", "text": "one"}, {"id": "a", "text": "two"}])]
+    ['one', 'two']
     """
     scores, rows = defaultdict[str, float](float), dict[str, dict[str, Any]]()
     for ranking in rankings:
         for place, row in enumerate(ranking, 1):
-            key = str(row["id"]) if "id" in row else row_json(row)
+            key = row_json(row)  # nobody says that an `id` is of one row only: passages may share their document's
             scores[key] += 1 / (60 + place)
             rows.setdefault(key, dict(row))
     return [rows[key] for key in sorted(scores, key=lambda key: -scores[key])]

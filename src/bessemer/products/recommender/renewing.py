@@ -7,6 +7,7 @@ model. Looks at the deployment's file once in some seconds, when it is asked som
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 import time
@@ -22,6 +23,7 @@ from bessemer.infer.ranking.engine import RankerEngine
 from bessemer.products.home import Deployment
 from bessemer.products.recommender.trying import TryingRanker
 from bessemer.serve import EventStore
+from bessemer.serve.events import NOTHING, Extent
 from bessemer.serve.wire.events import tell_again
 
 AnyRanker = RankerEngine | TryingRanker
@@ -50,6 +52,7 @@ class RenewingRanker:
         self._replaced: list[tuple[AnyRanker, float]] = []
         self._lock, self._renewing = threading.Lock(), threading.Lock()
         self._looked = time.monotonic()
+        self._sweep()
 
     @property
     def told(self) -> dict[str, int]:
@@ -114,12 +117,14 @@ class RenewingRanker:
             if found.key == self._key:
                 return False
             newer = self._opened(found.path)
-            self._tell(newer)
-            with self._lock:  # what was told meanwhile; an event that is told twice counts once
-                self._tell(newer)
+            extent = self._tell(newer)
+            with self._lock:  # what was told, and who was forgotten, meanwhile; what is told twice counts once
+                self._tell(newer, extent)
                 # Whoever is being answered by the older one is answered: it is closed when that is long over.
                 self._replaced.append((self._now, time.monotonic()))
                 self._now, self._key = newer, found.key
+                self.capabilities = newer.capabilities  # an experiment may begin with it, or end
+            self._sweep()
             return True
 
     def _drain(self) -> None:
@@ -130,10 +135,29 @@ class RenewingRanker:
             self._before = _sum(self._before, older.counters)
             del self._replaced[0]
 
-    def _tell(self, newer: AnyRanker) -> None:
-        if self._events and self._events.exists():
-            with closing(EventStore(self._events)) as store:
-                tell_again(store, {self.name: newer})
+    def _tell(self, newer: AnyRanker, after: Extent = NOTHING) -> Extent:
+        """Tell what the store has beyond an extent, and return how far the store went when that began."""
+        if not (self._events and self._events.exists()):
+            return after
+        with closing(EventStore(self._events)) as store:
+            extent = store.extent()
+            tell_again(store, {self.name: newer}, after)
+        return extent
+
+    def _sweep(self) -> None:
+        """Let the marks of forgotten users go whom nothing that is deployed was trained on."""
+        if not (self._events and self._events.exists()):
+            return
+        with closing(EventStore(self._events)) as store:
+            if not store.forgotten():
+                return
+            files = sorted(self._file.parent.glob("*.json"))
+            deployed = [Deployment.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
+            cards = [Path(each.path) / "ranker.json" for each in deployed]
+            told = [json.loads(card.read_text(encoding="utf-8"))["told"] for card in cards if card.exists()]
+            store.sweep(
+                {project: min((each.get(project, 0) for each in told), default=0) for project in self._now.told}
+            )
 
     def _renewed_quietly(self) -> None:
         try:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bessemer.core.errors import BessemerError, Cancelled
 from bessemer.core.nouns import Noun
@@ -24,7 +23,7 @@ from bessemer.meter import LocalMeter
 from bessemer.products.home import Home, write_whole
 from bessemer.products.receipt import Receipt
 from bessemer.products.recommender.config import RecommenderConfig, RetrainConfig
-from bessemer.products.watching import Beside, locked, yield_to_answers
+from bessemer.products.watching import Beside, Shift
 from bessemer.serve import EventStore
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bessemer.products")
 _LOOK_SECONDS = 1.0
-_PATIENCE_SECONDS = 60.0
 
 
 class Retraining(Noun):
@@ -116,7 +114,7 @@ class _Asked:
             return trigger.tick(store)
 
 
-class RetrainDriver:
+class RetrainDriver(Shift):
     """Retrains a factory's recommenders beside its gateway, until it is closed.
 
     Args:
@@ -133,43 +131,27 @@ class RetrainDriver:
         clock: Callable[[], float] = time.time,
         pause_seconds: float = _LOOK_SECONDS,
     ) -> None:
-        self._factory, self._meter, self._clock, self._pause = factory, meter, clock, pause_seconds
-        self._wishes = _wishes(factory)
+        folder = _folder(factory.home)
+        super().__init__("retraining", folder / f"{factory.config.name}.lock", pause_seconds)
+        self._factory, self._meter, self._clock = factory, meter, clock
+        self._wishes = {wish.product: wish for wish in _wishes(factory)}
+        self._begun: set[str] = set()
         self._seen: dict[str, tuple[int, int]] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="retraining", daemon=True)
 
     def start(self) -> None:
         """Begin, if the declaration wishes for it."""
         if self._wishes:
-            self._thread.start()
+            _folder(self._factory.home).mkdir(parents=True, exist_ok=True)
+            super().start()
 
-    def close(self) -> None:
-        """Stop; a run under way goes on where it was under the next driver."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(30)
-
-    def _run(self) -> None:
-        yield_to_answers()
-        home, lock = self._factory.home, None
-        _folder(home).mkdir(parents=True, exist_ok=True)
-        while not self._stop.is_set():
-            try:
-                if lock is None and (lock := self._locked()):
-                    for wish in self._wishes:
-                        self._begin(wish)
-                for name in [wish.product for wish in self._wishes] if lock else ():
-                    self._turn(name)
-            except Exception:  # a mistake of ours must not end the thread that drives all of them
-                logger.exception("retraining failed")
-                self._stop.wait(_PATIENCE_SECONDS)
-            self._stop.wait(self._pause)
-        if lock:
-            lock.close()
-
-    def _locked(self) -> BinaryIO | None:
-        return locked(_folder(self._factory.home) / f"{self._factory.config.name}.lock")
+    def turn(self) -> bool:
+        """Look at each product; one whose turn fails is looked at again after the pause."""
+        for product, wish in self._wishes.items():
+            if product not in self._begun:
+                self._begin(wish)
+                self._begun.add(product)
+            self._look(product)
+        return False
 
     def _begin(self, wish: Retraining) -> None:
         """Note what is declared now; finish what another driver had begun."""
@@ -178,13 +160,17 @@ class RetrainDriver:
         if known is None:
             self._note(wish.model_copy(update={"last": _trained(home, wish.product)}))
             return
-        self._note(known.model_copy(update={"wish": wish.wish, "projects": wish.projects}))
+        known = known.model_copy(update={"wish": wish.wish, "projects": wish.projects})
+        self._note(known)
         if known.state == "running":
             with open_store(home.database_url) as store:  # one that was stopped is begun anew: its results are used
                 goes_on = any(each.id == known.run for each in store.runs("running"))
-            self._make(wish.product, known.run if goes_on else "")
+            run, asked = known.run if goes_on else "", self._asked(known)
+            if not known.run and (found := asked.fingerprint(home, wish.wish, self._clock())):
+                run = asked.submit(self._factory, found)  # else it was submitted: the same flow is the same run
+            self._make(wish.product, run)
 
-    def _turn(self, product: str) -> None:
+    def _look(self, product: str) -> None:
         """Look whether a product is due, and make it."""
         home, known = self._factory.home, read_retraining(self._factory.home, product)
         if known is None or not home.events.exists():
@@ -194,13 +180,25 @@ class RetrainDriver:
             seen = events.last(), int(now // (hours * 3_600)) if hours else 0
         if self._seen.get(product) == seen:
             return
+        asked = self._asked(known)
+        if found := asked.fingerprint(home, known.wish, now):
+            # Noted before: if we are killed in between, the next driver finishes what is asked for.
+            begun = {"state": "running", "run": "", "at": now, "last": int(found.split()[-1])}
+            self._note(known.model_copy(update=begun))
+            try:
+                run = asked.submit(self._factory, found)
+            except Exception:
+                self._note(known)
+                raise
+            if run:
+                self._make(product, run)
+            else:
+                self._note(known)
         self._seen[product] = seen
-        asked = _Asked(f"retrain {self._factory.config.name}/{product}", known.projects, (product,), known.last)
-        found = asked.fingerprint(home, known.wish, now)
-        run = asked.submit(self._factory, found) if found else ""
-        if run:
-            self._note(known.model_copy(update={"last": int(found.split()[-1])}))
-            self._make(product, run)
+
+    def _asked(self, known: Retraining) -> _Asked:
+        name = f"retrain {self._factory.config.name}/{known.product}"
+        return _Asked(name, known.projects, (known.product,), known.last)
 
     def _make(self, product: str, run: str) -> None:
         """Make a product, and note what came of it."""
@@ -219,6 +217,9 @@ class RetrainDriver:
         except BessemerError as error:
             state, said = "failed", error.message
             logger.error("the retraining of '%s' failed: %s: %s", product, error.code, error.message)
+        except Exception as error:  # a mistake of ours, or of a step's code: it must not look as if it went on
+            state, said = "failed", f"{type(error).__name__}: {error}"
+            logger.exception("the retraining of '%s' failed", product)
         known = known.model_copy(update={"state": state, "run": run, "at": self._clock(), "said": said})
         self._note(known)
 

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 from bessemer.core.errors import Cancelled, ConfigError, Unsupported
 from bessemer.core.nouns import ChatRequest, Completion, Delta, Usage
@@ -102,7 +102,8 @@ class Lending:
     async def _answer(self, model: str, request: ChatRequest) -> Completion:
         async def pieces() -> AsyncGenerator[Delta, None]:
             counted = Usage()
-            async with aclosing(self._engines[model].stream(request)) as answer:  # type: ignore[type-var]
+            stream = cast(AsyncGenerator[Delta, None], self._engines[model].stream(request))
+            async with aclosing(stream) as answer:
                 async for piece in answer:
                     if piece.usage:  # now: nobody is left to tell it if this piece is the last that is taken
                         self._count(model, minus(piece.usage, counted))

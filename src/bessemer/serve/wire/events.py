@@ -6,7 +6,7 @@ Owns the endpoints. An acknowledged event is on disk, and counts in the next ran
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -19,13 +19,14 @@ from bessemer.core.errors import NotFound
 from bessemer.core.ranking import Interaction, Learning
 from bessemer.serve.asking import Wire
 from bessemer.serve.door import authenticate, read_body
-from bessemer.serve.events import EventStore
+from bessemer.serve.events import NOTHING, EventStore, Extent, user_mark
 from bessemer.serve.rankings import RankingStore
 from bessemer.serve.refusals import Refusal, Refused, invalid, of_validation
 from bessemer.serve.serving import Floor
 
 MOST_EVENTS = 10_000
 _MOST_LISTED = 1_000
+_MOST_TOLD = 10_000
 _AHEAD_SECONDS = 3_600.0
 """Clocks of clients may be so far ahead; later events would stay the newest for good."""
 
@@ -92,8 +93,8 @@ class EventDesk:
     async def forget(self, request: Request) -> Response:
         """Forget a user: their events, what they were shown, and what engines learnt from them for this project."""
         key, user = authenticate(self._floor.keys, request.scope), request.path_params["user"]
-        gone, shown = await run_in_threadpool(self._forget, key.project, user)
-        if not gone and not shown:
+        gone, known = await run_in_threadpool(self._forget, key.project, user)
+        if not known:
             raise Refused(Refusal(404, "There is no event of this user.", "user_not_found", "user"))
         told = {"id": user, "object": "events.deleted", "deleted": True, "events": gone}
         return Response(json.dumps(told), media_type="application/json")
@@ -103,14 +104,16 @@ class EventDesk:
         known = max((engine.learn(project, new) for engine in learners(self._floor.engines)), default=0)
         return {"object": "events", "accepted": len(new), "duplicates": len(events) - len(new), "known_items": known}
 
-    def _forget(self, project: str, user: str) -> tuple[int, int]:
-        shown = 0
+    def _forget(self, project: str, user: str) -> tuple[int, bool]:
+        """Return how many events there were, and whether anything was known of the user."""
+        shown, engines = 0, learners(self._floor.engines)
         if self._rankings:
             shown = self._rankings.forget(project, user, self._store.sessions(project, user))
         gone = self._store.forget(project, user)
-        for engine in learners(self._floor.engines) if gone else ():
+        learnt = any(user in engine.users(project) for engine in engines)  # trained on, perhaps, and never told
+        for engine in engines:
             engine.forget(project, user)
-        return gone, shown
+        return gone, bool(gone or shown or learnt)
 
 
 def learners(engines: Mapping[str, Any]) -> list[Learning]:
@@ -118,21 +121,36 @@ def learners(engines: Mapping[str, Any]) -> list[Learning]:
     return [engine for engine in engines.values() if "learn" in engine.capabilities]
 
 
-def tell_again(store: EventStore, engines: Mapping[str, Any]) -> int:
-    """Tell the engines that learn all events that are kept, the first told first, and return how many there were.
+def tell_again(store: EventStore, engines: Mapping[str, Any], after: Extent = NOTHING) -> int:
+    """Tell the engines that learn who is forgotten, then all events that are kept, and return how many there were.
 
-    Their memory ended with the process that had it: so did whom they were told to forget since they were trained, which
-    they are told first.
+    Their memory ended with the process that had it.
+
+    Args:
+        store: of the events, the first told first.
+        engines: by name.
+        after: how far they were told before.
     """
     count = 0
     for engine in learners(engines):
-        for project in store.erasing():
-            for user in store.erased(project, engine.users(project), engine.told.get(project, 0)):
-                engine.forget(project, user)
-        for project, told in store.all(known=engine.told):
+        forget_marked(store, engine, store.forgotten(engine.told, after.forgotten))
+        for project, told in store.all(known=engine.told, after=after.event):
             count += len(told)
             engine.learn(project, told)
     return count
+
+
+def forget_marked(store: EventStore, engine: Learning, marks: Iterable[tuple[str, str]]) -> None:
+    """Let an engine forget the users of (project, mark), except for what they did after they were forgotten."""
+    by_project: dict[str, set[str]] = {}
+    for project, mark in marks:
+        by_project.setdefault(project, set()).add(mark)
+    for project, wanted in by_project.items():
+        for user in [name for name in engine.users(project) if user_mark(project, name) in wanted]:
+            engine.forget(project, user)
+            told, _ = store.page(project, user, limit=_MOST_TOLD)  # by now the user may have come back
+            if told:
+                engine.learn(project, told[::-1])
 
 
 def read_events(body: bytes, now: float) -> list[Interaction]:
