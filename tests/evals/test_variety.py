@@ -46,7 +46,7 @@ def test_rows_all_made_alike_are_compared_with_the_earliest_only(monkeypatch: py
     draw, like = random.Random(2), WORDS[:40]
     alike = [" ".join(draw.choice(WORDS) if at in draw.sample(range(40), 4) else like[at] for at in range(40))
              for _ in range(600)]  # fmt: skip
-    monkeypatch.setattr(variety, "_MOST_CANDIDATES", 20)
+    monkeypatch.setattr(variety, "MOST_CANDIDATES", 20)
     near_duplicates(alike)
     assert 10 * 600 < len(compared) <= 20 * 600, "of 180,000 pairs"
     compared.clear()

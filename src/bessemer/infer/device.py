@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bessemer.core.errors import BackendError, BessemerError, BudgetExceeded, Unsupported
+from bessemer.core.marks import breaker
 from bessemer.core.nouns import (
     ChatRequest,
     Delta,
@@ -28,7 +29,7 @@ from bessemer.core.raw import PromptRequest
 from bessemer.infer import calling
 from bessemer.infer.config import OpenVinoConfig
 from bessemer.infer.messages import Ready
-from bessemer.infer.rendering import rendered
+from bessemer.infer.rendering import marks_of, read_text
 from bessemer.infer.runtime import genai, openvino
 from bessemer.infer.text import ByteDetokeniser, Detokeniser, StopFilter, WindowDetokeniser
 
@@ -95,8 +96,7 @@ class Device:
         if isinstance(request, PromptRequest):
             prompt, length = self._read(request, reserve=1)
         else:
-            history = [{"role": m.role, "content": m.content} for m in calling.spoken(request)]
-            text = rendered(self._tokenizer, history)
+            text = read_text(self._tokenizer, calling.spoken(request), self._vocabulary.plain)
             prompt, length = self._encode(text, reserve=1)
             schema = calling.schema_of(request)
         settings = self._settings(sampling, length)
@@ -314,7 +314,13 @@ Job = ChatJob | ScoreJob
 
 
 class _Vocabulary:
-    """The bytes of each token, and the way to turn tokens into text."""
+    """The bytes of each token, and the way to turn tokens into text.
+
+    Attributes:
+        longest: bytes of the longest token.
+        last: the highest token.
+        plain: breaks the special tokens' names in a text; see `bessemer.core.marks`.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -322,6 +328,7 @@ class _Vocabulary:
         self._known: dict[int, bytes] = {}
         self.longest = max(map(len, self._raw.values()))
         self.last = max(self._raw)
+        self.plain = breaker(marks_of(tokenizer))
         # A byte-level vocabulary spells a text exactly; others (SentencePiece) mark spaces and need the real decoder.
         ids = tokenizer.encode(PROBE, add_special_tokens=False).input_ids.data[0].tolist()
         self._byte_level = b"".join(self._raw[id] for id in ids) == PROBE.encode()

@@ -5,11 +5,32 @@ Owns that rendering. Knows no engine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from bessemer.core.nouns import Message
 
 _STAND_IN = "bessemer-role-of-a-tool"
 """Stands in the place of the role ``tool`` while a template is rendered that does not know it."""
+
+
+def read_text(tokenizer: Any, messages: Sequence[Message], plain: Callable[[str], str]) -> str:
+    """Return the text that a model reads of a conversation.
+
+    Args:
+        tokenizer: a compiled one, with its template.
+        messages: which may say anything: what a client wrote, or a document, or a tool.
+        plain: breaks the tokenizer's marks in a text, so that no message ends its turn and begins another; see
+            `bessemer.core.marks`.
+    """
+    return rendered(tokenizer, [{"role": m.role, "content": plain(m.content)} for m in messages])
+
+
+def marks_of(tokenizer: Any) -> list[str]:
+    """Return the special tokens of a compiled tokenizer: those that it shows as nothing."""
+    raw: list[tuple[bytes, int]] = list(tokenizer.get_vocab().items())
+    shown = tokenizer.decode([[id] for _, id in raw])
+    return [mark.decode(errors="replace") for (mark, _), text in zip(raw, shown, strict=True) if not text]
 
 
 def rendered(tokenizer: Any, history: Sequence[dict[str, str]]) -> str:

@@ -7,11 +7,12 @@ Knows no network and no optimiser.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bessemer.core.errors import Unsupported
+from bessemer.core.marks import breaker
 from bessemer.core.nouns import Example
 from bessemer.train.config import RowsConfig, SftConfig
 from bessemer.train.prompt import prompt_messages
@@ -135,21 +136,23 @@ def _conversation(turns: Sequence[Example], tokenizer: Any, max_length_tokens: i
     messages: list[dict[str, str]] = []
     tokens: list[int] = []
     spans: list[tuple[int, int]] = []
-    text = ""
+    text, plain = "", _plain(tokenizer)
     for example in turns:
         opening = prompt_messages(example.question, example.context)
-        messages += [message.model_dump() for message in (opening[-1:] if messages else opening)]
+        added = opening[-1:] if messages else opening
+        messages += [{"role": message.role, "content": plain(message.content)} for message in added]
         if spans:
-            messages[-1]["content"] = example.question  # the context was read before
+            messages[-1]["content"] = plain(example.question)  # the context was read before
         whole: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         prompt = _ids(tokenizer, whole[len(text) :])
-        answer = [*_ids(tokenizer, example.answer), tokenizer.eos_token_id]
+        said = plain(example.answer)
+        answer = [*_ids(tokenizer, said), tokenizer.eos_token_id]
         if len(tokens) + len(prompt) + len(answer) > max_length_tokens or not whole.startswith(text):
             break
         tokens += [*prompt, *answer]
         spans.append((len(tokens) - len(answer), len(tokens)))
-        messages.append({"role": "assistant", "content": example.answer})
-        text = whole + example.answer + tokenizer.eos_token
+        messages.append({"role": "assistant", "content": said})
+        text = whole + said + tokenizer.eos_token
     return Row(tuple(tokens), tuple(spans)), len(spans)
 
 
@@ -157,9 +160,10 @@ def _talk(talk: Talk, tokenizer: Any) -> Row:
     """Return a conversation as one row, in the words of the chat template."""
     tokens: list[int] = []
     spans: list[tuple[int, int]] = []
-    text = ""
+    text, plain = "", _plain(tokenizer)
     messages: list[dict[str, str]] = []
     for message, learnt in zip(talk.messages, talk.learnt, strict=True):
+        said = plain(message.content)
         if message.role == "assistant":
             whole: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             if not whole.startswith(text):
@@ -168,17 +172,27 @@ def _talk(talk: Talk, tokenizer: Any) -> Row:
                     hint="Make each turn a conversation of its own.",
                 )
             tokens += _ids(tokenizer, whole[len(text) :])
-            answer = [*_ids(tokenizer, message.content), tokenizer.eos_token_id]
+            answer = [*_ids(tokenizer, said), tokenizer.eos_token_id]
             tokens += answer
             spans += [(len(tokens) - len(answer), len(tokens))] if learnt else []
-            text = whole + message.content + tokenizer.eos_token
-        messages.append({"role": message.role, "content": message.content})
+            text = whole + said + tokenizer.eos_token
+        messages.append({"role": message.role, "content": said})
     return Row(tuple(tokens), tuple(spans))
 
 
 def _passage(example: Example, tokenizer: Any, max_length_tokens: int) -> Row:
-    tokens = tuple(_ids(tokenizer, example.answer)[:max_length_tokens])
+    tokens = tuple(_ids(tokenizer, _plain(tokenizer)(example.answer))[:max_length_tokens])
     return Row(tokens, ((1, max(1, len(tokens))),))
+
+
+def marks_of(tokenizer: Any) -> list[str]:
+    """Return the special tokens of a tokenizer: the engine that answers later breaks them in texts, and so do rows."""
+    added = (token for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return [str(token) for token in (*added, *tokenizer.all_special_tokens)]
+
+
+def _plain(tokenizer: Any) -> Callable[[str], str]:
+    return breaker(marks_of(tokenizer))
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

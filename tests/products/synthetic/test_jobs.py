@@ -169,6 +169,7 @@ def test_a_served_model_writes_rows_and_each_accepted_one_is_charged(desk: Desk)
     assert talks[0][1]["content"].startswith("Of long rivers much is said, such as ")
     card = desk.shop.get(f"/files/{done['result_files']['card']}/content").text
     assert "4 rows written by played, as talk" in card and "1 rows were rejected: answer: length" in card
+    assert "held against the first 100 rows that it may be like" in card
     entries = desk.entries()
     assert sorted(entry.usage.units for entry in entries) == [1, 4]
     assert {(entry.subject.project, entry.subject.model) for entry in entries} == {("shop", "synthetic-texts")}
@@ -303,6 +304,7 @@ def test_tables_that_a_killed_gateway_left_are_let_go_of(desk: Desk) -> None:
     os.utime(folder / kept, (0, 0))
     desk.work.datasets.sweep(600)
     assert {each.name for each in folder.iterdir()} == {"dataset-looked-at", kept}
+    desk.shop.post(f"/datasets/{kept}/cancel")
     (folder / "dataset-killed").mkdir()
     os.utime(folder / "dataset-killed", (0, 0))
     desk.driver.turn()

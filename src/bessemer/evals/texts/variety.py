@@ -21,7 +21,9 @@ _SHINGLE_WORDS = 3
 _HASHES, _BANDS = 128, 32
 _PRIME = np.uint64((1 << 31) - 1)
 _BLEU = 4
-_MOST_CANDIDATES = 100
+MOST_CANDIDATES = 100
+"""Earlier texts that one is compared with."""
+
 _MOST_TEXTS = 500
 """Texts that self-BLEU is taken of: it compares each with all others."""
 
@@ -59,8 +61,8 @@ def near_duplicates(texts: Sequence[str], similarity: float = 0.8) -> list[tuple
             found.append((earliest[own], at))
             continue
         bands = [(band, signatures[at, band * wide : (band + 1) * wide].tobytes()) for band in range(_BANDS)]
-        candidates = set[int]().union(*(buckets.get(key, [])[:_MOST_CANDIDATES] for key in bands))
-        near = sorted(candidates)[:_MOST_CANDIDATES]
+        candidates = set[int]().union(*(buckets.get(key, [])[:MOST_CANDIDATES] for key in bands))
+        near = sorted(candidates)[:MOST_CANDIDATES]
         earlier = next((o for o in near if _jaccard(shingles[o], own) >= similarity), None)
         if earlier is not None:
             found.append((earlier, at))

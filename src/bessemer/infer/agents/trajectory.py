@@ -74,8 +74,8 @@ class Trajectory(Noun):
         return tuple(said)
 
 
-class Journal(Protocol):
-    """Where records are kept; `bessemer.infer.agents.records.Records` is one."""
+class Recalled(Protocol):
+    """What was kept, as it can be read."""
 
     def read(self, name: str, last: int | None = None) -> list[object]:
         """Return the records of a name in their order, or the newest of them."""
@@ -88,6 +88,10 @@ class Journal(Protocol):
     def erasures(self) -> int:
         """Return how many times documents were erased."""
         ...
+
+
+class Journal(Recalled, Protocol):
+    """Where records are kept; `bessemer.infer.agents.records.Records` is one."""
 
     def append(
         self, name: str, number: int, body: object, quotes: Iterable[str] = (), since: int | None = None

@@ -132,6 +132,8 @@ def judged_columns(dataset: WritingConfig) -> tuple[str, ...]:
 
 def text_card(name: str, texts: TextsConfig, made: Meta, report: Report, verdict: Verdict) -> dict[str, Any]:
     """Return the card of texts as JSON values."""
+    from bessemer.evals.texts.variety import MOST_CANDIDATES
+
     return {
         "name": name,
         "rows": made["made"],
@@ -142,6 +144,7 @@ def text_card(name: str, texts: TextsConfig, made: Meta, report: Report, verdict
         "rejected": made["rejected"],
         "usage": made["usage"],
         "figures": {metric.name: metric.value for metric in report.metrics},
+        "held_against_each_other": f"the first {MOST_CANDIDATES} rows that it may be like, at most",
         "held_against": texts.heldout or "nothing: contamination says nothing",
         "passed": verdict.passed,
         "verdict": [outcome.sentence for outcome in verdict.outcomes],
@@ -160,6 +163,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     lines += [f"- `{name}`: {kind}" for name, kind in card["columns"].items()]
     lines += ["", f"Seed {card['seed']}. Held against: {card['held_against']}.", "", "| figure | value |", "|---|--:|"]
     lines += [f"| {name} | {value:.3f} |" for name, value in card["figures"].items()]
+    lines += ["", f"Near-duplicates: each row was held against {card['held_against_each_other']}."]
     lines += ["", *(f"- {count:,} rows were rejected: {reason}" for reason, count in card["rejected"].items())]
     return "\n".join([*lines, "", "## Verdict", "", *(f"- {sentence}" for sentence in card["verdict"]), ""])
 
