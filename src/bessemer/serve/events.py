@@ -225,10 +225,8 @@ class EventStore:
         """
         with self._database.writing() as database:
             gone = database.execute("DELETE FROM events WHERE project = ? AND user = ?", (project, user)).rowcount
-            told, mark = (
-                "INSERT INTO forgotten (project, mark, at) VALUES (?, ?, unixepoch())",
-                self.mark(project, user),
-            )
+            mark = self.mark(project, user)
+            told = "INSERT INTO forgotten (project, mark, at) VALUES (?, ?, unixepoch())"
             number = database.execute(told, (project, mark)).lastrowid or 0
             # Not the largest number that is left: an event that was deleted may have been trained on, too.
             last = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
