@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from bessemer.core.experiments import ArmFigures, Experiment, ExperimentFigures
 from bessemer.core.ranking import Interaction
@@ -25,7 +25,7 @@ from bessemer.products.recommender.config import RecommenderConfig
 from bessemer.serve import EventStore, FeedbackStore, GatewayParts, RankingStore
 from bessemer.serve.feedback import Feedback
 from bessemer.serve.privacy import keep_all
-from bessemer.serve.rankings import KEEP_DAYS, Glance
+from bessemer.serve.rankings import KEEP_DAYS, Glance, Shown
 
 _SAME_SECONDS = 10.0
 """So long an answer is told again, instead of being computed again; and 20 times as long as it took."""
@@ -40,41 +40,8 @@ _EVENTS_AT_ONCE = 10_000
 _MOST_KNOWN = 1_000
 
 
-class WasShown(Protocol):
-    """What the join needs of a ranking that was shown; see `Shown`, whose short form is `Glance`."""
-
-    @property
-    def id(self) -> str:
-        """Of the answer."""
-        ...
-
-    @property
-    def project(self) -> str:
-        """Whose."""
-        ...
-
-    @property
-    def who(self) -> str:
-        """Whom it was shown to."""
-        ...
-
-    @property
-    def at(self) -> float:
-        """When, in Unix seconds."""
-        ...
-
-    @property
-    def told(self) -> int:
-        """Number of the last event that was taken in before."""
-        ...
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of its items."""
-        ...
-
-
-S = TypeVar("S", bound=WasShown)
+S = TypeVar("S", Shown, Glance)
+"""A ranking that was shown, whole or in short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +221,7 @@ class HomeExperiments:
         over = not shown or shown[-1].at + experiment.window_seconds < self._clock()
         return _Answer(told, state, now, max(_SAME_SECONDS, _SAME_TIMES * (now - began)), over)
 
-    def _since(self, shown: Sequence[WasShown], project: str) -> Iterator[tuple[str, list[Interaction]]]:
+    def _since(self, shown: Sequence[S], project: str) -> Iterator[tuple[str, list[Interaction]]]:
         """Yield the events that were taken in after the first of these rankings; none before came of any."""
         if not shown:
             return
