@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -43,20 +44,24 @@ def test_every_random_digit_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(set(ids) - known) < 409, "but for those that were drawn before"
 
 
-def test_a_forked_worker_draws_others() -> None:
-    def draw(pipe: object) -> None:
-        pipe.send([new_id()[16:] for _ in range(5)])  # type: ignore[attr-defined]
+FORKING = """
+import os
+from bessemer.serve.ids import new_id
 
-    drawn = [new_id()[16:]]  # there are digits ahead, which no child may take
-    fork = multiprocessing.get_context("fork")
-    for _ in range(2):
-        ours, theirs = fork.Pipe()
-        child = fork.Process(target=draw, args=(theirs,))
-        child.start()
-        drawn += ours.recv()
-        child.join()
-    drawn += [new_id()[16:] for _ in range(5)]
-    assert len(set(drawn)) == 16
+print(new_id(), flush=True)  # there are digits ahead, which no child may take
+for _ in range(2):
+    if not (child := os.fork()):
+        print(*(new_id() for _ in range(5)), sep="\\n", flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+print(*(new_id() for _ in range(5)), sep="\\n")
+"""
+
+
+def test_a_forked_worker_draws_others() -> None:
+    """In a process of its own: libraries that other tests load here are not made to be forked."""
+    told = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=True)
+    assert len({id[16:] for id in told.stdout.split()}) == 16
 
 
 def test_the_lines_of_a_batch_lie_together_under_ids_that_stay() -> None:
