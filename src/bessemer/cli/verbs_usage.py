@@ -120,10 +120,11 @@ def _group(row: UsageRow, name: str) -> str:
 def _whole(rows: list) -> RenderableType:  # type: ignore[type-arg]
     if not rows:
         return "[dim]nothing is booked yet[/]"
-    table = Table("used by", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, padding=(0, 1, 0, 0))
+    table.add_column("used by", min_width=9, overflow="fold")
     counted = any(row.units for row in rows)
-    for name in ("entries", "tokens in / out", *["units"] * counted, "time", "energy", "g CO2e", "charged"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("entries", "tokens\nin / out", *["units"] * counted, "time", "energy", "g CO2e", "charged"):
+        table.add_column(name, justify="right", no_wrap=name != "charged")  # where there is no room, below its figure
     for row in rows:
         table.add_row(
             escape(" · ".join(part for part in (row.project, row.model) if part) or row.what),
