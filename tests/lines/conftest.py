@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from bessemer.products.receipt import Receipt
+from tests.programs import program
 
 THINGS = {
     "valve": ("a gate in a pipe", "turned by hand", "brass", "water and steam"),
@@ -86,6 +89,22 @@ class Line:
         )
         assert done.returncode == status, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
+
+    @contextmanager
+    def up(
+        self, end: int = signal.SIGTERM, environment: dict[str, str] | None = None, stderr: int = subprocess.DEVNULL
+    ) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+        """Give what `bessemer up` runs within a block and what it said first; at the end it gets a signal."""
+        command = self.command("up", str(self.factory), "--port", "0", "--json")
+        environment = {**self.environment, **(environment or {})}
+        with program(command, env=environment, cwd=self.factory.parent, stderr=stderr) as process:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            try:
+                yield process, said
+            finally:
+                process.send_signal(end)
+                process.wait(60)
 
     def json(self, *words: str, status: int = 0) -> Any:
         return json.loads(self.call(*words, "--json", status=status).stdout)

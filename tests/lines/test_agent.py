@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,17 +77,9 @@ def receipt(line: Line) -> Receipt:
 @pytest.fixture(scope="module")
 def served(line: Line, receipt: Receipt) -> Iterator[dict[str, Any]]:
     root = str(Path(__file__).resolve().parents[2])
-    process = subprocess.Popen(
-        line.command("up", str(line.factory), "--port", "0", "--json"),
-        env={**line.environment, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])},
-        cwd=line.factory.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        yield json.loads(process.stdout.readline())
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+    environment = {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    with line.up(environment=environment) as (_, said):
+        yield said
 
 
 def test_it_learns_from_solved_tasks_and_passes_its_gate(receipt: Receipt) -> None:

@@ -37,19 +37,6 @@ def line(serve_app: Callable[[Any], AbstractContextManager[str]], tmp_path: Path
     keys.close()
 
 
-def start(line: Line, key: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
-    process = subprocess.Popen(
-        line.command("up", str(line.factory), "--port", "0", "--json"),
-        env={**line.environment, VARIABLE: key},
-        cwd=line.factory.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    return process, json.loads(process.stdout.readline())
-
-
 def said(line: Line, *words: str) -> Any:
     done = subprocess.run(
         line.command(*words, "--json"), env=line.environment, capture_output=True, text=True, timeout=60, check=False
@@ -80,33 +67,26 @@ def test_killed_in_the_middle_of_everything(line: tuple[Line, str]) -> None:
     amount = "0.01"
     for _ in range(3):
         said(made, "limits", "budget", amount, "--project", "docs", "--period", "total")
-        process, gateway = start(made, key)
         stop = threading.Event()
-        with ThreadPoolExecutor(6) as threads:
+        with made.up(environment={VARIABLE: key}) as (process, gateway), ThreadPoolExecutor(6) as threads:
             for _ in range(6):
                 threads.submit(ask, gateway, secret, stop)
             time.sleep(0.7)
             process.kill()
             stop.set()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
     (before,) = said(made, "limits", "show", "--project", "docs")["budgets"]
-    process, gateway = start(made, key)
-    (after,) = said(made, "limits", "show", "--project", "docs")["budgets"]
-    with closing(open_ledger(made.home / "books")) as ledger:
-        ledger.sync()
-        booked = sum(entry.charge.micros for entry in ledger.entries(kind="request", project="docs", limit=-1))
-    assert booked > 0
-    assert (after["spent_micros"], after["reserved_micros"]) == (booked, 0)
-    assert before["spent_micros"] + before["reserved_micros"] >= booked
-    assert booked <= 10_000
-    said(made, "limits", "budget", "--period", "total", "--project", "docs", "0.000001")
-    time.sleep(1.0)
-    with OPENAI(gateway, secret) as client, pytest.raises(openai.RateLimitError) as caught:
-        client.chat.completions.create(model=gateway["model"], messages=CONVERSATION)
-    assert caught.value.code == "insufficient_quota"
-    process.terminate()
-    assert process.wait(30) == 0
-    assert process.stdout is not None
-    process.stdout.close()
+    with made.up(environment={VARIABLE: key}) as (process, gateway):
+        (after,) = said(made, "limits", "show", "--project", "docs")["budgets"]
+        with closing(open_ledger(made.home / "books")) as ledger:
+            ledger.sync()
+            booked = sum(entry.charge.micros for entry in ledger.entries(kind="request", project="docs", limit=-1))
+        assert booked > 0
+        assert (after["spent_micros"], after["reserved_micros"]) == (booked, 0)
+        assert before["spent_micros"] + before["reserved_micros"] >= booked
+        assert booked <= 10_000
+        said(made, "limits", "budget", "--period", "total", "--project", "docs", "0.000001")
+        time.sleep(1.0)
+        with OPENAI(gateway, secret) as client, pytest.raises(openai.RateLimitError) as caught:
+            client.chat.completions.create(model=gateway["model"], messages=CONVERSATION)
+        assert caught.value.code == "insufficient_quota"
+    assert process.returncode == 0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -25,13 +22,7 @@ def test_up_serves_datasets_and_no_model(tmp_path: Path) -> None:
     (tmp_path / "customers.csv").write_text(customers(120), encoding="utf-8")
     (tmp_path / "factory.yaml").write_text(DECLARED, encoding="utf-8")
     line = Line(tmp_path / "state", tmp_path / "factory.yaml")
-    process = subprocess.Popen(
-        line.command("up", str(line.factory), "--port", "0", "--json"),
-        env=line.environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        said = json.loads(process.stdout.readline())
+    with line.up() as (_, said):
         assert (said["model"], said["models"], said["datasets"]) == (None, [], ["twins"])
         with openai.OpenAI(base_url=f"{said['url']}/v1", api_key=said["key"]) as client:
             assert client.models.list().data == []
@@ -41,9 +32,6 @@ def test_up_serves_datasets_and_no_model(tmp_path: Path) -> None:
                 time.sleep(0.1)
             assert job["accepted_rows"] == 20, job
             assert len(client.files.content(job["result_files"]["customers"]).text.splitlines()) == 21
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
     (used,) = [row for row in line.json("usage", "--project", "default") if row["what"] == "requests"]
     assert (used["model"], used["entries"]) == ("twins", 1)
     assert [check for check in line.json("reconcile", "--books") if not check["holds"]] == []

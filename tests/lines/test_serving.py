@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import openai
 import pytest
 
 from bessemer.products.receipt import Receipt
+from tests.programs import program
 
 from .conftest import Line
 
@@ -26,7 +26,6 @@ class Up:
 
     url: str
     key: str
-    process: subprocess.Popen[str]
 
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=self.key, max_retries=0)
@@ -35,24 +34,10 @@ class Up:
 @contextmanager
 def serving(line: Line) -> Iterator[Up]:
     """Give the gateway that `bessemer up` runs for a block."""
-    process = subprocess.Popen(
-        line.command("up", str(line.factory), "--port", "0", "--json"),
-        env=line.environment,
-        cwd=line.factory.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    said = json.loads(process.stdout.readline())
-    key = said.get("key") or line.json("keys", "create", "--project", "shop")["key"]
-    try:
-        yield Up(said["url"], key, process)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(30)
-        process.stdout.close()
-    assert status == 0
+    with line.up() as (process, said):
+        key = said.get("key") or line.json("keys", "create", "--project", "shop")["key"]
+        yield Up(said["url"], key)
+    assert process.returncode == 0
     assert line.json("status")["gateway"] is None
 
 
@@ -169,19 +154,17 @@ def test_chat_asks_the_running_gateway(up: Up, line: Line) -> None:
 
 
 def test_ctrl_c_ends_a_talk(up: Up, line: Line) -> None:
-    talk = subprocess.Popen(
-        line.command("chat"),
-        env={**line.environment, "PYTHONUNBUFFERED": "1"},
-        cwd=line.factory.parent,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert talk.stdout is not None
-    assert "tools listens" in talk.stdout.readline()
-    talk.send_signal(signal.SIGINT)
-    talk.wait(15)
-    talk.communicate()
+    environment = {**line.environment, "PYTHONUNBUFFERED": "1"}
+    with program(line.command("chat"), env=environment, cwd=line.factory.parent, stdin=subprocess.PIPE) as talk:
+        assert talk.stdout is not None
+        assert "tools listens" in talk.stdout.readline()
+        until = time.monotonic() + 30
+        while talk.poll() is None:  # Python's own `input` loses a signal that comes in the moment of its beginning
+            assert time.monotonic() < until
+            talk.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                talk.wait(2)
+    assert talk.returncode == 0
 
 
 def test_a_new_key_works_until_it_is_revoked(up: Up, line: Line) -> None:

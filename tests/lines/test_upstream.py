@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -61,19 +60,9 @@ def declared(folder: Path, url: str) -> Line:
 
 @contextmanager
 def up(line: Line, key: str) -> Iterator[dict[str, str]]:
-    process = subprocess.Popen(
-        line.command("up", str(line.factory), "--port", "0", "--json"),
-        env={**line.environment, VARIABLE: key},
-        cwd=line.factory.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield json.loads(process.stdout.readline())
-    finally:
-        process.send_signal(signal.SIGTERM)
+    with line.up(environment={VARIABLE: key}, stderr=subprocess.PIPE) as (process, said):
+        yield said
+        process.terminate()
         _, complaints = process.communicate(timeout=30)
     assert process.returncode == 0, complaints
     assert "no line is run" in complaints

@@ -28,22 +28,8 @@ TALK = [{"role": "user", "content": "What is a lantern?"}, {"role": "assistant",
 @contextmanager
 def up(line: Line, end: int = signal.SIGKILL) -> Iterator[str]:
     """Run `bessemer up`, and send it a signal at the end of the block."""
-    process = subprocess.Popen(
-        line.command("up", str(line.factory), "--port", "0", "--json"),
-        env=line.environment,
-        cwd=line.factory.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        said = json.loads(process.stdout.readline())
+    with line.up(end) as (_, said):
         yield str(said["url"])
-    finally:
-        process.send_signal(end)
-        process.wait(60)
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,14 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from bessemer.meter import open_ledger, verify
+from tests.programs import program
 
 BOOK_FOREVER = """
 import sys, threading
@@ -38,12 +41,18 @@ threading.Event().wait()
 """
 
 
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
 @pytest.mark.parametrize(("durability", "rounds"), [("fsync", 2), ("interval", 1)])
-def test_killed_at_random(tmp_path: Path, durability: str, rounds: int) -> None:
+def test_killed_at_random(tmp_path: Path, stack: ExitStack, durability: str, rounds: int) -> None:
     chance = random.Random(durability)
     told: list[str] = []
     for round_number in range(rounds):
-        children = [_start(tmp_path, f"{round_number}{name}", durability) for name in "ab"]
+        children = [_start(stack, tmp_path, f"{round_number}{name}", durability) for name in "ab"]
         outputs = [child.stdout for child in children]
         first = [out.readline() for out in outputs if out]  # both are booking now
         time.sleep(chance.uniform(0.05, 0.4))
@@ -65,9 +74,8 @@ def test_killed_at_random(tmp_path: Path, durability: str, rounds: int) -> None:
     assert verify(tmp_path / "journal").records == len(booked)
 
 
-def _start(folder: Path, name: str, durability: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", BOOK_FOREVER, str(folder), name, durability]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def _start(stack: ExitStack, folder: Path, name: str, durability: str) -> subprocess.Popen[str]:
+    return stack.enter_context(program([sys.executable, "-c", BOOK_FOREVER, str(folder), name, durability]))
 
 
 def test_the_room_imports_light() -> None:

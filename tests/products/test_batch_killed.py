@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from openai import OpenAI
 from bessemer.meter import open_ledger
 from bessemer.products.home import Home
 from bessemer.serve import KeyStore
+from tests.programs import program
 
 KILLS = 8
 LINES = 300
@@ -35,16 +35,12 @@ SCRIPT = Path(__file__).with_name("killed_gateway.py")
 @contextmanager
 def gateway(folder: Path, secret: str) -> Iterator[OpenAI]:
     """Run a gateway, which is killed at the end of the block."""
-    process = subprocess.Popen([sys.executable, str(SCRIPT), str(folder)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
+    with program([sys.executable, str(SCRIPT), str(folder)]) as process:
+        assert process.stdout is not None
         url = process.stdout.readline().strip()
         with OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0) as client:
             yield client
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+            process.kill()  # while the client still holds its connection
 
 
 def test_killed_at_any_time_each_line_is_answered_and_billed_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from bessemer.meter import load_price_history, open_ledger
 from bessemer.products.auditing import check_books
 from bessemer.products.home import Home
 from bessemer.serve import Accounts, open_accounts
+from tests.programs import program
 from tests.serve.conftest import until
 
 WORDS, STREAMS = 400, 5
@@ -41,10 +42,12 @@ class Streamed:
     words: int = 0
 
 
-def start(folder: Path, database_url: str) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(folder), database_url], stdout=subprocess.PIPE, text=True
-    )
+Gateway = tuple[subprocess.Popen[str], str]
+
+
+def start(stack: ExitStack, folder: Path, database_url: str) -> Gateway:
+    """Start a gateway that ends with the stack; return its process and URL."""
+    process = stack.enter_context(program([sys.executable, str(SCRIPT), str(folder), database_url]))
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 
@@ -52,8 +55,6 @@ def start(folder: Path, database_url: str) -> tuple[subprocess.Popen[str], str]:
 def bury(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
 
 
 def stream(url: str, secret: str, got: Streamed) -> None:
@@ -74,7 +75,7 @@ def stream(url: str, secret: str, got: Streamed) -> None:
                 got.words += b'"content":"word' in line
 
 
-def cut(processes: list[tuple[subprocess.Popen[str], str]], secret: str, chance: random.Random) -> list[Streamed]:
+def cut(processes: list[Gateway], secret: str, chance: random.Random) -> list[Streamed]:
     """Stream from gateways until the first of them is killed; return what came of its streams."""
     got = [[Streamed() for _ in range(STREAMS)] for _ in processes]
     with ThreadPoolExecutor(STREAMS * len(processes)) as threads:
@@ -100,21 +101,19 @@ def test_budget_books_and_clients_agree(tmp_path: Path, database_url: str) -> No
     (tmp_path / "prices.toml").write_text(PRICES)
     url = database_url if database_url.startswith("postgresql:") else ""
     home, chance, streams = Home(tmp_path / "home", url), random.Random(database_url[:6]), list[Streamed]()
-    with closing(open_accounts(home.accounts)) as accounts:
+    with closing(open_accounts(home.accounts)) as accounts, ExitStack() as stack:
         _, secret = accounts.keys.create("shop")
         budget = accounts.budgets.set("project", "shop", "total", Money(micros=10**6, currency="EUR"))
-        first = start(tmp_path, url)
+        first = start(stack, tmp_path, url)
         streams += cut([first], secret, chance)
-        second, third = start(tmp_path, url), start(tmp_path, url)
+        second, third = start(stack, tmp_path, url), start(stack, tmp_path, url)
         streams += cut([second, third], secret, chance)
         until(lambda: {each.id for each in streams} <= entries_of(home).keys())  # the other one found them
         bury(third[0])
-        last = start(tmp_path, url)
+        last = start(stack, tmp_path, url)
         state = Accounts(accounts.database).budgets.spending(budget)
         last[0].terminate()
         last[0].wait(20)
-        assert last[0].stdout is not None
-        last[0].stdout.close()
     entries = entries_of(home)
     for each in streams:
         entry = entries[each.id]

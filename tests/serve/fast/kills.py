@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,10 +146,11 @@ class _Got:
     streams: list[Stream]
 
 
-def _start(folder: Path, url: str, durability: str) -> subprocess.Popen[str]:
-    """Start a gateway and return when it begins to book what was cut."""
+def _start(stack: ExitStack, folder: Path, url: str, durability: str) -> subprocess.Popen[str]:
+    """Start a gateway that ends with the stack, and return when it begins to book what was cut."""
     command = [sys.executable, "-c", GATEWAY, str(folder), url, durability]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    stack.callback(process.kill)
     assert process.stdout and process.stdout.readline()
     return process
 
@@ -196,19 +198,20 @@ def kill_often(folder: Path, durability: str, kills: int, seed: str, workers: in
     keys.close()
     (folder / "counts").mkdir()
     got = _Got([], [])
-    with subprocess.Popen([sys.executable, str(WIRE), "0"], stdout=subprocess.PIPE, text=True) as server:
+    wire = subprocess.Popen([sys.executable, str(WIRE), "0"], stdout=subprocess.PIPE, text=True)
+    with wire as server, ExitStack() as stack:
         try:
             assert server.stdout
             port = int(server.stdout.readline())
             url = f"http://127.0.0.1:{port}/v1"
             while killed < kills:
-                processes = [_start(folder, url, durability) for _ in range(workers)]
+                processes = [_start(stack, folder, url, durability) for _ in range(workers)]
                 asyncio.run(_round(processes, secret, chance, got))
                 for process in processes:
                     _buried(process)
                 killed, rounds = killed + workers, rounds + 1
                 if rounds % AGAIN == 0 and killed < kills:
-                    process = _start(folder, url, durability)
+                    process = _start(stack, folder, url, durability)
                     time.sleep(chance.uniform(0.0, 0.01))
                     _buried(process)
                     again, killed = again + 1, killed + 1
