@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from bessemer.infer.vocabulary import Vocabulary
 
 PAGE_TOKENS = 32
 """Tokens in one page of the KV cache. Source: OpenVINO GenAI 2026.4, CPU block size; checked in the tests."""
+
+LOAD_PAUSE_SECONDS = 0.02
+"""How long a step waits, when there is nothing else to do, for the model that is loaded beside the batch."""
 
 
 class Device:
@@ -68,10 +72,11 @@ class Device:
 
     def step(self) -> None:
         """Advance the batch by one step, and each answer beside it."""
-        if self._pipeline.has_non_finished_requests():
+        batch = self._pipeline.has_non_finished_requests()
+        if batch:
             self._pipeline.step()
         if self._decoder:
-            self._decoder.step()
+            self._decoder.step(0.0 if batch else LOAD_PAUSE_SECONDS)
 
     def begin(self, id: int, request: ChatRequest | PromptRequest | ScoreRequest) -> Job:
         """Put a request into the batch, or beside it if it needs all logits, and return what watches it.
@@ -136,9 +141,10 @@ class Device:
 
     def _beside(self, stream: Stream) -> Stream:
         """Return a stream that the decoder of our own has taken in; the first one has it loaded."""
-        if self._decoder is None:
-            model = load(Path(self._config.path), self._config.device, self._properties)
-            self._decoder = Decoder(model, self._config.max_streams, self._config.step_tokens, self._room_tokens)
+        if self._decoder is None or self._decoder.failed():
+            config = self._config
+            model = partial(load, Path(config.path), config.device, self._properties)
+            self._decoder = Decoder(model, config.max_streams, config.step_tokens, self._room_tokens)
         self._decoder.begin(stream)
         return stream
 

@@ -11,7 +11,7 @@ from typing import Any
 from bessemer.core.errors import BackendError, BessemerError
 from bessemer.core.nouns import Delta, FinishReason, ScoreResult, TokenLogprob, Usage
 from bessemer.infer import calling
-from bessemer.infer.logits import Output, Top
+from bessemer.infer.logits import Output, Stream, Top
 from bessemer.infer.runtime import genai
 from bessemer.infer.text import StopFilter
 from bessemer.infer.vocabulary import Vocabulary
@@ -56,7 +56,7 @@ class ChatJob:
             return self._last(shown + self._stop.push(self._text.finish()) + self._stop.finish(), self._reason)
         if status == genai.GenerationStatus.IGNORED:
             self.finished = True
-            return kv_cache_full()
+            return _error(self._handle) or kv_cache_full()
         return self._delta(shown) if shown else None
 
     def cancel(self) -> Delta:
@@ -150,7 +150,9 @@ class ScoreJob:
             return None
         self.finished = True
         if len(self._logprobs) != self._tokens:
-            return BackendError(f"{len(self._logprobs)} of {self._tokens} tokens were scored: the KV cache is full?")
+            return _error(self._handle) or BackendError(
+                f"{len(self._logprobs)} of {self._tokens} tokens were scored: the KV cache is full?"
+            )
         # The first token has no likelihood; the pipeline puts 1.0 in its place.
         return ScoreResult(
             logprob_sum=sum(self._logprobs[1:]),
@@ -175,6 +177,11 @@ class ScoreJob:
 
 
 Job = ChatJob | ScoreJob
+
+
+def _error(handle: Any) -> BackendError | None:
+    """Return what ended a stream of our own; the pipeline's handles tell nothing."""
+    return handle.error if isinstance(handle, Stream) else None
 
 
 def _tops(output: Any) -> list[Top]:

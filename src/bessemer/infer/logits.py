@@ -1,13 +1,13 @@
 """Decoding of our own beside the pipeline, for what needs all logits of a step: a bias, alternatives to each token.
 
-OpenVINO GenAI shows them to nobody, so the first such request loads the model's folder a second time: the memory of its
-weights again, and a pause (2.4 s for SmolLM2-135M). Each answer has a state of its own; they advance in turn, one token
-each between two steps of the pipeline, and share no step. SmolLM2-135M made 60 tokens/s here and 64 in the pipeline, in
+OpenVINO GenAI shows them to nobody, so the first such request has the model's folder loaded a second time: the memory
+of its weights again, and 2.5 s for SmolLM2-135M. Each answer has a state of its own; they advance in turn, one token
+each between two steps of the pipeline, and share no step. SmolLM2-135M made 61 tokens/s here and 68 in the pipeline, in
 one stream; in four 64 and 169 (2 cores, int8, 2026-11).
 
 Log-probabilities are the model's own: before bias, penalties, temperature and `top_p`. So are the pipeline's (measured
 with OpenVINO GenAI 2026.4) and, by default, vLLM's (`raw_logprobs`). Where a penalised token's logit is below zero, the
-pipeline adds the penalty instead of subtracting it; here it is always subtracted, as OpenAI says.
+pipeline adds the penalty instead of subtracting it (measured, too); here it is always subtracted, as OpenAI says.
 
 Owns the second copy of the model, and the choice of tokens. Runs in the worker process only. Knows no text.
 """
@@ -15,6 +15,8 @@ Owns the second copy of the model, and the choice of tokens. Runs in the worker 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bessemer.core.errors import BackendError
 from bessemer.core.nouns import Sampling
 from bessemer.infer.runtime import genai, openvino, ops
 
@@ -110,10 +113,14 @@ class Stream(ABC):
     Args:
         tokens: of the prompt.
         most_tokens: of prompt and answer together.
+
+    Attributes:
+        error: that ended it, if one did.
     """
 
     def __init__(self, tokens: list[int], most_tokens: int) -> None:
         self.most_tokens = most_tokens
+        self.error: BackendError | None = None
         self._pending = tokens
         self._past = 0
         self._unread: list[Output] = []
@@ -136,6 +143,10 @@ class Stream(ABC):
     def cancel(self) -> None:
         """End it, and let its state go."""
         self._status, self._request = genai.GenerationStatus.CANCEL, None
+
+    def fail(self, error: BackendError) -> None:
+        """End it with an error."""
+        self._status, self._request, self.error = genai.GenerationStatus.IGNORED, None, error
 
     def running(self) -> bool:
         """Return whether there is something to do."""
@@ -236,17 +247,17 @@ class Scored(Stream):
 
 
 class Decoder:
-    """Advances streams over a model of its own.
+    """Advances streams over a model of its own, which a thread loads, so that the batch goes on meanwhile.
 
     Args:
-        model: compiled, as `load` returns it.
+        load: returns the model, compiled, as `load` does.
         at_once: most streams under way; more wait.
         step_tokens: most tokens that are read in one step.
         room_tokens: most tokens of all streams under way; no single one has more.
     """
 
-    def __init__(self, model: Any, at_once: int, step_tokens: int, room_tokens: int) -> None:
-        self._model = model
+    def __init__(self, load: Callable[[], Any], at_once: int, step_tokens: int, room_tokens: int) -> None:
+        self._loading = ThreadPoolExecutor(1).submit(load)
         self._at_once = min(at_once, AT_ONCE)
         self._most = max(1, step_tokens // self._at_once)
         self._room_tokens = room_tokens
@@ -261,14 +272,26 @@ class Decoder:
         """Return whether a step would do anything."""
         return any(stream.running() for stream in (*self._running, *self._waiting))
 
-    def step(self) -> None:
-        """Advance each stream that is under way."""
+    def failed(self) -> bool:
+        """Return whether the model could not be loaded, and all who waited for it have been told."""
+        return self._loading.done() and self._loading.exception() is not None and not self.busy()
+
+    def step(self, patience_seconds: float) -> None:
+        """Advance each stream that is under way; wait for the model no longer than that.
+
+        An error ends its stream and no other.
+        """
         self._running = [stream for stream in self._running if stream.running()]
         self._waiting = [stream for stream in self._waiting if stream.running()]
+        if not wait([self._loading], patience_seconds).done:
+            return
         while self._waiting and self._fits(self._waiting[0]):
             self._running.append(self._waiting.pop(0))
         for stream in self._running:
-            stream.advance(self._model, self._most)
+            try:
+                stream.advance(self._loading.result(), self._most)
+            except Exception as error:
+                stream.fail(BackendError(f"the engine failed in a step beside the batch: {error}"))
 
     def _fits(self, stream: Stream) -> bool:
         taken = sum(other.most_tokens for other in self._running)
@@ -295,4 +318,6 @@ def load(folder: Path, device: str, properties: dict[str, Any]) -> Any:
     last.input(0).replace_source_output(rows.output(0))
     model.add_parameters([begin])
     model.validate_nodes_and_infer_types()
-    return core.compile_model(model, device, properties)
+    compiled = core.compile_model(model, device, properties)
+    Scored([0], 0).advance(compiled, 1)  # the first step of all makes the kernels, which takes as long as loading
+    return compiled
