@@ -165,6 +165,34 @@ async def test_log_probabilities_belong_to_the_text(engine: Any) -> None:
     assert all(entry.logprob <= 0 for entry in whole.logprobs)
 
 
+async def test_a_bias_is_heeded_or_refused(engine: Any) -> None:
+    request = ask(STORY, max_output_tokens=4, logit_bias=((5, 100.0),))
+    if "logit_bias" not in engine.capabilities:
+        with pytest.raises(Unsupported):
+            await engine.respond(request)
+        return
+    if engine.name == "upstream":
+        pytest.skip("the echo server behind it has none")
+    forced = await engine.respond(request)
+    said = forced.text[: len(forced.text) // 4]
+    assert forced.text == said * 4 and forced.usage.output_tokens == 4
+    assert forced.text != (await engine.respond(ask(STORY, max_output_tokens=4))).text
+
+
+async def test_alternatives_are_the_likeliest_in_order(engine: Any) -> None:
+    request = ask(STORY, max_output_tokens=6, top_logprobs=3)
+    if "top_logprobs" not in engine.capabilities:
+        with pytest.raises(Unsupported):
+            await engine.respond(request)
+        return
+    if engine.name == "upstream":
+        pytest.skip("the echo server behind it has none")
+    for token in (await engine.respond(request)).logprobs:
+        values = [value for _, value in token.top]
+        assert len(values) == 3 and values == sorted(values, reverse=True)
+        assert token.top[0] == (token.token, token.logprob), "a greedy answer takes the likeliest"
+
+
 async def test_a_score_is_a_sum_over_all_tokens_but_the_first(engine: Any) -> None:
     text = "The cat sat on the mat, and the dog lay by the door."
     if "score" not in engine.capabilities:

@@ -69,7 +69,7 @@ async def test_penalties_change_what_is_said(engine) -> None:
 
 async def test_what_it_lacks_it_refuses(engine) -> None:
     with pytest.raises(Unsupported, match="logit_bias"):
-        await engine.respond(ask(sampling={"logit_bias": ((1, 1.0),)}))
+        await engine.respond(ask(sampling={"logit_bias": ((1, 1.0),)}, tools=TOOLS))
     with pytest.raises(Unsupported, match="not both"):
         await engine.respond(ask(tools=TOOLS, json_format=JsonFormat()))
 

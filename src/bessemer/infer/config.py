@@ -33,8 +33,10 @@ class OpenVinoConfig(Config):
         name: what the engine is called in reports.
         device: OpenVINO's name of the device, such as ``CPU`` or ``GPU.0``.
         threads: processor threads; 0 is one per physical core.
-        max_streams: answers that are generated at the same time; more wait.
-        kv_cache_bytes: memory reserved for attention keys and values; pages are taken when first used.
+        max_streams: answers that are generated at the same time; more wait. Those with a bias or with alternatives to
+            their tokens are generated beside the batch, at most four at the same time.
+        kv_cache_bytes: memory reserved for attention keys and values; pages are taken when first used. Answers beside
+            the batch take about as much again at most, and the weights once more.
         step_tokens: most tokens in one step of the batch. Smaller steps let running answers go on more smoothly while
             a long prompt is read; larger ones read it faster.
         prefix_caching: keep keys and values of earlier prompts, so that a conversation's next turn, or a shared

@@ -40,8 +40,8 @@ STOP_SECONDS = 10.0
 """How long a worker may take to end: the longest step, and some."""
 
 CAN = frozenset(
-    {"chat", "stream", "stop", "seed", "logprobs", "penalties", "json_object", "json_schema", "tools", "batch"}
-    | {"prompt", "tokens"}
+    {"chat", "stream", "stop", "seed", "logprobs", "top_logprobs", "penalties", "logit_bias", "batch"}
+    | {"json_object", "json_schema", "tools", "prompt", "tokens"}
 )
 """Capabilities of every engine; those without prefix caching can ``score``, too."""
 
@@ -103,7 +103,7 @@ class OpenVinoEngine:
 
         Raises:
             BudgetExceeded: the prompt does not fit the context.
-            Unsupported: the engine is closed, or alternatives to each token are asked for.
+            Unsupported: the engine is closed, or a field asks for what it cannot do; see `Device.begin`.
             BackendError: the worker failed, or the KV cache is full now (then with `retry_after_seconds`).
         """
         if isinstance(request, ChatRequest | PromptRequest):

@@ -14,8 +14,9 @@ from multiprocessing.connection import Connection
 
 from bessemer.core.errors import BackendError, BessemerError
 from bessemer.core.nouns import Delta, ScoreResult, Usage
-from bessemer.infer.device import Device, Job
+from bessemer.infer.device import Device
 from bessemer.infer.engines import Counters, minus
+from bessemer.infer.jobs import Job
 from bessemer.infer.messages import Ask, Cancel, Step, Stop
 
 Reply = tuple[int, Delta | ScoreResult | BessemerError, Usage]
