@@ -137,7 +137,7 @@ class CutStreams:
             except OSError as error:
                 raise BackendError(
                     f"the streams that a kill cut cannot be booked: {error}",
-                    hint=f"Free space on the disk of {self._books}, or let this user write there; they are kept until then.",
+                    hint=f"Free space on the disk of {self._books}, or let this user write there; they are kept.",
                 ) from error
         return entries
 
@@ -235,7 +235,7 @@ def _of_the_dead(path: Path) -> Iterator[bool]:
 
 
 def _set_aside(path: Path, error: Exception) -> list[Entry]:
-    """Move what cannot be read out of the way, in one piece: it may be billable, and is booked if mended and put back."""
+    """Move what cannot be read out of the way, whole: it may be billable, and is booked if mended and put back."""
     aside = path.parent / "unreadable"
     aside.mkdir(exist_ok=True)
     for suffix in (".sets", ".slots"):  # the slots last: a kill in between, and what has no slots is removed
