@@ -122,7 +122,7 @@ class DatasetDriver(Shift):
     """
 
     def __init__(self, parts: JobParts, lending: Lending, pause_seconds: float = 0.5) -> None:
-        super().__init__("datasets", parts.home.work / "datasets.lock", pause_seconds)
+        super().__init__("datasets", parts.work.lock("datasets"), pause_seconds)
         self._parts, self._lending, self._store = parts, lending, parts.work.datasets
         self._swept_at = float("-inf")
 

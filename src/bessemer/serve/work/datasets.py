@@ -215,8 +215,10 @@ class DatasetStore:
 
     def next(self) -> tuple[str, Dataset] | None:
         """Return the oldest job that runs or waits, with its project."""
-        found = self.records.tagged(KIND, ("running",), Dataset) or self.records.tagged(KIND, ("queued",), Dataset)
-        return found[0] if found else None
+        for status in ("running", "queued"):
+            if found := self.records.tagged(KIND, (status,), Dataset, own=True):
+                return found[0]
+        return None
 
     def succeed(self, project: str, id: str, result: DatasetResult) -> Dataset:
         """End a running job well; its files are there at that moment.
@@ -267,7 +269,7 @@ class DatasetStore:
 
     def untold(self) -> list[tuple[str, Dataset]]:
         """Return the jobs that are over and of which nobody was told yet, with their projects."""
-        return self.records.tagged(KIND, (_UNTOLD,), Dataset)
+        return self.records.tagged(KIND, (_UNTOLD,), Dataset, own=True)
 
     def told(self, job: Dataset) -> None:
         """Note that those who want to know were told how a job ended."""

@@ -42,7 +42,7 @@ def open_runner(floor: Floor, parts: GatewayParts) -> BatchRunner | None:
             readers=wire_readers(parts),
             batches=work.batches,
             booked=parts.booked,
-            lock=work.files.folder.parent / "batches.lock",
+            lock=work.lock("batches"),
             streams=work.config.batch_streams,
             idle_requests=work.config.idle_requests,
             max_lines=work.config.max_batch_requests,
