@@ -219,10 +219,10 @@ def test_its_joules_are_its_share_until_the_last_reading_with_bounds_for_the_res
     assert sum(entry.measurement.joules for entry in found.values()) <= counted
 
 
-def test_what_cannot_be_read_is_left_said_once_and_stops_nothing_else(
+def test_what_cannot_be_read_is_set_aside_said_once_and_stops_nothing_else(
     left: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sick = {harm: kept_by_a_dead(left, harm) for harm in ("absent", "empty", "foreign", "negative")}
+    sick = {name: kept_by_a_dead(left, name) for name in ("absent", "empty", "foreign", "negative", "header", "folder")}
     sick["absent"].with_suffix(".sets").unlink()
     sick["empty"].with_suffix(".sets").write_bytes(b"")
     sets = sick["foreign"].with_suffix(".sets")
@@ -230,15 +230,43 @@ def test_what_cannot_be_read_is_left_said_once_and_stops_nothing_else(
     slots = array("q", sick["negative"].read_bytes())
     slots[WORDS + SET] = -9
     sick["negative"].write_bytes(slots.tobytes())
+    sick["header"].write_bytes(b"\xff" * 8 + sick["header"].read_bytes()[8:])
+    sick["folder"].unlink()
+    sick["folder"].mkdir()
     monkeypatch.setattr(cutting, "_LOOK_SECONDS", 0)
     with opened(left, QUIET.model_copy(update={"sample_seconds": 0.02})) as meter:
         meter.book_cut()
         meter._closed.wait(0.2)
         assert meter._sampler.is_alive()
     assert {entry.subject.id for entry in entries_of(left)} == {"a", "a-span", "b", "b-span"}
-    assert sorted((left / "streams").glob("*.slots")) == sorted(sick.values())
+    assert under_way(left) == set(), "no budget waits for what nobody can read"
+    aside = left / "streams" / "unreadable"
+    assert list((left / "streams").iterdir()) == [aside]
+    assert {path.name for path in aside.glob("*.slots")} == {path.name for path in sick.values()}
+    assert len(list(aside.glob("*.sets"))) == 5
     said = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
-    assert len(said) == 4 and all(any(str(path) in one for one in said) for path in sick.values())
+    assert len(said) == 6 and all(any(str(path) in one for one in said) for path in sick.values())
+
+
+def test_what_was_set_aside_is_booked_once_when_it_is_mended_and_moved_back(tmp_path: Path) -> None:
+    slots = kept_by_a_dead(tmp_path, "sick")
+    whole = slots.read_bytes()
+    slots.write_bytes(b"\xff" * 8 + whole[8:])
+    aside = slots.parent / "unreadable"
+    with opened(tmp_path) as meter:
+        assert meter.book_cut() == []
+        (aside / slots.name).write_bytes(whole)
+        for path in aside.iterdir():
+            path.rename(slots.parent / path.name)
+        assert [entry.subject.id for entry in meter.book_cut()] == ["sick"]
+    assert [entry.subject.id for entry in entries_of(tmp_path)] == ["sick"]
+
+
+def test_what_a_living_process_has_and_nobody_can_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "streams" / "1-2-3.slots").mkdir(parents=True)
+    with pytest.raises(BackendError, match=r"1-2-3\.slots cannot be read") as raised:
+        under_way(tmp_path)
+    assert "move it out of" in raised.value.hint
 
 
 def kept_by_a_dead(books: Path, name: str) -> Path:

@@ -225,15 +225,16 @@ def test_an_engine_that_fails_in_the_middle_of_a_stream(running) -> None:
     assert "".join(said) == "one two"
     assert caught.value.code == "internal_error"
     (entry,) = running.meter.entries()
-    assert (entry.status, entry.usage.output_tokens) == ("error", 2)
+    assert (entry.status, entry.usage.output_tokens) == ("broken", 2), "what the client has is charged"
 
 
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("reason", ["error", "cancelled"])
-def test_an_answer_that_ended_badly_is_no_answer(running, reason) -> None:
+def test_an_answer_that_ended_badly_is_no_answer(running, reason, stream) -> None:
     running.engine.last_reason = reason
-    with pytest.raises(openai.InternalServerError):
-        running.client().chat.completions.create(model="played", messages=HELLO)
-    assert [entry.status for entry in running.meter.entries()] == ["error"]
+    with pytest.raises(openai.APIError, match="failed"):
+        list(running.client().chat.completions.create(model="played", messages=HELLO, stream=stream))
+    assert [entry.status for entry in running.meter.entries()] == ["broken" if stream else "error"]
 
 
 def test_headers_of_good_and_bad_answers(running) -> None:

@@ -10,17 +10,20 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import httpx2
 import openai
 import pytest
 
 from bessemer.core.errors import ConfigError, Conflict
+from bessemer.core.experiments import ExperimentFigures
 from bessemer.meter import open_ledger
-from bessemer.serve import GatewayConfig, check_port, run_gateway
+from bessemer.serve import GatewayConfig, GatewayParts, check_port, run_gateway
 from bessemer.serve.server import GatewayServer
 
-from .conftest import HELLO, WAIT_SECONDS, until
+from .conftest import HELLO, WAIT_SECONDS, start_in, until
 
 
 def test_too_many_at_once_are_told_to_come_again(start) -> None:
@@ -37,6 +40,26 @@ def test_too_many_at_once_are_told_to_come_again(start) -> None:
     assert len(list(stream)) > 2
     running.client().chat.completions.create(model="played", messages=HELLO)
     assert [entry.status for entry in running.meter.entries()] == ["ok", "ok"]
+
+
+def test_looks_at_experiments_are_counted_too(tmp_path: Path) -> None:
+    class Slow:
+        def experiments(self, project: str, /, name: str = "", may: object = None) -> list[ExperimentFigures]:
+            looking.release()
+            assert go_on.wait(WAIT_SECONDS)
+            return []
+
+    looking, go_on = threading.Semaphore(0), threading.Event()
+    with ExitStack() as stack:
+        running = start_in(tmp_path, stack, parts=GatewayParts(experiments=Slow()), max_concurrent_requests=1)
+        first = stack.enter_context(ThreadPoolExecutor(1)).submit(running.ask, "", "/v1/experiments", "GET")
+        stack.callback(go_on.set)
+        assert looking.acquire(timeout=WAIT_SECONDS)
+        status, told, _ = running.ask("", "/v1/experiments/none", "GET")
+        assert (status, told["error"]["code"]) == (429, "rate_limit_exceeded")
+        go_on.set()
+        assert first.result()[0] == 200
+        assert running.ask("", "/v1/experiments/none", "GET")[0] == 404
 
 
 def test_every_end_gives_its_place_back(start) -> None:

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
@@ -156,6 +157,9 @@ def test_each_request_is_a_span_under_the_caller_s_trace(
         running.engine.fail_at = 0
         assert running.ask(body)[0] == 500
         assert running.ask(body, traceparent="nonsense")[0] == 500
+        running.engine.fail_at = 1
+        with pytest.raises(openai.APIError):
+            list(running.client().chat.completions.create(model="played", messages=HELLO, stream=True))
     traces.close()
     first, *failed = sorted(collector.spans, key=lambda each: each.start_time_unix_nano)
     told = {each.key: each.value for each in first.attributes}
@@ -167,7 +171,7 @@ def test_each_request_is_a_span_under_the_caller_s_trace(
     assert told["bessemer.energy_joules"].double_value == 1.5
     assert first.end_time_unix_nano > first.start_time_unix_nano
     assert collector.services == {"the works"}
-    assert len(failed) == 2
+    assert len(failed) == 3
     assert all(each.status.code == 2 and not each.parent_span_id for each in failed)
     assert "one two three" not in str(collector.spans)
 

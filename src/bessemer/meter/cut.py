@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bessemer.meter")
 
 _LOOK_SECONDS = 5.0
+_BOOT = re.compile(r"[0-9a-f-]*")
 _ID = re.compile(r'"id":"request:([^"]+)"')
 
 
@@ -87,11 +88,21 @@ def under_way(books: Path) -> set[str]:
 
     Args:
         books: the meters' folder.
+
+    Raises:
+        BackendError: a file cannot be read that is not one of a process known to be dead.
     """
     found: set[str] = set()
     for path in (books / "streams").glob("*.slots"):
-        with suppress(FileNotFoundError):  # its process ended, or somebody has just booked what was in it
+        try:
             found.update(_id(slot) for slot in _slots(_words(path)))
+        except FileNotFoundError:  # its process ended, or somebody has just booked what was in it
+            continue
+        except OSError as error:
+            raise BackendError(
+                f"the streams in {path} cannot be read: {error.strerror}",
+                hint=f"Let this user read it, or move it out of {path.parent}; it may hold streams that nobody booked.",
+            ) from error
     return found
 
 
@@ -107,15 +118,14 @@ class CutStreams:
         self._meter, self._books = meter, books
         self._lock = threading.Lock()
         self._looked, self._said = float("-inf"), ""
-        self._unreadable: set[Path] = set()
 
     def book(self) -> list[Entry]:
         """Book the streams of all processes that are gone; return the entries that are new.
 
-        A file that cannot be read is left as it is, which the log says once, and the others are booked.
+        A file that cannot be read is set aside, which the log says, and the others are booked.
 
         Raises:
-            BackendError: the disk refused; what was not booked is booked next time.
+            BackendError: the disk or a file's owner refused; what was not booked is booked next time.
             IntegrityError: a record of the journal is damaged; what it may be about is not booked.
         """
         entries: list[Entry] = []
@@ -127,7 +137,7 @@ class CutStreams:
             except OSError as error:
                 raise BackendError(
                     f"the streams that a kill cut cannot be booked: {error}",
-                    hint=f"Free space on the disk of {self._books} or mend it; they are kept until then.",
+                    hint=f"Free space on the disk of {self._books}, or let this user write there; they are kept.",
                 ) from error
         return entries
 
@@ -161,27 +171,19 @@ class CutStreams:
                     return []
                 left = list(_read(path))
             except (OSError, LookupError, ValueError) as error:
-                return self._leave(path, error)
+                return _set_aside(path, error)
             booked = _booked(journal, [each for each in left if each.maybe_booked], path.stem)
             left = [each for each in left if each.id not in booked]
             try:
                 entries = [self._entry(each, len(left)) for each in left]
             except ValueError as error:  # numbers that are none of an entry
-                return self._leave(path, error)
+                return _set_aside(path, error)
             if entries:
                 add_segment(journal, name, [canonical_json(entry.model_dump(mode="json")) for entry in entries], draft)
         # The slots first, or a kill in between could leave some without what they are read by; the lock last.
         for suffix in (".slots", ".draft", ".sets", ".lock"):
             path.with_suffix(suffix).unlink(missing_ok=True)
         return entries
-
-    def _leave(self, path: Path, error: Exception) -> list[Entry]:
-        """Say once that a file cannot be read."""
-        if path not in self._unreadable:
-            self._unreadable.add(path)
-            why = f"{type(error).__name__}: {error}".partition("\n")[0]
-            logger.error("the streams in %s cannot be read and are not booked (%s); remove it or mend it", path, why)
-        return []
 
     def _entry(self, left: Left, beside: int) -> Entry:
         """Return the entry of a stream, one of several that were under way."""
@@ -232,9 +234,32 @@ def _of_the_dead(path: Path) -> Iterator[bool]:
         yield is_mine
 
 
+def _set_aside(path: Path, error: Exception) -> list[Entry]:
+    """Move what cannot be read out of the way, whole: it may be billable, and is booked if mended and put back."""
+    aside = path.parent / "unreadable"
+    aside.mkdir(exist_ok=True)
+    for suffix in (".sets", ".slots"):  # the slots last: a kill in between, and what has no slots is removed
+        with suppress(FileNotFoundError):
+            path.with_suffix(suffix).rename(aside / path.with_suffix(suffix).name)
+    path.with_suffix(".lock").unlink(missing_ok=True)
+    why = f"{type(error).__name__}: {error}".partition("\n")[0]
+    logger.error(
+        "the streams in %s cannot be read (%s): they are not booked, cost nobody anything, and are set aside in %s; "
+        "mended and moved back with its .sets they are booked",
+        *(path, why, aside),
+    )
+    return []
+
+
 def _elsewhere(path: Path) -> bool:
-    """Tell whether slots are another machine's that shares the folder: in use since this one was switched on."""
+    """Tell whether slots are another machine's that shares the folder: in use since this one was switched on.
+
+    Raises:
+        ValueError: they are none.
+    """
     words = _words(path)
+    if not _BOOT.fullmatch(_named(words)):
+        raise ValueError("its header is damaged")
     used = max(int(path.stem.partition("-")[0]) / 1000, words[SEEN] / MICRO if words else 0)
     return not _is_of_this_boot(words) and used > booted_at()
 
@@ -246,7 +271,7 @@ def booted_at() -> float:
 
 
 def _is_of_this_boot(words: array[int]) -> bool:
-    return words[: ID_BYTES // 8].tobytes().rstrip(b"\0").decode("ascii", "replace") == boot()
+    return _named(words) == boot()
 
 
 def _words(path: Path) -> array[int]:
@@ -254,6 +279,10 @@ def _words(path: Path) -> array[int]:
     data = path.read_bytes()
     words.frombytes(data[: len(data) // (8 * WORDS) * 8 * WORDS])
     return words
+
+
+def _named(words: array[int]) -> str:
+    return words[: ID_BYTES // 8].tobytes().rstrip(b"\0").decode("ascii", "replace")
 
 
 def _slots(words: array[int]) -> Iterator[array[int]]:

@@ -127,7 +127,7 @@ def build_app(
             *desk.routes(config.open_metrics),
             *models.routes(),
             *wire_routes(floor, parts),
-            *_optional(config, keys, parts, (sender, runner), tuple(engines)),
+            *_optional(floor, parts, (sender, runner), tuple(engines)),
         ],
         middleware=[Middleware(Envelope)],
         exception_handlers={HTTPException: _refuse},
@@ -172,26 +172,22 @@ def _sender(config: GatewayConfig, parts: GatewayParts) -> Sender | None:
 
 
 def _optional(
-    config: GatewayConfig,
-    keys: KeyStore,
-    parts: GatewayParts,
-    workers: tuple[Sender | None, BatchRunner | None],
-    models: tuple[str, ...],
+    floor: Floor, parts: GatewayParts, workers: tuple[Sender | None, BatchRunner | None], models: tuple[str, ...]
 ) -> list[Route]:
-    sender, runner = workers
+    (sender, runner), config, keys = workers, floor.config, floor.keys
     users = parts.accounts.users.of_keys if parts.accounts else dict[str, str]
     usage = UsageDesk(parts.usage, parts.clock, users) if parts.usage else None
     routes = AdminDesk(config, parts.accounts, models, usage).routes() if parts.accounts else []
     if parts.billing:
         routes += BillingDesk(keys, parts.billing).routes()
     if parts.experiments:
-        routes += ExperimentDesk(keys, parts.experiments).routes()
+        routes += ExperimentDesk(keys, floor.traffic, parts.experiments).routes()
     if parts.feedback:
         routes += FeedbackDesk(config, keys, parts.feedback, parts.webhooks).routes()
     if parts.webhooks and sender:
         routes += WebhookDesk(config, keys, parts.webhooks, sender).routes()
     if parts.work:
-        routes += work_routes(config, keys, parts.work, runner)
+        routes += work_routes(floor, parts.work, runner)
     return routes
 
 

@@ -35,6 +35,7 @@ class Span:
         self._handle = handle
         self._booked = False
         self._keep: Callable[[Usage], None] | None = None
+        self._failed: EntryStatus = "error"
         self.usage = Usage()
         self.watch = watch
 
@@ -47,6 +48,11 @@ class Span:
             meter = self._bookkeeper.meter
             self._keep = meter.keep(self._handle) if isinstance(meter, Keeping) else _forgotten
         self._keep(self.usage)
+
+    def broke(self) -> None:
+        """Note that the engine failed: what has left of a stream by now is charged, of a whole answer nothing has."""
+        if self._keep:
+            self._failed = "broken"
 
     async def book(self, status: EntryStatus) -> Entry:
         """Return the entry when it is on disk.
@@ -64,10 +70,10 @@ class Span:
             self._booked = not stopping.done() or stopping.exception() is None
         return seen.entry
 
-    async def book_unless_booked(self, status: EntryStatus) -> None:
-        """Book an answer that did not come to its end."""
+    async def book_unless_booked(self, status: EntryStatus | None = None) -> None:
+        """Book an answer that did not come to its end; without a status, as one that failed."""
         if not self._booked:
-            await self.book(status)
+            await self.book(status or self._failed)
 
 
 def _forgotten(usage: Usage) -> None:
@@ -94,7 +100,7 @@ class Bookkeeper:
 
     @asynccontextmanager
     async def span(self, subject: Subject, stopped: Callable[[], EntryStatus] = _stopped) -> AsyncIterator[Span]:
-        """Meter a block. Unless it booked the span itself, it is booked as cancelled or as an error.
+        """Meter a block. Unless it booked the span itself, it is booked as cancelled, broken or an error.
 
         Args:
             subject: whose request it is.
@@ -123,9 +129,9 @@ class Bookkeeper:
             await span.book_unless_booked(stopped())
             raise
         except BaseException:
-            await span.book_unless_booked("error")
+            await span.book_unless_booked()
             raise
-        await span.book_unless_booked("error")  # the block forgot: its answer cannot have left whole
+        await span.book_unless_booked()  # the block forgot: its answer cannot have left whole
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Return the future of a call in a thread."""

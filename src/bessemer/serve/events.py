@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,12 +79,17 @@ class EventStore:
     Args:
         path: of the database; made if missing.
 
+    Attributes:
+        telling: held from before something is taken in, forgotten or heard until the engines of this process know;
+            else one that learns late would bring back who was forgotten meanwhile.
+
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
     """
 
     def __init__(self, path: Path) -> None:
+        self.telling = threading.Lock()
         self._database = Database(path, _SCHEMA, "events")
         with self._database.writing() as database:
             database.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_bytes(32),))
@@ -221,7 +227,7 @@ class EventStore:
     def forget(self, project: str, user: str) -> int:
         """Delete a user's events of a project, their bytes too, and return how many there were.
 
-        A mark of the user stays until `sweep`: what was trained before must forget the user whenever it is opened.
+        A mark of the user stays: what was trained before must forget the user, however late it is opened.
         """
         with self._database.writing() as database:
             gone = database.execute("DELETE FROM events WHERE project = ? AND user = ?", (project, user)).rowcount
@@ -246,15 +252,6 @@ class EventStore:
         """
         with self._database.reading() as database:
             return frozenset(database.execute("SELECT project, mark, upto FROM erased"))
-
-    def sweep(self, known: Mapping[str, int]) -> None:
-        """Leave nothing of forgotten users whom no model can bring back.
-
-        Args:
-            known: for projects, the number of the last event that every deployed model was trained on.
-        """
-        with self._database.writing() as database:
-            database.executemany("DELETE FROM erased WHERE project = ? AND upto < ?", list(known.items()))
 
     def mark(self, project: str, user: str) -> str:
         """Return what a project's user can be recognised by where the name is known; nothing without the secret."""

@@ -45,12 +45,14 @@ class Hearing:
 
     def hear(self) -> int:
         """Look once; return how many events others were told."""
-        news, engines = self._store.news(), learners(self._engines)
-        for engine in engines:
-            forget_marked(self._store, engine, news.forgotten)
-        for project, events in news.events:
+        engines = learners(self._engines)
+        with self._store.telling:
+            news = self._store.news()
             for engine in engines:
-                engine.learn(project, events)
+                forget_marked(self._store, engine, news.forgotten)
+            for project, events in news.events:
+                for engine in engines:
+                    engine.learn(project, events)
         return sum(len(events) for _, events in news.events)
 
     async def _listen(self) -> None:

@@ -68,7 +68,7 @@ TOO_MANY = Refusal(
 )
 TOO_MANY_PREVIEWS = Refusal(
     429,
-    "Other previews of texts are under way. Ask again.",
+    "Other previews are under way. Ask again.",
     "rate_limit_exceeded",
     type="rate_limit_error",
     headers=_AGAIN,

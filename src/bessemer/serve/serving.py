@@ -323,7 +323,7 @@ class Making:
             Refused: the gateway is stopping.
         """
         for answer in self.answers:
-            _check(answer.finish_reason, stopping)
+            self._check(answer.finish_reason, stopping)
         self.span.watch.seen.finish_reason = self.answers[0].finish_reason
         if self.order.teller.keeps:
             await self.order.teller.keep(self.answers)
@@ -332,10 +332,14 @@ class Making:
         return await self.span.book("ok")
 
     async def _one(self, index: int) -> AsyncGenerator[tuple[int, Piece], None]:
-        async with aclosing(pieces_of(self.order.engine, self.order.wanted[index])) as pieces:
-            async for piece in pieces:
-                self._take(index, piece)
-                yield index, piece
+        try:
+            async with aclosing(pieces_of(self.order.engine, self.order.wanted[index])) as pieces:
+                async for piece in pieces:
+                    self._take(index, piece)
+                    yield index, piece
+        except Exception:
+            self.span.broke()
+            raise
 
     def _take(self, index: int, piece: Piece) -> None:
         answer = self.answers[index]
@@ -351,18 +355,17 @@ class Making:
         elif piece.finish_reason and piece.usage:
             answer.finish_reason = piece.finish_reason
 
+    def _check(self, finish_reason: str, stopping: bool) -> None:
+        if finish_reason == "cancelled" and stopping:
+            raise Refused(STOPPING)
+        if finish_reason not in _WELL:
+            self.span.broke()
+            how = f"as {finish_reason}" if finish_reason else "without its finish reason and usage"
+            raise BackendError(f"the engine ended an answer {how}")
+
 
 def _most(wanted: Wanted) -> Usage:
     if isinstance(wanted, RankRequest):
         return Usage(units=wanted.n)
     written = wanted.sampling.max_output_tokens if isinstance(wanted, ChatRequest | PromptRequest) else 0
     return Usage(input_tokens=len(wanted.model_dump_json(exclude_defaults=True).encode()), output_tokens=written)
-
-
-def _check(finish_reason: str, stopping: bool) -> None:
-    if not finish_reason:
-        raise BackendError("the engine ended an answer without its finish reason and usage")
-    if finish_reason == "cancelled" and stopping:
-        raise Refused(STOPPING)
-    if finish_reason not in _WELL:
-        raise BackendError(f"the engine ended an answer as {finish_reason}")

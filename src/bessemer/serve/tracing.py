@@ -87,7 +87,7 @@ class Traces:
         )
         for act in seen.acts:
             self._act(act, set_span_in_context(span))
-        if seen.status == "error":
+        if seen.status == "error" or (seen.status == "broken" and not seen.finish_reason):
             span.set_attribute("error.type", "internal_error")
             span.set_status(Status(StatusCode.ERROR))
         span.end(round((seen.began + seen.seconds) * NANO))

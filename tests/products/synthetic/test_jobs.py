@@ -249,7 +249,8 @@ async def test_what_a_stopped_job_was_delivered_is_told_apart_from_what_clients_
     lending.close()
 
 
-def test_few_text_previews_run_at_once_and_none_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("of_texts", [True, False])
+def test_few_previews_of_a_kind_run_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch, of_texts: bool) -> None:
     begun, go_on = threading.Semaphore(0), threading.Event()
     look = desk.work.datasets.preview
 
@@ -258,23 +259,43 @@ def test_few_text_previews_run_at_once_and_none_for_ever(desk: Desk, monkeypatch
         assert go_on.wait(30)
         return look(*asked)
 
-    monkeypatch.setattr(desk.work.datasets, "preview", slow)
-    asked = asked_texts(desk)
-    tables = {"customers": desk.upload(customers(60))}
-    with ThreadPoolExecutor(2) as others:
-        first = [others.submit(desk.ask, "/preview", **asked) for _ in range(2)]
+    of_tables = {"tables": {"customers": desk.upload(customers(60))}}
+    mine, other = (asked_texts(desk), of_tables) if of_texts else (of_tables, asked_texts(desk))
+    with ThreadPoolExecutor(2) as others, monkeypatch.context() as patched:
+        patched.setattr(desk.work.datasets, "preview", slow)
+        first = [others.submit(desk.ask, "/preview", **mine) for _ in range(2)]
         assert all(begun.acquire(timeout=10) for _ in first)
-        refused = desk.ask("/preview", **asked)
+        refused = desk.ask("/preview", **mine)
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1, refused.text
+        patched.undo()
+        assert desk.ask("/preview", **other).status_code == 200, "tables and texts do not wait for each other"
         go_on.set()
         assert [each.result().status_code for each in first] == [200, 200]
-    assert desk.ask("/preview", **asked).status_code == 200, "who is done makes room"
-    assert desk.ask("/preview", tables=tables).status_code == 200
+    assert desk.ask("/preview", **mine).status_code == 200, "who is done makes room"
+
+
+def test_no_text_preview_runs_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asked_texts(desk)
     monkeypatch.setattr("bessemer.products.synthetic.text_jobs._PREVIEW_SECONDS", 0.0)
-    before = desk.entries()
     late = desk.ask("/preview", **asked)
     assert late.status_code == 504 and late.json()["error"]["code"] == "timeout", late.text
-    assert desk.entries() == before and not list(desk.work.datasets.folder.iterdir())
+    assert desk.entries() == [] and not list(desk.work.datasets.folder.iterdir())
+
+
+def test_a_text_preview_ends_when_its_client_leaves(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asked_texts(desk)
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.engine, "_config", EchoConfig(token_seconds=0.2))
+        for _ in range(2):
+            with pytest.raises(httpx2.TimeoutException):
+                desk.shop.post("/datasets/preview", json={**asked, "preview_rows": 20}, timeout=0.5)
+        deadline = time.monotonic() + 5
+        while list(desk.work.datasets.folder.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not list(desk.work.datasets.folder.iterdir()), "20 rows would take a quarter of a minute"
+    assert 0 < desk.engine.counters.total.output_tokens < 100
+    assert desk.entries() == [], "nobody saw a row"
+    assert desk.ask("/preview", **asked).status_code == 200, "who left makes room"
 
 
 def test_texts_that_are_all_rejected_end_early(desk: Desk) -> None:

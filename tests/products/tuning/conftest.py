@@ -35,7 +35,7 @@ currency = "EUR"
 [default]
 input = 1
 output = 1
-training = 2_000_000
+training = {training}
 """
 
 
@@ -60,15 +60,16 @@ class StandInLine:
 class Shop:
     """A home with its stores, and drivers that come and go."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        (folder / "prices.toml").write_text(PRICES)
+    def __init__(self, folder: Path, stack: ExitStack, factory: str = "shop", training: int = 2_000_000) -> None:
+        prices = folder / f"{factory}.toml"
+        prices.write_text(PRICES.format(training=training))
         self.home = Home(folder / "home")
         allowed = Trainable(
             frozenset({"base-model"}), count_talks, lambda path: open_engine(EchoConfig()), EchoEngine.capabilities
         )
-        self.work: Work = open_work(self.home.work, JobsConfig(), trainable=allowed)
+        self.work: Work = open_work(self.home.work, JobsConfig(), trainable=allowed, factory=factory)
         self.webhooks = WebhookStore(self.home.webhooks)
-        config = MeterConfig(price_book=str(folder / "prices.toml"))
+        config = MeterConfig(price_book=str(prices))
         self.meter: LocalMeter = stack.enter_context(open_meter(config, self.home.books))
         self.drivers: list[JobDriver] = []
         self.later = 0.0

@@ -80,6 +80,24 @@ def test_jobs_run_one_after_the_other(shop: Shop) -> None:
     assert shop.work.jobs.get("shop", first).status == "succeeded"
 
 
+def test_a_job_waits_for_a_gateway_of_the_factory_that_took_it_and_has_its_prices(shop: Shop, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        other = Shop(tmp_path, stack, "other", training=9_000_000)
+        theirs = other.job()
+        mine = shop.job()
+        shop.drive(StandInConfig())
+        until_status(shop, mine, "succeeded")
+        assert shop.work.jobs.get("shop", theirs).status == "queued", "it is older, and another's"
+        other.drive(StandInConfig())
+        until_status(other, theirs, "succeeded")
+        for each in (shop, other):
+            each.drivers[0].close()
+        assert not shop.work.jobs.untold() and not other.work.jobs.untold()
+        with closing(books(shop)) as ledger:
+            charges = [ledger.entry(f"step:{job}").charge.micros for job in (mine, theirs)]
+        assert charges == [60, 270]
+
+
 def test_the_estimate_comes_from_what_training_took(shop: Shop) -> None:
     job = shop.job()
     shop.drive(StandInConfig(steps=40, seconds=0.1))

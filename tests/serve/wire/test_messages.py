@@ -92,7 +92,7 @@ def test_an_error_within_a_stream_reaches_the_client(start) -> None:
         client.messages.stream(model="played", max_tokens=5, messages=HELLO) as stream,
     ):
         list(stream)
-    assert [entry.status for entry in running.meter.entries()] == ["error"]
+    assert [entry.status for entry in running.meter.entries()] == ["broken"]
 
 
 def test_stop_sequences_and_limits_reach_the_engine(start) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,10 +258,28 @@ def test_news_are_of_others_only_and_each_comes_once(tmp_path) -> None:
             assert theirs.news() == News()
             assert database.execute("SELECT count(*) FROM forgotten").fetchone() == (0,), "all have heard"
         assert sorted(mine.erasures()) == sorted(("p", mine.mark("p", user), 8) for user in ("ada", "nobody"))
-        theirs.sweep({"p": 8, "q": 9})
-        assert len(mine.erasures()) == 2
-        theirs.sweep({"p": 9})
-        assert not mine.erasures(), "nothing is left of them"
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_who_is_forgotten_while_an_event_of_theirs_is_told_stays_forgotten(shop, monkeypatch, heard) -> None:
+    def slow(project: str, events: list[Interaction]) -> int:
+        learning.set()
+        assert go_on.wait(10)
+        return int(learn(project, events))
+
+    learn, learning, go_on = shop.engine.learn, threading.Event(), threading.Event()
+    monkeypatch.setattr(shop.engine, "learn", slow)
+    with ThreadPoolExecutor(2) as threads:
+        told = threads.submit(
+            (shop.other if heard else shop).ask, "events", {"events": [{"user": "hal", "item": "i1"}]}
+        )
+        assert learning.wait(10)
+        gone = threads.submit(shop.ask, "events/hal", None, "p", "DELETE")
+        wait([gone], timeout=0.5)
+        go_on.set()
+        assert (told.result().status_code, gone.result().json()["events"]) == (200, 1)
+    until(lambda: shop.engine.rank(RankRequest(project="p", user="hal")).events == 0)
+    until(lambda: shop.other.engine.rank(RankRequest(project="p", user="hal")).events == 0)
 
 
 def test_given_items_are_ranked(shop) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -13,7 +15,10 @@ import pytest
 from openai.types import Batch
 
 from bessemer.core.nouns import Delta, Subject, Usage
+from bessemer.serve import JobsConfig, Work, open_work
 from bessemer.serve.serving import Answer
+from bessemer.serve.work.batches import Batch as KeptBatch
+from bessemer.serve.work.datasets import Dataset
 
 from .conftest import Office
 
@@ -265,3 +270,30 @@ def test_the_books_decide_of_an_answer_whose_process_died_before_it_was_told(off
     assert text == ("kept before" if booked else "word 0")
     assert (entry.subject.id == request) is bool(booked), "an attempt that nobody booked has its id no more"
     assert told["response"]["body"]["usage"]["total_tokens"] == 4
+
+
+def test_what_one_factory_took_in_another_leaves_to_it(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+
+        def opened(factory: str) -> Work:
+            work = open_work(tmp_path / "work", JobsConfig(), factory=factory)
+            stack.callback(work.close)
+            return work
+
+        mine, other = opened("mine"), opened("other")
+        files = mine.files
+        with files.receiving() as (path, out):
+            out.write(b"{}")
+            out.flush()
+            file = files.add("shop", path, "lines.jsonl", "batch")
+        batch = KeptBatch(id="b", endpoint="/v1/embeddings", input_file_id=file.id, created_at=0, expires_at=9)
+        mine.batches.create("shop", batch)
+        with mine.records.writing() as connection:
+            mine.records.add(connection, "dataset", "shop", Dataset(id="d", created_at=0), tag="queued")
+        assert [work.batches.open() != [] for work in (mine, other)] == [True, False]
+        assert [work.datasets.next() is not None for work in (mine, other)] == [True, False]
+        assert other.batches.get("shop", "b") == batch, "every gateway tells how far it is"
+        assert mine.lock("batches") != other.lock("batches")
+        with mine.records.writing() as connection:  # as it was kept before
+            connection.execute("ALTER TABLE records DROP COLUMN factory")
+        assert [work.datasets.next() is not None for work in (opened("other"), opened("mine"))] == [True, False]

@@ -7,7 +7,6 @@ model. Looks at the deployment's file once in some seconds, when it is asked som
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 import time
@@ -52,7 +51,6 @@ class RenewingRanker:
         self._replaced: list[tuple[AnyRanker, float]] = []
         self._lock, self._renewing = threading.Lock(), threading.Lock()
         self._looked = time.monotonic()
-        self._sweep()
 
     @property
     def told(self) -> dict[str, int]:
@@ -124,8 +122,7 @@ class RenewingRanker:
                 self._replaced.append((self._now, time.monotonic()))
                 self._now, self._key = newer, found.key
                 self.capabilities = newer.capabilities  # an experiment may begin with it, or end
-            self._sweep()
-            return True
+                return True
 
     def _drain(self) -> None:
         """Close what was replaced a while ago."""
@@ -143,21 +140,6 @@ class RenewingRanker:
             extent = store.extent()
             tell_again(store, {self.name: newer}, after)
         return extent
-
-    def _sweep(self) -> None:
-        """Let the marks of forgotten users go whom nothing that is deployed was trained on."""
-        if not (self._events and self._events.exists()):
-            return
-        with closing(EventStore(self._events)) as store:
-            if not store.erasures():
-                return
-            files = sorted(self._file.parent.glob("*.json"))
-            deployed = [Deployment.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
-            cards = [Path(each.path) / "ranker.json" for each in deployed]
-            told = [json.loads(card.read_text(encoding="utf-8"))["told"] for card in cards if card.exists()]
-            store.sweep(
-                {project: min((each.get(project, 0) for each in told), default=0) for project in self._now.told}
-            )
 
     def _renewed_quietly(self) -> None:
         try:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from bessemer.core.digest import digest_bytes
@@ -71,9 +72,9 @@ def maker(parts: JobParts, names: frozenset[str], lending: Lending) -> DatasetMa
         first = min(table.rows for table in asked.tables.values())
         return round(total * max(1.0, (job.rows or 0) / first) * _SPREAD)
 
-    def preview(job: Dataset, given: Mapping[str, Path], rows: int) -> Mapping[str, Any]:
+    def preview(job: Dataset, given: Mapping[str, Path], rows: int, gone: Event) -> Mapping[str, Any]:
         if job.texts is not None:
-            return preview_texts(job, given, rows, lending)
+            return preview_texts(job, given, rows, lending, gone)
         return job_steps.preview(job, given, rows, model_path(home, job.model) if job.model else "")
 
     return DatasetMaker(models, check, preview, partial(_book, parts))
@@ -121,7 +122,7 @@ class DatasetDriver(Shift):
     """
 
     def __init__(self, parts: JobParts, lending: Lending, pause_seconds: float = 0.5) -> None:
-        super().__init__("datasets", parts.home.work / "datasets.lock", pause_seconds)
+        super().__init__("datasets", parts.work.lock("datasets"), pause_seconds)
         self._parts, self._lending, self._store = parts, lending, parts.work.datasets
         self._swept_at = float("-inf")
 

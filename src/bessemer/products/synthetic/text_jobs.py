@@ -6,14 +6,16 @@ Owns what a client may ask of it, and the way from a job's declaration to files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from bessemer.core.config import explain
-from bessemer.core.errors import ConfigError
+from bessemer.core.errors import Cancelled, ConfigError
 from bessemer.flow import StepContext
 from bessemer.lake.tabular.reading import read_arrow
 from bessemer.lake.writing.columns import Calls, Judged, Pattern, Preferred, WritingConfig, Written, longest
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from bessemer.serve.work.config import JobsConfig
     from bessemer.serve.work.datasets import Dataset
 
+_Awaited = Callable[[Coroutine[Any, Any, Writing]], Writing]
 CODE = ("bessemer.lake.writing", "bessemer.evals.texts", "bessemer.products.synthetic.text_steps")
 _MOST_COLUMNS, _MOST_ATTEMPTS = 20, 10
 _MOST_CHARACTERS = 1_000_000_000
@@ -37,6 +40,9 @@ _PATIENCE = 50
 
 _PREVIEW_SECONDS = 60.0
 """That a preview may take: it holds a thread of the gateway's."""
+
+_LOOK_SECONDS = 0.1
+"""Between two looks whether anybody waits for a preview."""
 
 _AT_ONCE = 4
 """Rows that are written at once: those who wait for answers come first."""
@@ -143,16 +149,19 @@ def make_texts(ctx: StepContext, name: str, texts: TextsConfig, format: str) -> 
     }
 
 
-def preview_texts(job: Dataset, given: Mapping[str, Path], rows: int, lending: Lending) -> Mapping[str, Any]:
+def preview_texts(
+    job: Dataset, given: Mapping[str, Path], rows: int, lending: Lending, gone: Event
+) -> Mapping[str, Any]:
     """Return a few rows as they would be written, and why others were rejected.
 
     Raises:
+        Cancelled: nobody waits for them any more.
         ConfigError: none was accepted.
         TimeoutError: it took longer than a preview may.
     """
     texts = texts_of(job)
     few = texts.model_copy(update={"dataset": texts.dataset.model_copy(update={"rows": rows})})
-    found = _written(few, given, lending, lambda done, of: None, _PREVIEW_SECONDS)
+    found = _written(few, given, lending, lambda done, of: None, partial(_awaited, gone=gone))
     return {
         "kinds": {"rows": {name: column.kind for name, column in texts.dataset.columns.items()}},
         "rows": {"rows": [shaped(row, texts.dataset) for row in found.rows]},
@@ -161,19 +170,29 @@ def preview_texts(job: Dataset, given: Mapping[str, Path], rows: int, lending: L
 
 
 def _written(
-    texts: TextsConfig, given: Mapping[str, Path], lending: Lending, progress: Any, seconds: float | None = None
+    texts: TextsConfig, given: Mapping[str, Path], lending: Lending, progress: Any, awaited: _Awaited = asyncio.run
 ) -> Writing:
     rows = _rows(given, texts.given)
     engine = lending.engine(texts.model) if texts.model else None
-
-    async def written() -> Writing:
-        return await asyncio.wait_for(write_rows(texts.dataset, engine, rows, progress, _PATIENCE), seconds)
-
-    found = asyncio.run(written())
+    found = awaited(write_rows(texts.dataset, engine, rows, progress, _PATIENCE))
     if not found.rows:
         told = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items())
         raise ConfigError(f"no row was accepted of {len(found.rejected)}: {told}", hint="Loosen what rejects them.")
     return found
+
+
+def _awaited(writing: Coroutine[Any, Any, Writing], gone: Event) -> Writing:
+    """Return what is written, unless it takes too long or nobody waits any more."""
+
+    async def written() -> Writing:
+        work = asyncio.ensure_future(writing)
+        async with asyncio.timeout(_PREVIEW_SECONDS):
+            while not (await asyncio.wait({work}, timeout=_LOOK_SECONDS))[0]:
+                if gone.is_set():
+                    raise Cancelled("nobody waits for this preview any more")
+        return work.result()
+
+    return asyncio.run(written())  # which ends the work, too
 
 
 def _rows(given: Mapping[str, Path], table: str, field: str = "") -> Sequence[dict[str, Any]]:

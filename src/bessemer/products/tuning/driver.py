@@ -1,7 +1,7 @@
 """Runs the fine-tuning jobs of a home through `flow`, one at a time, in a thread beside the gateway.
 
-Of several gateways on one home one drives: who holds the lock, which the kernel takes from the dead. A job that was
-running when its gateway was killed goes on at its last checkpoint under the next.
+Of several gateways of a factory on one home one drives: who holds the lock, which the kernel takes from the dead. A job
+that was running when its gateway was killed goes on at its last checkpoint under the next.
 
 Owns the way of one job: its states, its events, its books. Knows no trainer and no HTTP.
 """
@@ -80,7 +80,7 @@ class JobDriver(Shift):
     """
 
     def __init__(self, parts: JobParts, line: Line, pause_seconds: float = 0.5) -> None:
-        super().__init__("fine-tuning", parts.home.work / "jobs.lock", pause_seconds)
+        super().__init__("fine-tuning", parts.work.lock("jobs"), pause_seconds)
         self._parts, self._line, self._jobs = parts, line, parts.work.jobs
 
     def first(self) -> None:

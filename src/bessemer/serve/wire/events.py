@@ -100,8 +100,9 @@ class EventDesk:
         return Response(json.dumps(told), media_type="application/json")
 
     def _take(self, project: str, events: list[Interaction]) -> Mapping[str, Any]:
-        new = self._store.add(project, events)
-        known = max((engine.learn(project, new) for engine in learners(self._floor.engines)), default=0)
+        with self._store.telling:
+            new = self._store.add(project, events)
+            known = max((engine.learn(project, new) for engine in learners(self._floor.engines)), default=0)
         return {"object": "events", "accepted": len(new), "duplicates": len(events) - len(new), "known_items": known}
 
     def _forget(self, project: str, user: str) -> tuple[int, bool]:
@@ -109,10 +110,11 @@ class EventDesk:
         shown, engines = 0, learners(self._floor.engines)
         if self._rankings:
             shown = self._rankings.forget(project, user, self._store.sessions(project, user))
-        gone = self._store.forget(project, user)
-        learnt = any(user in engine.users(project) for engine in engines)  # trained on, perhaps, and never told
-        for engine in engines:
-            engine.forget(project, user)
+        with self._store.telling:
+            gone = self._store.forget(project, user)
+            learnt = any(user in engine.users(project) for engine in engines)  # trained on, perhaps, and never told
+            for engine in engines:
+                engine.forget(project, user)
         return gone, bool(gone or shown or learnt)
 
 

@@ -1,7 +1,7 @@
 """Answers the lines of batches while nobody waits for anything else, each in the order of things of any request.
 
 No line begins while more requests are under way than `idle_requests`; those that have begun go on. Of several gateways
-on one home one answers: who holds the lock, which the kernel takes from the dead.
+of a factory on one home one answers: who holds the lock, which the kernel takes from the dead.
 
 Owns when a line is asked, and what becomes of it when its process dies or its engine fails. Knows no table.
 """

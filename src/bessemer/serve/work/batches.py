@@ -179,7 +179,7 @@ class BatchStore:
 
     def open(self) -> list[tuple[str, Batch]]:
         """Return the batches that are not over, the oldest first, with their projects."""
-        return self.records.tagged(KIND, OPEN, Batch)
+        return self.records.tagged(KIND, OPEN, Batch, own=True)
 
     def begin(self, project: str, batch: Batch, most: int) -> Batch:
         """Look at a batch's lines: it is in progress then, or failed with what is wrong.
@@ -290,7 +290,7 @@ class BatchStore:
 
     def untold(self) -> list[tuple[str, Batch]]:
         """Return the batches that are over and of which nobody was told yet, with their projects."""
-        return self.records.tagged(KIND, (_UNTOLD,), Batch)
+        return self.records.tagged(KIND, (_UNTOLD,), Batch, own=True)
 
     def told(self, batch: Batch) -> None:
         """Note that those who want to know were told how a batch ended."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, cast
 
 from pydantic import Field
@@ -97,13 +98,14 @@ class DatasetMaker:
     Attributes:
         models: the factory's synthetic datasets that more rows may be wanted of.
         check: returns how many rows a job makes at most, given its tables' files; raises ConfigError or NotFound.
-        preview: returns for each table a few rows, as JSON values, and the kind of each column.
+        preview: returns for each table a few rows, as JSON values, and the kind of each column; raises Cancelled when
+            nobody waits for them any more.
         book: books a project's accepted rows of a job, once, and returns the charge.
     """
 
     models: Callable[[], frozenset[str]]
     check: Callable[[Dataset, Mapping[str, Path]], int]
-    preview: Callable[[Dataset, Mapping[str, Path], int], Mapping[str, Any]]
+    preview: Callable[[Dataset, Mapping[str, Path], int, Event], Mapping[str, Any]]
     book: Callable[[str, Dataset, int], int]
 
 
@@ -153,20 +155,26 @@ class DatasetStore:
             raise
         return asked
 
-    def preview(self, project: str, asked: Dataset, rows: int) -> Mapping[str, Any]:
+    def preview(self, project: str, asked: Dataset, rows: int, gone: Event) -> Mapping[str, Any]:
         """Return a few rows that a job would make; nothing is kept or judged. Raises as `create`.
 
         Rows that a model wrote are charged as a job's are: else whoever looks and never asks would pay for none.
+
+        Args:
+            project: whose.
+            asked: the job.
+            rows: how many.
+            gone: set when nobody waits for them any more.
         """
         maker, charge = self._maker(asked), 0
         try:
             given = self._take(project, asked)
             if asked.texts is None:
-                return maker.preview(asked, given, rows)
+                return maker.preview(asked, given, rows, gone)
             maker.check(asked, given)
             if self.purse:
                 self.purse.reserve_job(dataset_subject(project, asked), Usage(units=rows))
-            found = maker.preview(asked, given, rows)
+            found = maker.preview(asked, given, rows, gone)
             if accepted := sum(len(each) for each in found["rows"].values()):
                 charge = maker.book(project, asked, accepted)
             return found
@@ -207,8 +215,10 @@ class DatasetStore:
 
     def next(self) -> tuple[str, Dataset] | None:
         """Return the oldest job that runs or waits, with its project."""
-        found = self.records.tagged(KIND, ("running",), Dataset) or self.records.tagged(KIND, ("queued",), Dataset)
-        return found[0] if found else None
+        for status in ("running", "queued"):
+            if found := self.records.tagged(KIND, (status,), Dataset, own=True):
+                return found[0]
+        return None
 
     def succeed(self, project: str, id: str, result: DatasetResult) -> Dataset:
         """End a running job well; its files are there at that moment.
@@ -259,7 +269,7 @@ class DatasetStore:
 
     def untold(self) -> list[tuple[str, Dataset]]:
         """Return the jobs that are over and of which nobody was told yet, with their projects."""
-        return self.records.tagged(KIND, (_UNTOLD,), Dataset)
+        return self.records.tagged(KIND, (_UNTOLD,), Dataset, own=True)
 
     def told(self, job: Dataset) -> None:
         """Note that those who want to know were told how a job ended."""

@@ -5,6 +5,10 @@ Owns the endpoints and their schema; OpenAI's wire has no such thing, so lists, 
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from threading import Event
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field
@@ -14,15 +18,16 @@ from starlette.routing import Route
 
 from bessemer.serve.asking import within_limits
 from bessemer.serve.refusals import TOO_MANY_PREVIEWS, TOO_SLOW, Refused, closed_model
+from bessemer.serve.traffic import Traffic
 from bessemer.serve.work.datasets import Dataset, DatasetStore, Format
 from bessemer.serve.work.desk import Body, Desk, asked, limit_of, listed, told
 from bessemer.serve.work.records import Wanted, new_id
 
 _PAGE = 100
 _PREVIEW_ROWS = 20
-_TEXT_PREVIEWS = 2
-"""Previews of texts that may be under way: each holds one of the threads that all endpoints share while a model writes.
-"""
+_PREVIEWS = 2
+"""Of tables, and as many of texts, that may be under way: each holds one of the threads that all endpoints share, while
+a table is learnt or a model writes."""
 TableName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
 
@@ -62,9 +67,9 @@ T = TypeVar("T", bound=AskedDataset)
 class DatasetDesk:
     """The endpoints of datasets; each sees the key's own project only."""
 
-    def __init__(self, desk: Desk, datasets: DatasetStore) -> None:
-        self._desk, self._datasets = desk, datasets
-        self._text_previews = 0
+    def __init__(self, desk: Desk, traffic: Traffic, datasets: DatasetStore) -> None:
+        self._desk, self._traffic, self._datasets = desk, traffic, datasets
+        self._under_way = Counter[bool]()
 
     def routes(self) -> list[Route]:
         """Return the paths."""
@@ -85,17 +90,32 @@ class DatasetDesk:
     async def preview(self, request: Request) -> Response:
         """Return a few rows at once; nothing is kept or judged, and only what a model wrote is billed."""
         project, job, body = await self._asked(request, AskedPreview)
-        writes = int(job.texts is not None)
-        if writes and self._text_previews >= _TEXT_PREVIEWS:
-            raise Refused(TOO_MANY_PREVIEWS)
-        self._text_previews += writes
-        try:
-            found = await asked(self._datasets.preview, project, job, body.preview_rows, param="tables")
-        except TimeoutError:
-            raise Refused(TOO_SLOW) from None
-        finally:
-            self._text_previews -= writes
+        with self._traffic.visit() as visit:
+            work, gone = self._begun(project, job, body.preview_rows)
+            with visit.watched(request.receive, self._desk.config.request_timeout_seconds):
+                try:
+                    found = await asyncio.shield(work)
+                except TimeoutError:
+                    raise Refused(TOO_SLOW) from None
+                finally:
+                    gone.set()
         return told({"object": "dataset.preview", **found})
+
+    def _begun(self, project: str, job: Dataset, rows: int) -> tuple[asyncio.Future[Mapping[str, Any]], Event]:
+        """Return a preview that a thread works on, and what tells it that nobody waits; it has room until it ends."""
+        writes, gone = job.texts is not None, Event()
+        if self._under_way[writes] >= _PREVIEWS:
+            raise Refused(TOO_MANY_PREVIEWS)
+
+        def ended(work: asyncio.Future[Mapping[str, Any]]) -> None:
+            self._under_way[writes] -= 1
+            if not work.cancelled():
+                work.exception()  # nobody may be left to hear it
+
+        self._under_way[writes] += 1
+        work = asyncio.ensure_future(asked(self._datasets.preview, project, job, rows, gone, param="tables"))
+        work.add_done_callback(ended)
+        return work, gone
 
     async def list(self, request: Request) -> Response:
         """Return a page, the newest first."""

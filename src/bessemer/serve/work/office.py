@@ -27,9 +27,11 @@ class Work:
     """What clients of all projects left.
 
     Attributes:
+        factory: whose gateway takes it in; others leave it to that one, which knows its models and prices.
         models: that came of jobs; None where none can be opened.
     """
 
+    factory: str
     config: JobsConfig
     records: Records
     files: FileStore
@@ -39,13 +41,21 @@ class Work:
     models: TunedModels | None
     datasets: DatasetStore
 
+    def lock(self, work: str) -> Path:
+        """Return the file that the one of a factory's gateways holds which does some work."""
+        return self.files.folder.parent / f"{work}{'-' * bool(self.factory)}{self.factory}.lock"
+
     def close(self) -> None:
         """Close the database."""
         self.records.close()
 
 
 def open_work(
-    folder: Path, config: JobsConfig, clock: Callable[[], float] = time.time, trainable: Trainable | None = None
+    folder: Path,
+    config: JobsConfig,
+    clock: Callable[[], float] = time.time,
+    trainable: Trainable | None = None,
+    factory: str = "",
 ) -> Work:
     """Return what clients left in a folder, which is made if it is missing, for its owner only.
 
@@ -54,6 +64,7 @@ def open_work(
         config: how much there may be.
         clock: gives Unix seconds.
         trainable: what may be fine-tuned; None is nothing.
+        factory: whose gateway it is.
 
     Raises:
         ConfigError: the folder cannot be made or read.
@@ -64,7 +75,7 @@ def open_work(
         folder.chmod(0o700)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made: {error.strerror}", hint="Check its permissions.") from error
-    records = Records(folder / "work.sqlite")
+    records = Records(folder / "work.sqlite", factory)
     files = FileStore(folder, records, config, clock)
     files.remove_strays()
     models = (
@@ -73,4 +84,4 @@ def open_work(
     jobs = JobStore(folder, files, trainable, clock)
     datasets = DatasetStore(folder, files, clock)
     batches = BatchStore(folder, files, clock)
-    return Work(config, records, files, UploadStore(files, clock), jobs, batches, models, datasets)
+    return Work(factory, config, records, files, UploadStore(files, clock), jobs, batches, models, datasets)

@@ -25,7 +25,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, project TEXT NOT NULL,
     parent TEXT NOT NULL DEFAULT '', tag TEXT NOT NULL DEFAULT '', bytes INTEGER NOT NULL DEFAULT 0,
-    body TEXT NOT NULL
+    body TEXT NOT NULL, factory TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX IF NOT EXISTS records_of_project ON records (kind, project, parent, sequence);
 CREATE INDEX IF NOT EXISTS records_by_tag ON records (kind, tag);
@@ -64,15 +64,21 @@ class Records:
 
     Args:
         path: of the database; made if missing, readable by its owner only.
+        factory: whose gateway takes in what is added here.
 
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._database = Database(path, _SCHEMA, "jobs")
+    def __init__(self, path: Path, factory: str = "") -> None:
+        self._database, self._factory = Database(path, _SCHEMA, "jobs"), factory
         self.close = self._database.close
+        with self.writing() as connection:
+            if not connection.execute("SELECT 1 FROM pragma_table_info('records') WHERE name = 'factory'").fetchone():
+                connection.execute("ALTER TABLE records ADD COLUMN factory TEXT NOT NULL DEFAULT ''")
+            if factory:  # what was kept before that was noted is whose gateway begins first
+                connection.execute("UPDATE records SET factory = ? WHERE factory = ''", (factory,))
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -90,9 +96,11 @@ class Records:
         self, on: sqlite3.Connection, kind: str, project: str, record: Record, *, parent: str = "", tag: str = ""
     ) -> None:
         """Insert a record."""
+        size, body = getattr(record, "bytes", 0), record.model_dump_json()
         on.execute(
-            "INSERT INTO records (id, kind, project, parent, tag, bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (record.id, kind, project, parent, tag, getattr(record, "bytes", 0), record.model_dump_json()),
+            "INSERT INTO records (id, kind, project, parent, tag, bytes, body, factory)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (record.id, kind, project, parent, tag, size, body, self._factory),
         )
 
     def put(self, on: sqlite3.Connection, record: Record, tag: str = "") -> None:
@@ -147,13 +155,16 @@ class Records:
             ).fetchall()
         return Page.of([model.model_validate_json(body) for (body,) in rows], wanted.limit)
 
-    def tagged(self, kind: str, tags: tuple[str, ...], model: type[T]) -> list[tuple[str, T]]:
-        """Return the records of all projects with one of some tags, oldest first, each with its project."""
-        marks = ", ".join("?" * len(tags))
+    def tagged(self, kind: str, tags: tuple[str, ...], model: type[T], *, own: bool = False) -> list[tuple[str, T]]:
+        """Return the records of all projects with one of some tags, oldest first, each with its project.
+
+        With `own`, only those that this factory's gateways took in.
+        """
+        marks, whose = ", ".join("?" * len(tags)), " AND factory = ?" if own else ""
         with self.reading() as connection:
             rows = connection.execute(
-                f"SELECT project, body FROM records WHERE kind = ? AND tag IN ({marks}) ORDER BY sequence",
-                (kind, *tags),
+                f"SELECT project, body FROM records WHERE kind = ? AND tag IN ({marks}){whose} ORDER BY sequence",
+                (kind, *tags, *([self._factory] if own else ())),
             ).fetchall()
         return [(project, model.model_validate_json(body)) for project, body in rows]
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from bessemer.serve.config import GatewayConfig
-from bessemer.serve.keys import KeyStore
 from bessemer.serve.parts import GatewayParts
 from bessemer.serve.serving import Floor
 from bessemer.serve.wire.routes import wire_readers
@@ -21,14 +19,14 @@ from bessemer.serve.work.office import Work
 from bessemer.serve.work.tuning_wire import JobDesk
 
 
-def work_routes(config: GatewayConfig, keys: KeyStore, work: Work, runner: BatchRunner | None) -> list[Route]:
+def work_routes(floor: Floor, work: Work, runner: BatchRunner | None) -> list[Route]:
     """Return the paths of what clients leave to be done; without a runner there are no batches."""
-    desk = Desk(config, keys)
+    desk = Desk(floor.config, floor.keys)
     return [
         *FileDesk(desk, work.files).routes(),
         *UploadDesk(desk, work.uploads).routes(),
         *JobDesk(desk, work.jobs).routes(),
-        *DatasetDesk(desk, work.datasets).routes(),
+        *DatasetDesk(desk, floor.traffic, work.datasets).routes(),
         *(BatchDesk(desk, work.batches, runner.wake).routes() if runner else ()),
     ]
 
@@ -44,7 +42,7 @@ def open_runner(floor: Floor, parts: GatewayParts) -> BatchRunner | None:
             readers=wire_readers(parts),
             batches=work.batches,
             booked=parts.booked,
-            lock=work.files.folder.parent / "batches.lock",
+            lock=work.lock("batches"),
             streams=work.config.batch_streams,
             idle_requests=work.config.idle_requests,
             max_lines=work.config.max_batch_requests,

@@ -175,8 +175,10 @@ class JobStore:
 
     def next(self) -> tuple[str, Job] | None:
         """Return the oldest job that runs or waits, with its project."""
-        found = self.records.tagged(KIND, ("running",), Job) or self.records.tagged(KIND, ("queued",), Job)
-        return found[0] if found else None
+        for status in ("running", "queued"):
+            if found := self.records.tagged(KIND, (status,), Job, own=True):
+                return found[0]
+        return None
 
     def report(
         self, project: str, id: str, message: str, data: dict[str, Any] | None = None, level: str = "info"
@@ -232,7 +234,7 @@ class JobStore:
 
     def untold(self) -> list[tuple[str, Job]]:
         """Return the jobs that are over and of which nobody was told yet, with their projects."""
-        return self.records.tagged(KIND, (_UNTOLD,), Job)
+        return self.records.tagged(KIND, (_UNTOLD,), Job, own=True)
 
     def told(self, job: Job) -> None:
         """Note that those who want to know were told how a job ended."""
