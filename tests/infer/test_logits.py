@@ -20,7 +20,8 @@ from bessemer.infer.engines import add, minus
 pytest.importorskip("openvino_genai")
 
 from bessemer.infer.device import Device
-from bessemer.infer.logits import AT_ONCE, Answer, Chooser, Decoder, likeliest, load, log_softmax
+from bessemer.infer.jobs import RawJob
+from bessemer.infer.logits import AT_ONCE, Answer, Chooser, Decoder, Scored, likeliest, load, log_softmax
 from bessemer.infer.runtime import genai
 
 TEXT = "A river is a large, flowing stream of water."
@@ -101,7 +102,8 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it() -> None:
     assert set(chosen(500, temperature=1.0, top_p=0.5)) == {1}
     assert set(chosen(500, temperature=1.0, top_p=0.8)) == {1, 2}
     assert set(chosen(2000, temperature=1.0, top_p=0.95)) == {0, 1, 2}
-    assert set(chosen(50, temperature=1e-9)) == {1}
+    for coldest in (1e-9, 1e-46, 5e-324):
+        assert set(chosen(50, temperature=coldest)) == {1}, "float32 has no such temperature"
 
 
 def test_penalties_follow_the_formula_also_below_zero() -> None:
@@ -144,6 +146,34 @@ def test_a_prompt_read_in_parts_is_the_prompt_read_at_once(tiny: Path) -> None:
     assert (len(whole), len(parts)) == (1, 7)
     assert [token for token, _ in one] == [token for token, _ in other]
     assert [value for _, value in one] == pytest.approx([value for _, value in other], abs=0.02)
+
+
+def test_a_scored_text_is_read_in_small_parts_whatever_a_step_takes(tiny: Path) -> None:
+    """Each of its tokens has the logits of a whole vocabulary."""
+    model, tokens = load(tiny, "CPU", {}), [10 + n % 50 for n in range(200)]
+    parts, rows = [], []
+    for most in (65_536, 64):
+        stream = Scored(tokens, 1)
+        first = stream.read()[0].generated_log_probs
+        made = []
+        while stream.running():
+            stream.advance(model, most)
+            made.append(stream.read()[0].generated_log_probs)
+        parts.append([len(each) for each in made])
+        rows.append([*first, *(value for each in made for value in each)])
+    assert parts == [[128, 71], [64, 64, 64, 7]]
+    assert rows[0] == pytest.approx(rows[1], abs=0.05)
+
+
+def test_a_number_that_no_token_has_is_no_text(device: Device) -> None:
+    """Models have more logits than their tokenizers have tokens, and chance may choose any."""
+    vocabulary, number = device._vocabulary, device._vocabulary.last + 1
+    assert (vocabulary.raw(number), vocabulary.bytes(number), vocabulary.name(number)) == (b"", b"", "")
+    answer = Answer([5], Sampling(top_logprobs=1), 3, set(), 0)
+    job = RawJob(answer, 1, (), vocabulary, True)
+    answer._put([number], [-0.5], [((number, -0.5),)], genai.GenerationFinishReason.LENGTH)
+    last = job.advance()
+    assert isinstance(last, Delta) and (last.text, last.finish_reason, last.logprobs) == ("", "length", ())
 
 
 def test_both_kinds_advance_in_each_step(device: Device) -> None:

@@ -32,6 +32,13 @@ AT_ONCE = 4
 """Most answers under way here; more wait. They share no step, so more would finish none sooner and only take memory and
 time from the pipeline's."""
 
+_COLDEST = 1e-30
+"""The least temperature: below 1e-45 it is 0 in float32."""
+
+_MOST_ROWS = 128
+"""Tokens of a scored text that are read at once, however large a step is: each gives the logits of all of a vocabulary.
+With 150,000 tokens that are 77 MB."""
+
 Top = tuple[tuple[int, float], ...]
 
 
@@ -79,8 +86,9 @@ class Chooser:
         return token
 
     def _draw(self, values: NDArray[np.float32]) -> int:
-        with np.errstate(over="ignore"):  # a temperature of nearly 0 leaves one token
-            weights = np.exp((values - values.max()) / self._sampling.temperature)
+        # A temperature of nearly 0 leaves one token; one that float32 rounds to 0 would leave none.
+        with np.errstate(over="ignore"):
+            weights = np.exp((values - values.max()) / max(self._sampling.temperature, _COLDEST))
         tokens = np.argsort(-weights) if self._sampling.top_p < 1 else np.arange(len(weights))
         sums = weights[tokens].cumsum(dtype=np.float64)
         kept = np.searchsorted(sums, self._sampling.top_p * sums[-1], side="right") + 1
@@ -233,6 +241,10 @@ class Scored(Stream):
         super().__init__(tokens, len(tokens))
         self._tokens, self._count = tokens, count
         self._put(tokens[:1], [1.0], [()], genai.GenerationFinishReason.NONE)
+
+    def advance(self, model: Any, most: int) -> None:
+        """Read the next tokens; see `Stream.advance`."""
+        super().advance(model, min(most, _MOST_ROWS))
 
     def _rows(self, read: int) -> int:
         return read

@@ -41,18 +41,21 @@ class Vocabulary:
         return WindowDetokeniser(self._tokenizer.decode)
 
     def raw(self, token: int) -> bytes:
-        """Return a token's bytes, of a special token its name."""
-        return self._raw[token]
+        """Return a token's bytes, of a special token its name; none for a number that no token has.
+
+        Models have more logits than their tokenizers have tokens, and chance may choose any.
+        """
+        return self._raw.get(token, b"")
 
     def name(self, token: int) -> str:
         """Return a token's text, of a special token its name; empty for a number that no token has."""
-        return self._raw.get(token, b"").decode("utf-8", "replace")
+        return self.raw(token).decode("utf-8", "replace")
 
     def bytes(self, token: int) -> bytes:
         """Return a token's bytes; none for a special token."""
         if token not in self._known:
             special = not self._tokenizer.decode([token])
-            self._known[token] = b"" if special else self._raw[token]
+            self._known[token] = b"" if special else self.raw(token)
         return self._known[token]
 
     def names(self, tokens: list[int]) -> list[str]:
