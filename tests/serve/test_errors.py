@@ -228,6 +228,27 @@ def test_an_engine_that_fails_in_the_middle_of_a_stream(running) -> None:
     assert (entry.status, entry.usage.output_tokens) == ("broken", 2), "what the client has is charged"
 
 
+def test_one_of_several_answers_that_fails_while_another_is_on_its_way(running, monkeypatch) -> None:
+    """It fails before the other's first word has left, which leaves all the same, and is charged."""
+    whole, asked = running.engine.stream, []
+
+    async def stream(request):
+        asked.append(request)
+        if len(asked) == 2:
+            raise RuntimeError("the second fails at once")
+        async for piece in whole(request):
+            yield piece
+
+    monkeypatch.setattr(running.engine, "stream", stream)
+    said = []
+    with pytest.raises(openai.APIError, match="failed"):
+        for chunk in running.client().chat.completions.create(model="played", messages=HELLO, stream=True, n=2):
+            said.extend(choice.delta.content for choice in chunk.choices)
+    (entry,) = running.meter.entries()
+    assert "".join(said).startswith("one")
+    assert entry.status == "broken" and entry.usage.output_tokens >= 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("reason", ["error", "cancelled"])
 def test_an_answer_that_ended_badly_is_no_answer(running, reason, stream) -> None:

@@ -35,7 +35,7 @@ class Span:
         self._handle = handle
         self._booked = False
         self._keep: Callable[[Usage], None] | None = None
-        self._failed: EntryStatus = "error"
+        self._broke = False
         self.usage = Usage()
         self.watch = watch
 
@@ -50,9 +50,11 @@ class Span:
         self._keep(self.usage)
 
     def broke(self) -> None:
-        """Note that the engine failed: what has left of a stream by now is charged, of a whole answer nothing has."""
-        if self._keep:
-            self._failed = "broken"
+        """Note that the engine failed: what has left of a stream is charged, of a whole answer nothing has.
+
+        Of several answers beside each other, pieces of the others may still leave before that is heard.
+        """
+        self._broke = True
 
     async def book(self, status: EntryStatus) -> Entry:
         """Return the entry when it is on disk.
@@ -73,7 +75,7 @@ class Span:
     async def book_unless_booked(self, status: EntryStatus | None = None) -> None:
         """Book an answer that did not come to its end; without a status, as one that failed."""
         if not self._booked:
-            await self.book(status or self._failed)
+            await self.book(status or ("broken" if self._broke and self._keep else "error"))
 
 
 def _forgotten(usage: Usage) -> None:
