@@ -262,6 +262,20 @@ def test_what_was_set_aside_is_booked_once_when_it_is_mended_and_moved_back(tmp_
     assert [entry.subject.id for entry in entries_of(tmp_path)] == ["sick"]
 
 
+def test_what_cannot_be_read_at_the_moment_is_booked_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = kept_by_a_dead(tmp_path, "late")
+
+    def too_many(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with opened(tmp_path) as meter:
+        with monkeypatch.context() as patched, pytest.raises(BackendError, match="Too many open files"):
+            patched.setattr(Path, "read_bytes", too_many)
+            meter.book_cut()
+        assert slots.exists()
+        assert [entry.subject.id for entry in meter.book_cut()] == ["late"]
+
+
 def test_what_a_living_process_has_and_nobody_can_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "streams" / "1-2-3.slots").mkdir(parents=True)
     with pytest.raises(BackendError, match=r"1-2-3\.slots cannot be read") as raised:

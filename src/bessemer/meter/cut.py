@@ -13,6 +13,7 @@ Owns the reading of slots and the recovery. Knows no wire.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import re
@@ -57,6 +58,8 @@ logger = logging.getLogger("bessemer.meter")
 
 _LOOK_SECONDS = 5.0
 _BOOT = re.compile(r"[0-9a-f-]*")
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN, errno.ESTALE})
+"""Errors of the moment, which say nothing of a file."""
 _ID = re.compile(r'"id":"request:([^"]+)"')
 
 
@@ -125,7 +128,8 @@ class CutStreams:
         A file that cannot be read is set aside, which the log says, and the others are booked.
 
         Raises:
-            BackendError: the disk or a file's owner refused; what was not booked is booked next time.
+            BackendError: the disk or a file's owner refused, or too many files are open; what was not booked is booked
+                next time.
             IntegrityError: a record of the journal is damaged; what it may be about is not booked.
         """
         entries: list[Entry] = []
@@ -171,6 +175,8 @@ class CutStreams:
                     return []
                 left = list(_read(path))
             except (OSError, LookupError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in _PASSING:
+                    raise
                 return _set_aside(path, error)
             booked = _booked(journal, [each for each in left if each.maybe_booked], path.stem)
             left = [each for each in left if each.id not in booked]
