@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,9 +19,11 @@ import pytest
 from bessemer.core.errors import BackendError, BudgetExceeded, NotFound, Unsupported
 from bessemer.core.nouns import ChatRequest, Message, Sampling, ScoreRequest
 from bessemer.infer import OpenVinoConfig, compile_model, open_engine
-from bessemer.infer.device import PAGE_TOKENS, page_bytes
+from bessemer.infer.device import PAGE_TOKENS, Device, page_bytes
 from bessemer.infer.jobs import ChatJob
+from bessemer.infer.messages import Ask
 from bessemer.infer.runtime import genai
+from bessemer.infer.worker import Worker
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,28 @@ async def test_an_answer_is_cut_where_the_context_ends(engine: Any) -> None:
     assert said.usage.total_tokens <= engine.context_tokens == 256
     with pytest.raises(BudgetExceeded, match="256"):
         await engine.respond(ask("river " * 300))
+
+
+def test_a_mistake_in_one_answer_ends_no_other(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(self: ChatJob, output: Any) -> str:
+        if self.usage.input_tokens == short:
+            raise KeyError(366)
+        return take(self, output)
+
+    device, take = Device(OpenVinoConfig(path=str(tiny), kv_cache_bytes=1 << 24)), ChatJob._take
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs:
+        worker = Worker(theirs, device)
+        for id, text in ((1, "river"), (2, "river river river")):
+            assert worker._take(Ask(id, ask(text, max_output_tokens=3, temperature=2.0))) == []
+        short = worker._jobs[1].usage.input_tokens
+        monkeypatch.setattr(ChatJob, "_take", mistaken)
+        last: dict[int, Any] = {}
+        while worker._jobs:
+            last |= {id: reply for id, reply, _ in worker._step()}
+    assert isinstance(last[1], BackendError) and "KeyError(366)" in last[1].message
+    assert last[2].finish_reason in ("stop", "length")
+    assert not device.busy()
 
 
 def test_a_full_cache_is_a_matter_of_the_moment() -> None:

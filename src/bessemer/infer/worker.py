@@ -70,7 +70,7 @@ class Worker:
         replies: list[Reply] = []
         for id, job in list(self._jobs.items()):
             before = job.usage
-            reply = job.advance()
+            reply = _advanced(job)
             self._counters = self._counters.plus(total=minus(job.usage, before))
             if reply is not None:
                 replies.append((id, reply, job.usage))
@@ -83,6 +83,15 @@ class Worker:
         for job in jobs.values():
             job.cancel()
         return [(id, error, job.usage) for id, job in jobs.items()]
+
+
+def _advanced(job: Job) -> Delta | ScoreResult | BessemerError | None:
+    """Return what a step brought to a request; a mistake of ours in one ends no other, nor the process."""
+    try:
+        return job.advance()
+    except Exception as error:
+        job.cancel()
+        return BackendError(f"the engine failed in an answer: {error!r}")
 
 
 def main() -> None:
