@@ -160,7 +160,7 @@ def test_a_scored_text_is_read_in_small_parts_whatever_a_step_takes(tiny: Path) 
             stream.advance(model, most)
             made.append(stream.read()[0].generated_log_probs)
         parts.append([len(each) for each in made])
-        rows.append(first + sum(made, []))
+        rows.append([*first, *(value for each in made for value in each)])
     assert parts == [[128, 71], [64, 64, 64, 7]]
     assert rows[0] == pytest.approx(rows[1], abs=0.05)
 

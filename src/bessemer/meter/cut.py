@@ -128,7 +128,8 @@ class CutStreams:
         A file that cannot be read is set aside, which the log says, and the others are booked.
 
         Raises:
-            BackendError: the disk or a file's owner refused, or too many files are open; what was not booked is booked next time.
+            BackendError: the disk or a file's owner refused, or too many files are open; what was not booked is booked
+                next time.
             IntegrityError: a record of the journal is damaged; what it may be about is not booked.
         """
         entries: list[Entry] = []
