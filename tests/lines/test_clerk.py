@@ -14,13 +14,15 @@ import httpx2
 import pytest
 
 from bessemer.core.nouns import ChatRequest, Message
+from bessemer.flow.executors import EXECUTORS, InlineExecutor
 from bessemer.infer import EchoConfig, open_engine
-from bessemer.products.config import FactoryConfig
+from bessemer.products.config import FactoryConfig, load_factory
 from bessemer.products.counted import Counted
 from bessemer.products.declaration import parse_declaration
 from bessemer.products.factory import Factory
 from bessemer.products.home import Deployment, Home
 from bessemer.products.line import SIZES, open_products
+from bessemer.products.llm.config import LlmConfig
 from bessemer.products.product import Opening
 from bessemer.serve import GatewayConfig, KeyStore, create_app
 from tests.infer.agents.scripted import Scripted
@@ -41,15 +43,21 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Factory, FactoryConf
     folder = tmp_path_factory.mktemp("clerk")
     (folder / PRICES.name).write_bytes(PRICES.read_bytes())
     ranker = whole.model_copy(update={"sources": (), "products": {"recommend": whole.products["recommend"]}})
-    made = Factory(ranker, folder, Home(folder / "home"))
-    made.run()
-    return made, whole
+    return ran(Factory(ranker, folder, Home(folder / "home"))), whole
+
+
+def ran(made: Factory) -> Factory:
+    """Return a factory whose line was run; torch is imported once, not by each of its steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EXECUTORS, "process", InlineExecutor)
+        made.run()
+    return made
 
 
 def clerk_of(made: Factory, whole: FactoryConfig, engines: dict[str, Any]) -> Any:
     """Return the example's clerk, with all its tools, and a given model in place of one that it would train."""
     clerk = whole.products["clerk"].model_copy(update={"model": "assistant", "learn": None, "practice": None})
-    declared = replace(made.declared, products={**whole.products, "clerk": clerk})
+    declared = replace(made.declared, products={"assistant": LlmConfig(), **whole.products, "clerk": clerk})
     opening = Opening(made.lake_url, engines, made.home.product("clerk"))
     done = Deployment(name="clerk", run="r", key="k", path=".", deployed_at=0)
     return open_products(declared)["clerk"].open(done, opening)["clerk"]
@@ -93,6 +101,23 @@ def test_what_the_clerk_had_ranked_is_told_booked_and_charged(
     units = {row["model"]: (row["quantity"], row["amount_micros"]) for row in bill if row["item"] == "units"}
     assert units == {"clerk": (3, 60), "recommend": (3, 60)}, "an item costs the same, whoever asked for it"
     line.call("reconcile", "--books", "--prices", str(PRICES))
+
+
+async def test_the_page_s_first_declaration_runs_as_it_stands_but_for_the_model_that_it_trains(tmp_path: Path) -> None:
+    page = (SHOP.parents[1] / "docs" / "howto" / "agents.md").read_text("utf-8")
+    (tmp_path / "factory.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    whole, base = load_factory(tmp_path / "factory.yaml")
+    ranker = whole.model_copy(update={"products": {"recommend": whole.products["recommend"]}})
+    made = await asyncio.to_thread(ran, Factory(ranker, base, Home(tmp_path / "home")))
+    says = [("find_order", {"order_id": "A17"}), ("recommend", {}), ("sql", {"sql": "SELECT count(*) FROM items"})]
+    engines = {**made.open_engines(), "assistant": Scripted([*says, ("calculator", {"expression": "6*7"})], "Done.")}
+    clerk = clerk_of(made, whole, engines)
+    answer = await clerk.respond(ChatRequest(messages=(Message(role="user", content="Where is order A17?"),)))
+    done = [act for act in answer.acts if act.kind == "tool"]
+    assert [(act.name, act.error) for act in done] == [(name, "") for name, _ in [*says, ("calculator", {})]]
+    assert "Iris Jones" in done[0].output and "[[100]]" in done[2].output and "42" in done[3].output
+    for engine in (clerk, *engines.values()):
+        await engine.close()
 
 
 async def test_a_model_that_calls_what_a_question_names_reaches_the_ranker(shop: tuple[Factory, FactoryConfig]) -> None:
