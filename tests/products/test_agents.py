@@ -30,7 +30,6 @@ from bessemer.products.agent.desk import DESK, practices
 from bessemer.products.agent.learning import Teacher, teach
 from bessemer.products.agent.product import AgentProduct
 from bessemer.products.agent.serving import open_agent, open_tool
-from bessemer.products.config import load_factory
 from bessemer.products.counted import Counted
 from bessemer.products.home import Deployment
 from bessemer.products.llm.config import EncoderConfig
@@ -306,15 +305,3 @@ def report(solved: float) -> Report:
     value = sum(score.values["solved"] for score in scores) / 40
     metric = Metric(name="solved", better="higher", value=value, interval=None, samples=40, groups=10)
     return Report(task="trials", model="m", metrics=(metric,), scores=tuple(scores), seconds=1.0)
-
-
-def test_the_example_and_the_page_declare_what_can_be_declared(tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[2]
-    config, _ = load_factory(root / "examples" / "agent" / "factory.yaml")
-    assert isinstance(config.product, AgentProductConfig)
-    page = (root / "docs" / "howto" / "agents.md").read_text(encoding="utf-8")
-    declared = page.partition("```yaml\n")[2].partition("```")[0].replace("product: recommend}", "product: assistant}")
-    (tmp_path / "factory.yaml").write_text(declared)
-    shown, _ = load_factory(tmp_path / "factory.yaml")
-    clerk = shown.products["clerk"]
-    assert isinstance(clerk, AgentProductConfig) and len(clerk.tools) == 7

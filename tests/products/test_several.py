@@ -61,6 +61,46 @@ def test_without_a_deployment_there_is_nothing_to_serve(factory: Factory) -> Non
         asyncio.run(asyncio.to_thread(factory.open_engines))
 
 
+WITH_TOOLS = """name: shop
+sources: [{kind: folder, path: documents}]
+tables: {orders: {kind: file, path: orders.csv}}
+products:
+  assistant: {kind: llm}
+  recommend: {kind: recommender, events: orders}
+  clerk:
+    kind: agent
+    model: assistant
+    tools:
+      - {kind: recommender, product: recommend}
+      - {kind: search, table: curated}
+      - {kind: sql, tables: [orders, shop.orders, documents, assistant.examples, archive.orders]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("was", "wrong", "said"),
+    [
+        (
+            "product: recommend",
+            "product: ranker",
+            "line 11: products.clerk.tools[0].product: no recommender 'ranker' is",
+        ),
+        ("product: recommend", "product: assistant", "declared before 'clerk'; there is: recommend"),
+        ("  recommend:", "  zz-top:", "no recommender 'recommend' is declared before 'clerk'; there is: zz-top"),
+        ("table: curated", "table: pages", "line 12: products.clerk.tools[1].table: no table 'pages' is declared here"),
+        ("[orders,", "[items,", "line 13: products.clerk.tools[2].tables: no table 'items' is declared here"),
+        ("shop.orders", "shop.items", "no table 'shop.items' is declared here; there is: orders, documents, curated"),
+    ],
+)
+def test_a_tool_that_reads_what_is_not_declared_is_refused_before_anything_is_made(
+    was: str, wrong: str, said: str
+) -> None:
+    assert len(parse(WITH_TOOLS).made) == 3, "what is declared, another product's and another factory's are read"
+    with pytest.raises(ConfigError) as caught:
+        parse(WITH_TOOLS.replace(was, wrong, 1))
+    assert said in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -76,3 +116,10 @@ def test_a_mistake_in_several_is_named(text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text)
     assert said in caught.value.message
+
+
+def test_an_agent_by_itself_has_no_recommender_and_no_table() -> None:
+    alone = "name: clerk\nproduct:\n  kind: agent\n  learn: {}\n  practice: {}\n  tools: [{kind: %s}]\n"
+    for kind, key in (("recommender", "product"), ("search", "table"), ("sql", "tables")):
+        with pytest.raises(ConfigError, match=rf"line 6: product.tools\[0\].{key}: no .*; there is: none"):
+            parse(alone % kind)

@@ -16,9 +16,11 @@ from bessemer.core.errors import NotFound
 from bessemer.lake import CurateConfig, SourceConfig
 from bessemer.lake.table_sources import TableSourceConfig
 from bessemer.meter import MeterConfig
+from bessemer.products.agent.config import AgentProductConfig, RecommenderTool, SearchTool, SqlTool
 from bessemer.products.declaration import parse_declaration, read_declaration
 from bessemer.products.line import SIZES, ProductConfig
 from bessemer.products.llm.config import LlmConfig
+from bessemer.products.recommender.config import RecommenderConfig
 from bessemer.serve import GatewayConfig, JobsConfig
 from bessemer.twin.terms import Expected
 from bessemer.twin.workload import Workload
@@ -97,7 +99,31 @@ class FactoryConfig(Config):
             raise refusal(where, f"the name '{twice}' is taken: another model has that name; give this one another")
         if self.llm and not self.sources:
             raise refusal(("sources",), "field required: say where a language model's documents come from")
+        for name, product in self.made.items():
+            if isinstance(product, AgentProductConfig):
+                where = ("products", name) if self.products else ("product",)
+                self._finds((*where, "tools"), name, product)
         return self
+
+    def _finds(self, where: tuple[str, ...], agent: str, product: AgentProductConfig) -> None:
+        """Refuse a tool of an agent that reads what is not declared: it would be missed only when all else is made.
+
+        A table with a dot in its name is another product's or factory's, which the lake alone knows.
+        """
+        before = list(self.made.items())[: list(self.made).index(agent)]
+        rankers = [name for name, one in before if isinstance(one, RecommenderConfig)]
+        tables = [*self.tables, *(("documents", "curated") if self.sources else ())]
+        for number, tool in enumerate(product.tools):
+            if isinstance(tool, RecommenderTool) and tool.product not in rankers:
+                told = f"no recommender '{tool.product}' is declared before '{agent}'"
+                raise refusal((*where, number, "product"), f"{told}; there is: {', '.join(rankers) or 'none'}")
+            named = tool.tables if isinstance(tool, SqlTool) else (tool.table,) if isinstance(tool, SearchTool) else ()
+            for table in named:
+                own = table.removeprefix(f"{self.name}.")
+                if "." not in own and own not in tables:
+                    key = "tables" if isinstance(tool, SqlTool) else "table"
+                    told = f"no table '{table}' is declared here; there is: {', '.join(tables) or 'none'}"
+                    raise refusal((*where, number, key), told)
 
 
 def load_factory(path: Path | None) -> tuple[FactoryConfig, Path]:
