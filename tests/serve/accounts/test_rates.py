@@ -13,10 +13,10 @@ from bessemer.serve import Accounts, Worker, open_accounts
 from bessemer.serve.accounts.budgets import Budgets
 from bessemer.serve.accounts.holding import Holding
 from bessemer.serve.accounts.rates import Level, RateLimit
-from bessemer.serve.accounts.refusing import LONGEST_WAIT_SECONDS, rate_headers, refuse_rate
+from bessemer.serve.accounts.refusing import rate_headers, refuse_rate
 from bessemer.serve.accounts.schema import open_database
 from bessemer.serve.accounts.standing import Permit
-from bessemer.serve.refusals import Refusal, Refused
+from bessemer.serve.refusals import LONGEST_WAIT_SECONDS, Refusal, Refused
 
 
 class Desk:
