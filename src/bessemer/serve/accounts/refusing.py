@@ -20,7 +20,7 @@ from bessemer.serve.refusals import LONGEST_WAIT_SECONDS, Refusal, again_after
 
 Headers = tuple[tuple[str, str], ...]
 
-_NEVER = (("x-should-retry", "false"),)
+_NEVER: Headers = (("x-should-retry", "false"),)
 _LINES = {
     unit: b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
     % ((unit.encode(),) * 3)
