@@ -1,7 +1,7 @@
 """Every call of the official client's is answered here, or stands below with why not: a new client shows as a failure.
 
 The client's source says which methods ask which paths; the gateway's routes are those of the test of isolation, which
-itself fails if it misses one.
+itself fails if it misses one. What a list can be asked for is held to what a route looks for while it answers.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 from pydantic import BaseModel
+from starlette.datastructures import QueryParams
+from starlette.requests import HTTPConnection
 
+from bessemer.serve.accounts import wire
+from bessemer.serve.accounts.calls import Call
+from bessemer.serve.accounts.usage_wire import NOT_HERE as UNUSED
 from bessemer.serve.asking import Asked, AskedFunction
 from bessemer.serve.wire.completions import AskedText
 from bessemer.serve.wire.embeddings import AskedVectors
@@ -23,8 +29,9 @@ from bessemer.serve.wire.messages_asking import AskedAnthropicTool, AskedMessage
 from bessemer.serve.wire.responses_asking import AskedFlatTool, AskedResponse
 from bessemer.serve.work.batches_wire import AskedBatch
 from bessemer.serve.work.tuning_wire import AskedJob
-from tests.products.test_isolation import CASES
+from tests.products.test_isolation import CASES, Ask, House, house
 
+__all__ = ["house"]
 RESOURCES = Path(openai.__file__).parent / "resources"
 VERBS = {"_get": "GET", "_get_api_list": "GET", "_post": "POST", "_delete": "DELETE", "_put": "PUT", "_patch": "PATCH"}
 
@@ -68,8 +75,8 @@ NOT_HERE = {
 """Beginning of a path -> why nothing answers there."""
 
 
-def calls() -> Iterator[tuple[str, str]]:
-    """Yield method and path of each of the client's calls; what a path is given is ``{}``."""
+def calls() -> Iterator[tuple[str, str, frozenset[str]]]:
+    """Yield method, path and parameters of the query of each of the client's calls; what a path is given is ``{}``."""
     for file in sorted(RESOURCES.rglob("*.py")):
         if file.is_relative_to(RESOURCES / "beta"):
             continue  # OpenAI's hosted agents, and what Responses replaced
@@ -79,10 +86,14 @@ def calls() -> Iterator[tuple[str, str]]:
                 given = [key.value.value for key in node.keywords
                          if key.arg == "method" and isinstance(key.value, ast.Constant)]  # fmt: skip
                 verb = str(given[0]).upper() if given else VERBS[node.func.attr]
-                yield verb, re.sub(r"\{[^}]*\}", "{}", str(texts[0]).lstrip("/"))
+                asked = [key.value for each in ast.walk(node) if isinstance(each, ast.keyword) and each.arg == "query"
+                         for given in ast.walk(each.value) if isinstance(given, ast.Dict) for key in given.keys
+                         if isinstance(key, ast.Constant)]  # fmt: skip
+                yield verb, re.sub(r"\{[^}]*\}", "{}", str(texts[0]).lstrip("/")), frozenset(map(str, asked))
 
 
-ASKED = sorted(set(calls()))
+CALLS = set(calls())
+ASKED = sorted({(verb, path) for verb, path, _ in CALLS})
 ANSWERED = {re.sub(r"\{[^}]*\}", "{}", route).replace(" /v1/", " ", 1) for route in CASES}
 
 
@@ -133,3 +144,57 @@ def test_nothing_is_said_to_be_missing_that_is_answered_or_that_nobody_asks() ->
     wrong = [(verb, path) for verb, path in ASKED if f"{verb} {path}" in ANSWERED and reasons(path)]
     idle = [begin for begin in NOT_HERE if not any(begin in reasons(path) for _, path in ASKED)]
     assert (wrong, idle) == ([], [])
+
+
+NOT_READ = {
+    "responses/{} include": "all that was stored of an answer is shown",
+    "responses/{} include_obfuscation": "it is of streams, and asking for one again is refused",
+    "responses/{} starting_after": "it is of streams, and asking for one again is refused",
+    "responses/{}/input_items include": "what was asked is shown whole",
+    **{f"organization/usage/{kind} {name}": "there is no such use: whatever is wanted of it, it is nothing"
+       for kind in UNUSED for name in ("group_by", "vector_store_ids", "sizes", "sources", "context_levels")},
+}  # fmt: skip
+"""Path of a GET and a parameter -> why it is not looked for."""
+QUERIES = sorted((path, names) for verb, path, names in CALLS if names and f"{verb} {path}" in ANSWERED)
+IDS = {"projects/{}": "project", "completions/{}": "chat", "responses/{}": "response", "jobs/{}": "job"}
+
+
+HEARD: set[str] = set()
+
+
+class Heard(QueryParams):
+    """Notes what is looked for; who goes over all parameters finds those of objects, such as ``metadata[key]``."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        HEARD.add(key.partition("[")[0])
+        return super().get(key, default)
+
+    def items(self) -> Any:
+        HEARD.update(key.partition("[")[0] for key in self if "[" in key)
+        return super().items()
+
+
+class HeardByAdmins(dict[str, Any]):
+    """Does the same in administration."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        HEARD.add(key.partition("[")[0])
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize(("path", "names"), QUERIES, ids=[path for path, _ in QUERIES])
+def test_every_filter_of_a_list_is_looked_for(house: House, monkeypatch, path: str, names: frozenset[str]) -> None:
+    """Taken or refused, never ignored."""
+    monkeypatch.setattr(HTTPConnection, "query_params", property(lambda self: Heard(self.scope["query_string"])))
+    monkeypatch.setattr(wire, "Call", lambda who, path, query, body: Call(who, path, HeardByAdmins(query), body))
+    HEARD.clear()
+    real = path
+    for end, thing in IDS.items():
+        real = real.replace(end, end.replace("{}", house.things["shop"][thing]))
+    asker = "root" if path.startswith("organization") else "shop"
+    told = house.ask(
+        asker, Ask("GET", f"/v1/{real}?metadata[w]=x" + "&start_time=1790000000" * ("start_time" in names))
+    )
+    assert told.status == 200, told.text
+    assert {name for name in names if f"{path} {name}" not in NOT_READ} - HEARD == set()
+    assert {name for name in HEARD if f"{path} {name}" in NOT_READ} == set(), "it is looked for"

@@ -14,6 +14,7 @@ from bessemer.cli.output import emit
 from bessemer.cli.verbs_keys import accounts, day, show_secret
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.serve import Accounts
+from bessemer.serve.accounts.audit import AuditFilter
 from bessemer.serve.accounts.users import Member
 from bessemer.serve.privacy import Capture, Pii
 
@@ -171,7 +172,7 @@ def log(
 ) -> None:
     """Show the audit log: who did what to projects, keys, limits and budgets."""
     with accounts(make=False) as open_ones:
-        found = open_ones.audit.list(limit, projects=(project,) if project else ()).items
+        found = open_ones.audit.list(limit, wanted=AuditFilter(projects=(project,) if project else ())).items
 
     def draw() -> Table | str:
         if not found:

@@ -37,8 +37,6 @@ REASONS: dict[str, FinishReason] = {
 _TOO_LONG = ("context_length", "context length", "maximum context", "exceed_context_size")
 """How servers say that a prompt is too long: OpenAI and vLLM, SGLang, vLLM, llama.cpp."""
 
-_DAY_SECONDS = 86_400.0
-
 
 class UpstreamEngine:
     """Asks another server. What it honours of `seed`, tools and formats is the server's word: all is forwarded.
@@ -292,7 +290,7 @@ def _refused(response: httpx2.Response, body: str, path: str) -> BessemerError:
 
 
 def _retry_after_seconds(response: httpx2.Response) -> float:
-    """Return what ``Retry-After`` asks for, at most a day: seconds, or a date; 0 if it says nothing that can be read.
+    """Return what ``Retry-After`` asks for: seconds, or a date; 0 if it says nothing that can be read.
 
     Source: RFC 9110, section 10.2.3.
     """
@@ -301,7 +299,7 @@ def _retry_after_seconds(response: httpx2.Response) -> float:
         seconds = float(told) if told[:1].isdigit() else parsedate_to_datetime(told).timestamp() - time.time()
     except ValueError:
         return 0.0
-    return min(max(seconds, 0.0), _DAY_SECONDS)
+    return max(seconds, 0.0)
 
 
 def _message(answer: Any) -> str:

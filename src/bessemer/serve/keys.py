@@ -238,15 +238,21 @@ class KeyStore:
         return [_key(row) for row in rows]
 
     def page(
-        self, limit: int = 20, after: str = "", project: str | None = None, admin: bool | None = None
+        self,
+        limit: int = 20,
+        after: str = "",
+        project: str | None = None,
+        admin: bool | None = None,
+        newest_first: bool = False,
     ) -> Page[Key]:
-        """Return a page of the keys that have not ended, oldest first.
+        """Return a page of the keys that have not ended, oldest first unless wanted otherwise.
 
         Args:
             limit: keys on a page.
             after: id of the last key of the page before.
             project: only of this project.
             admin: only administrators' keys, or only others.
+            newest_first: in the other order.
 
         Raises:
             NotFound: there never was a key `after`.
@@ -255,7 +261,8 @@ class KeyStore:
         def shown(key: Key) -> bool:
             return key.revoked_at is None and project in (None, key.project) and admin in (None, key.admin)
 
-        return Page.following(self.list(), after, limit, lambda key: key.id, shown)
+        keys = self.list()[::-1] if newest_first else self.list()
+        return Page.following(keys, after, limit, lambda key: key.id, shown)
 
     def close(self) -> None:
         """Close the database."""

@@ -18,6 +18,9 @@ from bessemer.core.errors import BessemerError, BudgetExceeded, Conflict, Unsupp
 
 _SHOWN_CHARACTERS = 64
 
+LONGEST_WAIT_SECONDS = 119
+"""Nobody is told to wait longer: OpenAI's client, told of more than two minutes, asks again at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -82,6 +85,15 @@ STOPPING = Refusal(503, "The gateway is shutting down.", "shutting_down", type="
 TOO_SLOW = Refusal(504, "The answer took longer than the gateway allows.", "timeout", type="server_error")
 
 
+def again_after(seconds: float) -> tuple[tuple[str, str], ...]:
+    """Return the header that says after how long to ask again; none if nobody knows.
+
+    >>> again_after(0.2), again_after(3600), again_after(0)
+    ((('retry-after', '1'),), (('retry-after', '119'),), ())
+    """
+    return (("retry-after", str(math.ceil(min(seconds, LONGEST_WAIT_SECONDS)))),) if seconds > 0 else ()
+
+
 def failed(request_id: str) -> Refusal:
     """Return the refusal for a failure in here: nothing of its inside, and the id under which the log knows it."""
     return Refusal(
@@ -117,11 +129,8 @@ def invalid(param: str, message: str) -> Refusal:
 def of_engine(error: BessemerError) -> Refusal | None:
     """Return what an engine's error says about the request or the moment, or None if it is about the engine."""
     if error.retry_after_seconds is not None:
-        limited = isinstance(error, BudgetExceeded)
-        seconds = math.ceil(error.retry_after_seconds)
-        return replace(
-            ENGINE_LIMIT if limited else OVERLOADED, headers=(("retry-after", str(seconds)),) * bool(seconds)
-        )
+        refusal = ENGINE_LIMIT if isinstance(error, BudgetExceeded) else OVERLOADED
+        return replace(refusal, headers=again_after(error.retry_after_seconds))
     if isinstance(error, BudgetExceeded):
         return Refusal(400, error.message, "context_length_exceeded", "messages")
     if isinstance(error, Unsupported):

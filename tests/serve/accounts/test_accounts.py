@@ -8,7 +8,7 @@ import pytest
 
 from bessemer.core.errors import BessemerError, ConfigError, Conflict, NotFound
 from bessemer.serve import Key, KeyRefusal, KeyStore
-from bessemer.serve.accounts.audit import AuditLog
+from bessemer.serve.accounts.audit import AuditFilter, AuditLog
 from bessemer.serve.accounts.changes import STALE_SECONDS
 from bessemer.serve.accounts.projects import Projects
 from bessemer.serve.accounts.schema import open_database
@@ -36,7 +36,7 @@ def office(database_url):
 
 
 def acts(office: Office, **wanted) -> list[str]:
-    return [event.act for event in office.audit.list(**wanted).items]
+    return [event.act for event in office.audit.list(wanted=AuditFilter(**wanted)).items]
 
 
 def test_a_project_is_made_renamed_and_archived(office) -> None:
@@ -76,6 +76,10 @@ def test_lists_come_in_pages(office) -> None:
     assert office.keys.page(project="p1").items == ()
     newest = office.audit.list(limit=2)
     older = office.audit.list(limit=100, after=newest.items[-1].number)
+    back = office.audit.list(limit=3, before=older.items[-1].number)
+    assert (back.items, back.has_more) == (older.items[-4:-1], True)
+    assert acts(office, targets=["p1"], actors=["nobody", office.audit.list(1).items[0].actor]) == ["project.created"]
+    assert acts(office, targets=["p1"], emails=["ada@example.org"]) == []
     numbers = [event.number for event in (*newest.items, *older.items)]
     assert len(numbers) == 8
     assert numbers == sorted(numbers, reverse=True)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from bessemer.core.errors import BackendError, ConfigError, NotFound
 from bessemer.core.units import Money
 from bessemer.serve import Accounts, Worker, open_accounts
+from bessemer.serve.accounts.audit import AuditFilter
 from bessemer.serve.accounts.budgets import Budget
 from bessemer.serve.accounts.database import Execute
 from bessemer.serve.accounts.holding import Holding
@@ -176,7 +177,7 @@ def test_a_budget_that_only_tells_refuses_nobody_and_tells_once(desks, accounts)
         desks[0].settle(name, 8)
         desks[0].let_go()
     assert accounts.budgets.spending(budget).spent_micros == 24
-    (event,) = accounts.audit.list(acts=["budget.reached"]).items
+    (event,) = accounts.audit.list(wanted=AuditFilter(acts=["budget.reached"])).items
     assert (event.target, event.project, event.details["spent_micros"]) == (budget.id, "docs", 16)
 
 
@@ -258,7 +259,7 @@ def test_after_a_power_loss_what_was_held_counts_as_spent(desks, accounts) -> No
     assert desks[1].sweep({"a": 4, "b": 5}) == 2
     state = accounts.budgets.spending(budget)
     assert (state.spent_micros, state.reserved_micros) == (20, 0)
-    (event,) = accounts.audit.list(acts=["budget.counted_as_spent"]).items
+    (event,) = accounts.audit.list(wanted=AuditFilter(acts=["budget.counted_as_spent"])).items
     assert (event.target, event.details["micros"]) == (budget.id, 11)
     assert boot()
 

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.serve import Accounts, Worker, open_accounts
+from bessemer.serve.accounts.audit import AuditFilter
 from bessemer.serve.accounts.budgets import Budgets
 from bessemer.serve.accounts.holding import Holding
 from bessemer.serve.accounts.rates import Level, RateLimit
-from bessemer.serve.accounts.refusing import LONGEST_WAIT_SECONDS, rate_headers, refuse_rate
+from bessemer.serve.accounts.refusing import rate_headers, refuse_rate
 from bessemer.serve.accounts.schema import open_database
 from bessemer.serve.accounts.standing import Permit
-from bessemer.serve.refusals import Refusal, Refused
+from bessemer.serve.refusals import LONGEST_WAIT_SECONDS, Refusal, Refused
 
 
 class Desk:
@@ -154,7 +155,7 @@ def test_a_limit_is_set_again_under_its_id_and_lifted(accounts) -> None:
             accounts.rates.set(*wrong, requests=1)
     with pytest.raises(ConfigError):
         accounts.rates.set("project", "docs", requests=-1)
-    acts = [event.act for event in accounts.audit.list(acts=["rate_limit.updated"]).items]
+    acts = [event.act for event in accounts.audit.list(wanted=AuditFilter(acts=["rate_limit.updated"])).items]
     assert len(acts) == 3
 
 

@@ -15,6 +15,7 @@ from openai import OpenAI
 
 from bessemer.core.units import Money
 from bessemer.serve import Accounts, GatewayParts, Key, open_accounts
+from bessemer.serve.accounts.audit import AuditFilter
 
 from ..conftest import HELLO, Running, start_in
 
@@ -127,6 +128,10 @@ def test_keys_of_administrators(desk) -> None:
     assert made.id in [key.id for key in desk.admin.admin_api_keys.list(limit=1)]
     assert desk.admin.admin_api_keys.retrieve(made.id).redacted_value != made.value
     assert desk.raw("GET", "/v1/organization/projects", secret=made.value)[0] == 200
+    (first, *_), (last, *_) = (list(desk.admin.admin_api_keys.list(order=o, limit=1)) for o in ("asc", "desc"))
+    assert (first.name, last.id) == ("root", made.id)
+    with pytest.raises(openai.BadRequestError):
+        desk.admin.admin_api_keys.list(order="newest")
     assert desk.admin.admin_api_keys.delete(made.id).object == "organization.admin_api_key.deleted"
     assert desk.raw("GET", "/v1/organization/projects", secret=made.value)[0] == 401
 
@@ -145,6 +150,13 @@ def test_rate_limits(desk) -> None:
     assert (kept.model, kept.requests_per_minute, kept.tokens_per_minute) == ("played", 5, 700)
     limits.update_rate_limit("rl-*", project_id=project, max_requests_per_1_minute=9)
     assert [each.max_requests_per_1_minute for each in limits.list_rate_limits(project)] == [9, 5]
+    assert [each.id for each in limits.list_rate_limits(project, after="rl-*")] == ["rl-played"]
+    assert [each.id for each in limits.list_rate_limits(project, before="rl-played")] == ["rl-*"]
+    page = limits.list_rate_limits(project, limit=1)
+    assert ([each.id for each in page.data], page.has_more) == (["rl-*"], True)
+    assert [each.id for each in page] == ["rl-*", "rl-played"], "over pages"
+    with pytest.raises(openai.BadRequestError):
+        limits.list_rate_limits(project, before="rl-other")
     path = f"/v1/organization/projects/{project}/rate_limits/rl-*"
     assert desk.raw("POST", path, {"max_requests_per_1_minute": None})[1]["max_requests_per_1_minute"] is None
     assert len(desk.accounts.rates.list("project", project)) == 1
@@ -170,7 +182,7 @@ def test_spend_limits(desk) -> None:
     told = limit.update(project, **month, extra_body={"alert_percents": [90, 60]})
     assert told.model_extra == {"alert_percents": [60, 90]} == limit.update(project, **month).model_extra, "it stays"
     assert desk.accounts.alerts.percents(budget.id) == (60, 90)
-    (_, noted, *_) = desk.accounts.audit.list(projects=[project]).items
+    (_, noted, *_) = desk.accounts.audit.list(wanted=AuditFilter(projects=[project])).items
     assert (noted.target, noted.details, noted.actor != "local") == (budget.id, {"alert_percents": [60, 90]}, True)
     assert limit.update(project, **month, extra_body={"alert_percents": []}).model_extra == {"alert_percents": []}
     with pytest.raises(openai.BadRequestError):
@@ -194,6 +206,7 @@ def test_spend_alerts(desk) -> None:
     assert (made[0].object, made[0].threshold_amount, made[0].interval) == ("project.spend_alert", 100, "month")
     assert [each.id for each in alerts.list(project, limit=2)] == [each.id for each in made], "over pages"
     assert [each.threshold_amount for each in alerts.list(project, order="desc")] == [300, 250, 100]
+    assert [each.id for each in alerts.list(project, before=made[2].id)] == [made[0].id, made[1].id]
     assert alerts.update(made[1].id, project_id=project, threshold_amount=200, **like).threshold_amount == 200
     assert alerts.retrieve(made[1].id, project_id=project).threshold_amount == 200
     desk.admin.projects.spend_limit.update(project, currency="USD", interval="month", threshold_amount=1)
@@ -241,8 +254,8 @@ def test_there_are_only_so_many_alerts_as_a_request_can_bear(desk) -> None:
     body = {"currency": "USD", "interval": "month", "threshold_amount": 5, "notification_channel": WEBHOOK}
     path = f"/v1/organization/projects/{project}/spend_alerts"
     assert [desk.raw("POST", path, body)[0] for _ in range(21)] == [200] * 20 + [409]
-    assert desk.raw("GET", f"{path}?before=x")[1]["error"]["code"] == "unsupported_parameter"
-    assert desk.raw("GET", f"{path}?after=x")[0] == 400
+    for edge in ("before", "after"):
+        assert desk.raw("GET", f"{path}?{edge}=x")[1]["error"]["param"] == edge
 
 
 def test_the_audit_log_says_who_did_what(desk) -> None:
@@ -258,6 +271,52 @@ def test_the_audit_log_says_who_did_what(desk) -> None:
     assert project in [event.project.id for event in made]
     assert list(desk.admin.audit_logs.list(effective_at={"lt": before - 10**6})) == []
     assert list(desk.admin.audit_logs.list(actor_ids=["nobody"])) == []
+
+
+def test_the_audit_log_is_searched_by_who_and_by_what(desk) -> None:
+    logs = desk.admin.audit_logs
+    ada, eve = (desk.accounts.users.create(f"{name}@example.org") for name in ("ada", "eve"))
+    key, secret = desk.accounts.keys.create("default", admin=True, user_id=ada.id)
+    with OpenAI(base_url=f"{desk.running.url}/v1", api_key="none", admin_api_key=secret) as client:
+        project = client.admin.organization.projects.create(name="hers").id
+    mine = desk.admin.projects.create(name="mine").id
+    for wanted in ({"actor_emails": [ada.email]}, {"actor_ids": [ada.id]}, {"actor_ids": [key.id]},
+                   {"actor_emails": [ada.email, eve.email], "actor_ids": [key.id]}):  # fmt: skip
+        assert [event.project.id for event in logs.list(**wanted)] == [project], wanted
+    for nobody in ({"actor_emails": [eve.email]}, {"actor_ids": [eve.id]},
+                   {"actor_emails": [eve.email], "actor_ids": [key.id]}):  # fmt: skip
+        assert list(logs.list(**nobody)) == [], nobody
+    desk.admin.projects.update(mine, name="still mine")
+    assert [event.type for event in logs.list(resource_ids=[mine])] == ["project.updated", "project.created"]
+    assert list(logs.list(tenant_only=False, resource_ids=[project])), "as if it were left out"
+    with pytest.raises(openai.BadRequestError, match="tenants"):
+        logs.list(tenant_only=True)
+
+
+def test_the_audit_log_is_read_back_and_forth(desk) -> None:
+    logs, project = desk.admin.audit_logs, desk.admin.projects.create(name="p").id
+    for number in range(4):
+        desk.admin.projects.update(project, name=f"p{number}")
+    ids = [event.id for event in logs.list(resource_ids=[project])]
+    assert len(ids) == 5
+    page = logs.list(resource_ids=[project], before=ids[3], limit=2)
+    assert ([event.id for event in page.data], page.has_more) == (ids[1:3], True), "right before it, the newest first"
+    page = logs.list(resource_ids=[project], before=ids[1], limit=2)
+    assert ([event.id for event in page.data], page.has_more) == (ids[:1], False)
+    assert [event.id for event in logs.list(resource_ids=[project], after=ids[0], before=ids[3])] == ids[1:3]
+    with pytest.raises(openai.BadRequestError):
+        logs.list(before="yesterday")
+
+
+def test_keys_are_listed_by_whether_their_owner_is_still_there(desk) -> None:
+    project = desk.admin.projects.create(name="left").id
+    keys, robots = desk.admin.projects.api_keys, desk.admin.projects.service_accounts
+    stays, goes = (robots.create(project, name=name) for name in ("stays", "goes"))
+    robots.delete(goes.id, project_id=project)
+    for access, found in (("active", [stays.api_key.id]), ("any", [stays.api_key.id]), ("inactive", [])):
+        assert [key.id for key in keys.list(project, owner_project_access=access)] == found, access
+    with pytest.raises(openai.BadRequestError):
+        keys.list(project, owner_project_access="perhaps")
 
 
 PATHS = [

@@ -235,6 +235,13 @@ def test_what_the_server_refuses(before, said, status, code, stream) -> None:
     assert [(entry.status, entry.charge.micros) for entry in gate.entries()] == [("error", 0)]
 
 
+@pytest.mark.parametrize(("said", "told"), [("119", "119"), ("120", "119"), ("86400", "119"), ("0", None), ("x", None)])
+def test_nobody_is_told_to_wait_longer_than_clients_do(before, said, told) -> None:
+    with pytest.raises(openai.RateLimitError) as caught:
+        before().ask(f"status=429 after={said}")
+    assert caught.value.response.headers.get("retry-after") == told
+
+
 def test_limits_hold_on_the_short_way(before) -> None:
     gate = before(max_output_tokens=100, default_output_tokens=10, max_concurrent_requests=1, max_body_bytes=2000)
     for wrong in ({"max_tokens": 101}, {"max_tokens": 0}, {"max_tokens": 5, "max_completion_tokens": 6}):

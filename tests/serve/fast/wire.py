@@ -73,8 +73,8 @@ class Wire:
         if "status" in words or "told" in words:
             answer = json.dumps(self.tags).encode() if "told" in words else words.get("body", "{}").encode()
             writer.write(
-                b"HTTP/1.1 %s x\r\nretry-after: 7\r\ncontent-length: %d\r\n\r\n%s"
-                % (words.get("status", "200").encode(), len(answer), answer)
+                b"HTTP/1.1 %s x\r\nretry-after: %b\r\ncontent-length: %d\r\n\r\n%s"
+                % (words.get("status", "200").encode(), words.get("after", "7").encode(), len(answer), answer)
             )
             await writer.drain()
             return True

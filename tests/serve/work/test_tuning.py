@@ -51,6 +51,22 @@ def test_a_job_is_kept_as_the_wire_has_it(office: Office) -> None:
     assert [each.message for each in office.shop.fine_tuning.jobs.list_events(job.id)][-1].endswith(job.id)
 
 
+def test_jobs_are_listed_by_what_was_said_about_them(office: Office) -> None:
+    said: list[dict[str, str] | None] = [{"why": "tea", "grün": 'a"b'}, {"why": "cake"}, {"why": ""}, None]
+    tea, cake, empty, none = (a_job(office.shop, **({"metadata": each} if each else {})).id for each in said)
+    for wanted, found in (
+        ({"why": "tea"}, [tea]),
+        ({"why": "tea", "grün": 'a"b'}, [tea]),
+        ({"why": "cake", "grün": 'a"b'}, []),
+        ({"why": ""}, [empty]),
+        ({}, [none, empty, cake, tea]),
+    ):
+        assert [each.id for each in office.shop.fine_tuning.jobs.list(metadata=wanted, limit=1)] == found, wanted
+    assert [each.id for each in office.shop.fine_tuning.jobs.list(extra_query={"metadata": "null"})] == [none]
+    with pytest.raises(openai.BadRequestError, match="metadata"):
+        office.shop.fine_tuning.jobs.list(extra_query={"metadata": "tea"})
+
+
 def test_the_model_is_served_the_moment_the_job_succeeds(office: Office) -> None:
     job = a_job(office.shop, suffix="tea")
     trained(office, job.id)

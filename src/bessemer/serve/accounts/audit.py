@@ -74,42 +74,72 @@ class Scribe:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which acts are wanted; what is empty takes all.
+
+    Attributes:
+        projects: only concerning these.
+        acts: only of these kinds.
+        actors: only by these keys, or by keys of these users and service accounts.
+        emails: only by keys of users with these addresses.
+        targets: only on these.
+        times: only at times that compare so, in Unix seconds.
+    """
+
+    projects: Sequence[str] = ()
+    acts: Sequence[str] = ()
+    actors: Sequence[str] = ()
+    emails: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    times: Sequence[tuple[Comparison, float]] = ()
+
+    def where(self) -> tuple[list[str], list[Any]]:
+        """Return the conditions in SQL, all of which must hold, and their values."""
+        conditions, values = list[str](), list[Any]()
+        for condition, wanted in (
+            ("project IN ({0})", self.projects),
+            ("act IN ({0})", self.acts),
+            ("(actor IN ({0}) OR actor IN (SELECT id FROM keys WHERE user_id IN ({0}) OR service_account IN ({0})))",
+             self.actors),
+            ("actor IN (SELECT keys.id FROM keys JOIN users ON users.id = user_id WHERE email IN ({0}))", self.emails),
+            ("target IN ({0})", self.targets),
+        ):  # fmt: skip
+            if wanted:
+                conditions.append(condition.format(", ".join("?" * len(wanted))))
+                values += [*wanted] * condition.count("{0}")
+        for comparison, at in self.times:
+            conditions.append(f"at {_SIGNS[comparison]} ?")
+            values.append(at)
+        return conditions, values
+
+
+_ALL = AuditFilter()
+
+
 class AuditLog:
     """Reads the log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list(
-        self,
-        limit: int = 20,
-        after: int = 0,
-        projects: Sequence[str] = (),
-        acts: Sequence[str] = (),
-        actors: Sequence[str] = (),
-        times: Sequence[tuple[Comparison, float]] = (),
-    ) -> Page[AuditEvent]:
+    def list(self, limit: int = 20, after: int = 0, before: int = 0, wanted: AuditFilter = _ALL) -> Page[AuditEvent]:
         """Return a page of acts, the newest first.
 
         Args:
             limit: acts on a page.
             after: number of the last act of the page before; 0 is the first page.
-            projects: only of these; none is all, here and below.
-            acts: only of these kinds.
-            actors: only by these.
-            times: only at times that compare so, in Unix seconds.
+            before: number of the first act of the page after: this one ends right before it. 0 is none.
+            wanted: only these.
         """
-        conditions, values = ["1 = 1"], list[Any]()
-        for column, wanted in (("project", projects), ("act", acts), ("actor", actors)):
-            if wanted:
-                conditions.append(f"{column} IN ({', '.join('?' * len(wanted))})")
-                values += wanted
-        for comparison, at in times:
-            conditions.append(f"at {_SIGNS[comparison]} ?")
-            values.append(at)
-        if after:
-            conditions.append("number < ?")
-            values.append(after)
-        sql = f"SELECT {', '.join(_NAMES)} FROM audit WHERE {' AND '.join(conditions)} ORDER BY number DESC LIMIT ?"
-        events = (dict(zip(_NAMES, row, strict=True)) for row in self._database.read(sql, *values, limit + 1))
-        return Page.of([AuditEvent(**{**e, "details": json.loads(e["details"])}) for e in events], limit)
+        conditions, values = wanted.where()
+        for condition, edge in (("number < ?", after), ("number > ?", before)):
+            if edge:
+                conditions.append(condition)
+                values.append(edge)
+        back = bool(before) and not after
+        sql = f"SELECT {', '.join(_NAMES)} FROM audit WHERE {' AND '.join(conditions) or '1 = 1'}"
+        rows = self._database.read(f"{sql} ORDER BY number {'ASC' if back else 'DESC'} LIMIT ?", *values, limit + 1)
+        events = (dict(zip(_NAMES, row, strict=True)) for row in rows)
+        page = Page.of([AuditEvent(**{**e, "details": json.loads(e["details"])}) for e in events], limit)
+        return Page(page.items[::-1], page.has_more) if back else page

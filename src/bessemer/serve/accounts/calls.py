@@ -13,7 +13,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bessemer.serve.accounts.office import Accounts
-from bessemer.serve.accounts.schemas import Wire
+from bessemer.serve.accounts.pages import Page
+from bessemer.serve.accounts.schemas import Wire, told_page
 from bessemer.serve.refusals import Refused, invalid, of_validation
 
 A = TypeVar("A", bound=BaseModel)
@@ -42,10 +43,38 @@ class Call:
     @property
     def limit(self) -> int:
         """How many are wanted on a page."""
-        given = self.one("limit") or "20"
+        return self._limited(20)
+
+    def _limited(self, usual: int) -> int:
+        given = self.one("limit") or str(usual)
         if not given.isdecimal() or len(given) > 4 or not 1 <= int(given) <= _MOST:
             raise Refused(invalid("limit", f"'limit' is a number from 1 to {_MOST}."))
         return int(given)
+
+    @property
+    def newest_first(self) -> bool:
+        """Whether the order is wanted that is not usual here."""
+        order = self.one("order") or "asc"
+        if order not in ("asc", "desc"):
+            raise Refused(invalid("order", "'order' is asc or desc."))
+        return order == "desc"
+
+    def paged(self, found: Sequence[Wire], usual: int = 20) -> Wire:
+        """Return the page that is wanted of a whole list: after one of its items, right before another, or between.
+
+        Raises:
+            Refused: these are not in it.
+        """
+        ids, limit = [each["id"] for each in found], self._limited(usual)
+        edges = {name: self.one(name) for name in ("after", "before")}
+        for name, id in edges.items():
+            if id and id not in ids:
+                raise Refused(invalid(name, f"'{name}' is the id of nothing in this list."))
+        begin = ids.index(edges["after"]) + 1 if edges["after"] else 0
+        end = ids.index(edges["before"]) if edges["before"] else len(ids)
+        if edges["before"] and not edges["after"]:
+            return told_page(Page(tuple(found[max(0, end - limit) : end]), end > limit), dict)
+        return told_page(Page.of(found[begin:end], limit), dict)
 
     def asked(self, model: type[A]) -> A:
         """Return what the body says.

@@ -15,6 +15,7 @@ from bessemer.serve.accounts import schemas
 from bessemer.serve.accounts.calls import Act, Call, deleted, ends
 from bessemer.serve.accounts.schemas import Wire
 from bessemer.serve.keys import Key
+from bessemer.serve.refusals import Refused, invalid
 
 
 def people_paths(organization: str, project: str) -> dict[str, dict[str, Act]]:
@@ -46,6 +47,11 @@ def people_paths(organization: str, project: str) -> dict[str, dict[str, Act]]:
 
 def _list_keys(call: Call) -> Wire:
     call.accounts.projects.get(call.project)
+    access = call.one("owner_project_access") or "any"
+    if access not in ("active", "inactive", "any"):
+        raise Refused(invalid("owner_project_access", "'owner_project_access' is active, inactive or any."))
+    if access == "inactive":  # the keys of whoever leaves a project end with that
+        return call.paged([])
     page = call.accounts.keys.page(call.limit, call.one("after"), call.project, admin=False)
     return schemas.told_page(page, partial(_told_key, call))
 
@@ -79,7 +85,8 @@ def _delete_key(call: Call) -> Wire:
 
 
 def _list_admin_keys(call: Call) -> Wire:
-    return schemas.told_page(call.accounts.keys.page(call.limit, call.one("after"), admin=True), schemas.told_key)
+    page = call.accounts.keys.page(call.limit, call.one("after"), admin=True, newest_first=call.newest_first)
+    return schemas.told_page(page, schemas.told_key)
 
 
 def _create_admin_key(call: Call) -> Wire:

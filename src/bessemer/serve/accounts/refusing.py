@@ -16,12 +16,11 @@ from functools import lru_cache
 from bessemer.core.units import Money
 from bessemer.serve.accounts.budgets import Spending
 from bessemer.serve.accounts.rates import Level
-from bessemer.serve.refusals import Refusal
+from bessemer.serve.refusals import LONGEST_WAIT_SECONDS, Refusal, again_after
 
 Headers = tuple[tuple[str, str], ...]
 
-LONGEST_WAIT_SECONDS = 119
-_NEVER = (("x-should-retry", "false"),)
+_NEVER: Headers = (("x-should-retry", "false"),)
 _LINES = {
     unit: b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
     % ((unit.encode(),) * 3)
@@ -63,7 +62,7 @@ def refuse_rate(short: Level, levels: Sequence[Level]) -> Refusal:
     else:
         seconds = min(LONGEST_WAIT_SECONDS, max(1, math.ceil(short.wait_seconds)))
         message = f"The rate limit is reached: {what}. Ask again in {seconds} s."
-        extra = (("retry-after", str(seconds)),)
+        extra = again_after(seconds)
     return Refusal(429, message, "rate_limit_exceeded", None, short.unit, (*extra, *rate_headers(levels)))
 
 

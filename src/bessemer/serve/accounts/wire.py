@@ -21,11 +21,10 @@ from starlette.routing import Route
 from bessemer.core.errors import BessemerError, ConfigError, Conflict, NotFound
 from bessemer.core.units import Money
 from bessemer.serve.accounts import schemas
-from bessemer.serve.accounts.audit import Comparison
+from bessemer.serve.accounts.audit import AuditFilter, Comparison
 from bessemer.serve.accounts.budgets import Budget
 from bessemer.serve.accounts.calls import Act, Call, deleted
 from bessemer.serve.accounts.office import Accounts
-from bessemer.serve.accounts.pages import Page
 from bessemer.serve.accounts.people_wire import people_paths
 from bessemer.serve.accounts.rates import RateLimit, Scope
 from bessemer.serve.accounts.schemas import CENT_MICROS, Wire
@@ -104,7 +103,7 @@ class AdminDesk:
         call.accounts.projects.get(call.project)
         known = {limit.model: limit for limit in call.accounts.rates.list("project", call.project)}
         none = {model: RateLimit(id="", scope="project", model=model) for model in ("", *self._models)}
-        return schemas.told_page(Page(tuple({**none, **known}.values()), False), schemas.told_rate_limit)
+        return call.paged([schemas.told_rate_limit(limit) for limit in {**none, **known}.values()], 100)
 
 
 def _refusal(error: BessemerError) -> Refusal:
@@ -217,17 +216,8 @@ def _alert(call: Call) -> Budget:
 
 
 def _list_alerts(call: Call) -> Wire:
-    found = list(call.accounts.budgets.alerts(*_spender(call)))
-    if (order := call.one("order") or "asc") not in ("asc", "desc"):
-        raise Refused(invalid("order", "'order' is asc or desc."))
-    found = found[::-1] if order == "desc" else found
-    if call.one("before"):
-        raise Refused(unsupported("before", "Pages go forward here: use 'after', or another 'order'."))
-    ids, after = [each.id for each in found], call.one("after")
-    if after and after not in ids:
-        raise Refused(invalid("after", "'after' is the id of no spend alert here."))
-    begin = ids.index(after) + 1 if after else 0
-    return schemas.told_page(Page.of(found[begin:], call.limit), schemas.told_spend_alert)
+    found = [schemas.told_spend_alert(each) for each in call.accounts.budgets.alerts(*_spender(call))]
+    return call.paged(found[::-1] if call.newest_first else found)
 
 
 def _set_alert(call: Call) -> Wire:
@@ -248,16 +238,33 @@ def _delete_alert(call: Call) -> Wire:
 
 
 def _list_events(call: Call) -> Wire:
-    after = call.one("after").removeprefix("audit_log-") or "0"
-    if not after.isdecimal() or len(after) > 18:
-        raise Refused(invalid("after", "'after' is the id of an audit log."))
+    after, before = (_event_number(call, name) for name in ("after", "before"))
+    page = call.accounts.audit.list(call.limit, after, before, _wanted_events(call))
+    known = call.accounts.projects.list(10**6, include_archived=True).items
+    return schemas.told_page(page, schemas.told_event({project.id: project.name for project in known}))
+
+
+def _event_number(call: Call, name: str) -> int:
+    number = call.one(name).removeprefix("audit_log-") or "0"
+    if not number.isdecimal() or len(number) > 18:
+        raise Refused(invalid(name, f"'{name}' is the id of an audit log."))
+    return int(number)
+
+
+def _wanted_events(call: Call) -> AuditFilter:
+    if call.one("tenant_only").lower() not in ("", "false"):
+        raise Refused(unsupported("tenant_only", "There are no tenants above the organization here: leave it out."))
     times = []
     for comparison in _COMPARISONS:
         if at := call.one(f"effective_at[{comparison}]"):
             if not at.isdecimal() or len(at) > 15:
                 raise Refused(invalid("effective_at", "'effective_at' is in whole Unix seconds."))
             times.append((comparison, float(at)))
-    projects, acts, actors = (call.query.get(name, ()) for name in ("project_ids", "event_types", "actor_ids"))
-    page = call.accounts.audit.list(call.limit, int(after), projects, acts, actors, times)
-    known = call.accounts.projects.list(10**6, include_archived=True).items
-    return schemas.told_page(page, schemas.told_event({project.id: project.name for project in known}))
+    return AuditFilter(
+        projects=call.query.get("project_ids", ()),
+        acts=call.query.get("event_types", ()),
+        actors=call.query.get("actor_ids", ()),
+        emails=call.query.get("actor_emails", ()),
+        targets=call.query.get("resource_ids", ()),
+        times=times,
+    )

@@ -6,6 +6,7 @@ Owns those bytes. The application's own answers are told by `bessemer.serve.tell
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 
 from bessemer.core.forwarding import Spent, Terms
@@ -13,6 +14,7 @@ from bessemer.serve.refusals import (
     ENGINE_LIMIT,
     OVERLOADED,
     Refusal,
+    again_after,
     failed,
     shorten,
 )
@@ -20,8 +22,6 @@ from bessemer.serve.telling import event
 
 _TOO_LONG = (b"context_length", b"context length", b"maximum context", b"exceed_context_size")
 """How servers say that a prompt is too long: OpenAI and vLLM, SGLang, vLLM, llama.cpp."""
-
-_DAY_SECONDS = 86_400
 
 
 @lru_cache(maxsize=4096)
@@ -68,8 +68,7 @@ def of_server(status: int, body: bytes, retry_after: bytes, request_id: str) -> 
     if status in (429, 503):
         refusal = ENGINE_LIMIT if status == 429 else OVERLOADED
         seconds = int(retry_after) if retry_after.isdigit() and len(retry_after) < 8 else 0
-        again = (("retry-after", str(min(seconds, _DAY_SECONDS))),) * bool(seconds)
-        return Refusal(refusal.status, refusal.message, refusal.code, None, refusal.type, again)
+        return replace(refusal, headers=again_after(seconds))
     if status == 413 or (status < 500 and any(words in body.lower() for words in _TOO_LONG)):
         return Refusal(400, "The prompt is too long for the model.", "context_length_exceeded", "messages")
     if status in (400, 422):

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,13 +51,18 @@ T = TypeVar("T", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which records a page has: after the one of that id, so many, of one parent, with one tag; empty is any."""
+    """Which records a page has: after the one of that id, so many, of one parent, with one tag; empty is any.
+
+    Attributes:
+        metadata: pairs that a record's must have; None wants those without metadata.
+    """
 
     after: str = ""
     limit: int = 20
     newest_first: bool = True
     parent: str = ""
     tag: str = ""
+    metadata: tuple[tuple[str, str], ...] | None = ()
 
 
 class Records:
@@ -143,6 +149,10 @@ class Records:
             NotFound: `wanted.after` is no such record of this project.
         """
         order, edge = ("DESC", "<") if wanted.newest_first else ("ASC", ">")
+        pairs = wanted.metadata or ()
+        said = " AND EXISTS (SELECT 1 FROM json_each(body, '$.metadata') WHERE key = ? AND value = ?)" * len(pairs)
+        if wanted.metadata is None:
+            said = " AND json_extract(body, '$.metadata') IS NULL"
         with self.reading() as connection:
             start = 2**62 if wanted.newest_first else 0
             if wanted.after:
@@ -150,8 +160,8 @@ class Records:
                 start = connection.execute("SELECT sequence FROM records WHERE id = ?", (wanted.after,)).fetchone()[0]
             rows = connection.execute(
                 "SELECT body FROM records WHERE kind = ? AND project = ? AND (? = '' OR parent = ?)"
-                f" AND (? = '' OR tag = ?) AND sequence {edge} ? ORDER BY sequence {order} LIMIT ?",
-                (kind, project, *[wanted.parent] * 2, *[wanted.tag] * 2, start, wanted.limit + 1),
+                f" AND (? = '' OR tag = ?) AND sequence {edge} ?{said} ORDER BY sequence {order} LIMIT ?",
+                (kind, project, *[wanted.parent] * 2, *[wanted.tag] * 2, start, *chain(*pairs), wanted.limit + 1),
             ).fetchall()
         return Page.of([model.model_validate_json(body) for (body,) in rows], wanted.limit)
 

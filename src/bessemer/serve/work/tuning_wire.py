@@ -5,6 +5,7 @@ Owns the endpoints and their schema. Source: the published OpenAPI description o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -120,7 +121,12 @@ class JobDesk:
 
     async def list(self, request: Request) -> Response:
         """Return a page, the newest first."""
-        project, wanted = self._desk.key(request).project, self._wanted(request)
+        project, given = self._desk.key(request).project, request.query_params
+        none = given.get("metadata")
+        if none not in (None, "null"):
+            raise Refused(invalid("metadata", "'metadata' is asked for as 'metadata[key]=value', or as 'null'."))
+        pairs = tuple((name[9:-1], value) for name, value in given.items() if name.startswith("metadata["))
+        wanted = replace(self._wanted(request), metadata=None if none else pairs)
         page = await asked(self._jobs.page, project, wanted, param="after")
         return listed((job.told() for job in page.items), page.has_more)
 
