@@ -111,6 +111,11 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
   `winner` (`challenger`, `incumbent`, `undecided`, `mismatch`), `anytime` and `fixed` (intervals), `chance`, `arms`.
 - `messages` takes keys as `x-api-key`, too, and tells errors in Anthropic's form. Its `stop_reason` is `end_turn` also
   where a stop sequence was met.
+- `GET /v1/energy` tells what the key's own project took: pages of buckets as the organization's usage (`start_time`,
+  `end_time`, `bucket_width` 1m, 1h or 1d, `group_by` model or api_key_id, `models`, `api_key_ids`, `limit`, `page`;
+  without `start_time` the latest ones). A result has `energy` (`joules`, `joules_low`, `joules_high`, and the weakest
+  `class` in the sum), `grams_co2e`, tokens, `joules_per_1000_output_tokens`, `count` and `kind`: requests and steps
+  (training) are told apart. `GET /v1/prices` and `GET /v1/invoices` are the project's, too.
 - An error within a stream is an event: `data: {{"error": …}}`.
 
 {tables}

@@ -248,6 +248,57 @@ def test_a_project_sees_its_own_prices_and_invoices_and_nobody_else_s(office) ->
     assert [desk.own(path, key="bk-wrong")[0] for path in ("prices", "invoices", "invoices/x")] == [401] * 3
 
 
+def test_a_customer_reads_what_its_own_requests_took(office) -> None:
+    desk = office(
+        entry("a", NOON, project="shop", key_id="k1"),
+        entry("b", NOON + 5, (7, 0, 0), project="shop", key_id="k2", model="n"),
+        entry("c", NOON + DAY, project="shop", key_id="k1"),
+        entry("t", NOON, (500, 0, 0), project="shop", kind="step", key_id="", status="ok"),
+        entry("failed", NOON, project="shop", status="error"),
+        entry("x", NOON, (999, 999, 0), project="other", key_id="secret-key", model="secret-model"),
+    )
+
+    def asked(path: str) -> list[list[dict[str, Any]]]:
+        status, told = desk.own(f"energy?start_time={NOON}&{path}")
+        assert status == 200, told
+        assert "secret" not in str(told)
+        return [bucket["results"] for bucket in told["data"]]
+
+    first, second, *rest = asked("limit=3")
+    assert rest == [[]]
+    assert {each["kind"]: (each["count"], each["input_tokens"], each["output_tokens"]) for each in first} == {
+        "request": (2, 107, 20),
+        "step": (1, 500, 0),
+    }
+    requests = next(each for each in first if each["kind"] == "request")
+    assert requests["energy"] == {"joules": 4.0, "joules_low": 2.0, "joules_high": 6.0, "class": "modelled"}
+    assert (requests["grams_co2e"], requests["joules_per_1000_output_tokens"]) == (0.2, 200.0)
+    assert [each["joules_per_1000_output_tokens"] for each in first if each["kind"] == "step"] == [None]
+    assert [(each["project_id"], each["model"], each["api_key_id"]) for each in second] == [("shop", None, None)]
+    by_model = asked("limit=1&group_by[]=model&group_by[]=api_key_id")[0]
+    assert {(each["model"], each["api_key_id"], each["kind"]) for each in by_model} == {
+        ("m", "k1", "request"), ("n", "k2", "request"), ("m", "", "step")
+    }  # fmt: skip
+    assert [each["count"] for each in asked("limit=1&models=n")[0]] == [1]
+    assert asked("limit=1&api_key_ids=secret-key") == asked("limit=1&models=secret-model") == [[]]
+    status, hours = desk.own(f"energy?start_time={NOON}&bucket_width=1h&limit=2")
+    assert (status, len(hours["data"]), hours["has_more"]) == (200, 2, True)
+    _, more = desk.own(f"energy?start_time={NOON}&bucket_width=1h&limit=2&page={hours['next_page']}")
+    assert more["data"][0]["start_time"] == hours["data"][-1]["end_time"]
+
+
+def test_energy_tells_the_latest_days_unless_asked_and_refuses_what_is_not_there(office) -> None:
+    now = NOON + 40 * DAY
+    desk = office(entry("a", now - DAY, project="shop"), entry("old", now - 9 * DAY, project="shop"))
+    _, told = desk.own("energy")
+    assert [len(bucket["results"]) for bucket in told["data"]] == [0, 0, 0, 0, 0, 1, 0]
+    assert not told["has_more"]
+    for wrong in ("project_ids=other", "group_by=project_id", "bucket_width=1y", "start_time=x"):
+        status, refused = desk.own(f"energy?{wrong}")
+        assert (status, refused["error"]["param"]) == (400, wrong.partition("=")[0])
+    assert desk.own("energy", key="bk-wrong")[0] == 401
+
+
 def test_only_administrators_may_ask(office) -> None:
     desk = office()
     other = desk.client.with_options(admin_api_key=desk.client.api_key)

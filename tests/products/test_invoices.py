@@ -28,7 +28,8 @@ from bessemer.products.booked import BookedUsage, open_usage
 from bessemer.products.focus import COLUMNS, Bill, focus_rows, write_focus
 from bessemer.products.home import Home
 from bessemer.products.invoice_html import invoice_page
-from bessemer.products.invoices import InvoiceBook, amounts_agree, month_of
+from bessemer.products.invoices import Invoice, InvoiceBook, amounts_agree, month_of
+from bessemer.products.register import Issued, Register
 from tests.cli.calling import call
 from tests.products.test_booked import DAY, PRICES, book, entry
 
@@ -41,7 +42,7 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.home = Home(folder)
-        self.home.books.mkdir()
+        self.home.books.mkdir(exist_ok=True)
         self.ledger = Ledger(self.home.books / "ledger.sqlite", self.home.books / "journal")
         self.usage = BookedUsage(self.ledger, PRICES)
         self.now = NOON + 40 * DAY
@@ -310,11 +311,145 @@ def test_a_charge_that_is_not_quantity_times_price(shop: Shop) -> None:
     assert drifted(shop.home) == {"charges", "bills"}
 
 
-def test_an_invoice_that_was_changed(shop: Shop) -> None:
-    home = filled(shop)
-    (path,) = (home.path / "invoices").glob("*/*.json")
+def issued_thrice(shop: Shop) -> tuple[Home, list[Path]]:
+    """Give a home with three invoices of one month, each for what came after the one before."""
+    for number in range(3):
+        shop.book(entry(str(number), NOON + number, (9 + number, 9, 1)))
+        shop.invoices.issue("p", MONTH)
+    assert drifted(shop.home) == set()
+    return shop.home, sorted((shop.home.path / "invoices").glob("*/*.json"))
+
+
+def rewritten(path: Path, **fields: Any) -> str:
+    """Return an invoice's text with other fields, in the form in which it is written."""
+    return Invoice.model_validate({**json.loads(path.read_text()), **fields}).model_dump_json(indent=2)
+
+
+def cheaper(path: Path) -> str:
     told = json.loads(path.read_text())
-    path.write_text(json.dumps({**told, "amount_micros": told["amount_micros"] - 1}))
+    lines = [{**told["lines"][0], "amount_micros": told["lines"][0]["amount_micros"] - 5}, *told["lines"][1:]]
+    return rewritten(path, lines=lines, amount_micros=told["amount_micros"] - 5)
+
+
+TAMPERED: dict[str, tuple[Any, str]] = {
+    "a line and the total": (lambda paths: paths[1].write_text(cheaper(paths[1])), "p-2.json is not what was issued"),
+    "grams only": (lambda paths: paths[1].write_text(rewritten(paths[1], grams=0)), "p-2.json is not what was issued"),
+    "the last": (lambda paths: paths[2].unlink(), "p-3.json is gone"),
+    "the first": (lambda paths: paths[0].unlink(), "p-1.json is gone"),
+    "a month's": (lambda paths: shutil.rmtree(paths[0].parent), "p-1.json is gone"),
+    "the folder": (lambda paths: shutil.rmtree(paths[0].parent.parent), "p-1.json is gone"),
+    "appended": (lambda paths: shutil.copy(paths[2], paths[2].with_name("p-4.json")), "p-4.json was never issued"),
+    "another's": (lambda paths: shutil.copy(paths[2], paths[2].with_name("q-1.json")), "q-1.json was never issued"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_file_of_an_invoice_that_was_changed_removed_or_forged(shop: Shop, name: str) -> None:
+    home, paths = issued_thrice(shop)
+    before = shop.invoices.issued("p", MONTH)
+    tamper, told = TAMPERED[name]
+    tamper(paths)
+    assert drifted(home) == {"invoices"}
+    assert told in check_books(home, PRICES)[5].found
+    assert InvoiceBook(home, shop.usage, "", lambda: 0.0).issued("p", MONTH) == before, "the register has them"
+
+
+def test_a_file_that_is_gone_is_written_again_as_it_was_and_nothing_is_billed_twice(shop: Shop) -> None:
+    home, paths = issued_thrice(shop)
+    texts = [path.read_bytes() for path in paths]
+    shutil.rmtree(home.path / "invoices")
+    assert shop.invoices.issue("p", MONTH).number == f"{MONTH}-p-3"
+    assert [path.read_bytes() for path in paths] == texts
+    assert drifted(home) == set()
+
+
+def reregistered(home: Home, records: list[Issued]) -> None:
+    """Write the register anew, with right hashes, as somebody could who knows how."""
+    path = home.books / "invoices.jsonl"
+    path.unlink()
+    made = Register(path)
+    with made.writing():
+        made.append(records)
+
+
+@pytest.mark.parametrize("is_anchored", [True, False])
+def test_a_register_written_anew_does_not_sum_to_the_journal(shop: Shop, is_anchored: bool) -> None:
+    home, paths = issued_thrice(shop)
+    if not is_anchored:  # as if the ledger had been made again too
+        shop.ledger._database.query("DELETE FROM ledger_anchors")
+    first, second, third = Register(home.books / "invoices.jsonl").records()
+    paths[2].write_text(cheaper(paths[2]))
+    for less in (0, 5):
+        forged = third.model_copy(update={"text": paths[2].read_text(), "charged_micros": third.charged_micros - less})
+        reregistered(home, [first, second, forged])
+        (found,) = [check for check in check_books(home, PRICES) if check.name == "invoices"]
+        assert not found.holds
+        wanted = ("were invoiced", "the journal")[bool(less)]
+        assert ("restore books/invoices.jsonl" if is_anchored else wanted) in found.found
+        if not is_anchored:
+            shop.ledger._database.query("DELETE FROM ledger_anchors")
+
+
+def test_a_register_that_was_cut_or_removed_with_its_files(shop: Shop) -> None:
+    home, paths = issued_thrice(shop)
+    path = home.books / "invoices.jsonl"
+    whole = path.read_bytes().splitlines(keepends=True)
+    paths[2].unlink()
+    path.write_bytes(b"".join(whole[:-1]))
+    assert drifted(home) == {"invoices"}
+    shutil.rmtree(home.path / "invoices")
+    path.unlink()
+    assert drifted(home) == {"invoices"}
+    path.write_bytes(b"".join(whole).replace(b"works", b"mills"))
+    assert drifted(home) == {"invoices"}
+
+
+def test_half_a_record_that_a_crash_left_is_cut_off(shop: Shop) -> None:
+    home = filled(shop)
+    with (home.books / "invoices.jsonl").open("ab") as file:
+        file.write(b'{"body":{"project":"p"')
+    assert drifted(home) == set()
+    shop.book(entry("late", NOON))
+    InvoiceBook(home, shop.usage, "works", lambda: shop.now).issue("p", MONTH)
+    assert drifted(home) == set()
+    assert len(InvoiceBook(home, shop.usage, "", lambda: 0.0).issued("p", MONTH)) == 2
+
+
+def test_what_is_booked_after_an_invoice_is_no_drift(shop: Shop) -> None:
+    home = filled(shop)
+    shop.book(entry("late", NOON, (50, 7, 0)), entry("a", NOON, status="error"), entry("next", NOON + 40 * DAY))
+    assert drifted(home) == {"journal"}, "which says that an answer was booked twice and differently"
+    told = {check.name: check.found for check in check_books(home, PRICES)}["invoices"]
+    assert told == "1 issued; 1 months have charges that are on no invoice yet"
+    shop.invoices.issue("p", MONTH)
+    assert {check.name: check.found for check in check_books(home, PRICES)}["invoices"] == "2 issued"
+
+
+def unregistered(shop: Shop) -> tuple[Home, list[Path]]:
+    """Give a home as older versions left it: invoices, no register."""
+    home, paths = issued_thrice(shop)
+    (home.books / "invoices.jsonl").unlink()
+    shop.ledger._database.query("DROP TABLE ledger_anchors")
+    shop.ledger.close()
+    shop.__init__(home.path)  # type: ignore[misc]
+    return home, paths
+
+
+def test_invoices_of_before_there_was_a_register_are_taken_in_as_they_stand(shop: Shop) -> None:
+    home, paths = unregistered(shop)
+    shop.book(entry("late", NOON))
+    found = {check.name: check for check in check_books(home, PRICES)}["invoices"]
+    assert found.holds
+    assert "3 of them taken in now, as they stand; 1 months have" in found.found
+    assert "3 of them taken in as they stood" in {c.name: c.found for c in check_books(home, PRICES)}["invoices"]
+    assert shop.invoices.issue("p", MONTH).number == f"{MONTH}-p-4"
+    paths[1].write_text(cheaper(paths[1]))
+    assert drifted(home) == {"invoices"}
+
+
+def test_one_that_was_gone_before_they_were_taken_in_is_missed(shop: Shop) -> None:
+    home, paths = unregistered(shop)
+    paths[0].unlink()
     assert drifted(home) == {"invoices"}
 
 

@@ -237,6 +237,7 @@ CASES: dict[str, Case] = {
     "GET /v1/datasets/{id}": named("GET", f"{DATASETS}/<dataset>"),
     "POST /v1/datasets/{id}/cancel": named("POST", f"{DATASETS}/<dataset>/cancel"),
     # Bills
+    "GET /v1/energy": Case(lists="project"),
     "GET /v1/prices": Case(lists="project"),
     "GET /v1/invoices": Case(lists="invoice"),
     "GET /v1/invoices/{id}": named("GET", "/v1/invoices/<invoice>"),

@@ -70,6 +70,13 @@ def arrived(database: LedgerDatabase, journal: str) -> None:
     database.query("DELETE FROM ledger_awaits WHERE journal = ?", (journal,))
 
 
+def anchor(database: LedgerDatabase, journal: str, seq: int, hash: str) -> None:
+    """Note how far the register of invoices beside a journal has grown."""
+    with database.writing():
+        database.query("DELETE FROM ledger_anchors WHERE journal = ?", (journal,))
+        database.query("INSERT INTO ledger_anchors (journal, seq, hash) VALUES (?, ?, ?)", (journal, seq, hash))
+
+
 def told_of(journals: Sequence[str]) -> tuple[str, str]:
     """Return what to say of journals that are awaited, and what to do."""
     return (
@@ -92,8 +99,10 @@ def check_whole(journals: Sequence[str]) -> None:
 
 
 def _make_noted(database: LedgerDatabase) -> None:
-    """Make the table that stays when the others are made again; the first ledgers of this layout have none."""
+    """Make the tables that stay when the others are made again; the first ledgers of this layout have none."""
     database.make("CREATE TABLE IF NOT EXISTS ledger_awaits (journal TEXT NOT NULL PRIMARY KEY) STRICT")
+    columns = "journal TEXT NOT NULL PRIMARY KEY, seq INTEGER NOT NULL, hash TEXT NOT NULL"
+    database.make(f"CREATE TABLE IF NOT EXISTS ledger_anchors ({columns}) STRICT")
 
 
 def _found(database: LedgerDatabase) -> int:

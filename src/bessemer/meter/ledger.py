@@ -27,9 +27,9 @@ from bessemer.meter.chain import Position
 from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.energy import MICRO
 from bessemer.meter.journal import JournalReport, SegmentReader, segments, verify
-from bessemer.meter.layout import arrived, awaited, make_tables, told_of
+from bessemer.meter.layout import anchor, arrived, awaited, make_tables, told_of
 from bessemer.meter.recount import drifts
-from bessemer.meter.rollups import DAY, HOUR, SUMMED, usage_rows, whole
+from bessemer.meter.rollups import DAY, HOUR, SUMMED, pieces, usage_rows, whole
 from bessemer.meter.rows import BOOKED, entry_of, packed
 from bessemer.meter.taking_in import SyncReport, TakingIn
 from bessemer.meter.totals import Amount, Total
@@ -209,7 +209,7 @@ class Ledger:
         where, values = _where(kind=kind, run=run, project=project, model=model)
         groups: dict[tuple[str, ...], list[_Row]] = {}
         with self._database.snapshot():
-            for table, counted, condition, bounds in _pieces(since):
+            for table, counted, condition, bounds in pieces(since):
                 asked = (
                     f"SELECT {names}, {counted}, {SUMMED} FROM forms CROSS JOIN {table}"
                     f" WHERE form = number{where} AND {condition} GROUP BY {names}"
@@ -222,6 +222,23 @@ class Ledger:
     def usage(self, query: UsageQuery) -> list[UsageRow]:
         """Return sums by bucket of time and group; see `bessemer.meter.rollups`."""
         return usage_rows(self._query, self._database.dialect.second, query)
+
+    def usage_as_read(self, query: UsageQuery) -> tuple[list[UsageRow], dict[str, int] | None]:
+        """Return sums as `usage`, and how many records of each segment they rest on; None if other hosts booked."""
+        with self._database.snapshot():
+            rows = self._query("SELECT journal, name, seq FROM segments", ())
+            alone = all(journal == self._name for journal, _, _ in rows)
+            return self.usage(query), {name: seq for _, name, seq in rows} if alone else None
+
+    def anchored(self) -> tuple[int, str] | None:
+        """Return number and hash of a record that the register of invoices has, as noted here; None if none is."""
+        rows = self._query("SELECT seq, hash FROM ledger_anchors WHERE journal = ?", (self._name,))
+        return (int(rows[0][0]), rows[0][1]) if rows else None
+
+    def anchor(self, seq: int, hash: str) -> None:
+        """Note how far the register of invoices has grown: then its end cannot be cut off unseen."""
+        if self._name or not self._database.is_postgres:
+            anchor(self._database, self._name, seq, hash)
 
     def drifts(self) -> list[str]:
         """Return which sums are not those of the entries, in words; all entries are read."""
@@ -336,19 +353,6 @@ class _Row:
         told = f"{grid}, {grams_per_kilowatt_hour:g} g/kWh, {source}"
         made = cls(EnergyClass(energy_class), currency, Boundary(boundary), told, version, int(count), whole(parts))
         return made if made.count else None
-
-
-def _pieces(since: float) -> Iterator[tuple[str, str, str, tuple[float, ...]]]:
-    """Yield the tables that together have all since then, how to count in them, and the condition: days, if need be
-    with the hours before the first whole one, and the entries before the first whole hour."""
-    if not since:
-        yield "sums", "SUM(entries)", "width = ?", (DAY,)
-        return
-    hour = -int(-since // HOUR) * HOUR
-    day = -(-hour // DAY) * DAY
-    yield "entries", "COUNT(*)", "started_at >= ? AND started_at < ?", (since, hour)
-    yield "sums", "SUM(entries)", "width = ? AND start >= ? AND start < ?", (HOUR, hour, day)
-    yield "sums", "SUM(entries)", "width = ? AND start >= ?", (DAY, day)
 
 
 def _total(group: dict[str, str], rows: list[_Row]) -> Total:

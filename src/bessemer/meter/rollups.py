@@ -8,7 +8,7 @@ Owns the table ``sums`` and the questions to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import add, sub
 from typing import Any
 
@@ -72,6 +72,19 @@ class Sums:
                 group, sums = found[number]
                 left[group] = list(map(add, left[group], sums)) if group in left else sums
             found, part = list(left.items()), part + 1
+
+
+def pieces(since: float) -> Iterator[tuple[str, str, str, tuple[float, ...]]]:
+    """Yield the tables that together have all since then, how to count in them, and the condition: days, if need be
+    with the hours before the first whole one, and the entries before the first whole hour."""
+    if not since:
+        yield "sums", "SUM(entries)", "width = ?", (DAY,)
+        return
+    hour = -int(-since // HOUR) * HOUR
+    day = -(-hour // DAY) * DAY
+    yield "entries", "COUNT(*)", "started_at >= ? AND started_at < ?", (since, hour)
+    yield "sums", "SUM(entries)", "width = ? AND start >= ? AND start < ?", (HOUR, hour, day)
+    yield "sums", "SUM(entries)", "width = ? AND start >= ?", (DAY, day)
 
 
 def usage_rows(query: Query, second: str, wanted: UsageQuery) -> list[UsageRow]:

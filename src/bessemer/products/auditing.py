@@ -1,4 +1,5 @@
-"""Whether the books agree: the journal with its hashes, entries with meters and engines, sums, charges and prices.
+"""Whether the books agree: the journal with its hashes, entries with meters and engines, sums, charges, prices and
+invoices.
 
 Owns the list of checks.
 """
@@ -12,7 +13,7 @@ from bessemer.meter import Ledger, PriceHistory, compare_readings, mispriced
 from bessemer.meter.layout import told_of
 from bessemer.products.booked import BookedUsage
 from bessemer.products.home import Home
-from bessemer.products.invoices import InvoiceBook, amounts_agree
+from bessemer.products.invoice_check import check_invoices
 
 _ALWAYS = 4_102_444_800
 
@@ -113,9 +114,6 @@ def _lines(usage: BookedUsage) -> Check:
 
 
 def _invoices(home: Home, usage: BookedUsage) -> Check:
-    """Check what was issued: lines that sum to the amount, and every correction after what it corrects."""
-    book = InvoiceBook(home, usage, "", lambda: 0.0)
-    found = [book.issued(project, month) for project, month in book.projects()]
-    wrong = [each[0].number for each in found if not amounts_agree(each)]
-    said = f"{sum(map(len, found)):,} issued" if not wrong else f"lines do not sum to the amount: {', '.join(wrong)}"
-    return Check(name="invoices", holds=not wrong, found=said)
+    """Check what was issued: the register, the files, and the sums that the ledger had."""
+    wrong, said = check_invoices(home, usage)
+    return Check(name="invoices", holds=not wrong, found="; ".join(wrong[:3]) or said)

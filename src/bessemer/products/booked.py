@@ -36,6 +36,26 @@ class BookedUsage:
         charged = query.model_copy(update={"group_by": BILLED, "charged": True})
         return cost_lines(self.usage(charged), self._prices)
 
+    def charged(self, project: str, start: int, end: int) -> tuple[int, dict[str, int] | None]:
+        """Return what a project was charged for a span of whole hours, and how far the journal was read for it.
+
+        The first is in micro-units; the second is records by segment, or None if other hosts' entries are in it.
+        """
+        self._ledger.sync()
+        query = UsageQuery(start=start, end=end, projects=(project,), kind="", charged=True)
+        rows, read = self._ledger.usage_as_read(query)
+        return sum(row.charge_micros for row in rows), read
+
+    def anchored(self) -> tuple[int, str] | None:
+        """Return the record up to which the register of invoices is known to have grown, if it is."""
+        self._ledger.sync()
+        return self._ledger.anchored()
+
+    def anchor(self, seq: int, hash: str) -> None:
+        """Note a record of the register of invoices."""
+        self._ledger.sync()
+        self._ledger.anchor(seq, hash)
+
     def awaited(self) -> tuple[str, ...]:
         """Return the journals of other hosts whose entries are missing since the ledger was made again."""
         self._ledger.sync()

@@ -1,33 +1,33 @@
 """Invoices: what a project was charged for a month, to the micro-unit, from the books.
 
-While the month runs an invoice is a draft. Once issued it is a file that never changes; if the books say more or less
-later (a late entry, a correction), the next one for the same month holds the difference only, and is a credit note
-where that is negative. The sum of all that were issued is what the ledger says.
+While the month runs an invoice is a draft. Once issued it is a record that never changes, and a file with its text; if
+the books say more or less later (a late entry, a correction), the next one for the same month holds the difference
+only, and is a credit note where that is negative. The sum of all that were issued is what the ledger says.
 
 Owns numbers, lines and where invoices lie. Draws nothing.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
-from bessemer.core.errors import ConfigError, Conflict, NotFound
+from bessemer.core.errors import ConfigError, Conflict, IntegrityError, NotFound
 from bessemer.core.nouns import EnergyClass, Noun
 from bessemer.core.units import charge_micros
 from bessemer.core.usage import CostLine, UsageQuery, UsageRow
 from bessemer.meter.layout import check_whole
 from bessemer.products.booked import BookedUsage
 from bessemer.products.home import Home, write_whole
+from bessemer.products.register import Issued, Register
 
 DAY = 86_400
+_TRIES = 5
 
 
 class InvoiceLine(Noun):
@@ -117,27 +117,36 @@ class InvoiceBook:
     """
 
     def __init__(self, home: Home, source: BookedUsage, seller: str, clock: Callable[[], float]) -> None:
-        self._folder, self._source, self._seller, self._clock = home.path / "invoices", source, seller, clock
+        self.folder, self._source, self._seller, self._clock = home.path / "invoices", source, seller, clock
+        self.register = Register(home.books / "invoices.jsonl")
 
     def issued(self, project: str, month: str) -> list[Invoice]:
         """Return what was issued to a project for a month, in order.
 
         Raises:
             ConfigError: it is no month.
+            IntegrityError: the register is damaged, or an invoice of before there was one is.
         """
         month_of(month)
-        paths = (self._path(project, month, number) for number in range(1, 10_000))
-        found = []
-        for path in paths:
-            if not path.exists():
-                break
-            found.append(Invoice.model_validate_json(path.read_text(encoding="utf-8")))
-        return found
+        found = [each for each in self.records() if (each.project, each.month) == (project, month)]
+        return [_read(each) for each in found]
 
     def projects(self) -> list[tuple[str, str]]:
         """Return (project, month) of everything that was issued, sorted."""
-        paths = self._folder.glob("*/*-1.json")
-        return sorted((unquote(path.name.removesuffix("-1.json")), path.parent.name) for path in paths)
+        return sorted({(each.project, each.month) for each in self.records()})
+
+    def records(self) -> list[Issued]:
+        """Return what the register says was issued; where there is none yet, the files as they stand."""
+        return self.register.records() if self.register.is_open() else self._found()
+
+    def open(self) -> None:
+        """Open the register, if there is none: what was issued before is taken in as it stands.
+
+        Raises:
+            BackendError: the disk refuses.
+        """
+        with self.register.writing():
+            self._open()
 
     def draw(self, project: str, month: str) -> Invoice:
         """Return the draft of what is not on any invoice of the month yet.
@@ -187,38 +196,107 @@ class InvoiceBook:
         _, end = month_of(month)
         if self._clock() < end:
             raise ConfigError(f"{month} is not over", hint="Until then `bessemer invoice` shows a draft.")
-        draft, before = self.draw(project, month), self.issued(project, month)
-        if before and not draft.lines:
-            return before[-1]
-        made = draft.model_copy(
-            update={
-                "number": f"{month}-{project}-{len(before) + 1}",
-                "kind": "credit note" if draft.amount_micros < 0 else "invoice",
-            }
-        )
-        _keep(self._path(project, month, len(before) + 1), made.model_dump_json(indent=2))
+        with self.register.writing():
+            self._open()
+            made = self._issue(project, month)
+        for each in self.records():
+            if (each.project, each.month) == (project, month):
+                _keep(self.path(each), each.text)
         return made
 
-    def _path(self, project: str, month: str, number: int) -> Path:
-        return self._folder / month / f"{quote(project, safe='')}-{number}.json"
+    def path(self, record: Issued) -> Path:
+        """Return where the file of an issued invoice is."""
+        return self.folder / record.month / f"{quote(record.project, safe='')}-{record.number}.json"
+
+    def _issue(self, project: str, month: str) -> Invoice:
+        for _ in range(_TRIES):
+            draft, before = self.draw(project, month), self.issued(project, month)
+            charged, read = self._source.charged(project, draft.start, draft.end)
+            lines = [line for each in (*before, draft) for line in each.lines]
+            if charged == sum(line.amount_micros for line in lines):
+                break
+        else:
+            raise Conflict(f"{month} is still being booked", hint="Ask again when what is under way has ended.")
+        if before and not draft.lines:
+            return before[-1]
+        number = 1 + max(
+            (each.number for each in self.records() if (each.project, each.month) == (project, month)), default=0
+        )
+        kind = "credit note" if draft.amount_micros < 0 else "invoice"
+        made = draft.model_copy(update={"number": f"{month}-{project}-{number}", "kind": kind})
+        text = made.model_dump_json(indent=2)
+        record = Issued(project=project, month=month, number=number, text=text, charged_micros=charged, read=read)
+        if self.path(record).exists():
+            raise Conflict(
+                f"{self.path(record)} is in the way: it was not issued here", hint="Move it away, then ask again."
+            )
+        self._append([record])
+        return made
+
+    def _open(self) -> None:
+        if not self.register.is_open():
+            found = [each.model_copy(update=self._as_of(each)) for each in self._found()]
+            self._append(found)
+
+    def _as_of(self, record: Issued) -> dict[str, Any]:
+        charged, read = self._source.charged(record.project, *month_of(record.month))
+        return {"charged_micros": charged, "read": read}
+
+    def _append(self, records: Sequence[Issued]) -> None:
+        """Append, each with what was read of the journal since the record before only; and let the ledger know."""
+        known: dict[str, int] = {}
+        for each in self.register.records():
+            known |= each.read or {}
+        kept = []
+        for each in records:
+            new = each.read and {name: seq for name, seq in each.read.items() if known.get(name) != seq}
+            known |= new or {}
+            kept.append(each.model_copy(update={"read": new}))
+        self.register.append(kept)
+        self._source.anchor(self.register.end.seq, self.register.end.hash)
+
+    def _found(self) -> list[Issued]:
+        """Return the files that are there, as records of what was issued before there was a register."""
+        found = []
+        for path in self.folder.glob("*/*.json"):
+            named = re.fullmatch(r"(.+)-(\d+)\.json", path.name)
+            if named and re.fullmatch(r"\d{4}-\d{2}", path.parent.name):
+                text, who = path.read_text(encoding="utf-8"), unquote(named[1])
+                found.append(
+                    Issued(
+                        project=who,
+                        month=path.parent.name,
+                        number=int(named[2]),
+                        text=text,
+                        charged_micros=0,
+                        read=None,
+                        taken_in=True,
+                    )
+                )
+        return sorted(found, key=lambda each: (each.month, each.project, each.number))
 
 
 def _keep(path: Path, text: str) -> None:
-    """Write a file that no other process has written meanwhile."""
-    waiting = path.with_name(f"{path.name}.{os.getpid()}")
-    write_whole(waiting, text)
+    """Write an invoice's file, if it is not there."""
+    if not path.exists():
+        write_whole(path, text)
+
+
+def _read(record: Issued) -> Invoice:
     try:
-        os.link(waiting, path)
-    except FileExistsError as error:
-        raise Conflict(f"{path.name} was issued meanwhile", hint="Ask again to see it.") from error
-    finally:
-        waiting.unlink()
+        return Invoice.model_validate_json(record.text)
+    except ValueError as error:
+        raise IntegrityError(
+            f"invoice {record.number} of '{record.project}' for {record.month} is no invoice",
+            hint="It was damaged before it was registered: restore it from a copy.",
+        ) from error
 
 
 def amounts_agree(invoices: Iterable[Invoice]) -> bool:
     """Return whether every invoice's lines sum to its amount, and each corrects those before it."""
     found = list(invoices)
-    chained = all(two.corrects == (*one.corrects, one.number) for one, two in pairwise(found))
+    numbers = [each.number for each in found]
+    chained = all(each.corrects == tuple(numbers[:place]) for place, each in enumerate(found))
     return chained and all(sum(line.amount_micros for line in each.lines) == each.amount_micros for each in found)
 
 

@@ -26,6 +26,7 @@ from bessemer.serve.billing_wire import BillingDesk
 from bessemer.serve.booking import Bookkeeper
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate_admin
+from bessemer.serve.energy_wire import EnergyDesk
 from bessemer.serve.envelope import Envelope
 from bessemer.serve.experiments_wire import ExperimentDesk
 from bessemer.serve.fast.admission import Admission, KeyAdmission
@@ -178,6 +179,8 @@ def _optional(
     users = parts.accounts.users.of_keys if parts.accounts else dict[str, str]
     usage = UsageDesk(parts.usage, parts.clock, users) if parts.usage else None
     routes = AdminDesk(config, parts.accounts, models, usage).routes() if parts.accounts else []
+    if usage:
+        routes += EnergyDesk(keys, usage).routes()
     if parts.billing:
         routes += BillingDesk(keys, parts.billing).routes()
     if parts.experiments:

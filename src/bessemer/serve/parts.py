@@ -41,7 +41,7 @@ class GatewayParts:
         rankings: keeps what was shown where something is tried.
         experiments: says what experiments found.
         billing: tells projects their prices and invoices.
-        usage: says what was used and charged, to administrators.
+        usage: says what was used and charged, to administrators; and to projects what they took of energy.
         gate: keeps requests within their limits and budgets; without it there are none.
     """
 

@@ -72,47 +72,66 @@ class UsageDesk:
 
     def nothing(self, query: Query) -> dict[str, Any]:
         """Return a page of buckets of what is not served here, which are empty; raises as `completions`."""
-        _, pages = self._wanted(query, tuple(_WIDTHS), None)
+        _, pages = self.wanted(query)
         return pages.told(lambda start: [])
 
     def costs(self, query: Query) -> dict[str, Any]:
         """Return a page of daily buckets of what was charged; raises as `completions`."""
-        groups = _listed(query, "group_by", (*_NONE, *_COST_GROUPS))
-        wanted, pages = self._wanted(query, ("1d",), _COST_LIMIT)
+        groups = listed(query, "group_by", (*_NONE, *_COST_GROUPS))
+        wanted, pages = self.wanted(query, ("1d",), _COST_LIMIT)
         items = query.get("line_items", ())
         lines = self.source.costs(wanted.model_copy(update={"charged": True, "kind": ""}))
         kept = [line for line in lines if not items or _item(line) in items]
         users = self.users() if "user_id" in groups else {}
-        by_start = _by_start(kept)
-        return pages.told(lambda start: _costs(by_start.get(start, ()), groups, users))
+        rows = by_start(kept)
+        return pages.told(lambda start: _costs(rows.get(start, ()), groups, users))
 
     def _usage(self, query: Query, *, embeddings: bool) -> dict[str, Any]:
-        groups = _listed(query, "group_by", (*_NONE, "user_id", *_GROUPS))
-        wanted, pages = self._wanted(query, tuple(_WIDTHS), None)
+        groups = listed(query, "group_by", (*_NONE, "user_id", *_GROUPS))
+        wanted, pages = self.wanted(query)
         by = tuple(_GROUPS[name] for name in groups if name in _GROUPS)
         people = "user_id" in groups and "key_id" not in by
         asked = (*by, "key_id") if people else by
         rows = self.source.usage(wanted.model_copy(update={"group_by": asked, "embeddings": embeddings}))
         if "user_id" in groups:
             rows = _by_user(rows, self.users(), keep_keys=not people)
-        tell, by_start = _vectors if embeddings else _completions, _by_start(rows)
-        return pages.told(lambda start: [tell(row, groups) for row in by_start.get(start, ())])
+        tell, found = _vectors if embeddings else _completions, by_start(rows)
+        return pages.told(lambda start: [tell(row, groups) for row in found.get(start, ())])
 
-    def _wanted(self, query: Query, widths: Sequence[str], limits: tuple[int, int] | None) -> tuple[UsageQuery, _Pages]:
+    def wanted(
+        self,
+        query: Query,
+        widths: Sequence[str] = tuple(_WIDTHS),
+        limits: tuple[int, int] | None = None,
+        recent: bool = False,
+    ) -> tuple[UsageQuery, Pages]:
+        """Return what is asked for, and the page that it is told on.
+
+        Args:
+            query: the parameters.
+            widths: that buckets may have.
+            limits: how many buckets a page has unless asked otherwise, and at most; None goes by the width.
+            recent: without a `start_time` take the latest buckets.
+
+        Raises:
+            Refused: a parameter is wrong.
+        """
         width = _one(query, "bucket_width") or "1d"
         if width not in widths:
             raise Refused(invalid("bucket_width", f"'bucket_width' is one of {', '.join(widths)}."))
         usual, most = limits or _LIMITS[width]
         seconds = _WIDTHS[width]
-        start = _number(query, "start_time", None)
+        count = _number(query, "limit", usual, most)
+        latest = max(1, int(self.clock()) - seconds * (count - 1)) if recent else None
+        start = _number(query, "start_time", latest)
         begin = start // seconds * seconds
         if page := _one(query, "page"):
             begin = _cursor(page, seconds)
         end = _number(query, "end_time", int(self.clock()) + 1)
         if end <= start:
             raise Refused(invalid("end_time", "'end_time' must be later than 'start_time'."))
-        last = begin + seconds * _number(query, "limit", usual, most)
-        pages = _Pages(begin, min(last, -(-end // seconds) * seconds), seconds, more=last < end)
+        last = begin + seconds * count
+        pages = Pages(begin, min(last, -(-end // seconds) * seconds), seconds, more=last < end)
         batch = _one(query, "batch")
         if batch not in ("", "true", "false"):
             raise Refused(invalid("batch", "'batch' is true or false."))
@@ -137,7 +156,7 @@ class UsageDesk:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pages:
+class Pages:
     """Where a page begins and ends, in Unix seconds."""
 
     begin: int
@@ -229,7 +248,7 @@ def _costs(lines: Iterable[CostLine], groups: Sequence[str], users: Mapping[str,
     return found
 
 
-def _by_start(rows: Iterable[R]) -> dict[int, list[R]]:
+def by_start(rows: Iterable[R]) -> dict[int, list[R]]:
     """Return rows by the bucket that they are in: a page has many of both."""
     found: dict[int, list[R]] = {}
     for row in rows:
@@ -259,7 +278,12 @@ def _number(query: Query, name: str, usual: int | None, most: int = 4_102_444_80
     return int(given)
 
 
-def _listed(query: Query, name: str, allowed: Sequence[str]) -> tuple[str, ...]:
+def listed(query: Query, name: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """Return the values of a parameter, each once.
+
+    Raises:
+        Refused: one is not allowed.
+    """
     given = tuple(dict.fromkeys(query.get(name, ())))
     if any(each not in allowed for each in given):
         raise Refused(invalid(name, f"'{name}' takes {', '.join(sorted(allowed))}."))
