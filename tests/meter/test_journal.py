@@ -135,15 +135,55 @@ def test_waiting_threads_share_a_sync(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(syncs) < 10
 
 
-def test_interval_syncs_soon_without_being_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced = threading.Event()
+class Standing(threading.Event):
+    """Time that stands still until it is let go; notes how long was to be waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float | None] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout)
+        self.begun.set()
+        assert self.go_on.wait(20)
+        return self.is_set()
+
+
+def test_interval_syncs_as_soon_as_the_documents_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path, "interval")
+    journal._closed = time_ = Standing()
     journal.append({"id": 0})
-    real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda file: (real(file), synced.set())[0])
-    journal.append({"id": 1})
-    assert synced.wait(5)
+    assert time_.begun.wait(20), "the thread waits as soon as something was written"
+    waited, synced, real = [], threading.Event(), os.fsync
+
+    def noted(file: int) -> None:
+        real(file)
+        waited.append(list(time_.asked))
+        synced.set()
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert waited == []
+    time_.go_on.set()
+    assert synced.wait(20)
     journal.close()
+    assert waited[0] == [0.020], "one wait of that many seconds, and then the disk"
+
+
+@pytest.mark.parametrize(
+    ("page", "promise"),
+    [
+        ("src/bessemer/meter/journal.py", "in the last 20 milliseconds"),
+        ("src/bessemer/meter/config.py", "the last 20 ms or so"),
+        ("docs/explanation/gateway.md", "power: 20 ms later"),
+        ("docs/explanation/threat-model.md", "the last 20 ms or so"),
+        ("README.md", "a loss of power 20 ms"),
+    ],
+)
+def test_the_documents_promise_what_the_journal_does(page: str, promise: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    assert promise in " ".join(text.split())
+    assert f" {journal_module.SYNC_SECONDS * 1000:.0f} m" in promise
 
 
 def test_a_full_disk_is_an_error_that_counts_nothing_and_can_be_repeated(tmp_path: Path) -> None:

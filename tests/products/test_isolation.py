@@ -33,7 +33,10 @@ from bessemer.products.recommender.experiments import with_rankings
 from bessemer.products.tuning.wiring import count_talks
 from bessemer.serve import GatewayConfig, GatewayParts, JobsConfig, Work, create_app, open_accounts, open_work
 from bessemer.serve.accounts.usage_wire import NOT_HERE
+from bessemer.serve.bounding import Bounded
 from bessemer.serve.server import GatewayServer
+from bessemer.serve.serving import Endpoint
+from bessemer.serve.wire.messages import AnthropicDoor
 from bessemer.serve.work.datasets import DatasetMaker
 from bessemer.serve.work.jobs import Result, Trainable
 from tests.serve.conftest import serve_in_thread, until
@@ -441,6 +444,8 @@ def test_every_route_has_a_case(house: House) -> None:
     for route in house.app.routes:
         assert isinstance(route, Route), "a mounted application has routes that are not walked here"
         there |= {f"{method} {route.path}" for method in (route.methods or ()) if method != "HEAD"}
+        counted = isinstance(route.endpoint, Endpoint | AnthropicDoor) or isinstance(route.app, Bounded)
+        assert counted or route.path in ("/", "/healthz", "/readyz", "/metrics"), f"{route.path} is not bounded"
     assert there == set(CASES)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx2
@@ -20,7 +21,7 @@ import pytest
 from bessemer.core.errors import ConfigError, Conflict
 from bessemer.core.experiments import ExperimentFigures
 from bessemer.meter import open_ledger
-from bessemer.serve import GatewayConfig, GatewayParts, check_port, run_gateway
+from bessemer.serve import FeedbackStore, GatewayConfig, GatewayParts, check_port, open_accounts, run_gateway
 from bessemer.serve.server import GatewayServer
 
 from .conftest import HELLO, WAIT_SECONDS, start_in, until
@@ -59,6 +60,63 @@ def test_looks_at_experiments_are_counted_too(tmp_path: Path) -> None:
         assert (status, told["error"]["code"]) == (429, "rate_limit_exceeded")
         go_on.set()
         assert first.result()[0] == 200
+        assert running.ask("", "/v1/experiments/none", "GET")[0] == 404
+
+
+def test_other_requests_have_places_of_their_own_and_administration_too(tmp_path: Path) -> None:
+    """Whoever holds all places of one kind keeps nobody from those of another."""
+    with ExitStack() as stack:
+        feedback = FeedbackStore(tmp_path / "feedback.sqlite", lambda target: None)
+        parts = GatewayParts(
+            feedback=feedback, accounts=stack.enter_context(closing(open_accounts(tmp_path / "keys.sqlite")))
+        )
+        running = start_in(tmp_path, stack, parts=parts, max_concurrent_requests=1)
+        admin = running.keys.create("admins", admin=True)[1]
+
+        def begun(path: str, secret: str) -> http.client.HTTPConnection:
+            """Send all of a request but its body's last byte."""
+            connection = running.connect()
+            connection.putrequest("POST", path)
+            connection.putheader("Authorization", f"Bearer {secret}")
+            connection.putheader("Content-Length", "3")
+            connection.endheaders(b"{}")
+            return connection
+
+        def refused(path: str, secret: str) -> bool:
+            status, told, headers = running.ask("", path, "GET", Authorization=f"Bearer {secret}")
+            assert status == 200 or (status, told["error"]["code"]) == (429, "rate_limit_exceeded")
+            assert status == 200 or headers["retry-after"] == "1"
+            return status == 429
+
+        slow = begun("/v1/feedback", running.secret)
+        until(lambda: refused("/v1/feedback", running.secret))
+        assert refused("/v1/models", running.secret), "they share their places"
+        assert not refused("/v1/organization/projects", admin)
+        running.client().chat.completions.create(model="played", messages=HELLO)
+        assert httpx2.get(f"{running.url}/readyz").status_code == 200
+        also_slow = begun("/v1/organization/projects", admin)
+        until(lambda: refused("/v1/organization/projects", admin))
+        running.client().chat.completions.create(model="played", messages=HELLO)
+        for connection in (slow, also_slow):
+            connection.send(b" ")
+            assert connection.getresponse().status == 400
+        assert not refused("/v1/feedback", running.secret)
+        assert not refused("/v1/organization/projects", admin)
+
+
+def test_what_takes_too_long_is_ended_and_gives_its_place_back(tmp_path: Path) -> None:
+    class Stuck:
+        def experiments(self, project: str, /, name: str = "", may: object = None) -> list[ExperimentFigures]:
+            assert name or go_on.wait(WAIT_SECONDS)
+            return []
+
+    go_on = threading.Event()
+    with ExitStack() as stack:
+        parts = GatewayParts(experiments=Stuck())
+        running = start_in(tmp_path, stack, parts=parts, max_concurrent_requests=1, request_timeout_seconds=0.2)
+        stack.callback(go_on.set)
+        status, told, _ = running.ask("", "/v1/experiments", "GET")
+        assert (status, told["error"]["code"]) == (504, "timeout")
         assert running.ask("", "/v1/experiments/none", "GET")[0] == 404
 
 

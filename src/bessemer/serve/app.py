@@ -24,6 +24,7 @@ from bessemer.serve.accounts.usage_wire import UsageDesk
 from bessemer.serve.accounts.wire import AdminDesk
 from bessemer.serve.billing_wire import BillingDesk
 from bessemer.serve.booking import Bookkeeper
+from bessemer.serve.bounding import Bounded
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate_admin
 from bessemer.serve.energy_wire import EnergyDesk
@@ -46,7 +47,7 @@ from bessemer.serve.traffic import Traffic
 from bessemer.serve.webhook_sender import Sender
 from bessemer.serve.webhooks_wire import WebhookDesk
 from bessemer.serve.wire.events import learners
-from bessemer.serve.wire.routes import wire_routes
+from bessemer.serve.wire.routes import asking_routes, wire_routes
 from bessemer.serve.work.answering import BatchRunner
 from bessemer.serve.work.routes import open_runner, work_routes
 
@@ -126,9 +127,9 @@ def build_app(
     app = Starlette(
         routes=[
             *desk.routes(config.open_metrics),
-            *models.routes(),
-            *wire_routes(floor, parts),
-            *_optional(floor, parts, (sender, runner), tuple(engines)),
+            *asking_routes(floor, parts),
+            *_bounded(config, _administration(floor, parts, tuple(engines))),
+            *_bounded(config, [*models.routes(), *wire_routes(floor, parts), *_optional(floor, parts, sender, runner)]),
         ],
         middleware=[Middleware(Envelope)],
         exception_handlers={HTTPException: _refuse},
@@ -172,19 +173,33 @@ def _sender(config: GatewayConfig, parts: GatewayParts) -> Sender | None:
     return Sender(parts.webhooks, config.private_webhooks, parts.clock, first=teller.tell)
 
 
-def _optional(
-    floor: Floor, parts: GatewayParts, workers: tuple[Sender | None, BatchRunner | None], models: tuple[str, ...]
-) -> list[Route]:
-    (sender, runner), config, keys = workers, floor.config, floor.keys
+def _bounded(config: GatewayConfig, routes: list[Route]) -> list[Route]:
+    """Give some paths places of their own, which they share."""
+    traffic = Traffic(config.max_concurrent_requests)
+    for route in routes:
+        route.app = Bounded(route.app, traffic, config.request_timeout_seconds)
+    return routes
+
+
+def _administration(floor: Floor, parts: GatewayParts, models: tuple[str, ...]) -> list[Route]:
+    if parts.accounts is None:
+        return []
+    return AdminDesk(floor.config, parts.accounts, models, _usage(parts)).routes()
+
+
+def _usage(parts: GatewayParts) -> UsageDesk | None:
     users = parts.accounts.users.of_keys if parts.accounts else dict[str, str]
-    usage = UsageDesk(parts.usage, parts.clock, users) if parts.usage else None
-    routes = AdminDesk(config, parts.accounts, models, usage).routes() if parts.accounts else []
-    if usage:
+    return UsageDesk(parts.usage, parts.clock, users) if parts.usage else None
+
+
+def _optional(floor: Floor, parts: GatewayParts, sender: Sender | None, runner: BatchRunner | None) -> list[Route]:
+    config, keys, routes = floor.config, floor.keys, list[Route]()
+    if usage := _usage(parts):
         routes += EnergyDesk(keys, usage).routes()
     if parts.billing:
         routes += BillingDesk(keys, parts.billing).routes()
     if parts.experiments:
-        routes += ExperimentDesk(keys, floor.traffic, parts.experiments).routes()
+        routes += ExperimentDesk(keys, parts.experiments).routes()
     if parts.feedback:
         routes += FeedbackDesk(config, keys, parts.feedback, parts.webhooks).routes()
     if parts.webhooks and sender:

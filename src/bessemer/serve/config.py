@@ -15,14 +15,16 @@ from bessemer.core.config import Config
 class GatewayConfig(Config):
     """Where the gateway listens, and what it takes on.
 
-    Memory for request bodies is at most `max_body_bytes` x `max_concurrent_requests`, and some.
+    Requests are counted in three kinds, so that none takes another's places: answers, administration, and all others.
+    Memory for request bodies is at most `max_body_bytes` x `max_concurrent_requests` for each kind, and some.
 
     Attributes:
         host: name or address to listen on; ``0.0.0.0`` is every IPv4 interface.
         port: 0 takes a free one.
         max_body_bytes: larger requests are refused while they are being read.
-        max_concurrent_requests: requests under way; more are told to come again.
-        request_timeout_seconds: from admission to the last byte; also ends answers whose client stopped reading.
+        max_concurrent_requests: requests of each kind under way; more are told to come again.
+        request_timeout_seconds: from admission to the last byte of an answer, or to the first of anything else; also
+            how long a client may read nothing of what it is sent.
         body_timeout_seconds: how long a client may take to send its request.
         grace_seconds: how long running answers may go on after the gateway was told to stop.
         keep_alive_seconds: how long an unused connection stays open.

@@ -18,14 +18,13 @@ from bessemer.core.experiments import ExperimentFigures, Experiments
 from bessemer.serve.door import authenticate
 from bessemer.serve.keys import KeyStore
 from bessemer.serve.refusals import Refusal, Refused
-from bessemer.serve.traffic import Traffic
 
 
 class ExperimentDesk:
     """The endpoints of experiments."""
 
-    def __init__(self, keys: KeyStore, traffic: Traffic, experiments: Experiments) -> None:
-        self._keys, self._traffic, self._experiments = keys, traffic, experiments
+    def __init__(self, keys: KeyStore, experiments: Experiments) -> None:
+        self._keys, self._experiments = keys, experiments
 
     def routes(self) -> list[Route]:
         """Return the paths."""
@@ -48,8 +47,7 @@ class ExperimentDesk:
 
     async def _found(self, request: Request, name: str = "") -> list[ExperimentFigures]:
         key = authenticate(self._keys, request.scope)
-        with self._traffic.visit():
-            return await run_in_threadpool(self._experiments.experiments, key.project, name, key.may_ask)
+        return await run_in_threadpool(self._experiments.experiments, key.project, name, key.may_ask)
 
 
 def _shown(found: ExperimentFigures) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from bessemer.serve.fast.desk import Desk, Short
 from bessemer.serve.fast.exchange import Answerer, Exchange
 from bessemer.serve.fast.forward import answer, quick
 from bessemer.serve.fast.http import HttpServer, Limits
-from bessemer.serve.sockets import listen, url_of
+from bessemer.serve.sockets import listen, most_connections, url_of
 from bessemer.serve.traffic import Traffic
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -50,7 +50,10 @@ class GatewayServer:
         self._config = config
         self._socket = listen(config)
         self.url = url_of(config, self._socket)
-        self._limits = Limits(config.body_timeout_seconds, config.keep_alive_seconds)
+        self._limits = Limits(
+            config.body_timeout_seconds, config.keep_alive_seconds, config.request_timeout_seconds,
+            most_connections(config.max_concurrent_requests),
+        )  # fmt: skip
         self._traffic: Traffic = app.state.traffic
         self._stop = threading.Event()
         self._stops: asyncio.Queue[None] = asyncio.Queue()

@@ -1,17 +1,26 @@
 """The address that the gateway listens on.
 
-Owns what can be wrong with an address. Loads no web server, so that a port can be tried before anything else is done.
+Owns what can be wrong with an address, how many connections it can have, and what waits in them. Loads no web server,
+so that a port can be tried before anything else is done.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import fcntl
+import resource
 import socket
+import sys
+import termios
+from contextlib import suppress
 
 from bessemer.core.errors import ConfigError, Conflict
 from bessemer.serve.config import GatewayConfig
 
 _BACKLOG = 512
+_RESERVED_FILES = 128
+_MANY_FILES = 1 << 20
 
 
 def listen(config: GatewayConfig) -> socket.socket:
@@ -59,6 +68,29 @@ def check_port(config: GatewayConfig) -> None:
         ConfigError: the host is not one of this machine, or the port is not for this user.
     """
     listen(config).close()
+
+
+def most_connections(max_concurrent_requests: int) -> int:
+    """Return how many connections clients may have open: what this process's limit of open files leaves for them.
+
+    Kept back are some files for the books and databases, and two for each answer: a connection to an upstream, a file.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _MANY_FILES if soft == resource.RLIM_INFINITY else min(soft, _MANY_FILES)
+    return max(files // 4, files - _RESERVED_FILES - 2 * max_concurrent_requests)
+
+
+def unread_bytes(transport: asyncio.Transport) -> int:
+    """Return how much a client has yet to take of what was written, 0 when the system has it all.
+
+    What the system holds is counted too where it tells (Linux): it takes megabytes, and sends on in between.
+    """
+    size = transport.get_write_buffer_size()
+    if size:
+        with suppress(OSError):
+            held = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            size += int.from_bytes(held, sys.byteorder)
+    return size
 
 
 def url_of(config: GatewayConfig, listening: socket.socket) -> str:

@@ -79,7 +79,7 @@ class Cycle:
         self._free.set()
 
     def late(self) -> None:
-        """Do nothing: the application has its own limit."""
+        """Do nothing: the application has its own limit, and the connection one for who does not read."""
 
     async def _run(self, app: ASGIApp, scope: Scope) -> None:
         try:
@@ -106,14 +106,14 @@ class Cycle:
         return {"type": "http.request", "body": data, "more_body": not self._ended}
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer; return when the socket has room for the next."""
+        """Send a part of the answer; return when the socket has room for the next, or at once after the last."""
         if self._gone:
             return
         if message["type"] == "http.response.start":
             self._start(message)
         else:
             self._send_body(message.get("body", b""), message.get("more_body", False))
-        while self._exchange.congested and not self._gone:
+        while self._exchange.congested and not (self._gone or self._done):
             self._free.clear()
             await self._free.wait()
 

@@ -5,8 +5,8 @@ length and chunks, bare line feeds, folded headers, spaces before a colon. What 
 or several, chunks in HTTP/1.0, heads over 64 KiB. Requests sent in one go are answered one by one.
 
 A slow client is held back: its socket is read no further than 64 KiB ahead of who answers, and who answers is told
-when the socket takes no more. One sweep over all connections ends those that are idle or late; no request pays for a
-timer.
+when the socket takes no more; no next request is begun until the client has read. One sweep over all connections ends
+those that are idle, late, or read nothing of what waits for them; no request pays for a timer.
 
 Owns the wire's framing and its limits. Knows no path and no ASGI: who answers is handed in. Needs httptools.
 Source: RFC 9112 (HTTP/1.1).
@@ -28,6 +28,7 @@ import httptools
 from bessemer.serve.fast.exchange import Answerer, Exchange, Headers, refusal_bytes
 from bessemer.serve.fast.shapes import MAX_HEAD_BYTES as KNOWN_BYTES
 from bessemer.serve.refusals import Refusal
+from bessemer.serve.sockets import unread_bytes
 
 MAX_HEAD_BYTES = 65_536
 
@@ -37,15 +38,28 @@ _LATE = Refusal(408, "The request did not arrive in time.", "request_timeout", h
 _LARGE = Refusal(431, f"The headers are larger than {MAX_HEAD_BYTES} bytes.", "headers_too_large", headers=_CLOSE)
 _HOST = Refusal(400, "A request has exactly one Host header.", "invalid_request", headers=_CLOSE)
 _VERSION = Refusal(505, "Only HTTP 1.1 and 1.0 are spoken here.", "http_version", headers=_CLOSE)
+_FULL = Refusal(
+    503, "Too many connections are open. Ask again.", "too_many_connections", type="server_error",
+    headers=(("retry-after", "1"), *_CLOSE),
+)  # fmt: skip
 _OLD_CHUNKS = Refusal(400, "HTTP/1.0 has no chunks.", "invalid_request", headers=_CLOSE)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds that clients may take: for a request to arrive, and between requests."""
+    """What clients may take.
+
+    Attributes:
+        arrival_seconds: for a request to arrive.
+        idle_seconds: between requests.
+        unread_seconds: without reading anything of what waits for them.
+        connections: open at once.
+    """
 
     arrival_seconds: float
     idle_seconds: float
+    unread_seconds: float
+    connections: int
 
 
 class Connection:
@@ -65,16 +79,21 @@ class Connection:
         self._held = self._lingering = False
         self._between = True
         self._raw = b""
-        self.since = server.loop.time()
+        self.since = self._moved = server.loop.time()
+        self._unread_bytes = 0
         self.exchange: Exchange | None = None
         self.congested = False
 
     # --- asyncio ------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take note of a client."""
+        """Take note of a client, unless there are too many: then it is told so and let go."""
         self._transport = cast(asyncio.Transport, transport)
-        self.server.connections.add(self)
+        if len(self.server.connections) < self.server.limits.connections:
+            self.server.connections.add(self)
+        else:
+            self.write(refusal_bytes(_FULL))
+            self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who answers that nobody listens any more."""
@@ -112,14 +131,20 @@ class Connection:
         """Let the event loop close the connection: a client that ends its side is gone."""
 
     def pause_writing(self) -> None:
-        """Note that the socket's buffer is full."""
+        """Note that the socket's buffer is full; of a client that does not read nothing more is read either."""
         self.congested = True
+        if self.exchange is None:
+            self.hold(True)
 
     def resume_writing(self) -> None:
-        """Tell who answers that the buffer is empty again."""
+        """Tell who answers that the buffer is empty again, or go on with the next request."""
         self.congested = False
         if self.exchange and self.exchange.answerer:
             self.exchange.answerer.drained()
+        elif self.exchange is None and self._waiting:
+            self._turn()
+        elif self.exchange is None:
+            self.hold(False)
 
     # --- the parser ---------------------------------------------------------------------------------------------------
 
@@ -194,6 +219,8 @@ class Connection:
         last = not exchange.keep_alive or exchange.expects or (self._deaf and not self._waiting)
         if last or self.server.closing:
             (self._close if exchange.received else self._linger)()
+        elif self.congested:
+            self.hold(True)
         elif self._waiting:
             self.server.loop.call_soon(self._turn)
         elif self._held:
@@ -212,13 +239,20 @@ class Connection:
 
     def sweep(self, now: float, limits: Limits) -> None:
         """End what took too long."""
-        if self.exchange:
+        unread = unread_bytes(self._transport) if self._transport else 0
+        if unread == 0 or unread != self._unread_bytes:
+            self._unread_bytes, self._moved = unread, now
+        if now - self._moved > limits.unread_seconds:
+            self.abort()
+        elif self.exchange:
             if self.exchange.deadline is not None and now >= self.exchange.deadline and self.exchange.answerer:
                 self.exchange.deadline = None
                 self.exchange.answerer.late()
         elif self._lingering:
             if now - self.since > LINGER_SECONDS:
                 self._close()
+        elif unread:
+            self.since = now  # it reads, if slowly
         elif self._in_head and now - self.since > limits.arrival_seconds:
             self._refuse(_LATE)
         elif now - self.since > (limits.arrival_seconds if self._reading else limits.idle_seconds):
@@ -230,9 +264,9 @@ class Connection:
             self._close()
 
     def _turn(self) -> None:
-        if self.exchange is None and self._waiting:
+        if self.exchange is None and self._waiting and not self.congested:
             self._begin(self._waiting.popleft())
-            if not self._waiting:
+            if not self._waiting and not self.congested:
                 self.hold(False)
 
     def _begin(self, exchange: Exchange) -> None:
@@ -297,7 +331,7 @@ class HttpServer:
 
     Args:
         answerer: gives who answers a request, of which the head has come.
-        limits: for slow clients.
+        limits: for slow clients and many.
         loop: the running event loop.
         quick: takes a whole request that it knows the form of, or says that it does not; asked before the parser is.
     """
@@ -313,7 +347,7 @@ class HttpServer:
         self.loop = loop
         self.connections: set[Connection] = set()
         self.closing = False
-        self._limits = limits
+        self.limits = limits
         self.date = b""
         self._every = min(1.0, limits.arrival_seconds / 4, limits.idle_seconds / 4)
         self._sweeping: asyncio.TimerHandle | None = None
@@ -350,5 +384,5 @@ class HttpServer:
         self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
         now = self.loop.time()
         for connection in list(self.connections):
-            connection.sweep(now, self._limits)
+            connection.sweep(now, self.limits)
         self._sweeping = self.loop.call_later(self._every, self._sweep)

@@ -32,14 +32,18 @@ def wire_readers(parts: GatewayParts) -> dict[str, Read]:
     }
 
 
-def wire_routes(floor: Floor, parts: GatewayParts) -> list[Route]:
-    """Return the paths of the endpoints that ask a model, and of what is stored of their answers."""
+def asking_routes(floor: Floor, parts: GatewayParts) -> list[Route]:
+    """Return the paths of the endpoints that ask a model."""
     readers = wire_readers(parts)
     asking = [Route(path, Endpoint(floor, read), methods=["POST"]) for path, read in readers.items()]
-    asking.append(Route("/v1/messages", AnthropicDoor(Endpoint(floor, read_anthropic)), methods=["POST"]))
-    asking += AgentDesk(floor).routes()
+    return [*asking, Route("/v1/messages", AnthropicDoor(Endpoint(floor, read_anthropic)), methods=["POST"])]
+
+
+def wire_routes(floor: Floor, parts: GatewayParts) -> list[Route]:
+    """Return the paths of what is kept beside the models: of agents, of events, and of answers that are stored."""
+    routes = AgentDesk(floor).routes()
     if parts.events:
-        asking += EventDesk(floor, parts.events, parts.rankings).routes()
-    if parts.answers is None:
-        return asking
-    return asking + StoredDesk(floor, parts.answers).routes() + ResponseDesk(floor, parts.answers).routes()
+        routes += EventDesk(floor, parts.events, parts.rankings).routes()
+    if parts.answers:
+        routes += StoredDesk(floor, parts.answers).routes() + ResponseDesk(floor, parts.answers).routes()
+    return routes
