@@ -1,9 +1,10 @@
 """How fast is the search for a layout? A 405B model on 16,384 accelerators, and what one configuration costs.
 
-    python benchmarks/bench_planner.py [--json]
+    python benchmarks/bench_planner.py [--json | --markdown]
 
 The peer to beat, Calculon, takes 22 ms for one configuration by an earlier trial of ours; it is not run here.
-Results are appended to ``results/planner.jsonl``.
+Results are appended to ``results/planner.jsonl``. `--markdown` only shows the newest results that were kept, of this
+benchmark and of the three others of the planner's speed, as the README's table.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from bessemer.twin.workload import Training
 
 HERE = Path(__file__).parent
 ROUNDS = 5
+USUAL = 400
+"""Jobs a day of the simulation that is shown."""
 
 
 def best_of(rounds: int, work: object) -> float:
@@ -40,11 +43,52 @@ def best_of(rounds: int, work: object) -> float:
     return min(times)
 
 
+def markdown() -> str:
+    """Return the newest results of the planner's speed as a table in Markdown."""
+    search, sweep, months, peers = (
+        json.loads((HERE / "results" / f"{name}.jsonl").read_text("utf-8").splitlines()[-1])
+        for name in ("planner", "sweep", "simulation", "planner_peers")
+    )
+    usual = next(line for line in months["lines"] if line["jobs_per_day"] == USUAL)
+    events = months["lines"][-1]["events"] / months["lines"][0]["events"]
+    times = peers["serving"]["times_faster"]
+    rows = [
+        ("all layouts of 405B on 16,384 accelerators or fewer", "2 s", f"{search['search_of_counts_seconds']:.2f} s"),
+        ("decode configurations a second", "1 million", f"{sweep['configurations_per_second'] / 1e6:.1f} million"),
+        (
+            f"{months['days']} days of {months['accelerators']:,} accelerators, {usual['events']:,} events",
+            "5 s, 1 GB",
+            f"{usual['simulate_seconds']:.1f} s, {usual['peak_bytes'] / 1e6:.0f} MB",
+        ),
+        (
+            f"time of an event among {events:.1f} times as many",
+            "1.0 times",
+            f"{months['time_per_event_ratio']:.1f} times",
+        ),
+        (
+            f"one among many, beside aiconfigurator {peers['serving']['peer_version']}",
+            "1,000 times faster",
+            f"{times['function against one among many'] / 1e6:.1f} million times",
+        ),
+        (
+            "… in a session of it that is already built",
+            "–",
+            f"{times['built session against one among many']:,} times",
+        ),
+    ]
+    lines = ["| speed, one core | wanted | measured |", "|---|--:|--:|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Time the search and say what it found."""
     parser = argparse.ArgumentParser(description="Time the layout search.")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="only show the newest results that were kept")
     options = parser.parse_args()
+    if options.markdown:
+        print(markdown(), end="")
+        return
     device, network = accelerator("H100-SXM-80GB"), shape("Llama-3.1-405B")
     links = usual_links(device)
     job = Training(model=network.name, sequence_tokens=8192, batch_sequences=2048)

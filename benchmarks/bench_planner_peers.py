@@ -12,7 +12,7 @@ already built, which is its fastest way. Ours are told two ways: one configurati
 Calculon (training, github.com/calculon-ai/calculon) is in no registry (PyPI's `calculon` is another package), so it is
 not run: its 22 ms for a configuration are from an earlier trial elsewhere, and the ratio to them is no measurement.
 
-One line is appended to `results/planner_peers.jsonl`.
+One line is appended to `results/planner_peers.jsonl`, which `--markdown` shows.
 """
 
 from __future__ import annotations
@@ -158,17 +158,65 @@ def latencies(path: Path, rates: Path, python: str, count: int, seed: int) -> di
     return found | {"not_answered": dict(reasons)}
 
 
+def markdown(result: Mapping[str, Any]) -> str:
+    """Return what a result says of errors and seconds, in Markdown."""
+    serving = result["serving"]
+    theirs, ours, times = (serving[name] for name in ("peer_seconds", "our_seconds", "times_faster"))
+    lines = [
+        f"{serving['both_answer']} of a sample of {serving['rows']} rows were answered by both ({result['at'][:10]}, "
+        f"{result['hardware'].split(',')[0]}; {result['note']}).",
+        "",
+        "| mean, median error | rows | here, model left out of the fit | here, fitted | aiconfigurator |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for mode, place in (("agg", ""), ("disagg", ", prefill apart")):
+        for key, what in (("tpot", "time per output token"), ("ttft", "time to first token")):
+            found = serving[f"{key} {mode}"]
+            told = [found[who] for who in ("ours, model left out", "ours, fitted", "aiconfigurator")]
+            cells = " | ".join(f"{each['mean_percent']} %, {each['median_percent']} %" for each in told)
+            lines.append(f"| {what}{place} | {found['rows']} | {cells} |")
+    lines += [
+        "",
+        "| one configuration, seconds in the median | there | here | times |",
+        "|---|--:|--:|--:|",
+        *(
+            f"| {what} | {theirs[there]['median']:.2g} | {ours[here]['median']:.2g} | {times[key]:,} |"
+            for what, there, here, key in (
+                ("its function, ours for one alone", "later calls", "alone", "function against function"),
+                ("its function, ours among many", "later calls", "among many", "function against one among many"),
+                ("its session already built, ours for one alone", "built", "alone", "built session against one alone"),
+                (
+                    "its session already built, ours among many",
+                    "built",
+                    "among many",
+                    "built session against one among many",
+                ),
+            )
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "path", type=Path, help="a table such as InferenceX's, with silicon_tpot_ms and silicon_ttft_ms"
+        "path", type=Path, nargs="?", help="a table such as InferenceX's, with silicon_tpot_ms and silicon_ttft_ms"
     )
-    parser.add_argument("rates", type=Path, help="a table of servers' rates, which the constants are fitted to as well")
-    parser.add_argument("--peer", required=True, help="a Python that has aiconfigurator")
+    parser.add_argument(
+        "rates", type=Path, nargs="?", help="a table of servers' rates, which the constants are fitted to as well"
+    )
+    parser.add_argument("--peer", help="a Python that has aiconfigurator")
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--note", default="", help="what else the machine did")
+    parser.add_argument("--markdown", action="store_true", help="only show the newest result that was kept")
     asked = parser.parse_args()
+    kept = HERE / "results" / "planner_peers.jsonl"
+    if asked.markdown:
+        print(markdown(json.loads(kept.read_text("utf-8").splitlines()[-1])), end="")
+        return
+    if not (asked.path and asked.rates and asked.peer):
+        parser.error("name both tables and --peer, or ask for --markdown")
     git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
     result = {
         "question": "planner beside peers",
@@ -180,8 +228,8 @@ def main() -> None:
         "serving": latencies(asked.path, asked.rates, asked.peer, asked.rows, asked.seed),
         "training": calculon(),
     }
-    (HERE / "results").mkdir(exist_ok=True)
-    with (HERE / "results" / "planner_peers.jsonl").open("a", encoding="utf-8") as file:
+    kept.parent.mkdir(exist_ok=True)
+    with kept.open("a", encoding="utf-8") as file:
         file.write(json.dumps(result) + "\n")
     print(json.dumps(result, indent=1))
 

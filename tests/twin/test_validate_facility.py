@@ -27,6 +27,9 @@ PUE = """id,site,pue,cooling,source,provenance
 a,Frontier,1.03,liquid,x,read
 b,Google fleet,1.09,air,x,read
 c,Somewhere,1.2,air,x,read
+d,A warm hall,1.1,warm-water DLC 32 C,x,read
+e,A cold hall,1.1,DLC 15 C,x,read
+f,A hall,1.1,,x,read
 """
 NETWORK = """id,name,gpus,switch_radix,link,leaf,spine,core,switches_total,notes
 a,SuperPOD,4096,64,400G NDR,128,128,64,320,3-tier
@@ -66,7 +69,9 @@ def test_halls_are_met_within_their_goals(tmp_path: Path) -> None:
     assert (found["a"].family, found["b"].family) == (room.LIQUID, room.AIR)
     assert middle(found["a"]) == pytest.approx(1.03, abs=0.02)
     assert middle(found["b"]) == pytest.approx(1.09, abs=0.05)
-    assert "not known" in found["c"].reason
+    assert {name for name, row in found.items() if row.family == room.GUESSED} == set("cdef")
+    assert middle(found["d"]) < middle(found["c"]) and middle(found["d"]) < middle(found["e"])
+    assert "not told" in found["f"].reason
 
 
 def test_switches_are_met_exactly_and_a_sheet_s_own_rule_is_apart(tmp_path: Path) -> None:

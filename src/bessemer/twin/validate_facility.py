@@ -21,7 +21,7 @@ from bessemer.twin.site import Cooling, Fabric, Nodes, Power, Site
 
 WATTS = "power of a server"
 FITTED_WATTS = "power of a server (fitted on these)"
-LIQUID, AIR = "PUE, liquid", "PUE, air"
+LIQUID, AIR, GUESSED = "PUE, liquid", "PUE, air", "PUE, plant guessed from how it is cooled"
 SWITCHES = "switches of a published network"
 ASSUMED_SWITCHES = "switches that a cost sheet assumes"
 LIMIT = "endpoints of a fat tree"
@@ -35,6 +35,17 @@ HOST_WATTS = 2200.0
 
 FITTED = {("H100", 7752), ("H100", 7105), ("H200", 2407)}
 """Accelerator and watts of a server that ``[board]`` and ``[host]`` of ``fitted_facility.toml`` were fitted on."""
+
+PLANTS = (
+    (r"immers", "immersion", "wet"),
+    (r"rear.?door", "rear_door", "chiller"),
+    (r"\bDLC\b|liquid|cold.?plate|(warm|hot).?water", "direct_liquid", "wet"),
+    (r"outside|free|economi", "air", "dry"),
+    (r"evap|adiabat", "air", "wet"),
+    (r"air|chill|mixed|CRA[CH]", "air", "chiller"),
+)
+"""How a hall is said to be cooled -> the plant that is usual for it; the first that fits. All else is the usual site's.
+Source: assumed, designs as ASHRAE's Datacom series sorts them."""
 
 Line = Mapping[str, str]
 
@@ -94,11 +105,23 @@ def _pue(line: Line) -> Row:
     measured = float(line["pue"])
     known = next((row for row in table("pue_facts") if line["site"].casefold() == row["name"].casefold()), None)
     if known is None:
-        return Row(OTHER, line["id"], measured, reason="how that hall is cooled and fed is not known")
+        return _guessed(line, measured)
     given = {name: known[name] for name in ("kind", "rejection", "climate", "liquid_ratio", "supply_celsius")}
     chain = {name: known[name] for name in known if name.endswith("_efficiency")}
     site = Site(name=known["name"], cooling=Cooling.model_validate(given), power=Power.model_validate(chain))
     return Row(LIQUID if known["kind"] == "direct_liquid" else AIR, line["id"], measured, cooling.pue(site))
+
+
+def _guessed(line: Line, measured: float) -> Row:
+    """Answer for a hall of no known design: the usual site with the plant that its cooling names."""
+    words = line.get("cooling", "")
+    plant = next((plant for plant in PLANTS if re.search(plant[0], words, re.IGNORECASE)), None)
+    if plant is None:
+        return Row(GUESSED, line["id"], measured, reason="how that hall is cooled is not told")
+    told = re.search(r"(\d+(?:\.\d+)?) ?°?C\b", words)
+    given = {"kind": plant[1], "rejection": plant[2]} | ({"supply_celsius": told[1]} if told else {})
+    site = Site(name=line["site"] or "a hall", cooling=Cooling.model_validate(given))
+    return Row(GUESSED, line["id"], measured, cooling.pue(site))
 
 
 def _network(line: Line) -> Row:

@@ -11,21 +11,29 @@ from dataclasses import replace
 
 from bessemer.twin.catalogue import Row as Line
 from bessemer.twin.catalogue import number, table
-from bessemer.twin.evidence import Row, errors
+from bessemer.twin.evidence import Errors, Row, errors
 
-HEAD = "| prediction | left out | rows | mean / median | goal | met | these rows: mean / median |"
-RULE = "|---|---|--:|--:|--:|---|--:|"
+HEAD = (
+    "| prediction | left out | rows | mean / median | goal | met | these rows | mean / median | bias | within bounds |"
+)
+RULE = "|---|---|--:|--:|--:|---|--:|--:|--:|--:|"
 
 
 def as_markdown(rows: Iterable[Row]) -> str:
     """Return the table in Markdown, then one line on each miss.
 
-    The column of these rows holds the error of the catalogue's constants on the rows given; where those are the rows
-    of the fit, it is an error of the fit. What counts is the left-out one.
+    The last four columns tell of the rows given: how many of them were answered, the error of the catalogue's constants
+    on these, its mean with its sign, and the share of them within the bounds of their prediction. Where those are the
+    rows of the fit, it is an error of the fit; what counts is the left-out one. Families without a left-out error come
+    last.
     """
     rows, lines = list(rows), table("validation")
-    found = [HEAD, RULE, *(_line(line, rows) for line in lines), ""]
-    found += [f"- **{line['prediction']}**{_apart(line)}: {line['miss']}" for line in lines if line["miss"]]
+    told = {family for line in lines for family in line["families"].split("|")}
+    found = [HEAD, RULE, *(_line(line, rows) for line in lines)]
+    found += [
+        f"| {each.family} | – | – | – | – |  | {_here(each)} |" for each in errors(rows) if each.family not in told
+    ]
+    found += ["", *(f"- **{line['prediction']}**{_apart(line)}: {line['miss']}" for line in lines if line["miss"])]
     return "\n".join(found) + "\n"
 
 
@@ -43,9 +51,17 @@ def is_met(line: Line) -> bool | None:
 def _line(line: Line, rows: list[Row]) -> str:
     families = line["families"].split("|")
     here = errors(replace(row, family="one") for row in rows if row.family in families)
-    now = f"{100 * here[0].mean:.1f} / {100 * here[0].median:.1f} %" if here and here[0].answered else "–"
     goal = " / ".join(line[f"goal_{name}"] or "–" for name in ("mean", "median"))
     met = {True: "yes", False: "**no**", None: ""}[is_met(line)]
     reached = f"{line['mean']} / {line['median']} %"
     told = f"{goal} %" if is_met(line) is not None else "–"
+    now = _here(here[0]) if here else "– | – | – | –"
     return f"| {line['prediction']} | {line['left_out']} | {line['rows']} | {reached} | {told} | {met} | {now} |"
+
+
+def _here(found: Errors) -> str:
+    answered = f"{found.answered:,} of {found.rows:,}"
+    if not found.answered:
+        return f"{answered} | – | – | –"
+    mean, median, bias, covered = (100 * value for value in (found.mean, found.median, found.bias, found.covered))
+    return f"{answered} | {mean:.1f} / {median:.1f} % | {bias:+.1f} % | {covered:.0f} %"
