@@ -101,8 +101,8 @@ class FactoryConfig(Config):
             raise refusal(("sources",), "field required: say where a language model's documents come from")
         for name, product in self.made.items():
             if isinstance(product, AgentProductConfig):
-                where = ("products", name) if self.products else ("product",)
-                self._finds((*where, "tools"), name, product)
+                at = ("products", name) if self.products else ("product",)
+                self._finds((*at, "tools"), name, product)
         return self
 
     def _finds(self, where: tuple[str, ...], agent: str, product: AgentProductConfig) -> None:
