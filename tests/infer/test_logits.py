@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -278,6 +280,14 @@ def test_a_model_that_cannot_be_loaded_again_ends_only_what_needs_it(
         last = plain.advance()
     assert isinstance(last, Delta) and last.finish_reason in ("stop", "length")
     warm(device)
+
+
+def test_nothing_is_loaded_where_memory_is_short(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = 2 * (tiny / "openvino_model.bin").stat().st_size
+    for free, fits in ((room - 1, False), (room, True)):
+        monkeypatch.setattr("psutil.virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        with nullcontext() if fits else pytest.raises(BackendError, match="of memory are free"):
+            load(tiny, "CPU", {})
 
 
 # --- the engine -----------------------------------------------------------------------------------------------------

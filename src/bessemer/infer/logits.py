@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from bessemer.core.errors import BackendError
 from bessemer.core.nouns import Sampling
+from bessemer.core.units import show_bytes
 from bessemer.infer.runtime import genai, openvino, ops
 
 AT_ONCE = 4
@@ -38,6 +40,9 @@ _COLDEST = 1e-30
 _MOST_ROWS = 128
 """Tokens of a scored text that are read at once, however large a step is: each gives the logits of all of a vocabulary.
 With 150,000 tokens that are 77 MB."""
+
+_LOAD_TIMES = 2
+"""How many times the size of their file weights are taken to need while they are loaded: a guess on the safe side."""
 
 Top = tuple[tuple[int, float], ...]
 
@@ -319,7 +324,16 @@ def load(folder: Path, device: str, properties: dict[str, Any]) -> Any:
         folder: that `compile_model` wrote.
         device: OpenVINO's name of it.
         properties: for the device.
+
+    Raises:
+        BackendError: there is not memory enough; a kernel that has to make room would end the whole engine.
     """
+    needed = _LOAD_TIMES * (folder / "openvino_model.bin").stat().st_size
+    if (free := psutil.virtual_memory().available) < needed:
+        raise BackendError(
+            f"the weights once more may take {show_bytes(needed)}, and {show_bytes(free)} of memory are free",
+            hint="Ask without logit_bias and top_logprobs, or free memory.",
+        )
     core = openvino.Core()
     model = core.read_model(folder / "openvino_model.xml")
     last = model.output("logits").get_node().input_value(0).get_node()
