@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import multiprocessing
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +18,7 @@ from pydantic import BaseModel
 from bessemer.core.errors import BackendError, ConfigError, IntegrityError, NotFound, Unsupported
 from bessemer.core.nouns import Boundary, Carbon, EnergyClass, Entry, EntryStatus, Measurement, Subject, Usage
 from bessemer.core.units import Money
-from bessemer.core.usage import UsageQuery
+from bessemer.core.usage import UsageGroup, UsageQuery
 from bessemer.meter import GROUPS, Journal, Ledger, open_ledger, per_thousand_tokens
 from bessemer.meter.database import LedgerDatabase
 from bessemer.meter.journal import segments
@@ -150,6 +152,34 @@ def test_what_is_asked_of_the_sums_is_what_the_entries_say(
         assert {(row.start, row.group["project"]): row.entries for row in rows} == Counter(
             (int(one.started_at) // width * width, one.subject.project) for one in made if one.started_at >= begin
         )
+    ledger.close()
+
+
+@pytest.mark.parametrize("width", [60, 3600, 86_400])
+def test_the_sums_are_of_what_was_asked_for_alone(tmp_path: Path, width: Any) -> None:
+    keys: tuple[UsageGroup, ...] = ("project", "key_id", "model", "batch", "kind", "name")
+    each_once = itertools.product("pq", "kl", "mn", (False, True), ("request", "step"), ("", "embeddings"))
+    made = [entry(f"e{n}", n, subject=dict(zip(keys, each, strict=True))) for n, each in enumerate(each_once)]
+    book(tmp_path, *made)
+    ledger = open_ledger(tmp_path)
+    filters: list[tuple[dict[str, Any], Callable[[Subject], bool]]] = [
+        ({"kind": ""}, lambda s: True),
+        ({}, lambda s: s.kind == "request"),
+        ({"kind": "", "projects": ("q",)}, lambda s: s.project == "q"),
+        ({"kind": "", "key_ids": ("l", "x")}, lambda s: s.key_id == "l"),
+        ({"kind": "", "models": ("n",)}, lambda s: s.model == "n"),
+        ({"kind": "", "models": ("m", "n")}, lambda s: True),
+        ({"kind": "", "batch": True}, lambda s: s.batch),
+        ({"kind": "", "batch": False}, lambda s: not s.batch),
+        ({"kind": "", "embeddings": True}, lambda s: s.name == "embeddings"),
+        ({"kind": "", "embeddings": False}, lambda s: not s.name),
+        ({"kind": "", "models": ("m",), "batch": True}, lambda s: s.model == "m" and s.batch),
+    ]
+    for wanted, holds in filters:
+        rows = ledger.usage(UsageQuery(start=0, end=100, width=width, group_by=keys, **wanted))
+        said = sorted(tuple(row.group.values()) for row in rows)
+        told = [tuple(getattr(one.subject, key) for key in keys) for one in made if holds(one.subject)]
+        assert said == sorted((*each[:3], "1" if each[3] else "", *each[4:]) for each in told), wanted
     ledger.close()
 
 

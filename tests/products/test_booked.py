@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -147,8 +147,95 @@ def test_a_page_of_days_has_every_bucket_and_sums_what_was_booked(office) -> Non
     assert page.data[2].results[0].input_tokens == 50, "what failed was used all the same"
     (vectors,) = desk.admin.embeddings(start_time=NOON, limit=1).data[0].results
     assert (vectors.input_tokens, vectors.num_model_requests) == (7, 1)
-    only = desk.admin.completions(start_time=NOON, limit=1, project_ids=["q"], api_key_ids=["k"])
-    assert [result.input_tokens for result in only.data[0].results] == [100]
+
+
+MIXED: list[tuple[int, dict[str, Any]]] = [
+    (2**number, dict(zip(("project", "key_id", "model", "batch", "service_tier", "name"), told, strict=True)))
+    for number, told in enumerate(
+        (project, key, model, batch, tier, name)
+        for project, key in (("p", "k"), ("p", "l"), ("q", "other"))
+        for model in ("m", "n")
+        for batch, tier in ((False, ""), (True, ""), (False, "flex"))
+        for name in ("", "embeddings")
+    )
+]
+"""Requests that differ in all that can be asked for, each with its tokens: a sum of them says which they were."""
+Wanted = Callable[[dict[str, Any]], bool]
+WHOSE: list[tuple[dict[str, Any], Wanted]] = [
+    ({}, lambda s: True),
+    ({"project_ids": ["q"]}, lambda s: s["project"] == "q"),
+    ({"project_ids": ["q", "p"]}, lambda s: True),
+    ({"api_key_ids": ["l"]}, lambda s: s["key_id"] == "l"),
+    ({"api_key_ids": ["l", "other"]}, lambda s: s["key_id"] != "k"),
+    ({"api_key_ids": ["k"], "project_ids": ["q"]}, lambda s: False),
+]
+MODELS: list[tuple[dict[str, Any], Wanted]] = [
+    ({"models": ["n"]}, lambda s: s["model"] == "n"),
+    ({"models": ["m", "n", "x"]}, lambda s: True),
+    ({"models": ["x"]}, lambda s: False),
+    ({"models": ["m"], "api_key_ids": ["k"]}, lambda s: (s["model"], s["key_id"]) == ("m", "k")),
+]
+BATCH: list[tuple[dict[str, Any], Wanted]] = [
+    ({"batch": True}, lambda s: s["batch"]),
+    ({"batch": False}, lambda s: not s["batch"]),
+    ({"batch": True, "models": ["n"]}, lambda s: s["batch"] and s["model"] == "n"),
+]
+
+
+def tokens_of(wanted: Wanted) -> int:
+    return sum(tokens for tokens, subject in MIXED if wanted(subject))
+
+
+@pytest.fixture
+def busy(office) -> Office:
+    return office(*(entry(str(tokens), NOON, (tokens, 0, 0), **subject) for tokens, subject in MIXED))
+
+
+@pytest.mark.parametrize("width", ["1m", "1h", "1d"])
+def test_usage_is_of_what_was_asked_for_alone(busy: Office, width: str) -> None:
+    for ask, name, filters in (
+        (busy.admin.completions, "", [*WHOSE, *MODELS, *BATCH]),
+        (busy.admin.embeddings, "embeddings", [*WHOSE, *MODELS]),
+    ):
+        for filter, wanted in filters:
+            (bucket,) = ask(start_time=NOON, end_time=NOON + 1, bucket_width=width, **filter).data
+            told = sum(result.input_tokens for result in bucket.results)
+            assert told == tokens_of(lambda s, w=wanted, n=name: s["name"] == n and w(s)), (name, filter)
+
+
+def test_usage_is_told_apart_by_service_tier_and_batch(busy: Office) -> None:
+    def told(*groups: str) -> dict[Any, int]:
+        (bucket,) = busy.admin.completions(start_time=NOON, end_time=NOON + 1, group_by=[*groups]).data
+        return {(each.service_tier, each.batch): each.input_tokens for each in bucket.results}
+
+    def of(tier: str, *batch: bool) -> int:
+        return tokens_of(lambda s: s["name"] == "" and s["service_tier"] == tier and s["batch"] in batch)
+
+    default, flex, batch = of("", False), of("flex", False), of("", True)
+    assert told("service_tier", "batch") == {
+        ("default", False): default, ("flex", False): flex, ("default", True): batch,
+    }  # fmt: skip
+    assert told("service_tier") == {("default", None): default + batch, ("flex", None): flex}
+    assert told("batch") == {(None, False): default + flex, (None, True): batch}
+
+
+def test_costs_are_of_what_was_asked_for_alone(busy: Office) -> None:
+    lines: list[tuple[dict[str, Any], Wanted]] = [
+        ({"line_items": ["m, input"]}, lambda s: s["model"] == "m" and not s["batch"] and not s["service_tier"]),
+        ({"line_items": ["m, input", "n, input, batch"]},
+         lambda s: not s["service_tier"] and s["batch"] == (s["model"] == "n")),
+        ({"line_items": ["n, input, flex"], "project_ids": ["q"]},
+         lambda s: (s["model"], s["service_tier"], s["project"]) == ("n", "flex", "q")),
+        ({"line_items": ["input"]}, lambda s: False),
+    ]  # fmt: skip
+    for filter, wanted in (*WHOSE, *lines):
+        asked = {"start_time": NOON, "limit": 1, "group_by": ["line_item", "api_key_id", "project_id"], **filter}
+        (bucket,) = busy.admin.costs(**asked).data
+        told = [each for each in bucket.results if "rounding" not in each.line_item]
+        assert sum(each.quantity for each in told) == tokens_of(wanted), filter
+        assert {(each.project_id, each.api_key_id) for each in told} == {
+            (subject["project"], subject["key_id"]) for _, subject in MIXED if wanted(subject)
+        }, filter
 
 
 @pytest.mark.parametrize(("width", "seconds"), [("1m", 60), ("1h", 3600), ("1d", DAY)])

@@ -105,6 +105,33 @@ def test_a_spent_budget_answers_429_and_the_client_does_not_ask_again(guarded) -
     guarded.ask()
 
 
+@pytest.mark.parametrize("kind", ["requests", "tokens", "budget"])
+def test_a_limit_of_a_key_is_that_key_s_alone_and_stays_when_it_is_rotated(guarded, kind: str) -> None:
+    keys = guarded.accounts.keys
+    (mine, secret), (_, other) = (keys.create("tests") for _ in range(2))
+    if kind == "budget":
+        guarded.accounts.budgets.set("key", mine.id, "total", Money(micros=guarded.worst_of(3)))
+    else:
+        guarded.accounts.rates.set("key", mine.id, **{kind: 1 if kind == "requests" else 100})
+    code = "insufficient_quota" if kind == "budget" else "rate_limit_exceeded"
+    asked = 0
+    with pytest.raises(openai.RateLimitError) as caught:
+        while asked < 50:
+            guarded.ask(secret=secret)
+            asked += 1
+    assert (caught.value.code, 0 < asked < 50) == (code, True)
+    for _ in range(2):
+        guarded.ask(secret=other)
+    new, again = keys.rotate(mine.id)
+    with pytest.raises(openai.AuthenticationError):
+        guarded.ask(secret=secret)
+    with pytest.raises(openai.RateLimitError) as caught:
+        guarded.ask(secret=again)
+    assert caught.value.code == code, "rotating a key is no way out"
+    listed = guarded.accounts.budgets if kind == "budget" else guarded.accounts.rates
+    assert [len(listed.list("key", each.id)) for each in (mine, new)] == [0, 1]
+
+
 def test_many_at_once_stay_within_the_budget(guarded) -> None:
     limit = guarded.worst_of(3) * 4
     guarded.accounts.budgets.set("organization", "", "day", Money(micros=limit))

@@ -57,6 +57,17 @@ def test_a_key_that_another_process_revokes_is_refused_at_once(keys: KeyStore, t
     assert admission.know(secret) is None
 
 
+def test_a_key_that_is_rotated_goes_on_under_its_new_secret_only(keys: KeyStore) -> None:
+    admission = KeyAdmission(keys)
+    old, secret = keys.create("tests", models=("m",))
+    assert admission.know(secret)
+    new, again = keys.rotate(old.id)
+    assert admission.know(secret) is None
+    who = admission.know(again)
+    assert who is not None and (who.key_id, who.project) == (new.id, "tests")
+    assert admission.admit(who, Spent("r", "tests", who.key_id, "other"), (1, 1)) is None, "it is for the same models"
+
+
 def test_a_key_expires(keys: KeyStore, clock: SimpleNamespace) -> None:
     admission = KeyAdmission(keys)
     _, secret = keys.create("tests", expires_at=1010.0)
@@ -192,3 +203,20 @@ def test_what_is_not_booked_yet_stays_reserved_and_what_never_began_does_not(lim
     late.charge_micros, late.usage, late.terms = 3, (3, 0, 0), Terms("", "", "", "USD", "")
     until(lambda: limited.accounts.budgets.spending(budget).reserved_micros == 0)
     assert limited.accounts.budgets.spending(budget).spent_micros == 5
+
+
+def test_a_limit_of_a_key_is_that_key_s_alone_and_moves_with_it(limited: Limited) -> None:
+    limited.accounts.rates.set("key", limited.who.key_id, requests=1)
+    limited.drawn()
+    with pytest.raises(Refused):
+        limited.drawn()
+    assert isinstance(limited.admission.admit(limited.who, limited.spent(), (1, 1)), Refusal)
+    free = limited.admission.know(limited.accounts.keys.create("bound")[1])
+    assert free is not None
+    assert isinstance(limited.admission.admit(free, Spent("r", "bound", free.key_id, "m"), (1, 1)), Permit)
+    who = limited.admission.know(limited.accounts.keys.rotate(limited.who.key_id)[1])
+    assert who is not None
+    limited.who = who
+    assert not isinstance(limited.admission.admit(who, limited.spent(), (1, 1)), Permit)
+    with pytest.raises(Refused):
+        limited.drawn()
