@@ -25,6 +25,7 @@ from bessemer.core.units import Money
 from bessemer.core.usage import UsageQuery
 from bessemer.meter import Journal, Ledger, open_ledger
 from bessemer.meter.journal import segments
+from bessemer.meter.past import charged_before
 from bessemer.meter.readings import Reading
 from bessemer.products.auditing import check_books
 from bessemer.products.booked import BookedUsage, open_usage
@@ -481,6 +482,64 @@ def test_what_is_booked_after_an_invoice_is_no_drift(shop: Shop) -> None:
     assert told == "1 issued; 1 months have charges that are on no invoice yet"
     shop.invoices.issue("p", MONTH)
     assert {check.name: check.found for check in check_books(home, PRICES)}["invoices"] == "2 issued"
+
+
+def test_what_had_been_charged_at_any_moment_is_what_a_ledger_of_that_moment_said(shop: Shop, tmp_path: Path) -> None:
+    shop.book(
+        entry("a", NOON),
+        entry("b", NOON, (7, 7, 7)),
+        entry("theirs", NOON, project="other"),
+        entry("a", NOON, (9, 9, 9)),  # twice and differently: the first counts
+        entry("b", NOON, (5, 0, 0), status="broken"),  # but for one that did not end well
+        entry("b", NOON, (4, 4, 0)),
+        entry("free", NOON, status="error").model_copy(update={"charge": Money(micros=9, currency="USD")}),
+        entry("before", NOON - 1),
+        entry("after", month_of(MONTH)[1]),
+    )
+    (segment,) = segments(shop.home.books / "journal")
+    lines, sums = segment.read_bytes().splitlines(keepends=True), []
+    for count in range(len(lines) + 1):
+        cut = tmp_path / str(count) / segment.name
+        cut.parent.mkdir()
+        cut.write_bytes(b"".join(lines[:count]))
+        with closing(Ledger(cut.with_name("ledger.sqlite"), cut.parent)) as ledger:
+            sums.append(BookedUsage(ledger, PRICES).charged("p", *month_of(MONTH))[0])
+        read = {segment.name: count}
+        assert charged_before(shop.home.books / "journal", read, "p", *month_of(MONTH)) == sums[-1]
+    assert len(set(sums)) == 4
+
+
+def test_an_invoice_waits_for_what_is_booked_while_it_is_drawn(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.book(entry("a", NOON))
+    draw, drawn = shop.invoices.draw, list[Any]()
+
+    def busy(project: str, month: str) -> Any:
+        drawn.append(draw(project, month))
+        if len(drawn) < most:
+            shop.book(entry(f"late-{most}-{len(drawn)}", NOON))
+        return drawn[-1]
+
+    monkeypatch.setattr(shop.invoices, "draw", busy)
+    most = 3
+    made = shop.invoices.issue("p", MONTH)
+    assert (len(drawn), made.requests) == (3, 3)
+    assert drifted(shop.home) == set()
+    most = 100
+    with pytest.raises(Conflict, match="still being booked"):
+        shop.invoices.issue("p", MONTH)
+    assert len(shop.invoices.issued("p", MONTH)) == 1
+
+
+def test_a_forged_file_is_not_taken_for_an_invoice_that_is_issued_later(shop: Shop) -> None:
+    home, paths = issued_thrice(shop)
+    forged = paths[2].with_name("p-4.json")
+    shutil.copy(paths[2], forged)
+    shop.book(entry("late", NOON))
+    with pytest.raises(Conflict, match="in the way"):
+        shop.invoices.issue("p", MONTH)
+    forged.unlink()
+    assert shop.invoices.issue("p", MONTH).requests == 1
+    assert drifted(home) == set()
 
 
 def unregistered(shop: Shop) -> tuple[Home, list[Path]]:
