@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -19,10 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.core.errors import ConfigError, Conflict, NotFound
+from bessemer.core.nouns import Entry, Measurement
 from bessemer.core.units import Money
 from bessemer.core.usage import UsageQuery
-from bessemer.meter import Ledger, open_ledger
+from bessemer.meter import Journal, Ledger, open_ledger
 from bessemer.meter.journal import segments
+from bessemer.meter.past import charged_before
+from bessemer.meter.readings import Reading
 from bessemer.products.auditing import check_books
 from bessemer.products.booked import BookedUsage, open_usage
 from bessemer.products.focus import COLUMNS, Bill, focus_rows, write_focus
@@ -92,6 +96,38 @@ def test_what_comes_later_is_the_difference_and_a_credit_note_if_it_is_less(shop
     assert (third.kind, third.amount_micros) == ("credit note", -first.amount_micros)
     assert amounts_agree(shop.invoices.issued("p", MONTH))
     assert shop.invoices.issued("p", MONTH)[0] == first
+
+
+def took(joules: float, grams: float, made: Entry) -> Entry:
+    """Return an entry that took so much; of joules a half less or twice as much may be true."""
+    measured = {"joules": joules, "joules_low": joules / 2, "joules_high": 2 * joules, "energy_class": "measured"}
+    measurement = Measurement.model_validate({**made.measurement.model_dump(), **measured})
+    return made.model_copy(
+        update={"measurement": measurement, "carbon": made.carbon.model_copy(update={"grams": grams})}
+    )
+
+
+def test_the_joules_and_grams_of_invoices_are_the_ledger_s_and_stand_on_the_page(shop: Shop) -> None:
+    shop.book(
+        took(5.5, 0.25, entry("a", NOON)),
+        took(1.25, 0.5, entry("b", NOON + DAY, (7, 0, 0))),
+        took(900.0, 90.0, entry("theirs", NOON, project="other")),
+        took(700.0, 70.0, entry("failed", NOON, status="error")),
+        took(800.0, 80.0, entry("before", NOON - 1)),
+    )
+    first = shop.invoices.issue("p", MONTH)
+    assert (first.joules, first.joules_low, first.joules_high) == (6.75, 3.375, 13.5)
+    assert (first.grams, first.energy_class) == (0.75, "measured")
+    shop.book(took(4.0, 2.0, entry("late", NOON + 9)).model_copy(update={"status": "broken"}), entry("rest", NOON))
+    second = shop.invoices.issue("p", MONTH)
+    assert (second.joules, second.joules_low, second.joules_high) == (6.0, 3.0, 11.0)
+    assert (round(second.grams, 9), second.energy_class) == (2.1, "modelled"), "the weakest of them"
+    booked = [e for e in shop.ledger.entries(project="p", since=NOON, limit=-1) if e.status != "error"]
+    assert sum(e.measurement.joules for e in booked) == first.joules + second.joules
+    assert sum(e.carbon.grams for e in booked if e.carbon) == pytest.approx(first.grams + second.grams)
+    page = invoice_page(first)
+    told = re.sub("<[^>]*>", " ", page[page.index("What it took") :])
+    assert "2 requests, 107 tokens read, 20 written: 6.8 J [3.4 J, 13.5 J] (measured), 0.75 g CO2e" in told
 
 
 def test_a_month_that_runs_is_a_draft_only(shop: Shop) -> None:
@@ -311,6 +347,29 @@ def test_a_charge_that_is_not_quantity_times_price(shop: Shop) -> None:
     assert drifted(shop.home) == {"charges", "bills"}
 
 
+def test_a_meter_that_gave_out_other_joules_than_its_entries_have(shop: Shop) -> None:
+    home = filled(shop)
+    (segment,) = segments(home.books / "journal")
+    reading = Reading(
+        meter="m", at=NOON, entries=2, records={segment.name: 2}, microjoules=4_000_000, idle_microjoules=0
+    )
+    shop.ledger.close()
+    for microjoules, told in (
+        (4_000_000, "1 counted 4.000 J for 2 entries"),
+        (4_000_001, "meter m gave out 4,000,001"),
+    ):
+        with closing(Journal(home.books / "readings")) as readings:
+            later = {"at": NOON + microjoules, "microjoules": microjoules}
+            readings.append(reading.model_copy(update=later).model_dump(mode="json"))
+        (found,) = [check for check in check_books(home, PRICES) if check.name == "meters"]
+        assert told in found.found
+        assert found.holds == (microjoules == 4_000_000)
+        checked = call(home.path.parent, "reconcile", "--books", "--json", BESSEMER_HOME=str(home.path))
+        assert checked.returncode == (0 if found.holds else 4)
+        assert found.model_dump() in json.loads(checked.stdout)
+    assert drifted(home) == {"meters"}
+
+
 def issued_thrice(shop: Shop) -> tuple[Home, list[Path]]:
     """Give a home with three invoices of one month, each for what came after the one before."""
     for number in range(3):
@@ -423,6 +482,64 @@ def test_what_is_booked_after_an_invoice_is_no_drift(shop: Shop) -> None:
     assert told == "1 issued; 1 months have charges that are on no invoice yet"
     shop.invoices.issue("p", MONTH)
     assert {check.name: check.found for check in check_books(home, PRICES)}["invoices"] == "2 issued"
+
+
+def test_what_had_been_charged_at_any_moment_is_what_a_ledger_of_that_moment_said(shop: Shop, tmp_path: Path) -> None:
+    shop.book(
+        entry("a", NOON),
+        entry("b", NOON, (7, 7, 7)),
+        entry("theirs", NOON, project="other"),
+        entry("a", NOON, (9, 9, 9)),  # twice and differently: the first counts
+        entry("b", NOON, (5, 0, 0), status="broken"),  # but for one that did not end well
+        entry("b", NOON, (4, 4, 0)),
+        entry("free", NOON, status="error").model_copy(update={"charge": Money(micros=9, currency="USD")}),
+        entry("before", NOON - 1),
+        entry("after", month_of(MONTH)[1]),
+    )
+    (segment,) = segments(shop.home.books / "journal")
+    lines, sums = segment.read_bytes().splitlines(keepends=True), []
+    for count in range(len(lines) + 1):
+        cut = tmp_path / str(count) / segment.name
+        cut.parent.mkdir()
+        cut.write_bytes(b"".join(lines[:count]))
+        with closing(Ledger(cut.with_name("ledger.sqlite"), cut.parent)) as ledger:
+            sums.append(BookedUsage(ledger, PRICES).charged("p", *month_of(MONTH))[0])
+        read = {segment.name: count}
+        assert charged_before(shop.home.books / "journal", read, "p", *month_of(MONTH)) == sums[-1]
+    assert len(set(sums)) == 4
+
+
+def test_an_invoice_waits_for_what_is_booked_while_it_is_drawn(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.book(entry("a", NOON))
+    draw, drawn = shop.invoices.draw, list[Any]()
+
+    def busy(project: str, month: str) -> Any:
+        drawn.append(draw(project, month))
+        if len(drawn) < most:
+            shop.book(entry(f"late-{most}-{len(drawn)}", NOON))
+        return drawn[-1]
+
+    monkeypatch.setattr(shop.invoices, "draw", busy)
+    most = 3
+    made = shop.invoices.issue("p", MONTH)
+    assert (len(drawn), made.requests) == (3, 3)
+    assert drifted(shop.home) == set()
+    most = 100
+    with pytest.raises(Conflict, match="still being booked"):
+        shop.invoices.issue("p", MONTH)
+    assert len(shop.invoices.issued("p", MONTH)) == 1
+
+
+def test_a_forged_file_is_not_taken_for_an_invoice_that_is_issued_later(shop: Shop) -> None:
+    home, paths = issued_thrice(shop)
+    forged = paths[2].with_name("p-4.json")
+    shutil.copy(paths[2], forged)
+    shop.book(entry("late", NOON))
+    with pytest.raises(Conflict, match="in the way"):
+        shop.invoices.issue("p", MONTH)
+    forged.unlink()
+    assert shop.invoices.issue("p", MONTH).requests == 1
+    assert drifted(home) == set()
 
 
 def unregistered(shop: Shop) -> tuple[Home, list[Path]]:
