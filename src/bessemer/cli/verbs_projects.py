@@ -178,13 +178,14 @@ def log(
     """Show the audit log: who did what to projects, keys, limits and budgets."""
     times: list[tuple[Comparison, float]] = [("gte", seconds(since))] if since else []
     times += [("lt", seconds(until))] if until else []
-    asked = [[each.strip() for each in some.split(",") if each.strip()] for some in (project, act, actor)]
+    projects, acts, actors = map(_words, (project, act, actor))
     with accounts(make=False) as open_ones:
-        found = open_ones.audit.list(limit, 0, *asked, times).items
+        found = open_ones.audit.list(limit, 0, projects, acts, actors, times).items
 
     def draw() -> Table | str:
         if not found:
-            return "[dim]nothing of that was done[/]" if any(asked) or times else "[dim]nothing was done yet[/]"
+            narrowed = projects or acts or actors or times
+            return "[dim]nothing of that was done[/]" if narrowed else "[dim]nothing was done yet[/]"
         table = Table(box=SIMPLE_HEAD)
         table.add_column("at (UTC)", no_wrap=True)
         for column, least in (("who", 5), ("did", 12), ("to", 12), ("project and details", 16)):
@@ -200,3 +201,7 @@ def log(
 
 def _told(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
