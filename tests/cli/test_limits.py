@@ -54,6 +54,19 @@ def test_projects_and_their_log(tmp_path: Path) -> None:
     acts = [event["act"] for event in said(tmp_path, "projects", "log", "--project", "shop")]
     assert acts == ["project.archived", "api_key.created", "project.updated", "project.created"]
     assert "project.updated" in call(tmp_path, "projects", "log", COLUMNS="120").stdout
+    for words, numbers in {
+        ("--act", "project.created, api_key.created"): [1, 3],
+        ("--act", "project.created", "--project", "docs"): [],
+        ("--actor", "local"): [0, 1, 2, 3],
+        ("--actor", "key_none"): [],
+        ("--since", "2001-01-01", "--until", "2999-01-01"): [0, 1, 2, 3],
+        ("--until", "2001-01-01"): [],
+        ("--since", "2999-01-01"): [],
+    }.items():
+        assert [event["act"] for event in said(tmp_path, "projects", "log", *words)] == [acts[n] for n in numbers], (
+            words
+        )
+    assert "nothing of that" in call(tmp_path, "projects", "log", "--actor", "key_none").stdout
     refused(call(tmp_path, "keys", "create", "--project", "shop"), "archived")
 
 

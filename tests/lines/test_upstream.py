@@ -13,6 +13,10 @@ from typing import Any
 
 import openai
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 import bessemer.serve
 from bessemer.core.errors import ConfigError
@@ -29,10 +33,16 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "upstream.md"
 VARIABLE = "UPSTREAM_API_KEY"
 
 
-def shown() -> str:
-    """Return the declaration that the how-to shows."""
-    (found,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    return found
+BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def shown(server: str = "") -> str:
+    """Return the declaration that the how-to shows; that of a server shows the product, the rest is the first one's."""
+    whole, *products = BLOCKS
+    if not server:
+        return str(whole)
+    (product,) = [each for each in products if server in each]
+    return str(whole.partition("product:\n")[0] + product)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +119,54 @@ def test_up_serves_the_model_of_a_server_that_exists(server: tuple[str, str, Pat
         path for path in [line.factory, *line.home.rglob("*")] if path.is_file() and key.encode() in path.read_bytes()
     ]
     assert held == [], "the key stands nowhere"
+
+
+def test_ollama_as_the_page_declares_it(
+    serve_app: Callable[[Any], AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    """No key, a name with a tag, usage at a stream's end only when asked for, nothing told of cached tokens."""
+    heard: list[tuple[str, bool]] = []
+
+    async def answer(request: Request) -> Response:
+        asked = await request.json()
+        heard.append((asked["model"], "authorization" in request.headers))
+        usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+        told = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": asked["model"]}
+        said, ended = {"role": "assistant", "content": "a light"}, {"index": 0, "finish_reason": "stop"}
+        if not asked.get("stream"):
+            return JSONResponse({**told, "choices": [{**ended, "message": said}], "usage": usage})
+        pieces: list[dict[str, Any]] = [{**told, "choices": [{**ended, "delta": said}]}]
+        if (asked.get("stream_options") or {}).get("include_usage"):
+            pieces.append({**told, "choices": [], "usage": usage})
+        lines = [*(json.dumps(piece) for piece in pieces), "[DONE]"]
+        return Response("".join(f"data: {line}\n\n" for line in lines), media_type="text/event-stream")
+
+    with serve_app(Starlette(routes=[Route("/v1/chat/completions", answer, methods=["POST"])])) as url:
+        text = shown("11434")
+        assert "http://127.0.0.1:11434/v1" in text
+        (tmp_path / "factory.yaml").write_text(text.replace("http://127.0.0.1:11434", url), encoding="utf-8")
+        line = Line(tmp_path / "state", tmp_path / "factory.yaml")
+        with up(line, "") as said, openai.OpenAI(base_url=f"{said['url']}/v1", api_key=said["key"]) as client:
+            ask: Any = [{"role": "user", "content": "What is a lantern?"}]
+            whole = client.chat.completions.create(model="assistant", messages=ask)
+            assert whole.choices[0].message.content == "a light"
+            pieces = list(client.chat.completions.create(model="assistant", messages=ask, stream=True))
+            assert "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices) == "a light"
+    assert heard == [("qwen3:8b", False)] * 2
+    (used,) = [row for row in line.json("usage") if row["what"] == "requests"]
+    assert (used["entries"], used["input_tokens"], used["output_tokens"]) == (2, 14, 4)
+
+
+def test_vllm_as_the_page_declares_it(tmp_path: Path) -> None:
+    """The command and the declaration name the same port, model and key; the port is not the gateway's."""
+    (tmp_path / "factory.yaml").write_text(shown("VLLM_API_KEY"), encoding="utf-8")
+    config, _ = load_factory(tmp_path / "factory.yaml")
+    engine: Any = config.product.engine
+    (started,) = re.findall(r"^vllm serve (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    port, name = (re.search(rf"--{option} (\S+)", started)[1] for option in ("port", "served-model-name"))
+    assert (engine.base_url, engine.model) == (f"http://127.0.0.1:{port}/v1", name)
+    assert int(port) != config.gateway.port == 8000
+    assert f"export {engine.api_key_variable}=" in PAGE.read_text(encoding="utf-8")
 
 
 def test_a_key_that_is_not_there_is_said_at_once(server: tuple[str, str, Path], tmp_path: Path) -> None:

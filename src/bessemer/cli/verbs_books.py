@@ -18,7 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bessemer.cli import environment
+from bessemer.cli.narrowing import Only, narrowed, owners
 from bessemer.cli.output import emit
+from bessemer.cli.verbs_keys import day
+from bessemer.core.errors import ConfigError
 from bessemer.core.units import Money, show_joules
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from bessemer.products.invoices import Invoice, InvoiceLine
 
 DRIFTED = 4
+GROUPS = {"project": "project", "key": "key_id", "user": "", "model": "model", "day": ""}
+"""What costs are told apart by, and what a line calls it where it has it."""
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 Prices = Annotated[
@@ -44,23 +49,30 @@ def add_to(app: typer.Typer) -> None:
 def costs(
     month: Annotated[str, typer.Option(help="YYYY-MM; this one without.", show_default=False)] = "",
     project: Annotated[str | None, typer.Option(help="Of one project only.")] = None,
+    only: Only = None,
+    group_by: Annotated[
+        str, typer.Option(help=f"With commas, any of: {', '.join(GROUPS)}; project,model without.", show_default=False)
+    ] = "",
     focus: Annotated[Path | None, typer.Option(help="Also write it as FOCUS 1.2: a .csv or .parquet.")] = None,
     prices: Prices = None,
     as_json: Json = False,
 ) -> None:
-    """Say what was charged in a month: by project, model and kind of token, to the micro-unit."""
+    """Say what was charged in a month, by kind of token, to the micro-unit; `--json` has each day and key."""
     from bessemer.core.usage import UsageQuery
     from bessemer.products.booked import open_usage
     from bessemer.products.focus import Bill, focus_rows, write_focus
     from bessemer.products.invoices import month_of
     from bessemer.products.prices import find_prices
 
+    names = tuple(dict.fromkeys(name.strip() for name in group_by.split(",") if name.strip())) or ("project", "model")
+    if wrong := [name for name in names if name not in GROUPS]:
+        raise ConfigError(f"nothing is called {wrong[0]!r}", hint=f"--group-by takes any of {', '.join(GROUPS)}.")
     start, end = month_of(month or _this_month())
     with open_usage(environment.home(make=False), find_prices(prices)) as usage:
-        found = usage.costs(UsageQuery(start=start, end=end, projects=(project,) if project else (), kind=""))
+        found = usage.costs(UsageQuery(start=start, end=end, kind="", **narrowed(project, only)))
     if focus:
         write_focus(focus, focus_rows(found, Bill(_seller(prices), start, end)))
-    emit(found, as_json, lambda: _costs(found))
+    emit(found, as_json, lambda: _costs(found, names))
 
 
 def invoice(
@@ -105,20 +117,26 @@ def _checks(checks: list[Check]) -> RenderableType:
     return table
 
 
-def _costs(lines: list[CostLine]) -> RenderableType:
+def _costs(lines: list[CostLine], names: tuple[str, ...]) -> RenderableType:
     if not lines:
         return "[dim]nothing was charged[/]"
-    sums: dict[tuple[str, str], dict[str, list[CostLine]]] = {}
-    for line in sorted(lines, key=lambda line: (line.project, line.model, line.batch, line.service_tier, line.item)):
-        found = sums.setdefault((line.project, line.model), {})
+    users, address = owners() if "user" in names else ({}, str)
+
+    def of(line: CostLine) -> tuple[str, ...]:
+        who = {"user": address(users.get(line.key_id, "")) or "nobody's key", "day": day(line.start)[:10]}
+        return tuple(who[name] if name in who else str(getattr(line, GROUPS[name])) or "–" for name in names)
+
+    sums: dict[tuple[str, ...], dict[str, list[CostLine]]] = {}
+    for line in sorted(lines, key=lambda line: (*of(line), line.batch, line.service_tier, line.item)):
+        found = sums.setdefault(of(line), {})
         found.setdefault(_what(line), []).append(line)
     parts: list[RenderableType] = []
-    for (project, model), kinds in sums.items():
+    for (first, *others), kinds in sums.items():
         table = _lines("tokens", "charged")
         for what, some in kinds.items():
             quantity = f"{sum(line.quantity for line in some):,}" if some[0].unit_micros is not None else ""
             table.add_row(escape(what), quantity, _money(sum(line.amount_micros for line in some), some[0].currency))
-        parts += [Text.assemble((project, "bold"), "  ", model), table, ""]
+        parts += [Text.assemble((first, "bold"), *(f"  {other}" for other in others)), table, ""]
     totals = {line.currency: 0 for line in lines}
     for line in lines:
         totals[line.currency] += line.amount_micros

@@ -10,11 +10,12 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from bessemer.cli.narrowing import Day, seconds
 from bessemer.cli.output import emit
 from bessemer.cli.verbs_keys import accounts, day, show_secret
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.serve import Accounts
-from bessemer.serve.accounts.audit import AuditFilter
+from bessemer.serve.accounts.audit import AuditFilter, Comparison
 from bessemer.serve.accounts.users import Member
 from bessemer.serve.privacy import Capture, Pii
 
@@ -167,16 +168,23 @@ def capture(
 @app.command()
 def log(
     project: Annotated[str, typer.Option(help="Of one project only.")] = "",
+    act: Annotated[str, typer.Option(help="Such as api_key.created; several with commas.")] = "",
+    actor: Annotated[str, typer.Option(help="Id of the key that asked for it, or local; several with commas.")] = "",
+    since: Day = None,
+    until: Day = None,
     limit: Annotated[int, typer.Option(min=1, help="How many acts, the newest first.")] = 50,
     as_json: Json = False,
 ) -> None:
     """Show the audit log: who did what to projects, keys, limits and budgets."""
+    times: list[tuple[Comparison, float]] = [("gte", seconds(since))] if since else []
+    times += [("lt", seconds(until))] if until else []
+    wanted = AuditFilter(*map(_words, (project, act, actor)), times=tuple(times))
     with accounts(make=False) as open_ones:
-        found = open_ones.audit.list(limit, wanted=AuditFilter(projects=(project,) if project else ())).items
+        found = open_ones.audit.list(limit, wanted=wanted).items
 
     def draw() -> Table | str:
         if not found:
-            return "[dim]nothing was done yet[/]"
+            return "[dim]nothing of that was done[/]" if wanted != AuditFilter() else "[dim]nothing was done yet[/]"
         table = Table(box=SIMPLE_HEAD)
         table.add_column("at (UTC)", no_wrap=True)
         for column, least in (("who", 5), ("did", 12), ("to", 12), ("project and details", 16)):
@@ -192,3 +200,7 @@ def log(
 
 def _told(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())

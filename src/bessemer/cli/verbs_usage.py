@@ -6,6 +6,7 @@ Owns how it looks on a terminal.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bessemer.cli import environment
+from bessemer.cli.narrowing import Day, Only, narrowed, owners, seconds
 from bessemer.cli.output import emit
 from bessemer.core.errors import ConfigError
 from bessemer.core.units import Money, show_joules, show_seconds
@@ -31,13 +33,9 @@ GROUPS: dict[str, UsageGroup] = {
     "model": "model",
     "tier": "service_tier",
     "batch": "batch",
+    "user": "key_id",
 }
-"""What people call a group, and what the books call it."""
-
-Day = Annotated[
-    datetime | None,
-    typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"], help="UTC; a day or a minute.", show_default=False),
-]
+"""What people call a group, and what the books call it; they know of a user's keys only."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -47,6 +45,7 @@ def add_to(app: typer.Typer) -> None:
 
 def usage(
     project: Annotated[str | None, typer.Option(help="Of one project only.")] = None,
+    only: Only = None,
     bucket: Annotated[
         str, typer.Option(help="Requests by the minute, hour or day: 1m, 1h, 1d.", show_default=False)
     ] = "",
@@ -57,7 +56,7 @@ def usage(
 ) -> None:
     """Say what was used, by whom, and what it took: tokens, joules, carbon and money."""
     home = environment.home(make=False)
-    if not (bucket or group_by or since or until):
+    if not (only or bucket or group_by or since or until):
         from bessemer.products.overview import usage_of
 
         whole = usage_of(home, project)
@@ -66,22 +65,26 @@ def usage(
     from bessemer.core.usage import UsageQuery
     from bessemer.products.booked import open_usage
     from bessemer.products.prices import find_prices
+    from bessemer.serve.accounts.usage_wire import by_user
 
     names = tuple(dict.fromkeys(name.strip() for name in group_by.split(",") if name.strip()))
     if bucket not in ("", *WIDTHS) or (wrong := [name for name in names if name not in GROUPS]):
         told = f"there is no bucket of {bucket!r}" if bucket not in ("", *WIDTHS) else f"nothing is called {wrong[0]!r}"
         raise ConfigError(told, hint=f"--bucket is one of {', '.join(WIDTHS)}; --group-by any of {', '.join(GROUPS)}.")
-    end = int(until.replace(tzinfo=UTC).timestamp()) if until else int(time.time()) + 1
-    start = int(since.replace(tzinfo=UTC).timestamp()) if since else max(0, end - _usual(bucket))
+    end = seconds(until) if until else int(time.time()) + 1
+    start = seconds(since) if since else max(0, end - _usual(bucket))
     if end <= start:
         raise ConfigError("--until is not later than --since", hint="Both are in UTC.")
     query = UsageQuery(
-        start=start, end=end, width=WIDTHS[bucket or "1d"], projects=(project,) if project else (),
-        group_by=tuple(GROUPS[name] for name in names),
+        start=start, end=end, width=WIDTHS[bucket or "1d"], **narrowed(project, only),
+        group_by=tuple(dict.fromkeys(GROUPS[name] for name in names)),
     )  # fmt: skip
     with open_usage(home, find_prices(None)) as source:
         rows = source.usage(query)
-    emit(rows, as_json, lambda: _buckets(rows, names, bucket))
+    users, address = owners() if "user" in names else ({}, str)
+    if "user" in names:
+        rows = by_user(rows, users, keep_keys="key" in names)
+    emit(rows, as_json, lambda: _buckets(rows, names, bucket, address))
 
 
 def _usual(bucket: str) -> int:
@@ -89,7 +92,9 @@ def _usual(bucket: str) -> int:
     return 30 * WIDTHS[bucket or "1d"]
 
 
-def _buckets(rows: list[UsageRow], names: tuple[str, ...], bucket: str) -> RenderableType:
+def _buckets(
+    rows: list[UsageRow], names: tuple[str, ...], bucket: str, address: Callable[[str], str]
+) -> RenderableType:
     if not rows:
         return "[dim]nothing was asked in that time[/]"
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
@@ -102,7 +107,7 @@ def _buckets(rows: list[UsageRow], names: tuple[str, ...], bucket: str) -> Rende
         at = datetime.fromtimestamp(row.start, UTC).strftime("%Y-%m-%d" if bucket in ("", "1d") else "%m-%d %H:%M")
         table.add_row(
             at,
-            *(escape(_group(row, name)) for name in names),
+            *(escape(_group(row, name, address)) for name in names),
             f"{row.entries:,}",
             f"{row.usage.input_tokens:,} / {row.usage.output_tokens:,}",
             show_joules(row.microjoules / 1e6),
@@ -112,7 +117,9 @@ def _buckets(rows: list[UsageRow], names: tuple[str, ...], bucket: str) -> Rende
     return Group(table, Text(f"Joules {known}.", style="dim"))
 
 
-def _group(row: UsageRow, name: str) -> str:
+def _group(row: UsageRow, name: str, address: Callable[[str], str]) -> str:
+    if name == "user":
+        return address(row.group["user_id"]) or "–"
     value = row.group[GROUPS[name]]
     return ("yes" if value else "no") if name == "batch" else value or ("default" if name == "tier" else "–")
 

@@ -94,7 +94,7 @@ class UsageDesk:
         asked = (*by, "key_id") if people else by
         rows = self.source.usage(wanted.model_copy(update={"group_by": asked, "embeddings": embeddings}))
         if "user_id" in groups:
-            rows = _by_user(rows, self.users(), keep_keys=not people)
+            rows = by_user(rows, self.users(), keep_keys=not people)
         tell, found = _vectors if embeddings else _completions, by_start(rows)
         return pages.told(lambda start: [tell(row, groups) for row in found.get(start, ())])
 
@@ -149,10 +149,7 @@ class UsageDesk:
     def _keys(self, query: Query) -> tuple[str, ...]:
         """Return the only keys that are asked for: named themselves, or by whose they are; none is all."""
         named, people = tuple(query.get("api_key_ids", ())), query.get("user_ids", ())
-        if not people:
-            return named
-        theirs = [key for key, user in self.users().items() if user in people and (not named or key in named)]
-        return tuple(theirs) or ("",)  # nobody's: no key has that id
+        return keys_of(named, people, self.users()) if people else named
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +175,13 @@ class Pages:
         }
 
 
-def _by_user(rows: Sequence[UsageRow], users: Mapping[str, str], keep_keys: bool) -> list[UsageRow]:
+def keys_of(named: Sequence[str], people: Sequence[str], users: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the keys of some users, of those that are named if any are."""
+    theirs = [key for key, user in users.items() if user in people and (not named or key in named)]
+    return tuple(theirs) or ("",)  # nobody's: no key has that id
+
+
+def by_user(rows: Sequence[UsageRow], users: Mapping[str, str], keep_keys: bool) -> list[UsageRow]:
     """Return rows that name the user of their key instead of the key, or beside it; those of one user are added up."""
     found: dict[tuple[Any, ...], UsageRow] = {}
     for row in rows:
