@@ -43,8 +43,9 @@ ITEMS, USERS, EVENTS = 100_000, 20_000, 1_000_000
 BATCH, BATCHES = 1_000, 200
 GOALS = {"ours popularity": 0.138, "ours ease": 0.2796, "ours als": 0.259}
 """NDCG@10 on MovieLens-100k that was asked for: at least that of EASE and ALS, about that of popularity."""
-SPLIT = """Every rating is an event. Of each user's, at random, 80 % are for fitting, 10 % for choosing settings and 10 % for
-the test, where all items are ranked that the user has not in the other two; the goals were given for such a split:"""
+SPLIT = """\
+Every rating is an event. Of each user's, at random, 80 % are for fitting, 10 % for choosing settings and 10 % for the
+test, where all items are ranked that the user has not in the other two; the goals were given for such a split:"""
 
 
 def movielens() -> Any:

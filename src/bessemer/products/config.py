@@ -101,8 +101,7 @@ class FactoryConfig(Config):
             raise refusal(("sources",), "field required: say where a language model's documents come from")
         for name, product in self.made.items():
             if isinstance(product, AgentProductConfig):
-                where = ("products", name) if self.products else ("product",)
-                self._finds((*where, "tools"), name, product)
+                self._finds(("products", name) if self.products else ("product",), name, product)
         return self
 
     def _finds(self, where: tuple[str, ...], agent: str, product: AgentProductConfig) -> None:
@@ -116,14 +115,14 @@ class FactoryConfig(Config):
         for number, tool in enumerate(product.tools):
             if isinstance(tool, RecommenderTool) and tool.product not in rankers:
                 told = f"no recommender '{tool.product}' is declared before '{agent}'"
-                raise refusal((*where, number, "product"), f"{told}; there is: {', '.join(rankers) or 'none'}")
+                raise refusal((*where, "tools", number, "product"), f"{told}; there is: {', '.join(rankers) or 'none'}")
             named = tool.tables if isinstance(tool, SqlTool) else (tool.table,) if isinstance(tool, SearchTool) else ()
             for table in named:
                 own = table.removeprefix(f"{self.name}.")
                 if "." not in own and own not in tables:
                     key = "tables" if isinstance(tool, SqlTool) else "table"
                     told = f"no table '{table}' is declared here; there is: {', '.join(tables) or 'none'}"
-                    raise refusal((*where, number, key), told)
+                    raise refusal((*where, "tools", number, key), told)
 
 
 def load_factory(path: Path | None) -> tuple[FactoryConfig, Path]:
