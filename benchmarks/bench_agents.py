@@ -128,10 +128,13 @@ def markdown() -> str:
     if tried:
         told += f"\n{tried['learnt']}, held-out tasks in other words, with 95 % intervals over wordings:\n\n"
         told += "| | tasks | base | after |\n|---|--:|--:|--:|\n"
-        for each in tried["trials"]:
+        for each in (each for each in tried["trials"] if each["metric"] != "pass^1"):  # which is `solved` again
             sides = [(each[side], each[f"{side}_low"], each[f"{side}_high"]) for side in ("before", "after")]
             shown = " | ".join(f"{value:.2f} ({low:.2f}-{high:.2f})" for value, low, high in sides)
             told += f"| {each['metric']} | {each['samples']} | {shown} |\n"
+        took = {side: "–" if tried["trials"][0][side] else "none was solved" for side in ("before", "after")}
+        took["after"] = tried["facts"].get("a solved task", took["after"]).removesuffix(", unsolved ones included")
+        told += f"| a solved task, with what the unsolved took | – | {took['before']} | {took['after']} |\n"
     return told.replace("  |", " |")
 
 

@@ -41,6 +41,11 @@ ONE_CORE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREAD
 RATE, SECONDS = 1_000, 10
 ITEMS, USERS, EVENTS = 100_000, 20_000, 1_000_000
 BATCH, BATCHES = 1_000, 200
+GOALS = {"ours popularity": 0.138, "ours ease": 0.2796, "ours als": 0.259}
+"""NDCG@10 on MovieLens-100k that was asked for: at least that of EASE and ALS, about that of popularity."""
+SPLIT = """\
+Every rating is an event. Of each user's, at random, 80 % are for fitting, 10 % for choosing settings and 10 % for the
+test, where all items are ranked that the user has not in the other two; the goals were given for such a split:"""
 
 
 def movielens() -> Any:
@@ -270,26 +275,27 @@ def take_in(folder: Path) -> dict[str, Any]:
 
 def markdown() -> str:
     row = json.loads(RESULTS.read_text().splitlines()[-1])
-    lines = ["| MovieLens-100k | NDCG@10 (95 %) | items shown to somebody | fit, seconds |", "|---|--:|--:|--:|"]
+    lines = [SPLIT, "", "| MovieLens-100k | NDCG@10 (95 %) | goal | items shown to somebody | fit, seconds |"]
+    lines += ["|---|--:|--:|--:|--:|"]
     for one in row["ranking"]:
         lines.append(
-            f"| {one['model']} | {one['ndcg']:.3f} ({one['low']:.3f}–{one['high']:.3f}) | {one['coverage']:.0%} "
-            f"| {one['fit_seconds']:.2f} |"
+            f"| {one['model']} | {one['ndcg']:.3f} ({one['low']:.3f}–{one['high']:.3f}) "
+            f"| {GOALS.get(one['model'], '–')} | {one['coverage']:.0%} | {one['fit_seconds']:.2f} |"
         )
     mine, peer, taken = row["serving"][0], row["serving"][1], row["taking_in"]
     lines += [
         "",
-        "| 100,000 items, one core | ours | implicit |",
-        "|---|--:|--:|",
-        f"| fit ALS, 64 factors, 1,000,000 events | {mine['fit_seconds']:.1f} s | {peer['fit_seconds']:.1f} s |",
+        "| 100,000 items, one core | ours | implicit | goal |",
+        "|---|--:|--:|--:|",
+        f"| fit ALS, 64 factors, 1,000,000 events | {mine['fit_seconds']:.1f} s | {peer['fit_seconds']:.1f} s | – |",
         f"| one ranking after another, median "
-        f"| {mine['alone_p50_seconds'] * 1e3:.2f} ms | {peer['p50_seconds'] * 1e3:.2f} ms |",
+        f"| {mine['alone_p50_seconds'] * 1e3:.2f} ms | {peer['p50_seconds'] * 1e3:.2f} ms | – |",
         f"| arriving {RATE:,} a second: median, p99 "
-        f"| {mine['p50_seconds'] * 1e3:.2f} ms, {mine['p99_seconds'] * 1e3:.2f} ms | – |",
-        f"| of the exact ten, found by the graph | {mine['shared_ratio']:.1%} | 100 % |",
+        f"| {mine['p50_seconds'] * 1e3:.2f} ms, {mine['p99_seconds'] * 1e3:.2f} ms | – | p99 below 10 ms |",
+        f"| of the exact ten, found by the graph | {mine['shared_ratio']:.1%} | 100 % | – |",
         f"| through the gateway, booked, one after another: median, p99 "
-        f"| {taken['http_p50_seconds'] * 1e3:.1f} ms, {taken['http_p99_seconds'] * 1e3:.1f} ms | – |",
-        f"| events taken in and on disk, a minute | {taken['events_per_minute'] / 1e6:.2f} million | – |",
+        f"| {taken['http_p50_seconds'] * 1e3:.1f} ms, {taken['http_p99_seconds'] * 1e3:.1f} ms | – | – |",
+        f"| events taken in and on disk, a minute | {taken['events_per_minute'] / 1e6:.2f} million | – | 1 million |",
     ]
     return "\n".join(lines) + "\n"
 

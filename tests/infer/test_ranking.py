@@ -12,6 +12,7 @@ from bessemer.infer import open_engine
 from bessemer.infer.ranking.config import ServedRankerConfig
 from bessemer.infer.ranking.memory import Memory
 from bessemer.models.ranking.base import Histories
+from bessemer.models.ranking.content import content_features
 from bessemer.models.ranking.factors import Factors
 from bessemer.models.ranking.folder import SavedRanker, save_ranker
 from bessemer.train.recommend.config import EaseConfig
@@ -20,13 +21,14 @@ from bessemer.train.recommend.fitting import fit_ranker
 LISTS = [[0, 1, 2], [1, 2, 3], [0, 4], [3, 4, 5], [5, 0]]
 
 
-def save(folder: Path, lists: list[list[int]] = LISTS, scorer=None, items: int = 6) -> str:
+def save(folder: Path, lists: list[list[int]] = LISTS, scorer=None, items: int = 6, rows=()) -> str:
     histories = Histories.of_lists(lists)
     scorer = scorer or fit_ranker(EaseConfig(regularisation=1.0), histories, items)
     users = tuple(f"u{number}" for number in range(len(lists)))
     names = tuple(f"i{number}" for number in range(items))
     counts = np.bincount(histories.items, minlength=items).astype(np.float32)
-    save_ranker(SavedRanker(scorer, names, users, histories, counts, (), np.zeros((items, 0), np.float32)), folder)
+    content = content_features(rows, items=items)
+    save_ranker(SavedRanker(scorer, names, users, histories, counts, tuple(rows), content), folder)
     return str(folder)
 
 
@@ -62,6 +64,19 @@ async def test_the_least_recently_changed_project_goes_back_to_what_was_trained(
         engine.learn(project, [event("new", 2), event("new", 5, 2.0)])
         assert engine.settle()
     assert engine._learner.ranker("p") is engine._learner._trained is not engine._learner.ranker("q")
+    await engine.close()
+
+
+async def test_an_item_that_nobody_met_is_found_by_its_picture(tmp_path) -> None:
+    lists, items = [[0, 1], [1, 2], [0, 2], [3, 4], [4, 5], [3, 5]], 8
+    pictures = [*[[1.0, 0.1]] * 3, *[[0.1, 1.0]] * 3, [0.1, 2.0], [3.0, 0.2]]  # the last two nobody met
+    rows = [{"item": f"i{number}", "image": picture} for number, picture in enumerate(pictures)]
+    engine = open_engine(ServedRankerConfig(path=save(tmp_path, lists, items=items, rows=rows)))
+    for seen, twin in (("i3", "i6"), ("i0", "i7")):
+        asked = RankRequest(recent=(seen,), candidates=("i6", "i7"), n=2, explain=True)
+        first, second = (await engine.respond(asked)).items
+        assert first.item == twin and first.score > second.score
+        assert first.reason and seen in first.reason.items
     await engine.close()
 
 

@@ -208,3 +208,27 @@ def test_movielens_100k_is_ranked_as_well_as_the_literature_does() -> None:
     assert reached(PopularityConfig()) == pytest.approx(0.138, abs=0.01)
     assert reached(EaseConfig(regularisation=500)) >= 0.2796
     assert reached(AlsConfig(width=32, alpha=2, regularisation=10, rounds=8)) >= 0.259
+
+
+def test_a_column_of_vectors_counts_as_it_is_beside_words() -> None:
+    rows = [
+        {"text": "red tent", "image": [3.0, 0.0, 0.0]},
+        {"text": "red tent", "image": [0.0, 2.0, 0.0]},
+        {"text": "gas stove", "image": [9.0, 0.1, 0.0]},
+        {"text": "gas stove", "image": None},
+    ]
+    content = content_features(rows)
+    assert np.allclose(np.linalg.norm(content, axis=1), 1)
+    assert np.allclose(content[0, -3:], [0.5**0.5, 0, 0], atol=1e-6), "its length says nothing, its direction half"
+    assert np.allclose(content[3, -3:], 0) and np.allclose(content[0, :-3], content[1, :-3])
+    like = content @ content.T
+    assert like[0, 0] > like[0, 1] and like[0, 2] > like[0, 3], "by the picture, where words are the same"
+    assert np.allclose(content_features(rows, ("item", "image")), content_features([{"text": r["text"]} for r in rows]))
+
+
+def test_lists_that_are_no_vectors_are_words_and_vectors_of_two_lengths_are_refused() -> None:
+    tagged = content_features([{"tags": ["a", "b"]}, {"tags": ["a", "c"]}, {"tags": ["d", "e"]}])
+    assert tagged.shape == (3, 256) and tagged[0] @ tagged[1] > tagged[0] @ tagged[2]
+    for wrong in ([1.0, 0.0, 0.0], [1.0, float("nan")]):
+        with pytest.raises(ConfigError, match="'image'"):
+            content_features([{"image": [1.0, 0.0]}, {"image": wrong}])

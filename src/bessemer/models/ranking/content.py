@@ -17,6 +17,7 @@ from zlib import crc32
 
 import numpy as np
 
+from bessemer.core.errors import ConfigError
 from bessemer.models.ranking.base import Floats
 from bessemer.models.ranking.towers import unit
 
@@ -37,6 +38,9 @@ def content_features(rows: Sequence[Mapping[str, Any]], ignored: Sequence[str] =
         ignored: columns that say nothing of an item, such as its name.
         items: how many there are if nothing is known of them, and `rows` is empty; they have no features.
 
+    Raises:
+        ConfigError: vectors of one column differ in length, or have a part that is no finite number.
+
     >>> a, b, c = content_features([{"text": "red tent"}, {"text": "red tarp"}, {"text": "gas stove"}])
     >>> bool(a @ b > a @ c)
     True
@@ -49,12 +53,19 @@ def content_features(rows: Sequence[Mapping[str, Any]], ignored: Sequence[str] =
             code = crc32(token.encode())
             hashed[number, code % WIDTH] += (1 if code >> 31 else -1) * math.sqrt(count)
     parts = [unit(hashed)]
-    names = sorted({name for row in rows for name, value in row.items() if _is_vector(value)})
-    for name in names:
-        width = max(len(row[name]) for row in rows if _is_vector(row.get(name)))
-        given = [row[name] if _is_vector(row.get(name)) else [0.0] * width for row in rows]
-        parts.append(unit(np.asarray(given, np.float32)))
+    names = sorted({name for row in rows for name, value in row.items() if name not in ignored and _is_vector(value)})
+    parts += [unit(_vectors(rows, name)) for name in names]
     return unit(np.concatenate(parts, axis=1))
+
+
+def _vectors(rows: Sequence[Mapping[str, Any]], name: str) -> Floats:
+    """Return a column of vectors; rows without one have zeros; shape (items, length of a vector)."""
+    given = [row[name] if _is_vector(row.get(name)) else None for row in rows]
+    lengths = {len(vector) for vector in given if vector is not None}
+    if len(lengths) > 1 or not all(math.isfinite(part) for vector in given for part in vector or ()):
+        told = f"the vectors in the column '{name}' are not all of one length and of finite numbers"
+        raise ConfigError(told, hint="Make them by one model, and leave out what has none.")
+    return np.asarray([vector or [0.0] * max(lengths) for vector in given], np.float32)
 
 
 def _tokens(row: Mapping[str, Any], ignored: Sequence[str]) -> list[str]:
