@@ -1,7 +1,7 @@
 """Fits the few constants of the serving model to published latencies and writes catalogue/fitted_inference.toml.
 
 Question: how far off is the model on networks and accelerators that it was not fitted to?
-Run: python benchmarks/fit_inference.py LATENCIES.csv RATES.csv [--leave model device] [--write]
+Run: python benchmarks/fit_inference.py LATENCIES.csv RATES.csv [--leave model device [--keep]] [--write]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+from left_out import keep
 from numpy.typing import NDArray
 
 from bessemer.core.errors import NotFound, Unsupported
@@ -63,6 +64,10 @@ SOFT = 0.15
 SERVER_WEIGHT = 4.0
 """Of one configuration of a whole server, where a latency has 2: there are far fewer."""
 
+LEFT = {"model": "model", "device": "accelerator"}
+"""Groups, and how the table of errors calls them."""
+
+FAMILIES_KEPT = ("tpot agg|tpot disagg", "ttft agg|ttft disagg", "throughput", "joules per token, power known")
 FAMILIES = ("tpot agg", "tpot disagg", "ttft agg", "ttft disagg")
 
 
@@ -211,6 +216,18 @@ def percent(logs: NDArray[np.float64]) -> str:
     return f"{len(logs):5d} {off.mean():7.1f} {np.median(off):7.1f} {bias:+7.1f}"
 
 
+def figures_of(logs: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return rows, and the mean and the median absolute error in percent."""
+    away = 100 * np.abs(np.expm1(logs))
+    return len(logs), float(away.mean()), float(np.median(away))
+
+
+def joules(servers: Servers, rate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log ratios of joules a token where energy was measured, from those of the rates."""
+    told = np.isfinite(servers.energy)
+    return np.asarray(np.log(servers.energy[told]) - rate[told])
+
+
 def left_out(
     data: Data, groups: NDArray[np.str_], servers: Servers | None = None, others: NDArray[np.str_] | None = None
 ) -> Logs:
@@ -239,9 +256,7 @@ def report(
         print(f"  {name:24s} {percent(logs[mask])}")
         sigma[name] = float(np.quantile(np.abs(logs[mask]), 0.8) / 1.2816)
     print(f"  {'tpot all':24s} {percent(token)}\n  {'ttft all':24s} {percent(first)}")
-    told = np.isfinite(servers.energy)
-    joules = np.log(servers.energy[told]) - rate[told]
-    print(f"  {'throughput':24s} {percent(rate)}\n  {'joules per token':24s} {percent(joules)}")
+    print(f"  {'throughput':24s} {percent(rate)}\n  {'joules per token':24s} {percent(joules(servers, rate))}")
     sigma["throughput"] = float(np.quantile(np.abs(rate), 0.8) / 1.2816)
     return sigma
 
@@ -266,6 +281,7 @@ def main() -> None:
     parser.add_argument("rates", type=Path)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--leave", nargs="*", default=[], choices=["model", "device"], help="groups to leave out")
+    parser.add_argument("--keep", action="store_true", help="file the errors on what was left out")
     asked = parser.parse_args()
     read = [latency(row) for row in table(asked.latencies)]
     data = Data([case for case in read if isinstance(case, Latency)])
@@ -273,12 +289,18 @@ def main() -> None:
     k = fit(data, servers)
     print(k)
     sigma = report(data, *data.logs(k), servers.logs(k), servers)
+    figures = {}
     for title in asked.leave:
         print(f"left out: {title} (rows, mean, median, bias in %)")
-        found = report(data, *left_out(data, getattr(data, title), servers, getattr(servers, title)), servers)
+        logs = left_out(data, getattr(data, title), servers, getattr(servers, title))
+        found = report(data, *logs, servers)
         sigma = found if title == "model" else sigma
+        told = zip(FAMILIES_KEPT, (*logs, joules(servers, logs[2])), strict=True)
+        figures |= {(family, LEFT[title]): figures_of(each) for family, each in told}
     if asked.write:
         write(k, sigma, len(data.cases), len(servers.cases))
+    if asked.keep and set(asked.leave) == set(LEFT):
+        keep("inference", figures, [asked.latencies, asked.rates])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Fits the constants of the training model to published step times, and says how well they hold on what was left out.
 
-    python benchmarks/fit_training.py TRAINING.csv [VTRAIN.csv ...] [--write] [--check]
+    python benchmarks/fit_training.py TRAINING.csv [VTRAIN.csv ...] [--write] [--check [--keep]]
 
 `--write` replaces ``catalogue/fitted_training.toml``; `--check` fits again without each publication (for mixtures of
-experts: each model; for vTrain's: each of its networks) and prints the errors on what was left out.
+experts: each model; for vTrain's: each of its networks) and prints the errors on what was left out; `--keep` files
+these (``left_out.py``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from left_out import keep
 from numpy.typing import NDArray
 
 from bessemer.core.errors import Unsupported
@@ -23,6 +25,7 @@ from bessemer.twin import layout, steptime, training
 from bessemer.twin.catalogue import table
 from bessemer.twin.steptime import Constants, Stack
 from bessemer.twin.training_rows import LARGE, MIXTURE, MULTI, SINGLE, SMALL, Case, read, usual_links
+from bessemer.twin.validate_training import ANCHORED
 
 Array = NDArray[np.float64]
 
@@ -242,6 +245,12 @@ def said(name: str, error: Array) -> str:
     return f"{name:44s} {len(relative):4d} {away.mean():6.1f} {np.median(away):6.1f} {100 * relative.mean():+6.1f}"
 
 
+def figures_of(error: Array) -> tuple[float, float, float]:
+    """Return rows, and the mean and the median absolute error in percent."""
+    away = 100 * np.abs(np.expm1(error[np.isfinite(error)]))
+    return (len(away), float(away.mean()), float(np.median(away))) if len(away) else (0, 0.0, 0.0)
+
+
 def searched(cases: Iterable[Case]) -> list[Case]:
     """Return the cases, with the best layout where nobody told one; those that fit nowhere are dropped."""
     found = []
@@ -316,6 +325,7 @@ def main() -> None:
     parser.add_argument("tables", nargs="+", type=Path)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="file the errors on what was left out")
     options = parser.parse_args()
     cases = [case for path in options.tables for case in read(path) if isinstance(case, Case)]
     tables = ", ".join(path.stem for path in options.tables)
@@ -340,6 +350,11 @@ def main() -> None:
     if options.write:
         spreads = {FAMILIES.get(name, name): robust_spread(each) for name, each in apart.items() if len(each)}
         write(result, {**dict.fromkeys(FAMILIES.values(), 0.2), "anchored": 0.05, **spreads}, source)
+    if options.check and options.keep:
+        groups = dict.fromkeys((LARGE, SMALL), "publication") | {MIXTURE: "model", MULTI: "network", SINGLE: "network"}
+        kept = {name: apart[name] for name in groups} | {ANCHORED: apart["anchored"]}
+        figures = {(name, groups.get(name, "recipe")): figures_of(each) for name, each in kept.items()}
+        keep("training", figures, options.tables)
 
 
 if __name__ == "__main__":

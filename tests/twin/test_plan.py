@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bessemer.twin.answer import with_part
 from bessemer.twin.changes import of_site
 from bessemer.twin.clouds import offer, offers
 from bessemer.twin.plan import plan
-from bessemer.twin.power import capped_ratio
+from bessemer.twin.power import capped_ratio, site_power
 from bessemer.twin.site import Site, load_site, reference_sites
 from bessemer.twin.workload import Layout, Serving, Training
 
@@ -121,10 +122,38 @@ def test_unknown_parts_name_the_nearest(small: Site) -> None:
     assert "Llama-3.1" in caught.value.hint
 
 
-def test_a_site_that_breaks_its_envelope_is_refused(small: Site) -> None:
-    power = small.power.model_copy(update={"envelope_watts": 3000.0})
-    with pytest.raises(ConfigError):
-        plan(small.model_copy(update={"power": power}), Training(tokens=1e9), TODAY)
+def powered(site: Site, servers: int = 0, **changes: float) -> Site:
+    nodes = tuple(each.model_copy(update={"count": servers}) for each in site.nodes) if servers else site.nodes
+    return site.model_copy(update={"power": site.power.model_copy(update=changes), "nodes": nodes})
+
+
+@pytest.mark.parametrize("diversity", [1.0, 0.9])
+@pytest.mark.parametrize(
+    ("name", "share", "way"), [("dgx-h100", 0.2, "raise"), ("dgx-h100", 0.6, "cap"), ("superpod-h100-127", 0.3, "take")]
+)
+def test_the_least_change_of_a_site_that_breaks_its_envelope_fits_and_less_does_not(
+    name: str, share: float, way: str, diversity: float
+) -> None:
+    site, work = powered(load_site(name), diversity_ratio=diversity), Training(tokens=1e9, accelerators=8)
+    envelope = share * site_power(site).facility_watts.mid * diversity
+    broken = powered(site, envelope_watts=envelope)
+    with pytest.raises(ConfigError, match=r"draws [\d.]+ MW at a load of 100%, [\d.]+ MW more than its grid") as caught:
+        plan(broken, work, TODAY)
+    told = [float(each.replace(",", "")) for each in re.findall(r"\d[\d,]*", caught.value.hint)]
+    if way == "cap":
+        assert "power.cap_watts" in caught.value.hint
+        enough, less = (powered(broken, cap_watts=told[0] + more) for more in (0, 2))
+    elif way == "take":
+        assert told[1] == 127 and "servers away" in caught.value.hint
+        enough, less = (powered(broken, servers=int(127 - told[0] + more)) for more in (0, 1))
+    else:
+        assert "away" not in caught.value.hint and "power.envelope_watts" in caught.value.hint
+        enough, less = (powered(site, envelope_watts=told[-1] - less) for less in (0, 2))
+    assert plan(enough, work, TODAY, tries=False).answer["days"].mid > 0
+    with pytest.raises(ConfigError, match="more than its grid"):
+        plan(less, work, TODAY, tries=False)
+    if way == "take":
+        plan(powered(site, envelope_watts=told[-1]), work, TODAY, tries=False)
 
 
 def test_a_price_older_than_a_year_warns(small: Site) -> None:
@@ -149,10 +178,37 @@ def test_traffic_below_what_a_site_can_do_costs_more_a_token(small: Site) -> Non
         plan(small, Serving(model="Llama-3.1-8B", requests_per_second=1e6), TODAY)
 
 
-def test_an_impossible_limit_says_what_is_possible(small: Site) -> None:
+@pytest.mark.parametrize("disaggregated", [False, True])
+@pytest.mark.parametrize(
+    ("first", "token", "ways"),
+    [(0.0, 1e-5, 1), (1e-3, 0.0, 1), (1.0, 1e-5, 1), (1e-3, 0.05, 1), (1e-3, 1e-5, 1), ("best", "best", 2)],
+)
+def test_the_least_change_of_an_impossible_limit_can_be_kept_and_less_cannot(
+    first: float | str, token: float | str, ways: int, disaggregated: bool
+) -> None:
+    site = load_site("superpod-h100-127")
+    asked = Serving(model="Llama-3.1-70B", disaggregated=disaggregated)
+    fields = {"time_to_first_token_seconds": first, "time_per_output_token_seconds": token}
+    limits = {name: at_best(site, asked, name) if value == "best" else value for name, value in fields.items()}
+    with pytest.raises(Unsupported, match="no replica keeps these times") as caught:
+        plan(site, asked.model_copy(update=limits), TODAY)
+    assert ("not both at once" in caught.value.message) == (ways == 2)
+    told = [
+        {name: float(seconds) for name, seconds in re.findall(r"(time_\w+) ([\d.e-]+\d)", way)}
+        for way in caught.value.hint.split(". ")[0].split(" or ")
+    ]
+    assert len(told) == ways and all(told)
+    for changes in told:
+        assert plan(site, asked.model_copy(update=limits | changes), TODAY, tries=False).answer["replicas"].mid >= 1
+        below = {name: seconds * 0.998 for name, seconds in changes.items()}
+        with pytest.raises(Unsupported, match="no replica keeps these times"):
+            plan(site, asked.model_copy(update=limits | below), TODAY, tries=False)
+
+
+def at_best(site: Site, work: Serving, name: str) -> float:
     with pytest.raises(Unsupported) as caught:
-        plan(small, Serving(model="Llama-3.1-70B", time_per_output_token_seconds=1e-5), TODAY)
-    assert any(character.isdigit() for character in str(caught.value) + caught.value.hint)
+        plan(site, work.model_copy(update={name: 1e-9}), TODAY)
+    return float(re.search(rf"{name} ([\d.e-]+\d)", caught.value.hint)[1])
 
 
 @pytest.mark.parametrize("name", reference_sites())

@@ -7,7 +7,6 @@ no power of a node: these come from its callers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -111,18 +110,23 @@ def best(shape: Shape, work: Serving, device: Accelerator, links: LinkRates, mos
     kept = total <= alone
     if not kept.any():
         raise _apart(float(total.min()), alone)
-    for limit, seconds in (
-        (work.time_to_first_token_seconds, first),
-        (work.time_per_output_token_seconds, token),
-    ):
-        kept &= (seconds <= limit) if limit else True
-    if not kept.any():
-        raise _impossible(work, grid, token, first)
+    limits = (work.time_to_first_token_seconds, work.time_per_output_token_seconds)
+    held = [seconds <= limit if limit else kept for limit, seconds in zip(limits, (first, token), strict=True)]
+    if not (kept & held[0] & held[1]).any():
+        raise _impossible(limits, (first[kept], token[kept]), np.array([each.accelerators for each in grid])[kept])
+    kept &= held[0] & held[1]
     kept = kept & (total <= most) if (kept & (total <= most)).any() else kept
     asked = work.requests_per_second * work.output_tokens
     needed = np.ceil(asked / output) * total if asked else total / output
     chosen = grid[int(np.argmin(np.where(kept, needed, np.inf)))]
     return _answer(chosen, work, chosen.sequences)
+
+
+LIMITS = {
+    "time to first token": "time_to_first_token_seconds",
+    "time per output token": "time_per_output_token_seconds",
+}
+"""The two times that a service may limit, and their fields."""
 
 
 def joules_per_token(answer: Decode, node_watts: Interval, node_accelerators: int = 8) -> Interval:
@@ -263,17 +267,34 @@ def _too_large(shape: Shape, work: Serving, device: Accelerator, tried: int) -> 
     )
 
 
-def _impossible(work: Serving, grid: Sequence[Replica], token: decode.Array, first: decode.Array) -> Unsupported:
-    told = []
-    for name, limit, seconds in (
-        ("time to first token", work.time_to_first_token_seconds, first),
-        ("time per output token", work.time_per_output_token_seconds, token),
-    ):
-        least = int(np.argmin(seconds))
-        if limit and seconds[least] > limit:
-            size = grid[least].accelerators
-            told.append(f"{name}: asked {limit:.4g} s, at best {seconds[least]:.4g} s on {size} accelerators")
+def _impossible(
+    limits: tuple[float, float], seconds: tuple[decode.Array, decode.Array], accelerators: decode.Array
+) -> Unsupported:
+    """Return what is at best of each time, and the least change: one limit while the other is kept, else both alike."""
+    told, ways = [], []
+    for name, limit, other, here, there in zip(LIMITS, limits, limits[::-1], seconds, seconds[::-1], strict=True):
+        best = int(np.argmin(here))
+        if limit and here[best] > limit:
+            size = accelerators[best]
+            told.append(f"{name}: asked {limit:.4g} s, at best {_up(float(here[best]))} s on {size} accelerators")
+        among = here[there <= other] if other else here
+        if limit and among.size:
+            ways.append(f"{LIMITS[name]} {_up(float(among.min()))}")
+    if not ways:
+        farther = np.maximum(seconds[0] / limits[0], seconds[1] / limits[1])
+        both = (_up(float(each[np.argmin(farther)])) for each in seconds)
+        ways = [" and ".join(f"{name} {value}" for name, value in zip(LIMITS.values(), both, strict=True))]
     return Unsupported(
         "no replica keeps these times; " + ("; ".join(told) or "each can be kept alone, but not both at once"),
-        hint="Accept longer times, shorter prompts, a narrower precision or a faster accelerator.",
+        hint=f"The least change: {' or '.join(ways)}. Shorter prompts, narrower precision or faster accelerators help.",
     )
+
+
+def _up(seconds: float) -> str:
+    """Return a time in four digits, rounded up: who asks for it gets it.
+
+    >>> _up(0.123411), _up(0.5)
+    ('0.1235', '0.5')
+    """
+    unit = 10.0 ** (math.floor(math.log10(seconds)) - 3)
+    return f"{math.ceil(seconds / unit - 1e-9) * unit:.4g}"

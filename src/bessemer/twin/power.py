@@ -6,6 +6,7 @@ Owns the balance of power. How heat leaves is in ``cooling``.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -226,7 +227,7 @@ def _most_watts(site: Site, found: SitePower) -> float:
 
 
 def least_change(site: Site, load: float, found: SitePower) -> str:
-    """Return the smallest cap on each accelerator that fits the envelope, or how many servers must go."""
+    """Return the largest cap on each accelerator that fits the envelope, or how many servers must go."""
     allowed = site.power.envelope_watts / site.power.diversity_ratio
     if site.accelerators and load > 0:
         spare = (found.facility_watts.mid - allowed) / found.pue.mid * site.power.supply_efficiency
@@ -236,11 +237,25 @@ def least_change(site: Site, load: float, found: SitePower) -> str:
         tried = site.model_copy(update={"power": site.power.model_copy(update={"cap_watts": float(max(cap, 1))})})
         if cap > board_watts(first, 0.0) and draw(tried, load).facility_watts.mid <= allowed:
             return f"Cap each accelerator at {cap} W (power.cap_watts)."
-    share = 1 - allowed / found.facility_watts.mid
-    servers = sum(nodes.count for nodes in site.nodes)
-    gone = int(np.ceil(share * servers))
-    enough = int(np.ceil(_most_watts(site, found)))
-    return f"Take {gone:,} of {servers:,} servers away, or raise power.envelope_watts to {enough}."
+    raised = f"power.envelope_watts to {int(np.ceil(_most_watts(site, found)))}."
+    gone, servers = _fewest_away(site, load, allowed)
+    return f"Take {gone:,} of {servers:,} servers away, or raise {raised}" if gone else f"Raise {raised}"
+
+
+def _fewest_away(site: Site, load: float, allowed: float) -> tuple[int, int]:
+    """Return how many servers of the largest kind must go, 0 where one is too many, and how many there are of it."""
+    place = max(range(len(site.nodes)), key=lambda index: site.nodes[index].count, default=-1)
+    if place < 0:
+        return 0, 0
+    count = site.nodes[place].count
+
+    def fits(gone: int) -> bool:
+        fewer = site.nodes[place].model_copy(update={"count": count - gone})
+        nodes = (*site.nodes[:place], fewer, *site.nodes[place + 1 :])
+        return draw(site.model_copy(update={"nodes": nodes}), load).facility_watts.mid <= allowed
+
+    gone = bisect_left(range(count), True, key=fits)
+    return (gone if gone < count else 0), count
 
 
 def swing_watts(site: Site) -> float:
