@@ -11,8 +11,10 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -461,6 +463,52 @@ def test_a_register_that_was_cut_or_removed_with_its_files(shop: Shop) -> None:
     assert drifted(home) == {"invoices"}
     path.write_bytes(b"".join(whole).replace(b"works", b"mills"))
     assert drifted(home) == {"invoices"}
+
+
+def test_threads_that_read_at_once_see_each_record_once(shop: Shop) -> None:
+    home, _ = issued_thrice(shop)
+    some = Register(home.books / "invoices.jsonl").records()
+    reregistered(home, some * 100)
+    register, before, ready = Register(home.books / "invoices.jsonl"), sys.getswitchinterval(), Barrier(4)
+
+    def read(_: int) -> int:
+        ready.wait()
+        return len(register.records())
+
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(read, range(4))) == {300}
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_hosts_that_share_a_postgres_have_registers_of_their_own(database_url: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        homes = [Home(tmp_path / name, database_url) for name in ("one", "two")]
+        usages = []
+        for number, home in enumerate(homes):
+            book(home.books, entry(f"of-{number}", NOON, project=f"p{number}"))
+            usages.append(stack.enter_context(open_usage(home, PRICES)))
+        first, second = (
+            InvoiceBook(home, usage, "works", lambda: NOON + 40 * DAY)
+            for home, usage in zip(homes, usages, strict=True)
+        )
+        for _ in range(2):
+            first.issue("p0", MONTH)
+            second.issue("p1", MONTH)
+        assert [drifted(home) for home in homes] == [set(), set()]
+        book(homes[1].books, entry("late", NOON, project="p0"))
+        assert drifted(homes[1]) == set()
+        told = {check.name: check.found for check in check_books(homes[0], PRICES)}["invoices"]
+        assert (
+            told
+            == "1 issued; 1 months have charges that are on no invoice yet; 1 of these not compared: other hosts booked"
+        )
+        (homes[0].books / "invoices.jsonl").unlink()
+        assert drifted(homes[0]) == {"invoices"}
+        assert drifted(homes[1]) == set()
 
 
 def test_half_a_record_that_a_crash_left_is_cut_off(shop: Shop) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,14 +47,14 @@ class Issued(Noun):
 
 
 class Register:
-    """Reads and appends; what it read once it reads on from.
+    """Reads and appends; what it read once it reads on from. Several threads may read.
 
     Args:
         path: of the file; made by the first who writes.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self._lock = path, threading.Lock()
         self._ends = [beginning(path.name)]
         self._found: list[Issued] = []
 
@@ -76,12 +77,13 @@ class Register:
         Raises:
             IntegrityError: one is not what was written, or the file is shorter than before.
         """
-        if self._path.exists() or self.end.seq:
-            for record in SegmentReader(self._path, self.end):
-                if record.after.seq > 1:
-                    self._found.append(Issued.model_validate_json(record.text))
-                self._ends.append(record.after)
-        return list(self._found)
+        with self._lock:
+            if self._path.exists() or self.end.seq:
+                for record in SegmentReader(self._path, self.end):
+                    if record.after.seq > 1:
+                        self._found.append(Issued.model_validate_json(record.text))
+                    self._ends.append(record.after)
+            return list(self._found)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
