@@ -178,7 +178,7 @@ def log(
     """Show the audit log: who did what to projects, keys, limits and budgets."""
     times: list[tuple[Comparison, float]] = [("gte", seconds(since))] if since else []
     times += [("lt", seconds(until))] if until else []
-    wanted = AuditFilter(*map(_words, (project, act, actor)), times=tuple(times))
+    wanted = AuditFilter(_words(project), _words(act), _words(actor), times=tuple(times))
     with accounts(make=False) as open_ones:
         found = open_ones.audit.list(limit, wanted=wanted).items
 
