@@ -179,14 +179,14 @@ def mark(group: str, tables: Iterable[Path], day: str) -> None:
     kept = tomllib.loads(MARKS.read_text("utf-8")) if MARKS.exists() else {}
     kept[group] = {
         "made": day,
-        "command": COMMANDS[group],
+        "source": COMMANDS[group],
         "says": SAYS[group](),
         "tables": {path.name: digest(path) for path in tables},
         "files": {str(path): digest(ROOT / path) for path in FILES[group]},
     }
     text = ["# Written by benchmarks/left_out.py; do not edit. What the figures of validation.csv were made with."]
     for name, each in sorted(kept.items()):
-        text += ["", f"[{name}]", *(f"{key} = {json.dumps(each[key])}" for key in ("made", "command", "says"))]
+        text += ["", f"[{name}]", *(f"{key} = {json.dumps(each[key])}" for key in ("made", "source", "says"))]
         for part in ("tables", "files"):
             text += ["", f"[{name}.{part}]", *(f'"{key}" = "{value}"' for key, value in each[part].items())]
     MARKS.write_text("\n".join(text) + "\n", "utf-8")
