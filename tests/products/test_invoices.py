@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bessemer.core.errors import ConfigError, Conflict, NotFound
+from bessemer.core.errors import ConfigError, Conflict, IntegrityError, NotFound
 from bessemer.core.nouns import Entry, Measurement
 from bessemer.core.units import Money
 from bessemer.core.usage import UsageQuery
@@ -446,7 +446,7 @@ def test_a_register_written_anew_does_not_sum_to_the_journal(shop: Shop, is_anch
         (found,) = [check for check in check_books(home, PRICES) if check.name == "invoices"]
         assert not found.holds
         wanted = ("were invoiced", "the journal")[bool(less)]
-        assert ("restore books/invoices.jsonl" if is_anchored else wanted) in found.found
+        assert ("Restore books/invoices.jsonl" if is_anchored else wanted) in found.found
         if not is_anchored:
             shop.ledger._database.query("DELETE FROM ledger_anchors")
 
@@ -457,10 +457,17 @@ def test_a_register_that_was_cut_or_removed_with_its_files(shop: Shop) -> None:
     whole = path.read_bytes().splitlines(keepends=True)
     paths[2].unlink()
     path.write_bytes(b"".join(whole[:-1]))
-    assert drifted(home) == {"invoices"}
+    shop.book(entry("late", NOON))
+
+    def is_seen() -> bool:
+        with pytest.raises(IntegrityError):
+            InvoiceBook(home, shop.usage, "works", lambda: shop.now).issue("p", MONTH)
+        return drifted(home) == {"invoices"}  # still: issuing has not covered it up
+
+    assert is_seen()
     shutil.rmtree(home.path / "invoices")
     path.unlink()
-    assert drifted(home) == {"invoices"}
+    assert is_seen()
     path.write_bytes(b"".join(whole).replace(b"works", b"mills"))
     assert drifted(home) == {"invoices"}
 

@@ -23,14 +23,13 @@ def check_invoices(home: Home, usage: BookedUsage) -> tuple[list[str], str]:
         home: whose invoices.
         usage: of its books.
     """
-    book, was_open = InvoiceBook(home, usage, "", lambda: 0.0), True
+    book = InvoiceBook(home, usage, "", lambda: 0.0)
+    was_open = book.register.is_open()
     try:
-        if usage.anchored() is None and not book.register.is_open():
+        book.check_register()
+        if not was_open:
             book.open()
-            was_open = False
         records = book.register.records()
-        if wrong := _anchoring(book, usage):
-            return [wrong], ""
         found = {key: book.issued(*key) for key in book.projects()}
     except IntegrityError as error:
         return [f"{error.message}. {error.hint}"], ""
@@ -41,17 +40,6 @@ def check_invoices(home: Home, usage: BookedUsage) -> tuple[list[str], str]:
     if taken := sum(record.taken_in for record in records):
         said.append(f"{taken:,} of them taken in {'as they stood' if was_open else 'now, as they stand'}")
     return wrongs + drifts, "; ".join(said + late)
-
-
-def _anchoring(book: InvoiceBook, usage: BookedUsage) -> str:
-    """Return how the register differs from what the ledger knows of it; the ledger learns it, if it knows nothing."""
-    known, end = usage.anchored(), book.register.end
-    if known is None:
-        usage.anchor(end.seq, end.hash)
-        return ""
-    if book.register.has(*known):
-        return ""
-    return f"the register had {known[0] - 1:,} invoices and other ones: restore books/invoices.jsonl from a copy"
 
 
 def _files(book: InvoiceBook, records: list[Issued]) -> list[str]:

@@ -144,6 +144,7 @@ class InvoiceBook:
 
         Raises:
             BackendError: the disk refuses.
+            IntegrityError: there was one.
         """
         with self.register.writing():
             self._open()
@@ -191,6 +192,8 @@ class InvoiceBook:
 
         Raises:
             ConfigError: the month is not over, or as `draw`.
+            Conflict: as `draw`, or entries of the month are being booked, or a file that nobody issued is in the way.
+            IntegrityError: the register is damaged.
             NotFound: as `draw`.
         """
         _, end = month_of(month)
@@ -233,7 +236,25 @@ class InvoiceBook:
         self._append([record])
         return made
 
+    def check_register(self) -> None:
+        """Hold the register against what the ledger knows of it; the ledger learns it, if it knows nothing.
+
+        Raises:
+            IntegrityError: it was cut off, removed or written anew.
+        """
+        self.register.records()
+        known, end = self._source.anchored(), self.register.end
+        if known is None:
+            if self.register.is_open():
+                self._source.anchor(end.seq, end.hash)
+        elif not self.register.has(*known):
+            raise IntegrityError(
+                f"the register of invoices had {known[0] - 1:,} and other ones",
+                hint="Restore books/invoices.jsonl from a copy.",
+            )
+
     def _open(self) -> None:
+        self.check_register()
         if not self.register.is_open():
             found = [each.model_copy(update=self._as_of(each)) for each in self._found()]
             self._append(found)
