@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -128,9 +129,11 @@ def test_a_rate_limit_is_exact_and_says_when_to_come_again(limited: Limited) -> 
             return False
         return True
 
+    began = time.monotonic()
     with ThreadPoolExecutor(4) as threads:
         answered = sum(threads.map(ask, range(60)))
-    assert 20 <= answered <= 22, "a minute's worth, and what came in meanwhile, one in 3 s"
+    meanwhile = (time.monotonic() - began) / 3
+    assert 20 <= answered <= 21 + meanwhile, "a minute's worth, and what came in meanwhile, one in 3 s"
     assert all(0 < seconds < 120 for seconds in said)
 
 
