@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from bessemer.core.errors import BackendError, BudgetExceeded, Unsupported
@@ -23,7 +23,17 @@ pytest.importorskip("openvino_genai")
 
 from bessemer.infer.device import Device
 from bessemer.infer.jobs import RawJob
-from bessemer.infer.logits import AT_ONCE, Answer, Chooser, Decoder, Scored, likeliest, load, log_softmax
+from bessemer.infer.logits import (
+    AT_ONCE,
+    Answer,
+    Chooser,
+    Decoder,
+    Scored,
+    available_bytes,
+    likeliest,
+    load,
+    log_softmax,
+)
 from bessemer.infer.runtime import genai
 
 TEXT = "A river is a large, flowing stream of water."
@@ -282,10 +292,14 @@ def test_a_model_that_cannot_be_loaded_again_ends_only_what_needs_it(
     warm(device)
 
 
+def test_the_memory_that_is_free_is_told_in_bytes() -> None:
+    assert available_bytes() == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
 def test_nothing_is_loaded_where_memory_is_short(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = 2 * (tiny / "openvino_model.bin").stat().st_size
     for free, fits in ((room - 1, False), (room, True)):
-        monkeypatch.setattr("psutil.virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        monkeypatch.setattr("bessemer.infer.logits.available_bytes", lambda free=free: free)
         with nullcontext() if fits else pytest.raises(BackendError, match="of memory are free"):
             load(tiny, "CPU", {})
 
