@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bessemer.infer import OpenVinoConfig, compile_model, open_engine
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -79,3 +82,20 @@ def change_config() -> Any:
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return change
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[[Path], Any]) -> Path:
+    """Give the folder of a compiled model."""
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny(folder / "base")
+    compile_model(folder / "base", folder / "engine")
+    return folder / "engine"
+
+
+@pytest.fixture(scope="module")
+def engine(tiny: Path) -> Iterator[Any]:
+    """Give an engine that has it loaded."""
+    opened = open_engine(OpenVinoConfig(path=str(tiny), kv_cache_bytes=1 << 24, step_tokens=64))
+    yield opened
+    asyncio.run(opened.close())

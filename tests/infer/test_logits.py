@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from bessemer.core.errors import BackendError, BudgetExceeded, Unsupported
 from bessemer.core.nouns import ChatRequest, Delta, JsonFormat, Message, Sampling, ScoreRequest, Tool, Usage
 from bessemer.core.raw import PromptRequest
-from bessemer.infer import OpenVinoConfig, compile_model, open_engine
+from bessemer.infer import OpenVinoConfig, open_engine
 from bessemer.infer.engines import add, minus
 
 pytest.importorskip("openvino_genai")
@@ -40,21 +39,6 @@ TEXT = "A river is a large, flowing stream of water."
 LOGITS = np.array([1.0, 3.0, 2.0, -1.0], dtype=np.float32)
 NO_EFFECT = ((5, 0.0),)
 """Goes beside the pipeline, and changes nothing."""
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[[Path], Any]) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny(folder / "base")
-    compile_model(folder / "base", folder / "engine")
-    return folder / "engine"
-
-
-@pytest.fixture(scope="module")
-def engine(tiny: Path) -> Iterator[Any]:
-    opened = open_engine(OpenVinoConfig(path=str(tiny), kv_cache_bytes=1 << 24, step_tokens=64))
-    yield opened
-    asyncio.run(opened.close())
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,12 @@ import pytest
 
 from bessemer.core.errors import BackendError, BudgetExceeded, NotFound, Unsupported
 from bessemer.core.nouns import ChatRequest, Message, Sampling, ScoreRequest
-from bessemer.infer import OpenVinoConfig, compile_model, open_engine
+from bessemer.infer import OpenVinoConfig, open_engine
 from bessemer.infer.device import PAGE_TOKENS, Device, page_bytes
 from bessemer.infer.jobs import ChatJob
 from bessemer.infer.messages import Ask
 from bessemer.infer.runtime import genai
 from bessemer.infer.worker import Worker
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[[Path], Any]) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny(folder / "base")
-    compile_model(folder / "base", folder / "engine")
-    return folder / "engine"
-
-
-@pytest.fixture(scope="module")
-def engine(tiny: Path) -> Iterator[Any]:
-    opened = open_engine(OpenVinoConfig(path=str(tiny), kv_cache_bytes=1 << 24, step_tokens=64))
-    yield opened
-    asyncio.run(opened.close())
 
 
 def ask(text: str, **sampling: Any) -> ChatRequest:
