@@ -190,7 +190,8 @@ def test_each_act_is_a_span_below_the_request_s() -> None:
 
     spans, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    seen = Seen(Subject(kind="request", id="r", model="clerk"), 100.0, seconds=3.0, status="ok")
+    seen = Seen(Subject(kind="request", id="r", model="clerk"), 100.0)
+    seen.seconds, seen.status = 3.0, "ok"
     seen.acts = (
         Act(number=0, kind="model", name="m", output="private words", began=100.0, seconds=1.0),
         Act(

@@ -50,9 +50,10 @@ class Terms:
     price_version: str
 
 
-@dataclass(slots=True, eq=False)
 class Spent:
     """A metered request, from its beginning to its entry.
+
+    Not a dataclass: the constructor of one stays interpreted where all else of a request is compiled.
 
     Attributes:
         id: of the request.
@@ -65,15 +66,21 @@ class Spent:
         charge_micros: what the customer is charged, in `terms.currency`.
     """
 
-    id: str
-    project: str
-    key_id: str
-    model: str
-    usage: tuple[int, int, int] = (0, 0, 0)
-    status: EntryStatus = "error"
     mark: Any = None
     kept: Any = None
     terms: Terms | None = None
     microjoules: tuple[int, int, int] = (0, 0, 0)
     grams: float = 0.0
     charge_micros: int = 0
+
+    def __init__(
+        self,
+        id: str,
+        project: str,
+        key_id: str,
+        model: str,
+        usage: tuple[int, int, int] = (0, 0, 0),
+        status: EntryStatus = "error",
+    ) -> None:
+        self.id, self.project, self.key_id, self.model = id, project, key_id, model
+        self.usage, self.status = usage, status

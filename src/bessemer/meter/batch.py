@@ -39,25 +39,19 @@ _Level = tuple[int, int, int, int]
 _NOTHING: _Level = (0, 0, 0, 0)
 
 
-@dataclass(slots=True, eq=False)
 class _Opened:
     """The level, Unix time, the monotonic clock and the failures of sensors when a request began."""
 
-    level: _Level
-    started_at: float
-    began: float
-    failures: int
+    def __init__(self, level: _Level, started_at: float, began: float, failures: int) -> None:
+        self.level, self.started_at, self.began, self.failures = level, started_at, began, failures
 
 
-@dataclass(slots=True, eq=False)
 class _Ended:
     """What was counted of a request, whatever its status will be; failures are of sensors."""
 
-    started_at: float
-    seconds: float
-    failures: int
-    level: _Level
-    cost: int
+    def __init__(self, started_at: float, seconds: float, failures: int, level: _Level, cost: int) -> None:
+        self.started_at, self.seconds, self.failures = started_at, seconds, failures
+        self.level, self.cost = level, cost
 
 
 _Told = tuple[str, str, float, tuple[int, int, int]]

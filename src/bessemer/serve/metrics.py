@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from bessemer.core.forwarding import Terms
 from bessemer.core.nouns import Entry
 from bessemer.serve.observing import Seen
 
@@ -114,24 +113,19 @@ class Metrics:
 
     def _count(self, ended: list[Seen], counts: _Counts) -> None:
         counts.running -= len(ended)
-        of_terms: dict[Terms, list[int]] = {}
-        tokens: list[tuple[int, int, int]] = []
-        for seen in ended:
-            counts.requests[seen.status] += 1
-            if seen.status == "ok":
-                counts.success[seen.finish_reason] += 1
-            if (spent := seen.spent) is not None and (terms := spent.terms) is not None:
-                sums = of_terms.get(terms) or of_terms.setdefault(terms, [0, 0])
-                sums[0] += spent.charge_micros
-                sums[1] += spent.microjoules[0]
-                counts.grams += spent.grams
-                tokens.append(spent.usage)
-            elif (entry := seen.entry) is not None:
-                _count_entry(entry, counts)
-                tokens.append((entry.usage.input_tokens, entry.usage.output_tokens, entry.usage.cached_tokens))
-        for terms, (charge, joules) in of_terms.items():
-            counts.charges[terms.currency] += charge
-            counts.joules[terms.energy_class, terms.boundary] += joules / 1e6
+        _add(counts.requests, [seen.status for seen in ended])
+        _add(counts.success, [seen.finish_reason for seen in ended if seen.status == "ok"])
+        spent = [seen.spent for seen in ended if seen.spent is not None and seen.spent.terms is not None]
+        tokens = [each.usage for each in spent]
+        for terms in {each.terms for each in spent}:
+            assert terms is not None
+            those = [each for each in spent if each.terms is terms]
+            counts.charges[terms.currency] += sum([each.charge_micros for each in those])
+            counts.joules[terms.energy_class, terms.boundary] += sum([each.microjoules[0] for each in those]) / 1e6
+        counts.grams += sum([each.grams for each in spent])
+        for entry in [seen.entry for seen in ended if seen.entry is not None]:
+            _count_entry(entry, counts)
+            tokens.append((entry.usage.input_tokens, entry.usage.output_tokens, entry.usage.cached_tokens))
         for index in range(3):
             counts.tokens[index] += sum([usage[index] for usage in tokens])
         values: dict[str, list[float | None]] = {
@@ -141,8 +135,8 @@ class Metrics:
             "request_prompt_tokens": [usage[0] for usage in tokens],
             "request_generation_tokens": [usage[1] for usage in tokens],
         }
-        for name, those in values.items():
-            counts.histograms[name].add([value for value in those if value is not None])
+        for name, those_values in values.items():
+            counts.histograms[name].add([value for value in those_values if value is not None])
 
     def text(self) -> bytes:
         """Return everything counted so far."""
@@ -180,6 +174,11 @@ class Metrics:
         yield counter("bessemer:energy_joules", told, known, lambda c: [*c.joules.items()])
         yield counter("bessemer:carbon_grams", "CO2-equivalent booked.", (), lambda c: [((), c.grams)])
         yield counter("bessemer:charge_micros", "Charged, in millionths.", ("currency",), lambda c: _each(c.charges))
+
+
+def _add(counts: dict[str, int], names: list[str]) -> None:
+    for name in set(names):
+        counts[name] += names.count(name)
 
 
 def _count_entry(entry: Entry, counts: _Counts) -> None:

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Protocol
 
 from bessemer.core.acting import Act
@@ -25,9 +24,10 @@ parent: ContextVar[str] = ContextVar("traceparent", default="")
 _NONE = Usage()
 
 
-@dataclass(slots=True)
 class Seen:
     """One request as it went; no word of what was asked or answered.
+
+    Not a dataclass, for the reason that `Spent` is none.
 
     Attributes:
         subject: whose request it is.
@@ -44,9 +44,6 @@ class Seen:
         acts: of an agent, with its words, which nobody who watches tells on.
     """
 
-    subject: Subject | Spent
-    began: float
-    parent: str = ""
     first_token_seconds: float | None = None
     last_token_seconds: float | None = None
     seconds: float = 0.0
@@ -56,6 +53,9 @@ class Seen:
     entry: Entry | None = None
     spent: Spent | None = None
     acts: tuple[Act, ...] = ()
+
+    def __init__(self, subject: Subject | Spent, began: float, parent: str = "") -> None:
+        self.subject, self.began, self.parent = subject, began, parent
 
     @property
     def seconds_per_token(self) -> float | None:

@@ -52,12 +52,13 @@ class FileBell:
         file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             self._memory = shared_memory(file, _BYTES)
+            self._number = memoryview(self._memory).cast("Q")
         finally:
             os.close(file)
 
-    def sound(self) -> bytes:
+    def sound(self) -> int:
         """Return what differs after each ring."""
-        return self._memory[:_BYTES]
+        return self._number[0]
 
     def ring(self) -> None:
         """Let all processes know that something was changed; to be called after the change."""

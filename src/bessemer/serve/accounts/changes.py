@@ -24,12 +24,12 @@ class Changes:
     def __init__(self, read: Callable[[], int], bell: FileBell | None, clock: Callable[[], float]) -> None:
         self._read, self._bell, self._clock = read, bell, clock
         self._version, self._read_at, self._times_heard = -1, float("-inf"), 0
-        self._sound = b""
+        self._sound = 0
 
     def version(self) -> int:
         """Return the number."""
         now = self._clock()
-        sound = self._bell.sound() if self._bell else b""
+        sound = self._bell.sound() if self._bell else 0
         if now - self._read_at >= STALE_SECONDS or sound != self._sound:
             before = self._times_heard
             self._version = self._read()

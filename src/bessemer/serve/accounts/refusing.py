@@ -21,11 +21,9 @@ from bessemer.serve.refusals import LONGEST_WAIT_SECONDS, Refusal, again_after
 Headers = tuple[tuple[str, str], ...]
 
 _NEVER: Headers = (("x-should-retry", "false"),)
-_LINES = {
-    unit: b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
-    % ((unit.encode(),) * 3)
-    for unit in ("requests", "tokens")
-}
+_MAX_ENDS = 65_536
+_ENDS: dict[str, dict[int, bytes]] = {"requests": {}, "tokens": {}}
+"""The last header of a limit, by milliseconds."""
 
 
 def rate_headers(levels: Sequence[Level]) -> Headers:
@@ -51,7 +49,10 @@ def rate_lines(unit: str, limit: int, left: int) -> bytes:
     >>> rate_lines("tokens", 600, 590)[-35:]
     b'590\\r\\nx-ratelimit-reset-tokens: 1s\\r\\n'
     """
-    return _LINES[unit] % (limit, left, _reset(limit, left).encode())
+    millis = -((left - limit) * 60_000 // limit) if limit else 0
+    ends = _ENDS[unit]
+    end = ends.get(millis)
+    return b"%s%d%s" % (_beginning(unit, limit), left, end or _ended(unit, ends, millis))
 
 
 def refuse_rate(short: Level, levels: Sequence[Level]) -> Refusal:
@@ -87,13 +88,24 @@ def _reset(limit: int, left: float) -> str:
     """Return how long it takes a bucket of a minute's limit to be full again."""
     if not limit:
         return "0s"
-    millis = math.ceil((limit - left) * 60_000 / limit)
-    return _of_millis(millis if millis < 1000 else -(-millis // 10) * 10)  # of more than a second hundredths are told
+    return duration(_told(math.ceil((limit - left) * 60_000 / limit)) / 1000)
 
 
-@lru_cache(maxsize=8192)
-def _of_millis(millis: int) -> str:
-    return duration(millis / 1000)
+def _told(millis: int) -> int:
+    """Return milliseconds as exactly as they are told: of more than a second hundredths."""
+    return millis if millis < 1000 else -(-millis // 10) * 10
+
+
+@lru_cache(maxsize=1024)
+def _beginning(unit: str, limit: int) -> bytes:
+    return f"x-ratelimit-limit-{unit}: {limit}\r\nx-ratelimit-remaining-{unit}: ".encode()
+
+
+def _ended(unit: str, ends: dict[int, bytes], millis: int) -> bytes:
+    if len(ends) >= _MAX_ENDS:
+        ends.clear()
+    end = ends[millis] = f"\r\nx-ratelimit-reset-{unit}: {duration(_told(millis) / 1000)}\r\n".encode()
+    return end
 
 
 def duration(seconds: float) -> str:

@@ -67,10 +67,10 @@ class RuleBook:
             ConfigError: a budget is in another currency than the prices.
         """
         self._refresh()
-        if name not in self._rules:
-            return self._find(name)
-        rules = self._rules[name]
-        return rules if rules is None or self._clock() < rules.until else self._find(name)
+        rules = self._rules.get(name)
+        if rules is None:
+            return None if name in self._rules else self._find(name)
+        return rules if self._clock() < rules.until else self._find(name)
 
     def _refresh(self) -> None:
         """Believe nothing any more that an administrator has changed."""

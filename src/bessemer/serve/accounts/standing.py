@@ -6,7 +6,6 @@ Owns both shapes, and what a client is told of its limits. Changes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bessemer.serve.accounts.blocks import MoneyBlock, RateBlock
 from bessemer.serve.accounts.rates import Level
@@ -37,21 +36,22 @@ class Standing:
 
     def lines(self) -> bytes:
         """Return the same as it stands on the wire."""
-        return b"".join([rate_lines(of.unit, of.most, of.remaining) for of in map(_nearest, self._blocks)])
+        lines = b""
+        for blocks in self._blocks:
+            at = blocks[0] if len(blocks) == 1 else _nearest(blocks)
+            lines += rate_lines(at.unit, at.most, at.remaining)
+        return lines
 
 
-@dataclass(slots=True)
 class Permit:
     """What one request holds, from being let in until it is settled."""
 
-    standing: Standing
-    tokens: int
-    micros: int
-    place: int = -1
+    def __init__(self, standing: Standing, tokens: int, micros: int, place: int = -1) -> None:
+        self.standing, self.tokens, self.micros, self.place = standing, tokens, micros, place
 
 
 def _nearest(blocks: tuple[RateBlock, ...]) -> RateBlock:
-    return blocks[0] if len(blocks) == 1 else min(blocks, key=lambda block: block.remaining)
+    return min(blocks, key=lambda block: block.remaining)
 
 
 def _level(block: RateBlock) -> Level:

@@ -7,7 +7,6 @@ store of keys and the gate.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Protocol
 
 from bessemer.core.forwarding import Spent
@@ -19,18 +18,14 @@ from bessemer.serve.refusals import Refusal
 _REMEMBERED_AT_MOST = 10_000
 
 
-@dataclass(slots=True, eq=False)
 class Identity:
     """Whose key it is, with what is asked of it for each request: its id, project, models and end."""
 
-    key: Key
-    key_id: str
-    project: str
-    models: tuple[str, ...]
-    expires_at: float | None
+    def __init__(self, key: Key) -> None:
+        self.key, self.key_id, self.project, self.models = key, key.id, key.project, key.models
+        self.expires_at = key.expires_at
 
 
-@dataclass(slots=True, eq=False)
 class Permit:
     """A request that was admitted.
 
@@ -39,8 +34,8 @@ class Permit:
         held: of limits and budgets, until it is settled.
     """
 
-    headers: bytes = b""
-    held: Held | None = None
+    def __init__(self, headers: bytes = b"", held: Held | None = None) -> None:
+        self.headers, self.held = headers, held
 
 
 class Admission(Protocol):
@@ -80,7 +75,7 @@ class KeyAdmission:
         keys, version = self._keys, self._keys.version()
         if version != self._version:
             self._known, self._version = {}, version
-        digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+        digest = hashlib.blake2s(secret.encode("utf-8", "surrogatepass")).digest()
         who = self._known.get(digest)  # of 256 bits: how long that takes tells nothing of a secret
         if who is not None and (who.expires_at is None or keys.now() < who.expires_at):
             return who
@@ -89,7 +84,7 @@ class KeyAdmission:
             return None
         if len(self._known) >= _REMEMBERED_AT_MOST:
             self._known.clear()
-        who = self._known[digest] = Identity(key, key.id, key.project, key.models, key.expires_at)
+        who = self._known[digest] = Identity(key)
         return who
 
     def admit(self, who: Identity, spent: Spent, worst: tuple[int, int], /) -> Permit | Refusal | None:
@@ -100,7 +95,8 @@ class KeyAdmission:
         rules = gate.rules((spent.project, spent.key_id, model, "", False)) if gate else None
         if gate is None or rules is None:
             return self._permit
-        found = gate.admit_now(rules, spent.id, likely_tokens(*worst), rules.tariff.worst(*worst))
+        read, written = worst
+        found = gate.admit_now(rules, spent.id, likely_tokens(read, written), rules.tariff.worst(read, written))
         if found is None or isinstance(found, Refusal):
             return found
         return Permit(rules.standing.lines(), found)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -27,7 +26,6 @@ Usage = tuple[int, int, int]
 """Input, output and cached tokens."""
 
 
-@dataclass(slots=True, eq=False)
 class Asked:
     """What is read of a request.
 
@@ -37,12 +35,17 @@ class Asked:
         output_tokens: the most that each may have; None if the request does not say, -1 if it says nonsense.
     """
 
-    fields: dict[str, Any]
-    model: str
-    stream: bool
-    wants_usage: bool
-    choices: int
-    output_tokens: int | None
+    def __init__(
+        self,
+        fields: dict[str, Any],
+        model: str,
+        stream: bool,
+        wants_usage: bool,
+        choices: int,
+        output_tokens: int | None,
+    ) -> None:
+        self.fields, self.model, self.stream, self.wants_usage = fields, model, stream, wants_usage
+        self.choices, self.output_tokens = choices, output_tokens
 
 
 _STANDARD = (None, "auto", "default")

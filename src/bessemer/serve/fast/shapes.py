@@ -39,14 +39,14 @@ class Shape:
     """
 
     __slots__ = (
-        "first", "kind", "length_from", "length_to", "second", "second_at", "secret_from", "secret_to", "size", "third",
-        "third_at",
+        "first", "kind", "length_from", "length_to", "second", "second_at", "second_to", "secret_from", "secret_to",
+        "size", "third", "third_at",
     )  # fmt: skip
 
     def __init__(self, head: bytes, length: tuple[int, int], secret: tuple[int, int], kind: bytes) -> None:
         (a, b), (c, d) = sorted((length, secret))
         self.first, self.second, self.third = head[:a], head[b:c], head[d:]
-        self.second_at, self.third_at = b, d
+        self.second_at, self.second_to, self.third_at = b, c, d
         self.length_from, self.length_to = length
         self.secret_from, self.secret_to = secret
         self.size, self.kind = len(head), kind
@@ -66,11 +66,14 @@ class Shapes:
 
     def find(self, data: bytes) -> Shape | None:
         """Return the shape of data that is one whole message, not a byte less or more, with a head that is known."""
-        for shape in self._by_size.get(data.find(b"\r\n\r\n"), ()):
+        shapes = self._by_size.get(data.find(b"\r\n\r\n"))
+        if shapes is None:
+            return None
+        for shape in shapes:
             if (
                 data.startswith(shape.first)
-                and data.startswith(shape.second, shape.second_at)
-                and data.startswith(shape.third, shape.third_at)
+                and data[shape.second_at : shape.second_to] == shape.second
+                and data[shape.third_at : shape.size] == shape.third
                 and (digits := data[shape.length_from : shape.length_to]).isdigit()
                 and int(digits) == len(data) - shape.size
             ):
