@@ -1,11 +1,12 @@
-"""How many answers and streams do the books lose, double or misjudge when the gateway is killed a thousand times?
+"""What do the books lose, double or misjudge, and the budgets, when the gateway is killed a thousand times?
 
     uv run python benchmarks/bench_kills.py [--kills 1000] [--durability interval|fsync] [--workers 1] [--dry]
 
 What `tests/serve/fast/test_kill.py` does some tens of times in every run of the tests: a gateway under load is killed
 with SIGKILL at a random moment, in the middle of long streams, and started anew on the same books; now and then it is
-killed again while it books what was cut. One line is appended to `results/kills.jsonl`; with other seeds (`--seed`),
-several runs add up. It ends with status 1 if anything is wrong.
+killed again while it books what was cut. All of it passes limits and budgets, of which one is spent again and again:
+afterwards the accounts and the books must agree to the micro-unit. One line is appended to `results/kills.jsonl`; with
+other seeds (`--seed`), several runs add up. It ends with status 1 if anything is wrong.
 """
 
 from __future__ import annotations

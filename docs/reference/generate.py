@@ -31,7 +31,7 @@ from bessemer.serve.asking import Asked
 from bessemer.serve.wire.completions import AskedText
 from bessemer.serve.wire.embeddings import AskedVectors
 from bessemer.serve.wire.events import AskedEvents
-from bessemer.serve.wire.messages_asking import AskedMessages
+from bessemer.serve.wire.messages_asking import AskedCount, AskedMessages
 from bessemer.serve.wire.ranking import AskedRank, AskedRanking
 from bessemer.serve.wire.responses_asking import AskedResponse
 from bessemer.serve.work.datasets_wire import AskedDataset, AskedPreview
@@ -71,6 +71,7 @@ WIRE: dict[str, type[BaseModel]] = {
     "POST /v1/events": AskedEvents,
     "POST /v1/responses": AskedResponse,
     "POST /v1/messages": AskedMessages,
+    "POST /v1/messages/count_tokens": AskedCount,
     "POST /v1/datasets": AskedDataset,
     "POST /v1/datasets/preview": AskedPreview,
 }
@@ -110,7 +111,10 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
   about. `GET /v1/experiments` and `GET /v1/experiments/NAME` tell which ranker wins by the users of the key's project:
   `winner` (`challenger`, `incumbent`, `undecided`, `mismatch`), `anytime` and `fixed` (intervals), `chance`, `arms`.
 - `messages` takes keys as `x-api-key`, too, and tells errors in Anthropic's form. Its `stop_reason` is `end_turn` also
-  where a stop sequence was met.
+  where a stop sequence was met. `messages/count_tokens` says how many `input_tokens` a conversation has, by the model's
+  own tokenizer and template: as many as its answer reports, those read from a cache included. Nothing is booked; it
+  counts as a request of the key's limits. With the upstream engine its server counts (`/tokenize`, as vLLM has it);
+  agents, and servers that do not, refuse.
 - `GET /v1/energy` tells what the key's own project took: pages of buckets as the organization's usage (`start_time`,
   `end_time`, `bucket_width` 1m, 1h or 1d, `group_by` model or api_key_id, `models`, `api_key_ids`, `limit`, `page`;
   without `start_time` the latest ones). A result has `energy` (`joules`, `joules_low`, `joules_high`, and the weakest

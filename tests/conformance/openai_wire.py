@@ -46,7 +46,12 @@ def wire_app(engine: Any) -> Starlette:
         usage = {"prompt_tokens": score.usage.input_tokens, "completion_tokens": 0}
         return JSONResponse({"choices": [{"text": body["prompt"], "logprobs": told}], "usage": usage})
 
-    paths = {"/v1/chat/completions": completions, "/v1/completions": scores}
+    async def tokenize(request: Request) -> Response:  # as vLLM has it
+        body = await request.json()
+        messages = tuple(Message(**message) for message in body["messages"])
+        return JSONResponse({"count": await engine.count_tokens(ChatRequest(messages=messages)), "max_model_len": 4096})
+
+    paths = {"/v1/chat/completions": completions, "/v1/completions": scores, "/tokenize": tokenize}
     return Starlette(routes=[Route(path, answer, methods=["POST"]) for path, answer in paths.items()])
 
 

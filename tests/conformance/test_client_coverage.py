@@ -25,7 +25,7 @@ from bessemer.serve.accounts.usage_wire import NOT_HERE as UNUSED
 from bessemer.serve.asking import Asked, AskedFunction
 from bessemer.serve.wire.completions import AskedText
 from bessemer.serve.wire.embeddings import AskedVectors
-from bessemer.serve.wire.messages_asking import AskedAnthropicTool, AskedMessages, Block
+from bessemer.serve.wire.messages_asking import AskedAnthropicTool, AskedCount, AskedMessages, Block
 from bessemer.serve.wire.responses_asking import AskedFlatTool, AskedResponse
 from bessemer.serve.work.batches_wire import AskedBatch
 from bessemer.serve.work.tuning_wire import AskedJob
@@ -111,6 +111,7 @@ FIELDS = [
     ("openai.types.batch_create_params.BatchCreateParams", AskedBatch),
     ("openai.types.fine_tuning.job_create_params.JobCreateParams", AskedJob),
     ("anthropic.types.message_create_params.MessageCreateParamsBase", AskedMessages),
+    ("anthropic.types.message_count_tokens_params.MessageCountTokensParams", AskedCount),
     ("anthropic.types.tool_param.ToolParam", AskedAnthropicTool),
     ("anthropic.types.text_block_param.TextBlockParam", Block),
     ("anthropic.types.tool_use_block_param.ToolUseBlockParam", Block),

@@ -14,7 +14,7 @@ import pytest
 
 from bessemer.core.errors import BudgetExceeded, Unsupported
 from bessemer.core.nouns import ChatRequest, Message, Sampling, ScoreRequest
-from bessemer.core.protocols import Engine
+from bessemer.core.protocols import Counting, Engine, counting
 from bessemer.infer import EchoConfig, EngineConfig, OpenVinoConfig, UpstreamConfig, open_engine
 from bessemer.infer.agents import AgentBudget, AgentConfig, AgentEngine, AgentParts
 
@@ -121,6 +121,21 @@ async def test_usage_counts_each_message_of_the_prompt(engine: Any) -> None:
         sampling=Sampling(max_output_tokens=1),
     )
     assert (await engine.respond(longer)).usage.input_tokens >= short.usage.input_tokens + 6
+
+
+async def test_tokens_are_counted_ahead_as_an_answer_reads_them_or_not_at_all(engine: Any) -> None:
+    if not isinstance(engine, Counting):
+        with pytest.raises(Unsupported):
+            counting(engine)
+        return
+    told = [Message(role="system", content="Be kind."), Message(role="user", content="four five six")]
+    turns = (*told, Message(role="assistant", content="seven"), Message(role="user", content=STORY))
+    for messages in (turns[1:2], turns[:2], turns):
+        request = ChatRequest(messages=messages, sampling=Sampling(max_output_tokens=1))
+        before = engine.counters  # type: ignore[attr-defined]
+        count = await engine.count_tokens(request)
+        assert engine.counters == before, "nothing was answered"  # type: ignore[attr-defined]
+        assert count == (await engine.respond(request)).usage.input_tokens > 0  # type: ignore[attr-defined]
 
 
 async def test_text_ends_before_a_stop_sequence(engine: Any) -> None:

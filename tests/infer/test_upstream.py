@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 from starlette.applications import Starlette
@@ -95,6 +96,29 @@ async def test_a_prompt_too_long_for_the_server(url: str) -> None:
 async def test_an_answer_that_cannot_be_trusted_is_an_error(url: str, model: str, word: str) -> None:
     with pytest.raises(BackendError, match=word):
         await answer(url, model)
+
+
+async def test_only_a_server_that_counts_conversations_is_believed() -> None:
+    def counted(told: dict[str, Any]) -> Any:
+        return lambda request: JSONResponse(told)
+
+    async def asked(app: Starlette) -> int:
+        engine = open_engine(UpstreamConfig(base_url="http://theirs/v1", model="m"))
+        engine._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app))  # type: ignore[attr-defined]
+        try:
+            return int(await engine.count_tokens(HELLO))  # type: ignore[attr-defined]
+        finally:
+            await engine.close()
+
+    def app(told: dict[str, Any]) -> Starlette:
+        return Starlette(routes=[Route("/tokenize", counted(told), methods=["POST"])])
+
+    assert await asked(app({"count": 7, "tokens": [1] * 7})) == 7
+    for told in ({"tokens": []}, {"count": "7"}, {"count": -1}):  # llama.cpp's takes no conversations
+        with pytest.raises(Unsupported, match="does not count"):
+            await asked(app(told))
+    with pytest.raises(Unsupported, match=r"has no .*/tokenize"):
+        await asked(Starlette())
 
 
 async def test_silence_ends_at_the_timeout(url: str) -> None:

@@ -36,6 +36,8 @@ async def test_a_streamed_answer_is_the_same() -> None:
     pieces = [piece async for piece in grounded().stream(request)]
     assert "".join(piece.text for piece in pieces) == (await grounded().respond(request)).text
     assert pieces[-1].finish_reason == "stop"
+    assert pieces[-1].usage
+    assert await grounded().count_tokens(request) == pieces[-1].usage.input_tokens, "what was found is counted too"
 
 
 @pytest.mark.parametrize("said", [[("user", "What is love?")], [("user", "json.dumps?"), ("assistant", "Yes.")]])

@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from bessemer.core.nouns import Entry, EntryStatus, Example, Subject, Usage
+from bessemer.core.errors import Unsupported
+from bessemer.core.nouns import ChatRequest, Entry, EntryStatus, Example, Subject, Usage
 
 Req_contra = TypeVar("Req_contra", contravariant=True)
 Res_co = TypeVar("Res_co", covariant=True)
@@ -46,6 +47,26 @@ class Engine(Protocol[Req_contra, Res_co, Piece_co]):
     async def close(self) -> None:
         """Release the device; later calls raise Unsupported."""
         ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An Engine that counts what it would read of a request, without answering it."""
+
+    async def count_tokens(self, request: ChatRequest, /) -> int:
+        """Return the input tokens that an answer's usage would have; raises what reading the request raises."""
+        ...
+
+
+def counting(engine: object) -> Counting:
+    """Return an engine as one that counts.
+
+    Raises:
+        Unsupported: it does not.
+    """
+    if not isinstance(engine, Counting):
+        raise Unsupported("the engine of this model counts no tokens ahead", hint="Read the usage of an answer.")
+    return engine
 
 
 @runtime_checkable

@@ -91,8 +91,7 @@ class Device:
         if isinstance(request, PromptRequest):
             prompt, length = self._read(request, reserve=1)
         else:
-            text = read_text(self._tokenizer, calling.spoken(request), self._vocabulary.plain)
-            prompt, length = self._encode(text, reserve=1)
+            prompt, length = self._read_chat(request)
             schema = calling.schema_of(request)
         if sampling.logit_bias or sampling.top_logprobs:
             handle: Any = self._beside(self._answer(prompt, sampling, schema))
@@ -103,6 +102,10 @@ class Device:
             return RawJob(handle, length, sampling.stop, self._vocabulary, wanted)
         job = CallingJob if request.callable_tools() else ChatJob
         return job(handle, length, sampling.stop, self._vocabulary, wanted)
+
+    def count_tokens(self, request: ChatRequest) -> int:
+        """Return how many tokens a request has; see `begin` for what it raises."""
+        return self._read_chat(request)[1]
 
     def _settings(self, sampling: Sampling, length: int, schema: dict[str, Any] | None) -> Any:
         """Return the pipeline's words for how the next token is chosen, after a prompt of that many tokens."""
@@ -160,6 +163,10 @@ class Device:
         else:
             handle = self._pipeline.add_request(id, prompt, settings)
         return ScoreJob(handle, ids, request.text, self._vocabulary)
+
+    def _read_chat(self, request: ChatRequest) -> tuple[Any, int]:
+        """Return the tokens of a conversation, with the tools that it is told of, and their number."""
+        return self._encode(read_text(self._tokenizer, calling.spoken(request), self._vocabulary.plain), reserve=1)
 
     def _read(self, request: PromptRequest | ScoreRequest, reserve: int) -> tuple[Any, int]:
         """Return the tokens of a raw request and their number."""

@@ -107,6 +107,10 @@ class EchoEngine:
         finally:
             self.counters = self.counters.plus(undelivered=minus(usage, taken))
 
+    async def count_tokens(self, request: ChatRequest, /) -> int:
+        """Return how many words would be read; see `stream` for what it raises."""
+        return self._read(request).input_tokens
+
     async def close(self) -> None:
         """End running answers as cancelled."""
         self._closed = True

@@ -22,6 +22,14 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """To the worker: say how many tokens a request has; the reply is that number."""
+
+    id: int
+    request: ChatRequest
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """To the worker: end a request; its last Delta still comes. Unknown ids are those that have just finished."""
 
@@ -49,5 +57,5 @@ class Step:
         replies: request, reply, and what the request took so far (also where the reply is an error).
     """
 
-    replies: tuple[tuple[int, Delta | ScoreResult | BessemerError, Usage], ...]
+    replies: tuple[tuple[int, Delta | ScoreResult | int | BessemerError, Usage], ...]
     counters: Counters

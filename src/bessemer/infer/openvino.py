@@ -34,7 +34,7 @@ from bessemer.core.nouns import ChatRequest, Completion, Delta, ScoreRequest, Sc
 from bessemer.core.raw import PromptRequest
 from bessemer.infer.config import OpenVinoConfig
 from bessemer.infer.engines import NOTHING, Counters, add, complete, minus
-from bessemer.infer.messages import Ask, Cancel, Ready, Step, Stop
+from bessemer.infer.messages import Ask, Cancel, Count, Ready, Step, Stop
 
 STOP_SECONDS = 10.0
 """How long a worker may take to end: the longest step, and some."""
@@ -45,7 +45,7 @@ CAN = frozenset(
 )
 """Capabilities of every engine; those without prefix caching can ``score``, too."""
 
-Reply = Delta | ScoreResult | BessemerError
+Reply = Delta | ScoreResult | int | BessemerError
 
 
 @dataclass(slots=True)
@@ -127,6 +127,13 @@ class OpenVinoEngine:
                 if isinstance(reply, Delta):
                     yield reply
 
+    async def count_tokens(self, request: ChatRequest, /) -> int:
+        """Return how many tokens a request has, tools and template included; see `respond` for what it raises."""
+        async with contextlib.aclosing(self._ask(request, Count)) as replies:
+            count = await anext(replies)
+        assert isinstance(count, int)
+        return count
+
     async def close(self) -> None:
         """End running answers as cancelled, then the worker."""
         with self._lock:
@@ -137,8 +144,8 @@ class OpenVinoEngine:
         await asyncio.to_thread(self._worker.stop)
 
     async def _ask(
-        self, request: ChatRequest | PromptRequest | ScoreRequest
-    ) -> AsyncGenerator[Delta | ScoreResult, None]:
+        self, request: ChatRequest | PromptRequest | ScoreRequest, message: Callable[[int, Any], Ask | Count] = Ask
+    ) -> AsyncGenerator[Delta | ScoreResult | int, None]:
         """Yield the worker's replies to a request; when closed early, cancel it."""
         self._refuse_long(request)
         id, call = next(self._ids), _Call(asyncio.get_running_loop())
@@ -146,15 +153,16 @@ class OpenVinoEngine:
             if self._over:
                 raise _again(self._over)
             self._calls[id] = call
-        self._worker.send(Ask(id, request))
+        self._worker.send(message(id, request))
         try:
             while True:
                 reply = await call.replies.get()
                 if isinstance(reply, BessemerError):
                     raise reply
-                call.taken = reply.usage or call.taken
+                if not isinstance(reply, int):
+                    call.taken = reply.usage or call.taken
                 yield reply
-                if isinstance(reply, ScoreResult) or reply.finish_reason:
+                if not isinstance(reply, Delta) or reply.finish_reason:
                     return
         finally:
             with self._lock:
@@ -235,7 +243,7 @@ class _Worker:
         for thread in self._threads:
             thread.start()
 
-    def send(self, message: Ask | Cancel) -> None:
+    def send(self, message: Ask | Count | Cancel) -> None:
         """Queue a message for the worker; returns at once."""
         self._outbox.put(message)
 

@@ -21,7 +21,7 @@ from bessemer.core.raw import EmbedRequest, EmbedResult, PromptRequest
 from bessemer.infer.config import UpstreamConfig
 from bessemer.infer.engines import Counters, complete
 from bessemer.infer.upstream_forms import calls_of, embedding_of, forms_of, message_of, vector_of
-from bessemer.infer.upstream_texts import logprobs_of, prompt_of, score_body, score_of, usage_of
+from bessemer.infer.upstream_texts import count_of, logprobs_of, prompt_of, score_body, score_of, usage_of
 
 Asked = ChatRequest | PromptRequest
 
@@ -135,6 +135,19 @@ class UpstreamEngine:
             reason, usage = "cancelled", Usage()
         yield self._last(reason, usage)
 
+    async def count_tokens(self, request: ChatRequest, /) -> int:
+        """Return how many tokens a request has, where the server counts those of conversations, as vLLM does.
+
+        Source: vLLM's API, ``POST /tokenize``.
+
+        Raises:
+            Unsupported: the server does not; for the rest see `stream`.
+        """
+        body = {"model": self._config.model, "messages": [message_of(m) for m in request.messages]}
+        tools = {"tools": told} if (told := forms_of(request).get("tools")) else {}
+        url = self._config.base_url.rstrip("/").removesuffix("/v1") + "/tokenize"
+        return count_of(await self._post(url, request, {**body, **tools}))
+
     async def close(self) -> None:
         """End running answers as cancelled and close the connections."""
         self._closed = True
@@ -154,7 +167,7 @@ class UpstreamEngine:
         finally:
             self._open.discard(response)
 
-    async def _post(self, path: str, request: RawText, body: dict[str, Any]) -> str:
+    async def _post(self, path: str, request: ChatRequest | RawText, body: dict[str, Any]) -> str:
         """Return the whole answer to what is not streamed."""
         self._refuse(request)
         try:

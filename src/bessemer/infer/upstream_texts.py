@@ -19,6 +19,24 @@ def prompt_of(request: RawText) -> str | list[int]:
     return request.text or list(request.tokens)
 
 
+def count_of(body: str) -> int:
+    """Return how many tokens the server counted.
+
+    Raises:
+        Unsupported: it said no such number: its endpoint of that name takes no conversations.
+    """
+    try:
+        count = json.loads(body)["count"]
+    except (ValueError, LookupError, TypeError):
+        count = None
+    if type(count) is not int or not 0 <= count <= MOST_TOKENS:
+        raise Unsupported(
+            "the upstream server does not count the tokens of conversations",
+            hint="Choose one that does, such as vLLM.",
+        )
+    return count
+
+
 def score_body(request: ScoreRequest, model: str) -> dict[str, Any]:
     """Return the body that asks how likely a text is: to be echoed, and no token more."""
     wanted = max(1, request.top_logprobs)  # one alternative says whether the token itself was the likeliest

@@ -17,9 +17,9 @@ from bessemer.core.nouns import Delta, ScoreResult, Usage
 from bessemer.infer.device import Device
 from bessemer.infer.engines import Counters, minus
 from bessemer.infer.jobs import Job
-from bessemer.infer.messages import Ask, Cancel, Step, Stop
+from bessemer.infer.messages import Ask, Cancel, Count, Step, Stop
 
-Reply = tuple[int, Delta | ScoreResult | BessemerError, Usage]
+Reply = tuple[int, Delta | ScoreResult | int | BessemerError, Usage]
 
 
 class Worker:
@@ -48,11 +48,13 @@ class Worker:
         if replies:
             self._pipe.send(Step(tuple(replies), self._counters))
 
-    def _take(self, message: Ask | Cancel) -> list[Reply]:
+    def _take(self, message: Ask | Count | Cancel) -> list[Reply]:
         if isinstance(message, Cancel):
             job = self._jobs.pop(message.id, None)
             return [(message.id, job.cancel(), job.usage)] if job else []
         try:
+            if isinstance(message, Count):
+                return [(message.id, self._device.count_tokens(message.request), Usage())]
             job = self._device.begin(message.id, message.request)
         except BessemerError as error:
             return [(message.id, error, Usage())]

@@ -17,6 +17,7 @@ from bessemer.core.units import Money
 from bessemer.serve import Accounts, Budget, Gate, GatewayParts, Spending, Tariff, Worker, open_accounts
 from bessemer.serve.accounts.gate import _FREE
 from bessemer.serve.accounts.refusing import duration
+from bessemer.serve.accounts.standing import Permit
 from bessemer.serve.refusals import Refused
 
 from ..conftest import HELLO, Running, start_in, until
@@ -274,6 +275,25 @@ def test_a_gate_settles_at_its_start_what_a_dead_process_left(tmp_path) -> None:
     state = accounts.budgets.spending(budget)
     assert (state.spent_micros, state.reserved_micros) == (21, 0)
     second.close()
+    accounts.close()
+
+
+def test_models_that_were_asked_for_before_anything_was_drawn_share_a_block(tmp_path) -> None:
+    accounts = open_accounts(tmp_path / "keys.sqlite")
+    budget = accounts.budgets.set("organization", "", "day", Money(micros=10_000))
+    gate = Gate(accounts.database, pricing, Worker(tmp_path / "workers"), lambda ids: {})
+    first, second = (
+        gate.hold(Subject(kind="request", id=model, model=model), Usage(input_tokens=10), 0) for model in "ab"
+    )
+    gate.settle(gate.admit(first._need), 70, 10)
+    need = second._need
+    permit = gate.admit_now(need.rules, need.subject.id, need.tokens, need.micros)
+    assert isinstance(permit, Permit), "what the first draws is for both"
+    killed(gate)
+    charges = {"a": 70, "b": 50}
+    Gate(accounts.database, pricing, Worker(tmp_path / "workers"), lambda ids: {id: charges[id] for id in ids}).close()
+    state = accounts.budgets.spending(budget)
+    assert (state.spent_micros, state.reserved_micros) == (120, 0)
     accounts.close()
 
 

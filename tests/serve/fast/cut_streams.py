@@ -16,6 +16,8 @@ from pathlib import Path
 
 from bessemer.core.nouns import Entry
 
+from .purses import refused
+
 TOKENS = 300
 CHAT = "chat/completions"
 _WORD = {CHAT: "content", "completions": "text", "responses": "delta", "messages": "text"}
@@ -51,6 +53,7 @@ class StreamClients:
     def __init__(self, port: int, secret: str, chance: random.Random) -> None:
         self._port, self._secret, self._chance = port, secret, chance
         self.streams: list[Stream] = []
+        self.refused: list[str] = []
 
     async def ask_forever(self) -> None:
         while True:
@@ -74,8 +77,11 @@ class StreamClients:
             f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
         )
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        assert head.startswith("HTTP/1.1 200"), head
         fields = dict(line.split(": ", 1) for line in head.strip().lower().split("\r\n")[1:])
+        if head.startswith("HTTP/1.1 429"):
+            self.refused.append(await refused(reader, fields))
+            return
+        assert head.startswith("HTTP/1.1 200"), head
         stream = Stream(fields["x-request-id"], tag, model, path)
         self.streams.append(stream)
         word = re.compile(rb'"%s": ?"[^"]' % _WORD[path].encode())

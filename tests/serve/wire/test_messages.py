@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 
 import pytest
 
-from tests.serve.conftest import PlayedEngine
+from bessemer.core.units import Money
+from bessemer.infer import EchoConfig, OpenVinoConfig, open_engine
+from bessemer.serve import Gate, GatewayParts, Tariff, Worker, open_accounts
+from tests.serve.conftest import PlayedEngine, start_in
 
 anthropic = pytest.importorskip("anthropic")
 
@@ -112,3 +116,88 @@ def test_an_answer_in_json_and_fields_that_change_nothing(claude) -> None:
     assert set(json.loads(answer.content[0].text)) == {"where"}
     with pytest.raises(anthropic.BadRequestError, match="speed"):
         claude.create(model="played", max_tokens=50, messages=HELLO, speed="fast")
+
+
+TURNS = [
+    *HELLO,
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "call_1", "name": "look", "input": {"where": "up"}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "a bird"}]},
+]
+SHAPES = {
+    "plain": {"messages": HELLO},
+    "system": {"messages": HELLO, "system": [{"type": "text", "text": "be kind"}]},
+    "tools": {"messages": HELLO, "system": "be kind", "tools": [TOOL]},
+    "turns": {"messages": TURNS, "tools": [TOOL], "tool_choice": {"type": "tool", "name": "look"}},
+    "none": {"messages": HELLO, "tools": [TOOL], "tool_choice": {"type": "none"}},
+}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory, compiled_model):
+    with ExitStack() as stack:
+        engine = open_engine(OpenVinoConfig(path=str(compiled_model), kv_cache_bytes=1 << 28))
+        engine.go_on = type("Never", (), {"set": lambda self: None})()
+        running = start_in(tmp_path_factory.mktemp("compiled"), stack, engine)
+        made = anthropic.Anthropic(base_url=running.url, api_key=running.secret, max_retries=0)
+        yield running, stack.enter_context(made).messages
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tokens_are_counted_as_an_answer_reports_them(compiled, shape) -> None:
+    running, claude = compiled
+    before = len(running.meter.entries())
+    counted = claude.count_tokens(model="played", **SHAPES[shape])
+    assert counted.to_dict() == {"input_tokens": counted.input_tokens}
+    assert len(running.meter.entries()) == before, "nothing is booked"
+    usage = claude.create(model="played", max_tokens=1, **SHAPES[shape]).usage
+    assert counted.input_tokens == usage.input_tokens + usage.cache_read_input_tokens > 3
+
+
+def test_what_is_no_conversation_is_not_counted(claude, wire, start) -> None:
+    assert claude.count_tokens(model="played", messages=HELLO, system="be kind").input_tokens == 5
+    with pytest.raises(anthropic.BadRequestError, match="max_tokens"):
+        claude.count_tokens(model="played", messages=HELLO, extra_body={"max_tokens": 3})
+    with pytest.raises(anthropic.NotFoundError):
+        claude.count_tokens(model="gone", messages=HELLO)
+    shut = wire.running.keys.create("shop", models=("other",))[1]
+    for secret, error in (("bk-wrong", anthropic.AuthenticationError), (shut, anthropic.PermissionDeniedError)):
+        with (
+            anthropic.Anthropic(base_url=wire.running.url, api_key=secret, max_retries=0) as client,
+            pytest.raises(error),
+        ):
+            client.messages.count_tokens(model="played", messages=HELLO)
+    assert wire.booked() == []
+    running = start(PlayedEngine())
+    with (
+        anthropic.Anthropic(base_url=running.url, api_key=running.secret, max_retries=0) as client,
+        pytest.raises(anthropic.BadRequestError, match="counts no tokens ahead"),
+    ):
+        client.messages.count_tokens(model="played", messages=HELLO)
+
+
+def test_counting_is_a_request_of_the_limits_and_spends_no_budget(tmp_path) -> None:
+    def pricing(subject):
+        return Tariff(10**6, 10**6, own_tokens=100)
+
+    with ExitStack() as stack:
+        accounts = open_accounts(tmp_path / "keys.sqlite")
+        stack.callback(accounts.close)
+        gate = Gate(accounts.database, pricing, Worker(tmp_path / "workers"), lambda ids: {})
+        stack.callback(gate.close)
+        engine = open_engine(EchoConfig())
+        engine.go_on = type("Never", (), {"set": lambda self: None})()
+        running = start_in(tmp_path, stack, engine, GatewayParts(gate=gate))
+        accounts.rates.set("project", "tests", requests=2)
+        budget = accounts.budgets.set("project", "tests", "total", Money(micros=1))
+        made = anthropic.Anthropic(base_url=running.url, api_key=running.secret, max_retries=0)
+        claude = stack.enter_context(made).messages
+        with pytest.raises(anthropic.RateLimitError, match="budget"):
+            claude.create(model="played", max_tokens=3, messages=HELLO)
+        for left in "10":
+            told = claude.with_raw_response.count_tokens(model="played", messages=HELLO)
+            assert told.headers["x-ratelimit-remaining-requests"] == left
+        with pytest.raises(anthropic.RateLimitError, match="2 requests per minute"):
+            claude.count_tokens(model="played", messages=HELLO)
+        gate._holding.let_go()
+        state = accounts.budgets.spending(budget)
+        assert (state.spent_micros, state.reserved_micros, running.meter.entries()) == (0, 0, [])

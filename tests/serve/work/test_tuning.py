@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob
@@ -83,6 +84,12 @@ def test_the_model_is_served_the_moment_the_job_succeeds(office: Office) -> None
     ask = [{"role": "user", "content": "one two"}]
     answer = office.shop.chat.completions.create(model=name, messages=ask)
     assert answer.choices[0].message.content == "one two"
+    counted = httpx2.post(
+        f"{str(office.shop.base_url).rstrip('/')}/messages/count_tokens",
+        json={"model": name, "messages": ask},
+        headers={"x-api-key": office.shop.api_key},
+    )
+    assert counted.json() == {"input_tokens": answer.usage.prompt_tokens}
     streamed = office.shop.chat.completions.create(model=name, messages=ask, stream=True)
     assert "".join(piece.choices[0].delta.content or "" for piece in streamed) == "one two"
     assert {entry.subject.model for entry in office.running.meter.entries()} == {name}

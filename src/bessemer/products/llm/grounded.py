@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
 from bessemer.core.nouns import ChatRequest, Completion, Delta, Message
-from bessemer.core.protocols import Engine
+from bessemer.core.protocols import Engine, counting
 from bessemer.infer.engines import Counters
 from bessemer.train.prompt import join_context, prompt_messages
 
@@ -52,6 +52,10 @@ class GroundedEngine:
         async with aclosing(pieces) as open_pieces:  # type: ignore[type-var]
             async for piece in open_pieces:
                 yield piece
+
+    async def count_tokens(self, request: ChatRequest) -> int:
+        """Return how many tokens the grounded conversation has."""
+        return await counting(self._engine).count_tokens(await self._grounded(request))
 
     async def close(self) -> None:
         """Close the engine below."""

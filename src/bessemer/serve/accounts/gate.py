@@ -170,13 +170,13 @@ class Gate:
 
         Args:
             subject: whose request it is.
-            most: tokens that it may take: never fewer than the engine will count.
+            most: tokens that it may take: never fewer than the engine will count. None are free, whatever is spent.
             likely_tokens: that it is counted with against tokens per minute until the real number is known.
         """
         rules = self.rules((subject.project, subject.key_id, subject.model, subject.service_tier, subject.batch))
         if rules is None:
             return _FREE
-        micros = rules.tariff.worst(most.input_tokens, most.output_tokens, most.units)
+        micros = 0 if most == Usage() else rules.tariff.worst(most.input_tokens, most.output_tokens, most.units)
         return Hold(self, _Need(subject, micros, likely_tokens, rules))
 
     def rules(self, name: Name) -> Rules | None:

@@ -64,13 +64,11 @@ class Holding:
         What changed since the last time is not believed any more: the next request asks the database.
         """
         with self._lock:
-            standing = Standing(
+            return Standing(
                 [self._rate_block(limit, name) for limit in rates for name, _ in limit.units()],
                 [self._money_block(budget, now) for budget in budgets],
                 min((budget.span_end(now) for budget in budgets), default=float("inf")),
             )
-            self._number(standing)
-        return standing
 
     def admit(self, standing: Standing, id: str, tokens: int, micros: int) -> Permit | Refusal | None:
         """Let a request in, refuse it, or return None: then `draw` knows. Returns at once.
@@ -127,7 +125,6 @@ class Holding:
                 raise
             with self._lock:
                 draw.take_in()
-                self._number(standing)
                 return self._enter(standing, id, (0, 0), *need, at)  # rates were taken by drawing
 
     def settle(self, permit: Permit, micros: int, tokens: int) -> None:
@@ -200,6 +197,8 @@ class Holding:
         self, standing: Standing, id: str, taken: tuple[int, int], tokens: int, micros: int, at: float
     ) -> Permit:
         low, place = False, -1
+        if standing.money and standing.number < 0:
+            self._number(standing)
         for rate in standing.requests:
             low |= rate.take(taken[0], at) or not rate.touched
         for rate in standing.tokens:
@@ -224,7 +223,7 @@ class Holding:
         self.busy()
 
     def _number(self, standing: Standing) -> None:
-        if standing.money and self._slate:
+        if self._slate:
             standing.number = self._slate.number(tuple((block.budget.id, block.span) for block in standing.money))
 
     def keep(self, rates: Iterable[RateLimit], budgets: Iterable[Budget], now: float) -> None:

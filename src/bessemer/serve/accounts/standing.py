@@ -18,7 +18,7 @@ class Standing:
     Attributes:
         requests, tokens: of rate limits.
         money: of budgets.
-        number: of the set of budgets on the slate; -1 before the first draw.
+        number: of the set of budgets on the slate; -1 before the first request is entered.
         until: Unix seconds, when a budget's span ends.
     """
 

@@ -1,6 +1,7 @@
 """``POST /v1/messages``: the same answers for Anthropic's clients, whole or as their events, and errors in their form.
 
-Owns the endpoint and the answer's words. Source: Anthropic's API reference, messages, streaming and errors.
+Owns the endpoint and the answer's words, and ``/count_tokens`` below it. Source: Anthropic's API reference, messages,
+streaming, errors and token counting.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bessemer.core.nouns import Delta, Entry
+from bessemer.core.nouns import ChatRequest, Delta, Entry, Subject, Usage
+from bessemer.core.protocols import counting
+from bessemer.serve.accounts.gate import let_in
+from bessemer.serve.door import authenticate, read_body
+from bessemer.serve.envelope import respond
 from bessemer.serve.refusals import Refusal, Refused
-from bessemer.serve.serving import Answer, Caller, Order
+from bessemer.serve.serving import Answer, Caller, ChatEngine, Floor, Order
 from bessemer.serve.telling import ToldUsage
-from bessemer.serve.wire.messages_asking import NAMES, AskedMessages, read_messages
+from bessemer.serve.wire.messages_asking import NAMES, AskedCount, AskedMessages, read_messages
 from bessemer.serve.wire.responses_asking import renamed
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
@@ -61,13 +66,49 @@ async def read_anthropic(body: bytes, caller: Caller) -> Order:
     Raises:
         Refused: a field is wrong, or the engine cannot do what it asks.
     """
-    wish = read_messages(body)
+    wish = read_messages(body, AskedMessages)
+    engine, request = _conversation(wish, caller)
+    return Order(wish.model, engine, (request,), _MessageTeller(wish, caller), bool(wish.stream))
+
+
+class TokenCount:
+    """ASGI application that says how many tokens a conversation has. Nothing is answered, so nothing is booked.
+
+    Args:
+        floor: what it shares with the endpoints that answer: places, limits of requests, and which key may ask what.
+    """
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            Refused: it gets no answer.
+        """
+        floor, config = self._floor, self._floor.config
+        key, id = authenticate(floor.keys, scope), scope["state"]["request_id"]
+        with floor.traffic.visit() as visit:
+            body = await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds)
+            wish = read_messages(body, AskedCount)
+            engine, request = _conversation(wish, floor.caller(key, id))
+            subject = Subject(kind="request", id=id, project=key.project, key_id=key.id, model=wish.model)
+            held = let_in(floor.gate, key, subject, Usage())
+            with visit.watched(receive, config.request_timeout_seconds):
+                async with held:
+                    scope["state"]["headers"] = held.headers
+                    count = await counting(engine).count_tokens(request)
+        await respond(send, json.dumps({"input_tokens": count}).encode())
+
+
+def _conversation(wish: AskedCount, caller: Caller) -> tuple[ChatEngine, ChatRequest]:
+    """Return who is asked, and what."""
     chat, engine = wish.to_chat(), caller.talker(wish.model)
     try:
-        request = chat.to_request(engine.capabilities, caller.config)
+        return engine, chat.to_request(engine.capabilities, caller.config)
     except Refused as error:
         raise renamed(error, NAMES) from None
-    return Order(wish.model, engine, (request,), _MessageTeller(wish, caller), bool(wish.stream))
 
 
 class _MessageTeller:

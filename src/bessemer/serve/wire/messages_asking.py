@@ -6,7 +6,7 @@ Owns the request's schema. Source: Anthropic's API reference, messages.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -110,32 +110,21 @@ class AskedOutput(Wire):
     effort: Any = None
 
 
-class AskedMessages(Wire):
-    """The body; null is the same as left out."""
+class AskedCount(Wire):
+    """What a conversation is, as the model reads it; null is the same as left out."""
 
     model: str
-    max_tokens: Annotated[int, Field(ge=1)]
     messages: Annotated[list[AskedTurn], Field(min_length=1)]
     system: str | list[Block] | None = None
-    stop_sequences: list[str] | None = None
-    stream: bool | None = None
-    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_p: float | None = None
     tools: list[AskedAnthropicTool] | None = None
     tool_choice: AskedToolChoice | None = None
 
     output_config: AskedOutput | None = None
 
-    container: Annotated[Any, Only()] = None
-    inference_geo: Annotated[Any, Only()] = None
     speed: Annotated[Any, Only("standard")] = None
-    top_k: Annotated[Any, Only()] = None
     thinking: Annotated[Any, Only({"type": "disabled"})] = None
 
     cache_control: Any = None
-    diagnostics: Any = None
-    metadata: Any = None
-    service_tier: Any = None
     user_profile_id: Any = None
     workspace_id: Any = None
 
@@ -157,29 +146,58 @@ class AskedMessages(Wire):
         body = {
             "model": self.model,
             "messages": ([{"role": "system", "content": system}] if system else []) + turns,
-            "max_completion_tokens": self.max_tokens,
-            "stop": self.stop_sequences,
-            "stream": self.stream,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
             "tools": [_function(tool) for tool in self.tools or ()],
             "tool_choice": words.get(choice.type, named),
             "response_format": _format(self.output_config),
             "parallel_tool_calls": not choice.disable_parallel_tool_use,
         }
-        return chat_asked(body, NAMES)
+        return chat_asked({**body, **self._sampling()}, NAMES)
+
+    def _sampling(self) -> dict[str, Any]:
+        """Return how to answer: nothing is answered."""
+        return {}
 
 
-def read_messages(body: bytes) -> AskedMessages:
+class AskedMessages(AskedCount):
+    """The body; null is the same as left out."""
+
+    max_tokens: Annotated[int, Field(ge=1)]
+    stop_sequences: list[str] | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_p: float | None = None
+
+    container: Annotated[Any, Only()] = None
+    inference_geo: Annotated[Any, Only()] = None
+    top_k: Annotated[Any, Only()] = None
+
+    diagnostics: Any = None
+    metadata: Any = None
+    service_tier: Any = None
+
+    def _sampling(self) -> dict[str, Any]:
+        return {
+            "max_completion_tokens": self.max_tokens,
+            "stop": self.stop_sequences,
+            "stream": self.stream,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+        }
+
+
+A = TypeVar("A", bound=AskedCount)
+
+
+def read_messages(body: bytes, form: type[A]) -> A:
     """Return the request that a body holds.
 
     Raises:
         Refused: it is no JSON, or a field is wrong; the refusal names it.
     """
     try:
-        return AskedMessages.model_validate_json(body)
+        return form.model_validate_json(body)
     except ValidationError as error:
-        raise Refused(of_validation(error, AskedMessages)) from None
+        raise Refused(of_validation(error, form)) from None
 
 
 def _format(config: AskedOutput | None) -> dict[str, Any] | None:

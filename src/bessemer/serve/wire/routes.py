@@ -6,6 +6,7 @@ Owns the table. Each endpoint has its own module.
 from __future__ import annotations
 
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from bessemer.serve.chat import chat_reader
 from bessemer.serve.parts import GatewayParts
@@ -14,7 +15,7 @@ from bessemer.serve.wire.agents import AgentDesk
 from bessemer.serve.wire.completions import read_text
 from bessemer.serve.wire.embeddings import read_vectors
 from bessemer.serve.wire.events import EventDesk
-from bessemer.serve.wire.messages import AnthropicDoor, read_anthropic
+from bessemer.serve.wire.messages import AnthropicDoor, TokenCount, read_anthropic
 from bessemer.serve.wire.ranking import rank_reader, recommendations_reader
 from bessemer.serve.wire.responses import ResponseDesk, response_reader
 from bessemer.serve.wire.stored import StoredDesk
@@ -36,7 +37,9 @@ def asking_routes(floor: Floor, parts: GatewayParts) -> list[Route]:
     """Return the paths of the endpoints that ask a model."""
     readers = wire_readers(parts)
     asking = [Route(path, Endpoint(floor, read), methods=["POST"]) for path, read in readers.items()]
-    return [*asking, Route("/v1/messages", AnthropicDoor(Endpoint(floor, read_anthropic)), methods=["POST"])]
+    theirs: dict[str, ASGIApp] = {"": Endpoint(floor, read_anthropic), "/count_tokens": TokenCount(floor)}
+    asking += [Route(f"/v1/messages{path}", AnthropicDoor(app), methods=["POST"]) for path, app in theirs.items()]
+    return asking
 
 
 def wire_routes(floor: Floor, parts: GatewayParts) -> list[Route]:

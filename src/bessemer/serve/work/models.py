@@ -13,7 +13,7 @@ from typing import Any
 
 from bessemer.core.errors import NotFound
 from bessemer.core.nouns import ChatRequest, Completion, Delta
-from bessemer.core.protocols import Engine
+from bessemer.core.protocols import Engine, counting
 from bessemer.serve.work.records import Record, Records, Wanted
 
 ChatEngine = Engine[ChatRequest, Completion, Delta]
@@ -159,6 +159,11 @@ class _Lazy:
         async with self._models.using(self) as engine, aclosing(engine.stream(request)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
                 yield piece
+
+    async def count_tokens(self, request: ChatRequest, /) -> int:
+        """Return how many tokens a request has."""
+        async with self._models.using(self) as engine:
+            return await counting(engine).count_tokens(request)
 
     async def close(self) -> None:
         """Do nothing: `TunedModels` closes what is open."""
