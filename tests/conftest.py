@@ -96,6 +96,13 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
             yield url
 
 
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """Give the URL of an empty schema in a Postgres."""
+    with empty_schema(postgres_server) as url:
+        yield url
+
+
 @contextmanager
 def empty_schema(server: str) -> Iterator[str]:
     """Give the URL of an empty schema in a Postgres; it is dropped at the end of the block."""
