@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bessemer.core.errors import Conflict
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.serve import GatewayParts, JobsConfig, Work, open_accounts, open_work
 from bessemer.serve.work.batches import Batch, Counts, Line
@@ -87,6 +88,32 @@ def test_whose_folder_it_is_does_the_work_that_is_left_there(opened: Opener, pos
     assert elsewhere.batches.get("shop", "b") == batch and elsewhere.files.get("shop", file.id) == file
 
 
+def test_of_two_who_ask_a_line_one_is_heard(opened: Opener, database_url: str) -> None:
+    """Where no lock holds a second gateway back: the one that asked before books nothing, as it can stage nothing."""
+    database = "" if database_url.startswith("sqlite") else database_url
+    one, two = (opened("work", database).batches for _ in range(2))
+    body = b'{"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": "x"}}\n'
+    file = given(opened("work", database), body)
+    batch = Batch(id="b", endpoint="/v1/embeddings", input_file_id=file.id, created_at=0, expires_at=9)
+    one.begin("shop", one.create("shop", batch), 5)
+    (mine,), (theirs,) = one.waiting("b", 5, set()), two.waiting("b", 5, set())
+    mine = one.attempt(mine)
+    with pytest.raises(Conflict):
+        two.attempt(theirs)
+    (theirs,) = two.waiting("b", 5, set())
+    assert theirs.request == mine.request
+    theirs = two.attempt(theirs)
+    with pytest.raises(Conflict):
+        one.stage(mine, "[]")
+    two.stage(theirs, "[]")
+    two.done(theirs, {"status_code": 200})
+    for late in (theirs, mine):
+        with pytest.raises(Conflict):
+            one.done(late, {"status_code": 400})
+    counts = one.get("shop", "b").request_counts
+    assert (counts.completed, counts.failed) == (1, 0)
+
+
 def test_bytes_outlive_a_change_of_the_database(opened: Opener, postgres_url: str) -> None:
     """What is kept in one database are strays to another one."""
     kept = {}
@@ -126,7 +153,7 @@ def test_a_zero_in_what_was_said_is_no_trouble(opened: Opener, database_url: str
             [("b", 1, "a", 0, 1), ("b", 2, "b", 0, 1)],
         )
     for number, status in ((1, 200), (2, 400)):
-        line = Line("b", number, "a", b"", "r", "e")
+        line = Line("b", number, "a", b"", 0, "r", "e")
         work.batches.done(line, {"status_code": status, "body": {"text": zero}})
     counts = work.batches.get("shop", "b").request_counts
     assert (counts.completed, counts.failed) == (1, 1)

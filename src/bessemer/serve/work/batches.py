@@ -35,7 +35,7 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 _UNTOLD = "ended"
 _MOST_ERRORS = 50
-_WELL = '{"status_code":200,%'
+_WELL = '{"status_code":200%'
 """How a kept response begins that is an answer: Postgres reads no JSON that has a zero in one of its texts."""
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 
@@ -101,6 +101,7 @@ class Line:
     Attributes:
         number: from 1.
         body: the request, JSON.
+        attempt: its number; who makes the next one takes the line from whoever made this one.
         request: id of the attempt's request, made of batch, line and attempt.
         earlier: the id that an earlier version made of them; the attempt may have been booked under it.
         staged: what was kept of an answer before it was booked; empty if there is none.
@@ -110,6 +111,7 @@ class Line:
     number: int
     custom_id: str
     body: bytes
+    attempt: int
     request: str
     earlier: str
     staged: str = ""
@@ -216,9 +218,8 @@ class BatchStore:
         rows = self.records.read(
             "SELECT number, custom_id, start, bytes, attempt, staged FROM lines WHERE batch = ?"
             " AND state IN ('waiting', 'staged') ORDER BY number LIMIT ?",
-            batch,
-            most + len(besides),
-        )
+            batch, most + len(besides),
+        )  # fmt: skip
         found: list[Line] = []
         with self._input(batch).open("rb") as file:
             for number, custom_id, start, size, attempt, staged in rows:
@@ -229,21 +230,23 @@ class BatchStore:
                 body = as_json(said["body"]).encode()
                 attempted = (batch, number, attempt)
                 ids = batch_request_id(*attempted), earlier_batch_request_id(*attempted)
-                found.append(Line(batch, number, custom_id, body, *ids, staged or ""))
+                found.append(Line(batch, number, custom_id, body, attempt, *ids, staged or ""))
         return found
 
     def stage(self, line: Line, staged: str) -> None:
-        """Keep an answer before it is booked."""
+        """Keep an answer before it is booked.
+
+        Raises:
+            Conflict: another gateway asks the line meanwhile, as no lock held it back; so do `attempt` and `done`.
+        """
         self._set(line, "state = 'staged', staged = ?", staged)
 
     def attempt(self, line: Line) -> Line:
         """Return a line with the id of a new request, which no attempt had before; what was staged is dropped."""
         self._set(line, "state = 'waiting', staged = NULL, attempt = attempt + 1")
-        place = line.batch, line.number
-        ((attempt,),) = self.records.read("SELECT attempt FROM lines WHERE batch = ? AND number = ?", *place)
-        attempted = (*place, attempt)
+        attempted = line.batch, line.number, line.attempt + 1
         request, earlier = batch_request_id(*attempted), earlier_batch_request_id(*attempted)
-        return replace(line, request=request, earlier=earlier, staged="")
+        return replace(line, attempt=attempted[2], request=request, earlier=earlier, staged="")
 
     def done(self, line: Line, response: dict[str, Any]) -> None:
         """Keep the response to a line for good: its status, request id and body."""
@@ -305,15 +308,9 @@ class BatchStore:
         )  # fmt: skip
 
     def _results(self, id: str, why: str, told: str) -> Iterator[dict[str, Any]]:
-        after = 0
-        while True:
-            rows = self.records.read(
-                "SELECT number, custom_id, result FROM lines WHERE batch = ? AND number > ? ORDER BY number LIMIT 500",
-                id,
-                after,
-            )
-            if not rows:
-                return
+        after, columns = 0, "number, custom_id, result"
+        asked = f"SELECT {columns} FROM lines WHERE batch = ? AND number > ? ORDER BY number LIMIT 500"
+        while rows := self.records.read(asked, id, after):
             for number, custom_id, result in rows:
                 after = number
                 response = json.loads(result) if result else None
@@ -323,12 +320,10 @@ class BatchStore:
 
     def _set(self, line: Line, what: str, *values: str) -> None:
         with self.records.writing() as execute:
-            execute(
-                f"UPDATE lines SET {what} WHERE batch = ? AND number = ? AND state != 'done'",
-                *values,
-                line.batch,
-                line.number,
-            )
+            mine = "batch = ? AND number = ? AND attempt = ? AND state != 'done' RETURNING 1"
+            place = line.batch, line.number, line.attempt
+            if not execute(f"UPDATE lines SET {what} WHERE {mine}", *values, *place):
+                raise Conflict("another gateway asks the line", hint="Its answer counts.")
 
     def _counted(self, batch: Batch) -> Batch:
         if batch.status in ENDED or not batch.request_counts.total:
