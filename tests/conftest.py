@@ -91,10 +91,24 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     """Give the URL of an empty database, of each kind in turn."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'flow.sqlite'}"
-        return
+    else:
+        with empty_schema(request.getfixturevalue("postgres_server")) as url:
+            yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """Give the URL of an empty schema in a Postgres."""
+    with empty_schema(postgres_server) as url:
+        yield url
+
+
+@contextmanager
+def empty_schema(server: str) -> Iterator[str]:
+    """Give the URL of an empty schema in a Postgres; it is dropped at the end of the block."""
     import psycopg
 
-    server, schema = request.getfixturevalue("postgres_server"), f"test_{uuid.uuid4().hex[:12]}"
+    schema = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema}")
         yield f"{server}{'&' if '?' in server else '?'}options=-csearch_path%3D{schema}"

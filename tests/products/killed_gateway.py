@@ -31,7 +31,7 @@ def main(folder: str, database_url: str = "") -> None:
     home = Home(Path(folder) / "home", database_url)
     config = GatewayConfig(port=0)
     with ExitStack() as stack:
-        work = open_work(home.work, JobsConfig(batch_streams=4), time.time)
+        work = open_work(home.work, JobsConfig(batch_streams=4), time.time, database=home.ledger_url)
         parts = gateway_parts(home, "killed", time.time, "", work, stack)
         meter = stack.enter_context(open_meter(MeterConfig(price_book=str(Path(folder) / "prices.toml")), home.books))
         meter.book_cut()

@@ -33,9 +33,9 @@ SCRIPT = Path(__file__).with_name("killed_gateway.py")
 
 
 @contextmanager
-def gateway(folder: Path, secret: str) -> Iterator[OpenAI]:
+def gateway(folder: Path, database: str, secret: str) -> Iterator[OpenAI]:
     """Run a gateway, which is killed at the end of the block."""
-    with program([sys.executable, str(SCRIPT), str(folder)]) as process:
+    with program([sys.executable, str(SCRIPT), str(folder), database]) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         with OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0) as client:
@@ -43,13 +43,13 @@ def gateway(folder: Path, secret: str) -> Iterator[OpenAI]:
             process.kill()  # while the client still holds its connection
 
 
-def test_killed_at_any_time_each_line_is_answered_and_billed_once(tmp_path: Path) -> None:
+def test_killed_at_any_time_each_line_is_answered_and_billed_once(tmp_path: Path, database_url: str) -> None:
     (tmp_path / "prices.toml").write_text(PRICES)
-    home = Home(tmp_path / "home")
-    with closing(KeyStore(home.keys)) as keys:
+    home, most = Home(tmp_path / "home", database_url), KILLS if database_url.startswith("sqlite") else KILLS // 2
+    with closing(KeyStore(home.accounts)) as keys:
         _, secret = keys.create("shop")
     chance, kills = random.Random(7), 0
-    with gateway(tmp_path, secret) as client:
+    with gateway(tmp_path, database_url, secret) as client:
         lines = [
             {"custom_id": f"id-{n}", "method": "POST", "url": "/v1/chat/completions",
              "body": {"model": "echo", "messages": [{"role": "user", "content": f"one two {n}"}]}}
@@ -61,8 +61,8 @@ def test_killed_at_any_time_each_line_is_answered_and_billed_once(tmp_path: Path
         time.sleep(0.3 + chance.random() / 2)
     while True:
         kills += 1
-        with gateway(tmp_path, secret) as client:
-            end = time.monotonic() + (0.1 + chance.random() if kills < KILLS else 120)
+        with gateway(tmp_path, database_url, secret) as client:
+            end = time.monotonic() + (0.1 + chance.random() if kills < most else 120)
             while (batch := client.batches.retrieve(id)).status != "completed" and time.monotonic() < end:
                 time.sleep(0.01)
             if batch.status == "completed":
@@ -70,14 +70,14 @@ def test_killed_at_any_time_each_line_is_answered_and_billed_once(tmp_path: Path
                 assert batch.request_counts.completed == LINES
                 output = client.files.content(batch.output_file_id or "").text
                 break
-            assert kills < KILLS, "it does not come to its end"
+            assert kills < most, "it does not come to its end"
     assert kills > 2, "the batch was over before anything was killed"
     told = [json.loads(line) for line in output.splitlines()]
     assert [line["custom_id"] for line in told] == [f"id-{n}" for n in range(LINES)]
     assert [line["response"]["body"]["choices"][0]["message"]["content"] for line in told] == [
         f"one two {n}" for n in range(LINES)
     ]
-    with closing(open_ledger(home.books)) as ledger:
+    with closing(open_ledger(home.books, home.ledger_url)) as ledger:
         ledger.sync()
         entries = [entry for entry in ledger.entries(kind="request", limit=-1) if entry.status == "ok"]
     assert sorted(entry.subject.id for entry in entries) == sorted(line["response"]["request_id"] for line in told)

@@ -82,10 +82,11 @@ def test_what_a_failed_run_would_go_on_with_stays(home: Home) -> None:
     assert left(home) == {key(finished)}
 
 
-def test_fine_tuned_models_stay_until_their_project_deletes_them(home: Home) -> None:
+def test_fine_tuned_models_stay_until_their_project_deletes_them(tmp_path: Path, database_url: str) -> None:
+    home = Home(tmp_path / "state", database_url)
     ended, running = run(home, "tune-ftjob-1", 1), run(home, "tune-ftjob-2", 2)
     factory = run(home, "tune-up", 3)
-    with closing(open_work(home.work, JobsConfig())) as work:
+    with closing(open_work(home.work, JobsConfig(), database=home.ledger_url)) as work:
         facts = {"created_at": 0, "base": "b", "path": "p", "source": "s"}
         job = Job(
             id="ftjob-2", created_at=0, model="b", seed=0, training_file="f", hyperparameters=Hyperparameters(),

@@ -1,17 +1,26 @@
-"""A database of several processes may be opened by all of them at the first moment."""
+"""The gateway's database: the same on both kinds, for several processes from the first moment on."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from bessemer.core.errors import BackendError, ConfigError, IntegrityError
 from bessemer.meter.database import _use_wal
-from bessemer.serve.database import use_wal
+from bessemer.serve.database import Database, use_wal
 
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS things (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE) STRICT",
+    "PRAGMA secure_delete = ON",
+)
+ADD = "INSERT INTO things (name) VALUES (?) RETURNING number"
 UseWal = Callable[[sqlite3.Connection], None]
 
 
@@ -41,3 +50,86 @@ def test_who_never_gets_it_is_told(tmp_path: Path, use_wal: UseWal) -> None:
         use_wal(second)
     first.close()
     second.close()
+
+
+@pytest.fixture
+def pair(database_url: str) -> Iterator[tuple[Database, Database]]:
+    """Give two processes' views of one database."""
+    one, two = (Database(database_url, SCHEMA, "things") for _ in range(2))
+    with closing(one), closing(two):
+        yield one, two
+
+
+def test_all_of_a_transaction_holds_or_nothing(pair: tuple[Database, Database]) -> None:
+    one, two = pair
+    for number in range(10):
+        with one.writing() as execute:
+            execute(ADD, f"thing {number}")
+    with pytest.raises(RuntimeError), one.writing() as execute:
+        execute(ADD, "another")
+        raise RuntimeError
+    with pytest.raises((BackendError, IntegrityError)), one.writing() as execute:
+        execute(ADD, "another")
+        execute(ADD, "thing 1")
+    with two.writing() as execute:
+        execute.many("INSERT INTO things (name) VALUES (?)", [("100% of it",), ("is it?",)])
+    names = [name for (name,) in one.read("SELECT name FROM things ORDER BY number")]
+    assert names == [*(f"thing {number}" for number in range(10)), "100% of it", "is it?"]
+    assert two.read("SELECT name FROM things WHERE name LIKE '%% of it'") == [("100% of it",)]
+
+
+def test_who_begins_later_has_the_higher_number(pair: tuple[Database, Database]) -> None:
+    """Else a reader that has seen a number would miss a lower one that was committed after it."""
+    one, two = pair
+    with ThreadPoolExecutor(1) as pool, one.writing() as execute:
+        ((first,),) = execute(ADD, "first")
+
+        def add() -> int:
+            with two.writing() as execute:
+                ((number,),) = execute(ADD, "second")
+            return int(number)
+
+        second = pool.submit(add)
+        with pytest.raises(TimeoutError):
+            second.result(0.2)
+        assert two.read("SELECT * FROM things") == [], "who reads waits for nobody"
+        execute(ADD, "more")
+        assert not second.done()
+    assert second.result(10) > first + 1
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b"])
+def test_what_one_kind_does_not_take_both_refuse(pair: tuple[Database, Database], text: str) -> None:
+    one, _ = pair
+    with pytest.raises(ConfigError, match="a character"), one.writing() as execute:
+        execute(ADD, text)
+    with pytest.raises(ConfigError), one.writing() as execute:
+        execute.many("INSERT INTO things (name) VALUES (?)", [("good",), (text,)])
+    with pytest.raises(ConfigError):
+        one.read("SELECT * FROM things WHERE name = ?", text)
+    assert one.read("SELECT * FROM things") == []
+
+
+def test_tables_stand_beside_those_of_others(postgres_url: str) -> None:
+    with closing(psycopg.connect(postgres_url, autocommit=True)) as server:
+        server.execute("CREATE TABLE things (theirs TEXT)")
+        with closing(Database(postgres_url, SCHEMA, "things")) as database:
+            with database.writing() as execute:
+                execute(ADD, "ours")
+            assert server.execute("SELECT name FROM gateway_things").fetchall() == [("ours",)]
+        assert server.execute("SELECT * FROM things").fetchall() == []
+
+
+def test_a_connection_that_the_server_closed_is_opened_again(postgres_url: str) -> None:
+    with closing(Database(f"{postgres_url}&application_name=cut", SCHEMA, "things")) as database:
+        assert database.read("SELECT * FROM things") == []
+        with closing(psycopg.connect(postgres_url, autocommit=True)) as server:
+            ours = "FROM pg_stat_activity WHERE application_name = 'cut'"
+            assert len(server.execute(f"SELECT pg_terminate_backend(pid) {ours}").fetchall()) == 2
+        with pytest.raises(BackendError, match="the things in Postgres"):
+            database.read("SELECT * FROM things")
+        with pytest.raises(BackendError), database.writing() as execute:
+            execute(ADD, "lost")
+        with database.writing() as execute:
+            execute(ADD, "kept")
+        assert [name for (_, name) in database.read("SELECT * FROM things")] == ["kept"]

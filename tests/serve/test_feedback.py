@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ Asker = Callable[..., tuple[int, Any]]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FeedbackStore:
+def store(database_url: str) -> Iterator[FeedbackStore]:
     owners = {"chatcmpl-1": "docs", "chatcmpl-2": "docs", "chatcmpl-3": "shop"}
-    return FeedbackStore(tmp_path / "feedback.sqlite", owners.get)
+    with closing(FeedbackStore(database_url, owners.get)) as made:
+        yield made
 
 
 @pytest.fixture
@@ -74,12 +75,14 @@ def test_a_project_never_sees_or_touches_another_s(served: Asker) -> None:
     assert served("GET", path, "docs")[0] == 200
 
 
-def test_what_is_deleted_leaves_no_bytes(served: Asker, tmp_path: Path) -> None:
+def test_what_is_deleted_leaves_no_bytes(served: Asker, store: FeedbackStore, tmp_path: Path) -> None:
     words = "words-that-must-not-stay"
     _, kept = served("POST", "/v1/feedback", "docs", {"target": "chatcmpl-1", "comment": words})
 
     def left() -> bool:
-        return any(words.encode() in path.read_bytes() for path in tmp_path.glob("feedback.sqlite*"))
+        if store._database.is_postgres:
+            return bool(store._database.read("SELECT 1 FROM feedback"))
+        return any(words.encode() in path.read_bytes() for path in tmp_path.glob("flow.sqlite*"))
 
     assert left()
     status, gone = served("DELETE", f"/v1/feedback/{kept['id']}", "docs")
@@ -118,8 +121,8 @@ def test_without_a_right_key_there_is_nothing(served: Asker, method: str, path: 
     assert status == 401 and found["error"]["code"] == "invalid_api_key"
 
 
-def test_two_processes_share_what_is_kept(store: FeedbackStore, tmp_path: Path) -> None:
-    other = FeedbackStore(tmp_path / "feedback.sqlite", {"chatcmpl-1": "docs"}.get)
+def test_two_processes_share_what_is_kept(store: FeedbackStore, database_url: str) -> None:
+    other = FeedbackStore(database_url, {"chatcmpl-1": "docs"}.get)
     kept = store.add("docs", Said(target="chatcmpl-1", comment="hello"))
     assert other.get("docs", kept.id) == kept
     other.delete("docs", kept.id)

@@ -169,10 +169,10 @@ def test_what_is_no_database_is_named(tmp_path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(store) -> None:
-    store._database._writer.execute("PRAGMA query_only = ON")
+    store._database._writer("PRAGMA query_only = ON")
     with pytest.raises(Exception, match="keys"):
         store.create("docs")
-    store._database._writer.execute("PRAGMA query_only = OFF")
+    store._database._writer("PRAGMA query_only = OFF")
     assert store.list() == []
     store.create("docs")
 

@@ -62,10 +62,10 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Running]:
-    webhooks = WebhookStore(tmp_path / "webhooks.sqlite")
-    feedback = FeedbackStore(tmp_path / "feedback.sqlite", {"chatcmpl-1": "tests", "chatcmpl-2": "other"}.get)
-    with ExitStack() as stack:
+def served(tmp_path: Path, database_url: str) -> Iterator[Running]:
+    webhooks = WebhookStore(database_url)
+    feedback = FeedbackStore(database_url, {"chatcmpl-1": "tests", "chatcmpl-2": "other"}.get)
+    with ExitStack() as stack, closing(webhooks), closing(feedback):
         yield start_in(tmp_path, stack, parts=GatewayParts(feedback=feedback, webhooks=webhooks), private_webhooks=True)
 
 
@@ -75,8 +75,9 @@ def now() -> SimpleNamespace:
 
 
 @pytest.fixture
-def store(tmp_path: Path, now: SimpleNamespace) -> WebhookStore:
-    return WebhookStore(tmp_path / "store.sqlite", lambda: now.seconds)
+def store(database_url: str, now: SimpleNamespace) -> Iterator[WebhookStore]:
+    with closing(WebhookStore(database_url, lambda: now.seconds)) as made:
+        yield made
 
 
 def said(client: OpenAI, target: str = "chatcmpl-1") -> None:
@@ -282,14 +283,14 @@ def test_what_is_no_url_is_refused_and_ends_no_thread(store: WebhookStore, recei
 
 
 def test_an_event_outlives_its_gateway_and_two_of_them_do_not_tell_it_at_once(
-    store: WebhookStore, now: SimpleNamespace, tmp_path: Path
+    store: WebhookStore, now: SimpleNamespace, database_url: str
 ) -> None:
     store.create("p", "n", "https://example.com", [EVENT])
     store.emit("p", EVENT, {"id": "fb_1"})
     store.emit("p", "another.event", {"id": "x"})
     store.emit("q", EVENT, {"id": "fb_2"})
     store.close()
-    stores = [WebhookStore(tmp_path / "store.sqlite", lambda: now.seconds) for _ in range(2)]
+    stores = [WebhookStore(database_url, lambda: now.seconds) for _ in range(2)]
     barrier = threading.Barrier(2)
 
     def claim(one: WebhookStore) -> list[str]:

@@ -5,6 +5,7 @@ Owns which files they use, and the tie between an answer's id and its entry in t
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -25,6 +26,8 @@ from bessemer.serve import (
     open_traces,
 )
 from bessemer.serve.privacy import keep_all
+
+logger = logging.getLogger("bessemer.products")
 
 _ANSWER = re.compile(r"(?:chatcmpl-|cmpl-|resp_|msg_|rec_|req_)(\w+)")
 
@@ -97,6 +100,8 @@ def gateway_parts(
     feedback = FeedbackStore(home.feedback, answered.project_of, clock, capture)
     webhooks, answers = WebhookStore(home.webhooks, clock), AnswerStore(home.answers, capture=capture)
     events = EventStore(home.events)
+    if earlier := home.left_behind():
+        logger.warning("what is in %s is not seen: Postgres has this home's rows", ", ".join(map(str, earlier)))
     for each in (feedback, webhooks, answers, events, work):
         stack.callback(each.close)
     return GatewayParts(

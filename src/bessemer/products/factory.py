@@ -206,7 +206,8 @@ class Factory:
         with ExitStack() as stack:
             llm, elsewhere, served = self._language_model()
             trained = trainable(llm, served)
-            work = open_work(self.home.work, self.config.jobs, self._clock, trained, self.config.name)
+            home = self.home
+            work = open_work(home.work, self.config.jobs, self._clock, trained, self.config.name, home.ledger_url)
             accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
             parts = self._parts(traced, work, stack, accounts)
             engines = self.open_engines(api_key)

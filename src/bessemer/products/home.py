@@ -110,9 +110,9 @@ class Home:
         return sorted(self.path.glob(f"products/*/{AGENT_RECORDS}"))
 
     @property
-    def feedback(self) -> Path:
-        """What users said of answers."""
-        return self.path / "feedback.sqlite"
+    def feedback(self) -> Path | str:
+        """What users said of answers; where this and what follows is a database, it is beside the runs in Postgres."""
+        return self.ledger_url or self.path / "feedback.sqlite"
 
     @property
     def events(self) -> Path:
@@ -120,14 +120,14 @@ class Home:
         return self.path / "events.sqlite"
 
     @property
-    def rankings(self) -> Path:
+    def rankings(self) -> Path | str:
         """What users were shown in experiments and by exploration."""
-        return self.path / "rankings.sqlite"
+        return self.ledger_url or self.path / "rankings.sqlite"
 
     @property
-    def webhooks(self) -> Path:
+    def webhooks(self) -> Path | str:
         """Who is to be told of what, with the secrets that sign it."""
-        return self.path / "webhooks.sqlite"
+        return self.ledger_url or self.path / "webhooks.sqlite"
 
     @property
     def accounts(self) -> Path | str:
@@ -145,14 +145,24 @@ class Home:
         return self.path / "workers"
 
     @property
-    def answers(self) -> Path:
+    def answers(self) -> Path | str:
         """Answers whose clients asked to have them stored."""
-        return self.path / "answers.sqlite"
+        return self.ledger_url or self.path / "answers.sqlite"
 
     @property
     def work(self) -> Path:
-        """What clients left to be done: files, jobs, batches."""
+        """What clients left to be done: the bytes of files, and what jobs and batches were given."""
         return self.path / "work"
+
+    @property
+    def records(self) -> Path | str:
+        """What there is of files, jobs and batches."""
+        return self.ledger_url or self.work / "work.sqlite"
+
+    def left_behind(self) -> list[Path]:
+        """Return the files of an earlier SQLite whose rows a home in Postgres does not see."""
+        names = ("work/work.sqlite", *(f"{each}.sqlite" for each in ("feedback", "webhooks", "answers", "rankings")))
+        return [self.path / name for name in names if self.ledger_url and (self.path / name).exists()]
 
     @property
     def machine(self) -> Path:
@@ -268,6 +278,11 @@ class Home:
         if not found:
             raise NotFound(f"no run has finished in {self.path}", hint="Start one with: bessemer run")
         return found[-1]
+
+
+def is_there(where: Path | str) -> bool:
+    """Return whether a database may have something in it: a file that exists, or a server's."""
+    return isinstance(where, str) or where.exists()
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -68,7 +68,7 @@ class Declared:
     base: Path
     lake_url: str
     events: Path | None = None
-    rankings: Path | None = None
+    rankings: Path | str | None = None
 
 
 def copies(products: Mapping[str, ProductConfig]) -> list[str]:

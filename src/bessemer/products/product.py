@@ -38,7 +38,7 @@ class Place:
         tables: declared table -> the step that reads it; its artifact's meta names the lake's ``table``.
         products: those that are declared before this one, by name; it may be made of them.
         events: the gateway's store of events, which perhaps is not made yet; None keeps none.
-        rankings: its store of shown rankings, likewise.
+        rankings: its store of shown rankings, likewise; or the URL of a Postgres.
     """
 
     factory: str
@@ -49,7 +49,7 @@ class Place:
     tables: Mapping[str, str]
     products: Mapping[str, Product]
     events: Path | None = None
-    rankings: Path | None = None
+    rankings: Path | str | None = None
 
     def step(self, name: str) -> str:
         """Return what a step of this product is called in the flow."""

@@ -18,7 +18,7 @@ from bessemer.flow import RunRecord, Store, open_store
 from bessemer.flow.folders import Folders
 from bessemer.flow.store import Result
 from bessemer.lake import open_lake
-from bessemer.products.home import Home
+from bessemer.products.home import Home, is_there
 from bessemer.products.rows import rows_tag
 from bessemer.serve.work.jobs import KIND as JOB
 from bessemer.serve.work.jobs import UNFINISHED, Job
@@ -98,10 +98,9 @@ def _wanted(home: Home, store: Store) -> set[str]:
 
 def _wanted_jobs(home: Home) -> Set[str]:
     """Return the fine-tuning jobs that are not over, or whose model nobody deleted."""
-    path = home.work / "work.sqlite"
-    if not path.exists():
+    if not is_there(home.records):
         return frozenset()
-    with closing(Records(path)) as records:
+    with closing(Records(home.records)) as records:
         models = records.tagged(MODEL, ("",), TunedModel)
         return {model.job for _, model in models} | {job.id for _, job in records.tagged(JOB, UNFINISHED, Job)}
 

@@ -1,95 +1,193 @@
-"""A SQLite database of the gateway: private to its owner, for several threads and processes, with the house's errors.
+"""A database of the gateway: a SQLite file (WAL, private to its owner) or tables in Postgres, the same SQL on both.
 
-Owns connection, transactions and errors. Knows no table.
+One connection reads and another one writes, so that a check in the event loop never waits for a thread's commit.
+
+Owns connections, transactions, errors and the dialect (`?` marks a parameter). Knows no table.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from bessemer.core.errors import BackendError, ConfigError, IntegrityError
+from bessemer.core.errors import BackendError, ConfigError, IntegrityError, MissingDependency
 
+Execute = Callable[..., list[tuple[Any, ...]]]
+"""Takes SQL and its values, within a transaction or without one (`Database.read`)."""
+PREFIX = "gateway_"
+"""Of tables in a Postgres, where they stand beside those of others."""
 _TRIES = 100
+_MAKING = 5_482_113
+"""Postgres's advisory lock under which tables are made; any number that nobody else uses."""
+_WRITING = 5_482_115
+"""The same, with a store's own number, for whoever writes alone."""
+_PATIENCE = "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'"
+"""As long as SQLite waits for others; and whoever is cut off, or stands still, holds nobody up for longer."""
 
 
-class Database:
-    """One connection, shared by threads one at a time.
+class Connection:
+    """One connection, opened when it is first used; threads take turns.
 
     Args:
-        path: of the file; made if missing, readable by its owner only.
-        schema: statements that make the tables if they are missing.
-        what: is kept there, for error messages.
-
-    Raises:
-        ConfigError: the file cannot be made or read.
-        IntegrityError: it is no database.
+        open_one: opens it.
+        said: turns a statement into the dialect's words.
     """
 
-    def __init__(self, path: Path, schema: str, what: str) -> None:
-        self._path, self._what = path, what
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.chmod(0o600)  # SQLite gives its side files the same mode
-            self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise ConfigError(
-                f"the {what} in {path} cannot be opened: {error}", hint="Check the folder and its permissions."
-            ) from error
-        weakref.finalize(self, self._connection.close)
-        with self.reading() as connection:
-            use_wal(connection)
-            connection.executescript(schema)
+    def __init__(self, open_one: Callable[[], Any], said: Callable[[str], str]) -> None:
+        self.open, self._translate = open_one, said
+        self._said: dict[str, str] = {}
+        self._raw: Any = None
+        self.lock = threading.Lock()
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for statements that stand alone.
+    def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows that one statement gives.
 
         Raises:
-            BackendError: the disk or another process is in the way.
-            IntegrityError: the file is no database.
+            ConfigError: a text has a character that not both databases take.
         """
-        with self._lock:
-            try:
-                yield self._connection
-            except sqlite3.OperationalError as error:
-                raise BackendError(
-                    f"the {self._what} in {self._path} cannot be used: {error}",
-                    hint="Check the disk and the permissions.",
-                ) from error
-            except sqlite3.DatabaseError as error:
-                raise IntegrityError(
-                    f"{self._path} is no database of {self._what}: {error}",
-                    hint="Restore it from a copy, or move it away.",
-                ) from error
+        _check(values)
+        cursor = self._raw.execute(self._words(sql), values)
+        return cursor.fetchall() if cursor.description else []
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection in a transaction that is undone if the block raises.
+    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute one statement with each of several rows of values; raises as a call."""
+        for row in rows:
+            _check(row)
+        if rows:
+            self._raw.cursor().executemany(self._words(sql), rows)
 
-        Raises:
-            BackendError: the disk or another process is in the way.
-            IntegrityError: the file is no database.
-        """
-        with self.reading() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
+    def revive(self) -> None:
+        """Open the connection, if it was not yet or the server closed it."""
+        if self._raw is None or getattr(self._raw, "closed", False):
+            self._raw = self.open()
+
+    def rollback(self) -> None:
+        """Undo the transaction that is open, if there is one."""
+        if not getattr(self._raw, "closed", False):
+            self._raw.rollback()
 
     def close(self) -> None:
         """Close the connection."""
-        with self._lock:
-            self._connection.close()
+        if self._raw is not None:
+            self._raw.close()
+
+    def _words(self, sql: str) -> str:
+        if sql not in self._said:
+            self._said[sql] = self._translate(sql)
+        return self._said[sql]
+
+
+class Database:
+    """Two connections; for several threads and processes at once.
+
+    Args:
+        where: path of a file, made if missing, for its owner only; or ``sqlite:///path``, or ``postgresql://...``.
+        schema: statements that make the tables if they are missing, in SQLite's words.
+        what: is kept there, for error messages.
+        prefix: of the tables' and indexes' names in Postgres, which the statements leave out.
+        alone: whether whoever writes is alone in Postgres, as with SQLite: what comes later has a higher number then,
+            and none waits for another in a ring.
+
+    Raises:
+        ConfigError: the URL is of another kind, or the file cannot be made or read.
+        IntegrityError: the file is no database.
+        BackendError: the server cannot be reached.
+        MissingDependency: psycopg is not installed.
+    """
+
+    def __init__(
+        self, where: Path | str, schema: Sequence[str], what: str, prefix: str = PREFIX, alone: bool = True
+    ) -> None:
+        found = _found(where)
+        self._what, self.is_postgres = what, isinstance(found, str)
+        self.url = found if isinstance(found, str) else f"sqlite:///{found}"
+        self._where = "Postgres" if self.is_postgres else str(found)
+        self._durable: bool | None = None
+        self._errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+        said: Callable[[str], str] = _as_it_is
+        self._begin, open_one = "BEGIN IMMEDIATE", partial(_open, found, what)
+        if self.is_postgres:
+            self._errors = (_psycopg().Error,)
+            said = partial(_postgres_words, names=_names(schema), prefix=prefix)
+            held = f"SELECT pg_advisory_xact_lock({_WRITING}, hashtext('{what}'))" if alone else ""
+            self._begin = f"BEGIN; {held}"
+        self._reader, self._writer = Connection(open_one, said), Connection(open_one, said)
+        for side in (self._reader, self._writer):
+            weakref.finalize(self, side.close)
+        with self.writing() as execute:
+            if self.is_postgres:  # two that create a table at the same moment would collide
+                execute("SELECT pg_advisory_xact_lock(?)", _MAKING)
+            for statement in schema:
+                execute(_for_postgres(statement) if self.is_postgres else statement)
+
+    def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows that one statement gives.
+
+        Raises:
+            BackendError: the disk, the server or another process is in the way.
+            IntegrityError: the file is no database.
+        """
+        with self._reader.lock, self._translated():
+            self._reader.revive()
+            return self._reader(sql, *values)
+
+    @contextmanager
+    def writing(self, durable: bool = True) -> Iterator[Connection]:
+        """Give what executes SQL in a transaction, which is undone if the block raises.
+
+        Args:
+            durable: False lets SQLite answer before the disk has it: it outlives this process, not a power loss.
+
+        Raises:
+            BackendError: the disk, the server or another process is in the way.
+            IntegrityError: the file is no database.
+        """
+        with self._writer.lock, self._translated():
+            self._writer.revive()
+            if not self.is_postgres and durable != self._durable:
+                self._writer(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
+            try:
+                self._writer(self._begin)
+                yield self._writer
+                self._writer("COMMIT")
+            except BaseException:
+                self._writer.rollback()
+                raise
+
+    def overwrite(self) -> None:
+        """Leave nothing of what was deleted in SQLite's log of writes; Postgres has ways of its own."""
+        if not self.is_postgres:
+            with self._writer.lock, self._translated():
+                self._writer("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close the connections."""
+        for side in (self._reader, self._writer):
+            with side.lock:
+                side.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                raise IntegrityError(
+                    f"{self._where} is no sound database of {self._what}: {error}",
+                    hint="Restore it from a copy, or move it away.",
+                ) from error
+            raise BackendError(
+                f"the {self._what} in {self._where} cannot be used: {error}",
+                hint="Check that the database is there, writable and not full.",
+            ) from error
 
 
 def use_wal(connection: sqlite3.Connection) -> None:
@@ -110,3 +208,97 @@ def use_wal(connection: sqlite3.Connection) -> None:
                 raise
         connection.execute("BEGIN EXCLUSIVE")  # waits for everybody
         connection.execute("ROLLBACK")
+
+
+def _found(where: Path | str) -> Path | str:
+    """Return the path of a file, or a server's URL."""
+    if isinstance(where, Path):
+        return where.absolute()
+    kind, _, rest = where.partition("://")
+    if kind in ("postgresql", "postgres"):
+        return where
+    if kind != "sqlite" or not rest.startswith("/") or len(rest) < 2:
+        raise ConfigError(f"no database has the URL '{where}'", hint="Use sqlite:///path or postgresql://...")
+    return Path(rest[1:])
+
+
+def _open(where: Path | str, what: str) -> Any:
+    if isinstance(where, str):
+        server = _psycopg().connect(where, autocommit=True)
+        server.execute(_PATIENCE)
+        return server
+    return _open_file(where, what)
+
+
+def _open_file(path: Path, what: str) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.chmod(0o600)  # SQLite gives its side files the same mode
+        connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise ConfigError(
+            f"the {what} in {path} cannot be opened: {error}", hint="Check the folder and its permissions."
+        ) from error
+    try:
+        use_wal(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _psycopg() -> Any:
+    try:
+        import psycopg
+    except ModuleNotFoundError as error:
+        raise MissingDependency("psycopg", extra="postgres") from error
+    return psycopg
+
+
+def _check(values: Sequence[Any]) -> None:
+    if not all(_is_sound(value) for value in values if isinstance(value, str)):
+        raise ConfigError("a text has a character that no database takes", hint="Leave out zeros and surrogates.")
+
+
+def _is_sound(text: str) -> bool:
+    """Whether a text can be kept, or asked for, in either database."""
+    return "\x00" not in text and (text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text))
+
+
+def _names(schema: Sequence[str]) -> re.Pattern[str]:
+    """Return what finds the names of a schema's tables and indexes."""
+    made = (re.search(r"CREATE (?:UNIQUE )?(?:TABLE|INDEX) IF NOT EXISTS (\w+)", statement) for statement in schema)
+    return re.compile(rf"\b({'|'.join(found[1] for found in made if found)})\b")
+
+
+def _as_it_is(sql: str) -> str:
+    return sql
+
+
+def _postgres_words(sql: str, names: re.Pattern[str], prefix: str) -> str:
+    """Return a statement as psycopg takes it.
+
+    >>> _postgres_words("SELECT a FROM lines WHERE b LIKE 'x%' AND c = ?", re.compile(r"\\b(lines)\\b"), "gateway_")
+    "SELECT a FROM gateway_lines WHERE b LIKE 'x%%' AND c = %s"
+    """
+    sql = names.sub(rf"{prefix}\1", sql) if prefix else sql
+    return sql.replace("%", "%%").replace("?", "%s")
+
+
+def _for_postgres(statement: str) -> str:
+    """Return a statement of the schema as Postgres writes it; what is said to SQLite alone becomes nothing.
+
+    >>> _for_postgres("CREATE TABLE a (n INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, digest BLOB) STRICT")
+    'CREATE TABLE a (n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at DOUBLE PRECISION, digest BYTEA)'
+    """
+    for ours, theirs in (
+        (r"INTEGER PRIMARY KEY AUTOINCREMENT", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
+        (r"\bINTEGER\b", "BIGINT"),
+        (r"\bREAL\b", "DOUBLE PRECISION"),
+        (r"\bBLOB\b", "BYTEA"),
+        (r"\) STRICT(, WITHOUT ROWID)?$", ")"),
+        (r"^PRAGMA.*$", ""),
+    ):
+        statement = re.sub(ours, theirs, statement.strip())
+    return statement

@@ -20,22 +20,25 @@ from bessemer.core.errors import NotFound
 from bessemer.core.ranking import Interaction
 from bessemer.serve.database import Database
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, id TEXT NOT NULL, user TEXT NOT NULL,
-    session TEXT NOT NULL, item TEXT NOT NULL, kind TEXT NOT NULL, weight REAL NOT NULL, time REAL NOT NULL
-) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS events_by_id ON events (project, id);
-CREATE INDEX IF NOT EXISTS events_of_user ON events (project, user, sequence);
-CREATE TABLE IF NOT EXISTS forgotten (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, mark TEXT NOT NULL, at INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS erased (
-    project TEXT NOT NULL, mark TEXT NOT NULL, upto INTEGER NOT NULL, PRIMARY KEY (project, mark)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL) STRICT;
-PRAGMA secure_delete = ON;
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS events (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, id TEXT NOT NULL, user TEXT NOT NULL,
+        session TEXT NOT NULL, item TEXT NOT NULL, kind TEXT NOT NULL, weight REAL NOT NULL, time REAL NOT NULL
+    ) STRICT""",
+    "CREATE UNIQUE INDEX IF NOT EXISTS events_by_id ON events (project, id)",
+    "CREATE INDEX IF NOT EXISTS events_of_user ON events (project, user, sequence)",
+    """
+    CREATE TABLE IF NOT EXISTS forgotten (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL, mark TEXT NOT NULL, at INTEGER NOT NULL
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS erased (
+        project TEXT NOT NULL, mark TEXT NOT NULL, upto INTEGER NOT NULL, PRIMARY KEY (project, mark)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL) STRICT",
+    "PRAGMA secure_delete = ON",
+)
 _COLUMNS = "id, user, session, item, kind, weight, time"
 _AT_ONCE = 10_000
 _ASKED_AT_ONCE = 500
@@ -91,9 +94,9 @@ class EventStore:
     def __init__(self, path: Path) -> None:
         self.telling = threading.Lock()
         self._database = Database(path, _SCHEMA, "events")
-        with self._database.writing() as database:
-            database.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_bytes(32),))
-            (self._secret,) = database.execute("SELECT value FROM secret").fetchone()
+        with self._database.writing() as execute:
+            execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", secrets.token_bytes(32))
+            ((self._secret,),) = execute("SELECT value FROM secret")
         self._own: list[tuple[int, int]] | None = None  # first and last numbers of events taken in here; None: no wish
         self._forgot: set[int] = set()
         self._heard, self._heard_forgotten, self._version, self._swept = 0, 0, -1, 0.0
@@ -112,25 +115,23 @@ class EventStore:
             for number, event in enumerate(events)
         ]
         given = [event.id for event in events if event.id]
-        with self._database.writing() as database:
+        with self._database.writing() as execute:
             known: set[str] = set()
             for at in range(0, len(given), _ASKED_AT_ONCE):
                 some = given[at : at + _ASKED_AT_ONCE]
                 marks = ",".join("?" * len(some))
-                found = database.execute(
-                    f"SELECT id FROM events WHERE project = ? AND id IN ({marks})", (project, *some)
-                )
+                found = execute(f"SELECT id FROM events WHERE project = ? AND id IN ({marks})", project, *some)
                 known.update(id for (id,) in found)
             new = []
             for event in named:
                 if event.id not in known:
                     known.add(event.id)
                     new.append(event)
-            database.executemany(
+            execute.many(
                 f"INSERT INTO events (project, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [(project, e.id, e.user, e.session, e.item, e.kind, e.weight, e.time) for e in new],
             )
-            (last,) = database.execute("SELECT last_insert_rowid()").fetchone()
+            ((last,),) = execute("SELECT last_insert_rowid()")
         if new:
             self._note(last - len(new) + 1, last)
         return new
@@ -147,20 +148,17 @@ class EventStore:
         Raises:
             NotFound: `after` is no event of this project.
         """
-        with self._database.reading() as database:
-            before = 2**62
-            if after:
-                found = database.execute(
-                    "SELECT sequence FROM events WHERE project = ? AND id = ?", (project, after)
-                ).fetchone()
-                if not found:
-                    raise NotFound(f"there is no event '{after}'", hint="Begin with the first page.")
-                before = found[0]
-            rows = database.execute(
-                f"SELECT {_COLUMNS} FROM events WHERE project = ? AND (? = '' OR user = ?) AND sequence < ?"
-                " ORDER BY sequence DESC LIMIT ?",
-                (project, user, user, before, limit + 1),
-            ).fetchall()
+        before = 2**62
+        if after:
+            found = self._database.read("SELECT sequence FROM events WHERE project = ? AND id = ?", project, after)
+            if not found:
+                raise NotFound(f"there is no event '{after}'", hint="Begin with the first page.")
+            ((before,),) = found
+        rows = self._database.read(
+            f"SELECT {_COLUMNS} FROM events WHERE project = ? AND (? = '' OR user = ?) AND sequence < ?"
+            " ORDER BY sequence DESC LIMIT ?",
+            project, user, user, before, limit + 1,
+        )  # fmt: skip
         return [_event(row) for row in rows[:limit]], len(rows) > limit
 
     def all(
@@ -175,11 +173,8 @@ class EventStore:
         """
         last = after
         while True:
-            with self._database.reading() as database:
-                rows = database.execute(
-                    f"SELECT sequence, project, {_COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
-                    (last, _AT_ONCE),
-                ).fetchall()
+            asked = f"SELECT sequence, project, {_COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?"
+            rows = self._database.read(asked, last, _AT_ONCE)
             if not rows:
                 return
             last = rows[-1][0]
@@ -192,36 +187,30 @@ class EventStore:
     def between(self, project: str, after: int, upto: int) -> list[Interaction]:
         """Return a project's events that were taken in after the one of a number, up to another's, in their order."""
         asked = f"SELECT {_COLUMNS} FROM events WHERE sequence > ? AND sequence <= ? AND project = ? ORDER BY sequence"
-        with self._database.reading() as database:
-            return [_event(row) for row in database.execute(asked, (after, upto, project))]
+        return [_event(row) for row in self._database.read(asked, after, upto, project)]
 
     def state(self, projects: Sequence[str]) -> tuple[int, int]:
         """Return what changes when these projects' events do: how many there are, and the last one's number."""
-        with self._database.reading() as database:
-            marks = ",".join("?" * len(projects))
-            count, last = database.execute(
-                f"SELECT count(*), coalesce(max(sequence), 0) FROM events WHERE project IN ({marks})", tuple(projects)
-            ).fetchone()
+        marks = ",".join("?" * len(projects))
+        asked = f"SELECT count(*), coalesce(max(sequence), 0) FROM events WHERE project IN ({marks})"
+        ((count, last),) = self._database.read(asked, *projects)
         return int(count), int(last)
 
     def since(self, projects: Sequence[str], number: int) -> int:
         """Return how many events of these projects were taken in after the one of a number."""
         marks = ",".join("?" * len(projects))
         asked = f"SELECT count(*) FROM events WHERE sequence > ? AND project IN ({marks})"
-        with self._database.reading() as database:
-            (count,) = database.execute(asked, (number, *projects)).fetchone()
+        ((count,),) = self._database.read(asked, number, *projects)
         return int(count)
 
     def sessions(self, project: str, user: str) -> list[str]:
         """Return the sessions that a project's user did something in."""
         asked = "SELECT DISTINCT session FROM events WHERE project = ? AND user = ? AND session <> ''"
-        with self._database.reading() as database:
-            return [session for (session,) in database.execute(asked, (project, user))]
+        return [session for (session,) in self._database.read(asked, project, user)]
 
     def last(self) -> int:
         """Return the number of the last event that was taken in, of any project; 0 before the first."""
-        with self._database.reading() as database:
-            (last,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
+        ((last,),) = self._database.read("SELECT coalesce(max(sequence), 0) FROM events")
         return int(last)
 
     def forget(self, project: str, user: str) -> int:
@@ -229,20 +218,17 @@ class EventStore:
 
         A mark of the user stays: what was trained before must forget the user, however late it is opened.
         """
-        with self._database.writing() as database:
-            gone = database.execute("DELETE FROM events WHERE project = ? AND user = ?", (project, user)).rowcount
+        with self._database.writing() as execute:
+            gone = len(execute("DELETE FROM events WHERE project = ? AND user = ? RETURNING 1", project, user))
             mark = self.mark(project, user)
-            told = "INSERT INTO forgotten (project, mark, at) VALUES (?, ?, unixepoch())"
-            number = database.execute(told, (project, mark)).lastrowid or 0
+            told = "INSERT INTO forgotten (project, mark, at) VALUES (?, ?, unixepoch()) RETURNING sequence"
+            ((number,),) = execute(told, project, mark)
             # Not the largest number that is left: an event that was deleted may have been trained on, too.
             last = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
-            database.execute(
-                f"INSERT OR REPLACE INTO erased (project, mark, upto) VALUES (?, ?, {last})", (project, mark)
-            )
+            execute(f"INSERT OR REPLACE INTO erased (project, mark, upto) VALUES (?, ?, {last})", project, mark)
         if self._own is not None:
             self._forgot.add(number)
-        with self._database.reading() as database:
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log of writes has them, too
+        self._database.overwrite()
         return gone
 
     def erasures(self) -> frozenset[tuple[str, str, int]]:
@@ -250,8 +236,7 @@ class EventStore:
 
         A model that knows no later event of the project may have been trained on the user.
         """
-        with self._database.reading() as database:
-            return frozenset(database.execute("SELECT project, mark, upto FROM erased"))
+        return frozenset(self._database.read("SELECT project, mark, upto FROM erased"))
 
     def mark(self, project: str, user: str) -> str:
         """Return what a project's user can be recognised by where the name is known; nothing without the secret."""
@@ -263,11 +248,10 @@ class EventStore:
 
     def follow(self) -> None:
         """Begin to listen: `news` will tell what other processes take in from now on."""
-        with self._database.reading() as database:
-            self._version = -1
-            self._own, self._forgot = [], set()
-            (self._heard,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
-            (self._heard_forgotten,) = database.execute("SELECT coalesce(max(sequence), 0) FROM forgotten").fetchone()
+        self._version = -1
+        self._own, self._forgot = [], set()
+        self._heard = self.last()
+        ((self._heard_forgotten,),) = self._database.read("SELECT coalesce(max(sequence), 0) FROM forgotten")
 
     def news(self) -> News:
         """Return what other processes took in since this was asked last, or since `follow`.
@@ -279,36 +263,33 @@ class EventStore:
         """
         if time.monotonic() - self._swept > _MARK_SECONDS / 10:
             self._sweep()
-        with self._database.reading() as database:
-            (version,) = database.execute("PRAGMA data_version").fetchone()  # moves when another connection writes
-            if self._own is None or version == self._version:
-                return News()
-            marks = database.execute(
-                "SELECT sequence, project, mark FROM forgotten WHERE sequence > ? ORDER BY sequence",
-                (self._heard_forgotten,),
-            ).fetchall()
-            (last,) = database.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()
-            found: list[tuple[str, list[Interaction]]] = []
-            between = f"SELECT project, {_COLUMNS} FROM events WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
-            for span in _gaps(self._heard, self._own, last):
-                for project, *row in database.execute(between, span):
-                    if not found or found[-1][0] != project:
-                        found.append((project, []))
-                    found[-1][1].append(_event(tuple(row)))
-            forgotten = tuple((project, mark) for number, project, mark in marks if number not in self._forgot)
-            self._version, self._heard, self._own, self._forgot = version, max(last, self._heard), [], set()
-            self._heard_forgotten = marks[-1][0] if marks else self._heard_forgotten
+        read = self._database.read
+        ((version,),) = read("PRAGMA data_version")  # moves when another connection writes
+        if self._own is None or version == self._version:
+            return News()
+        marks = read(
+            "SELECT sequence, project, mark FROM forgotten WHERE sequence > ? ORDER BY sequence", self._heard_forgotten
+        )
+        last = self.last()
+        found: list[tuple[str, list[Interaction]]] = []
+        between = f"SELECT project, {_COLUMNS} FROM events WHERE sequence BETWEEN ? AND ? ORDER BY sequence"
+        for span in _gaps(self._heard, self._own, last):
+            for project, *row in read(between, *span):
+                if not found or found[-1][0] != project:
+                    found.append((project, []))
+                found[-1][1].append(_event(tuple(row)))
+        forgotten = tuple((project, mark) for number, project, mark in marks if number not in self._forgot)
+        self._version, self._heard, self._own, self._forgot = version, max(last, self._heard), [], set()
+        self._heard_forgotten = marks[-1][0] if marks else self._heard_forgotten
         return News(forgotten, tuple(found))
 
     def _sweep(self) -> None:
         """Leave nothing of a user who was forgotten a while ago."""
         self._swept = time.monotonic()
         old = "FROM forgotten WHERE at < unixepoch() - ?"
-        with self._database.reading() as database:
-            found = database.execute(f"SELECT 1 {old} LIMIT 1", (_MARK_SECONDS,)).fetchone()
-        if found:
-            with self._database.writing() as database:
-                database.execute(f"DELETE {old}", (_MARK_SECONDS,))
+        if self._database.read(f"SELECT 1 {old} LIMIT 1", _MARK_SECONDS):
+            with self._database.writing() as execute:
+                execute(f"DELETE {old}", _MARK_SECONDS)
 
     def _note(self, first: int, last: int) -> None:
         """Remember which events came in here; they are on disk. One that is not remembered is told twice, no more."""

@@ -18,14 +18,15 @@ from bessemer.core.errors import NotFound, Unsupported
 from bessemer.serve.database import Database
 from bessemer.serve.privacy import CaptureOf, keep_all, masked
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS feedback (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, target TEXT NOT NULL,
-    created REAL NOT NULL, body TEXT NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS feedback_of_project ON feedback (project, target, sequence);
-PRAGMA secure_delete = ON;
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS feedback (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL,
+        target TEXT NOT NULL, created REAL NOT NULL, body TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX IF NOT EXISTS feedback_of_project ON feedback (project, target, sequence)",
+    "PRAGMA secure_delete = ON",
+)
 _AT_ONCE = 1_000
 Owner = Callable[[str], str | None]
 
@@ -82,10 +83,10 @@ class FeedbackPage(BaseModel):
 
 
 class FeedbackStore:
-    """Feedback in a SQLite database that only its owner can read; for several threads and processes at once.
+    """Feedback; for several threads and processes at once.
 
     Args:
-        path: of the database; made if missing.
+        where: path of the database, made if missing, readable by its owner only; or the URL of a Postgres.
         owner: returns the project whose request an answer's id is, None for nobody's.
         clock: gives Unix seconds.
         capture: says what may be kept of a project's words.
@@ -93,13 +94,14 @@ class FeedbackStore:
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
+        BackendError: the server cannot be reached.
     """
 
     def __init__(
-        self, path: Path, owner: Owner, clock: Callable[[], float] = time.time, capture: CaptureOf = keep_all
+        self, where: Path | str, owner: Owner, clock: Callable[[], float] = time.time, capture: CaptureOf = keep_all
     ) -> None:
         self._owner, self._clock, self._capture = owner, clock, capture
-        self._database = Database(path, _SCHEMA, "feedback")
+        self._database = Database(where, _SCHEMA, "feedback")
 
     def add(self, project: str, said: Said) -> Feedback:
         """Keep and return what a project says of one of its answers, as far as it lets its words be kept.
@@ -117,8 +119,8 @@ class FeedbackStore:
             words |= {name: masked(words[name]) for name in ("comment", "demonstration")}
         kept = Feedback(id=f"fb_{secrets.token_hex(12)}", created=int(self._clock()), **words)
         row = (kept.id, project, kept.target, kept.created, kept.model_dump_json())
-        with self._database.writing() as database:
-            database.execute("INSERT INTO feedback (id, project, target, created, body) VALUES (?, ?, ?, ?, ?)", row)
+        with self._database.writing() as execute:
+            execute("INSERT INTO feedback (id, project, target, created, body) VALUES (?, ?, ?, ?, ?)", *row)
         return kept
 
     def page(self, project: str, target: str = "", after: str = "", limit: int = 20) -> FeedbackPage:
@@ -133,20 +135,17 @@ class FeedbackStore:
         Raises:
             NotFound: `after` is no feedback of this project.
         """
-        with self._database.reading() as database:
-            before = 2**62
-            if after:
-                found = database.execute(
-                    "SELECT sequence FROM feedback WHERE project = ? AND id = ?", (project, after)
-                ).fetchone()
-                if not found:
-                    raise NotFound(f"there is no feedback '{after}'", hint="Begin with the first page.")
-                before = found[0]
-            rows = database.execute(
-                "SELECT body FROM feedback WHERE project = ? AND (? = '' OR target = ?) AND sequence < ?"
-                " ORDER BY sequence DESC LIMIT ?",
-                (project, target, target, before, limit + 1),
-            ).fetchall()
+        before = 2**62
+        if after:
+            found = self._database.read("SELECT sequence FROM feedback WHERE project = ? AND id = ?", project, after)
+            if not found:
+                raise NotFound(f"there is no feedback '{after}'", hint="Begin with the first page.")
+            ((before,),) = found
+        rows = self._database.read(
+            "SELECT body FROM feedback WHERE project = ? AND (? = '' OR target = ?) AND sequence < ?"
+            " ORDER BY sequence DESC LIMIT ?",
+            project, target, target, before, limit + 1,
+        )  # fmt: skip
         data = [Feedback.model_validate_json(body) for (body,) in rows[:limit]]
         ends = (data[0].id, data[-1].id) if data else (None, None)
         return FeedbackPage(data=data, first_id=ends[0], last_id=ends[1], has_more=len(rows) > limit)
@@ -157,24 +156,17 @@ class FeedbackStore:
         Raises:
             NotFound: the project has none of that id.
         """
-        with self._database.reading() as database:
-            row = database.execute("SELECT body FROM feedback WHERE project = ? AND id = ?", (project, id)).fetchone()
-        if not row:
+        rows = self._database.read("SELECT body FROM feedback WHERE project = ? AND id = ?", project, id)
+        if not rows:
             raise NotFound(f"there is no feedback '{id}'", hint="`GET /v1/feedback` lists it.")
-        return Feedback.model_validate_json(row[0])
+        return Feedback.model_validate_json(rows[0][0])
 
     def ratings(self, project: str = "") -> Iterator[Feedback]:
         """Yield what was said of rankings in numbers, the first first; of one project, or of all."""
         last = 0
         where = "sequence > ? AND target LIKE 'rec\\_%' ESCAPE '\\' AND (? = '' OR project = ?)"
-        while True:
-            with self._database.reading() as database:
-                rows = database.execute(
-                    f"SELECT sequence, body FROM feedback WHERE {where} ORDER BY sequence LIMIT ?",
-                    (last, project, project, _AT_ONCE),
-                ).fetchall()
-            if not rows:
-                return
+        asked = f"SELECT sequence, body FROM feedback WHERE {where} ORDER BY sequence LIMIT ?"
+        while rows := self._database.read(asked, last, project, project, _AT_ONCE):
             last = rows[-1][0]
             found = (Feedback.model_validate_json(body) for _, body in rows)
             yield from (said for said in found if said.value is not None)
@@ -185,12 +177,11 @@ class FeedbackStore:
         Raises:
             NotFound: the project has none of that id.
         """
-        with self._database.writing() as database:
-            gone = database.execute("DELETE FROM feedback WHERE project = ? AND id = ?", (project, id)).rowcount
+        with self._database.writing() as execute:
+            gone = execute("DELETE FROM feedback WHERE project = ? AND id = ? RETURNING 1", project, id)
         if not gone:
             raise NotFound(f"there is no feedback '{id}'", hint="`GET /v1/feedback` lists it.")
-        with self._database.reading() as database:
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log of writes has the words, too
+        self._database.overwrite()
 
     def close(self) -> None:
         """Close the database."""

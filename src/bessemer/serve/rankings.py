@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import sqlite3
 import sys
 import threading
 import time
@@ -24,24 +23,24 @@ from bessemer.core.errors import Conflict
 from bessemer.core.experiments import Experiment
 from bessemer.core.nouns import Noun
 from bessemer.core.ranking import Ranking, RankRequest
-from bessemer.serve.database import Database
+from bessemer.serve.database import Database, Execute
 from bessemer.serve.privacy import CaptureOf, keep_all
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS shown (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, user TEXT NOT NULL,
-    session TEXT NOT NULL, at REAL NOT NULL, model TEXT NOT NULL, experiment TEXT NOT NULL, body TEXT NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS shown_at ON shown (at);
-CREATE INDEX IF NOT EXISTS shown_in ON shown (experiment, project, sequence);
-CREATE INDEX IF NOT EXISTS shown_to ON shown (project, user);
-CREATE INDEX IF NOT EXISTS shown_in_session ON shown (project, session);
-CREATE TABLE IF NOT EXISTS experiments (
-    name TEXT PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL) STRICT;
-PRAGMA secure_delete = ON;
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS shown (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL,
+        "user" TEXT NOT NULL, session TEXT NOT NULL, at REAL NOT NULL, model TEXT NOT NULL, experiment TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX IF NOT EXISTS shown_at ON shown (at)",
+    "CREATE INDEX IF NOT EXISTS shown_in ON shown (experiment, project, sequence)",
+    'CREATE INDEX IF NOT EXISTS shown_to ON shown (project, "user")',
+    "CREATE INDEX IF NOT EXISTS shown_in_session ON shown (project, session)",
+    "CREATE TABLE IF NOT EXISTS experiments (name TEXT PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY CHECK (id = 1), value BLOB NOT NULL) STRICT",
+    "PRAGMA secure_delete = ON",
+)
 KEEP_DAYS = 90
 _SWEEP_SECONDS = 3_600.0
 _PERMIT_SECONDS = 1.0
@@ -129,10 +128,10 @@ class Glance:
 
 
 class RankingStore:
-    """Shown rankings in a SQLite database that only its owner can read; for several threads and processes at once.
+    """Shown rankings; for several threads and processes at once.
 
     Args:
-        path: of the database; made if missing.
+        where: path of the database, made if missing, readable by its owner only; or the URL of a Postgres.
         clock: gives Unix seconds.
         capture: says whether anything may be kept of a project.
         told: gives the number of the last event that was taken in.
@@ -141,11 +140,12 @@ class RankingStore:
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
+        BackendError: the server cannot be reached.
     """
 
     def __init__(
         self,
-        path: Path,
+        where: Path | str,
         clock: Callable[[], float] = time.time,
         capture: CaptureOf = keep_all,
         told: Callable[[], int] = lambda: 0,
@@ -153,16 +153,16 @@ class RankingStore:
     ) -> None:
         self._clock, self._capture, self._told = clock, capture, told
         self._keep_seconds = None if keep_days is None else keep_days * 86_400
-        self._database = Database(path, _SCHEMA, "shown rankings")
-        with self._database.writing() as database:
-            database.execute("INSERT OR IGNORE INTO secret VALUES (1, ?)", (secrets.token_bytes(32),))
-            (self._secret,) = database.execute("SELECT value FROM secret").fetchone()
+        self._database = Database(where, _SCHEMA, "shown rankings")
+        with self._database.writing() as execute:
+            execute("INSERT INTO secret (id, value) VALUES (1, ?) ON CONFLICT DO NOTHING", secrets.token_bytes(32))
+            ((self._secret,),) = execute("SELECT value FROM secret")
         self._waiting: list[tuple[object, ...]] = []
         self._written, self._asked, self._turn = 0, 0, threading.Lock()
         self._lock, self._swept = threading.Lock(), float("-inf")
         self._permits: dict[str, tuple[float, bool]] = {}
-        with self._database.writing() as database:
-            self._sweep(database)  # where nothing is shown any more, no writing would
+        with self._database.writing() as execute:
+            self._sweep(execute)  # where nothing is shown any more, no writing would
 
     def permits(self, project: str) -> bool:
         """Return whether rankings of a project may be kept; a change counts within a second."""
@@ -185,8 +185,8 @@ class RankingStore:
         """
         self.check(experiment)
         row = experiment.name, self._clock(), experiment.model_dump_json()
-        with self._database.writing() as database:
-            database.execute("INSERT OR IGNORE INTO experiments VALUES (?, ?, ?)", row)
+        with self._database.writing() as execute:
+            execute("INSERT INTO experiments (name, at, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", *row)
 
     def check(self, experiment: Experiment) -> None:
         """Do nothing, if an experiment is new, or is what was noted under its name.
@@ -204,8 +204,7 @@ class RankingStore:
 
     def experiments(self) -> list[Experiment]:
         """Return all experiments, the newest first."""
-        with self._database.reading() as database:
-            rows = database.execute("SELECT body FROM experiments ORDER BY at DESC, name").fetchall()
+        rows = self._database.read("SELECT body FROM experiments ORDER BY at DESC, name")
         return [Experiment.model_validate_json(body) for (body,) in rows]
 
     def add(self, request: RankRequest, ranking: Ranking, model: str) -> None:
@@ -252,14 +251,8 @@ class RankingStore:
         """
         last = 0
         where = "sequence > ? AND (? = '' OR experiment = ?) AND (? = '' OR project = ?)"
-        while True:
-            with self._database.reading() as database:
-                rows = database.execute(
-                    f"SELECT sequence, body FROM shown WHERE {where} ORDER BY sequence LIMIT ?",
-                    (last, experiment, experiment, project, project, _AT_ONCE),
-                ).fetchall()
-            if not rows:
-                return
+        asked = f"SELECT sequence, body FROM shown WHERE {where} ORDER BY sequence LIMIT ?"
+        while rows := self._database.read(asked, last, experiment, experiment, project, project, _AT_ONCE):
             last = rows[-1][0]
             for _, body in rows:
                 shown = Shown.model_validate_json(body)
@@ -276,14 +269,8 @@ class RankingStore:
         """
         where, given = _of(experiment, project)
         found, last = list[Glance](), 0
-        while len(found) < limit:
-            with self._database.reading() as database:
-                rows = database.execute(
-                    f"SELECT sequence, body FROM shown WHERE {where} AND sequence > ? ORDER BY sequence LIMIT ?",
-                    (*given, last, min(_AT_ONCE, limit - len(found))),
-                ).fetchall()
-            if not rows:
-                break
+        asked = f"SELECT sequence, body FROM shown WHERE {where} AND sequence > ? ORDER BY sequence LIMIT ?"
+        while rows := self._database.read(asked, *given, last, min(_AT_ONCE, limit - len(found))):
             last = rows[-1][0]
             found += (_glance(json.loads(body)) for _, body in rows)
         return found
@@ -292,41 +279,39 @@ class RankingStore:
         """Return what changes when what was shown in an experiment does: how many, and the last one's number."""
         where, given = _of(experiment, project)
         asked = f"SELECT count(*), coalesce(max(sequence), 0) FROM shown WHERE {where}"
-        with self._database.reading() as database:
-            count, last = database.execute(asked, given).fetchone()
+        ((count, last),) = self._database.read(asked, *given)
         return int(count), int(last)
 
     def forget(self, project: str, user: str, sessions: Sequence[str] = ()) -> int:
         """Delete what a project's user was shown, in their sessions too, and return how many rankings that were."""
         gone = 0
-        with self._database.writing() as database:
+        with self._database.writing() as execute:
             for column, name in (("user", user), *(("session", session) for session in sessions)):
-                told = f"DELETE FROM shown WHERE project = ? AND {column} = ?"
-                gone += database.execute(told, (project, self.mark(column, project, name))).rowcount
-        with self._database.reading() as database:
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                told = f'DELETE FROM shown WHERE project = ? AND "{column}" = ? RETURNING 1'
+                gone += len(execute(told, project, self.mark(column, project, name)))
+        self._database.overwrite()
         return gone
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
 
-    def _sweep(self, database: sqlite3.Connection) -> None:
+    def _sweep(self, execute: Execute) -> None:
         if self._keep_seconds is not None and time.monotonic() - self._swept > _SWEEP_SECONDS:
             self._swept = time.monotonic()
-            database.execute("DELETE FROM shown WHERE at < ?", (self._clock() - self._keep_seconds,))
+            execute("DELETE FROM shown WHERE at < ?", self._clock() - self._keep_seconds)
 
     def _write(self, mine: tuple[object, ...]) -> None:
         with self._lock:
             rows, self._waiting, upto = self._waiting, [], self._asked
         try:
-            with self._database.writing() as database:
-                database.executemany(
-                    "INSERT OR IGNORE INTO shown (id, project, user, session, at, model, experiment, body)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            with self._database.writing() as execute:
+                execute.many(
+                    'INSERT INTO shown (id, project, "user", session, at, model, experiment, body)'
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                     rows,
                 )
-                self._sweep(database)
+                self._sweep(execute)
         except BaseException:
             with self._lock:  # the others who wait try again, and are told themselves
                 self._waiting = [row for row in rows if row is not mine] + self._waiting

@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from bessemer.core.errors import NotFound
-from bessemer.serve.database import Database
+from bessemer.serve.database import Database, Execute
 
 EVENT_TYPES = (
     "feedback.created",
@@ -39,19 +38,22 @@ RETRY_SECONDS = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_00
 """Waits after each failed attempt; after the last the delivery is given up. Source: the specification's schedule."""
 
 OLD_SECRET_SECONDS = 86_400.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS endpoints (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, name TEXT NOT NULL,
-    url TEXT NOT NULL, event_types TEXT NOT NULL, secret TEXT NOT NULL, old_secret TEXT NOT NULL DEFAULT '',
-    old_until REAL NOT NULL DEFAULT 0, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS deliveries (
-    event TEXT NOT NULL, endpoint TEXT NOT NULL, body TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-    due_at REAL NOT NULL, PRIMARY KEY (event, endpoint)
-) STRICT;
-CREATE TABLE IF NOT EXISTS once (event TEXT PRIMARY KEY) STRICT;
-CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (due_at);
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS endpoints (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, name TEXT NOT NULL,
+        url TEXT NOT NULL, event_types TEXT NOT NULL, secret TEXT NOT NULL, old_secret TEXT NOT NULL DEFAULT '',
+        old_until REAL NOT NULL DEFAULT 0, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL
+    ) STRICT""",
+    """
+    CREATE TABLE IF NOT EXISTS deliveries (
+        event TEXT NOT NULL, endpoint TEXT NOT NULL, body TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+        due_at REAL NOT NULL, PRIMARY KEY (event, endpoint)
+    ) STRICT""",
+    "CREATE TABLE IF NOT EXISTS once (event TEXT PRIMARY KEY) STRICT",
+    "CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (due_at)",
+)
+_COLUMNS = "sequence, id, name, url, event_types, secret, old_secret, old_until, created_at, updated_at"
 
 
 class Endpoint(BaseModel):
@@ -114,30 +116,32 @@ def signed(delivery: Delivery, now: float) -> dict[str, str]:
 
 
 class WebhookStore:
-    """Endpoints and deliveries in a SQLite database that only its owner can read; for several threads and processes.
+    """Endpoints and deliveries; for several threads and processes at once.
 
     Args:
-        path: of the database; made if missing. It holds the secrets themselves: a signature cannot be made of a hash.
+        where: path of the database, made if missing, readable by its owner only; or the URL of a Postgres. It holds the
+            secrets themselves: a signature cannot be made of a hash.
         clock: gives Unix seconds.
 
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
+        BackendError: the server cannot be reached.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, where: Path | str, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._database = Database(path, _SCHEMA, "webhooks")
+        self._database = Database(where, _SCHEMA, "webhooks")
 
     def create(self, project: str, name: str, url: str, event_types: Sequence[str]) -> EndpointWithSecret:
         """Return a new endpoint of a project with its secret."""
         secret, now = _secret(), int(self._clock())
         row = (f"we_{secrets.token_hex(12)}", project, name, url, json.dumps(list(event_types)), secret, now, now)
-        with self._database.writing() as database:
-            database.execute(
+        with self._database.writing() as execute:
+            execute(
                 "INSERT INTO endpoints (id, project, name, url, event_types, secret, created_at, updated_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
+                *row,
             )
         return EndpointWithSecret(**self.get(project, row[0]).model_dump(), signing_secret=secret)
 
@@ -147,8 +151,7 @@ class WebhookStore:
         Raises:
             NotFound: the project has none of that id.
         """
-        with self._database.reading() as database:
-            return _endpoint(_row(database, project, id))
+        return _endpoint(_row(self._database.read, project, id))
 
     def page(self, project: str, after: str = "", limit: int = 20) -> tuple[list[Endpoint], bool]:
         """Return a project's endpoints, the newest first, and whether there are more.
@@ -156,13 +159,9 @@ class WebhookStore:
         Raises:
             NotFound: `after` is no endpoint of this project.
         """
-        with self._database.reading() as database:
-            before = _row(database, project, after)["sequence"] if after else 2**62
-            rows = _all(
-                database,
-                "SELECT * FROM endpoints WHERE project = ? AND sequence < ? ORDER BY sequence DESC LIMIT ?",
-                (project, before, limit + 1),
-            )
+        before = _row(self._database.read, project, after)["sequence"] if after else 2**62
+        where = "WHERE project = ? AND sequence < ? ORDER BY sequence DESC LIMIT ?"
+        rows = _rows(self._database.read, where, project, before, limit + 1)
         return [_endpoint(row) for row in rows[:limit]], len(rows) > limit
 
     def update(self, project: str, id: str, changes: Mapping[str, Any]) -> Endpoint:
@@ -171,15 +170,15 @@ class WebhookStore:
         Raises:
             NotFound: the project has none of that id.
         """
-        with self._database.writing() as database:
-            old = _endpoint(_row(database, project, id))
+        with self._database.writing() as execute:
+            old = _endpoint(_row(execute, project, id))
             new = old.model_copy(update=dict(changes))
             if new != old:
-                database.execute(
+                execute(
                     "UPDATE endpoints SET name = ?, url = ?, event_types = ?, updated_at = ? WHERE id = ?",
-                    (new.name, new.url, json.dumps(new.event_types), int(self._clock()), id),
-                )
-            return _endpoint(_row(database, project, id))
+                    new.name, new.url, json.dumps(new.event_types), int(self._clock()), id,
+                )  # fmt: skip
+            return _endpoint(_row(execute, project, id))
 
     def rotate(self, project: str, id: str, keep_old: bool) -> EndpointWithSecret:
         """Give an endpoint a new secret and return both; the old one may be valid beside it for a day.
@@ -188,14 +187,14 @@ class WebhookStore:
             NotFound: the project has none of that id.
         """
         secret, now = _secret(), self._clock()
-        with self._database.writing() as database:
-            old = _row(database, project, id)["secret"] if keep_old else ""
-            _row(database, project, id)
-            database.execute(
+        with self._database.writing() as execute:
+            row = _row(execute, project, id)
+            old = row["secret"] if keep_old else ""
+            execute(
                 "UPDATE endpoints SET secret = ?, old_secret = ?, old_until = ?, updated_at = ? WHERE id = ?",
-                (secret, old, now + OLD_SECRET_SECONDS if old else 0, int(now), id),
-            )
-            found = _endpoint(_row(database, project, id))
+                secret, old, now + OLD_SECRET_SECONDS if old else 0, int(now), id,
+            )  # fmt: skip
+            found = _endpoint(_row(execute, project, id))
         return EndpointWithSecret(**found.model_dump(), signing_secret=secret)
 
     def delete(self, project: str, id: str) -> None:
@@ -204,10 +203,10 @@ class WebhookStore:
         Raises:
             NotFound: the project has none of that id.
         """
-        with self._database.writing() as database:
-            _row(database, project, id)
-            database.execute("DELETE FROM endpoints WHERE id = ?", (id,))
-            database.execute("DELETE FROM deliveries WHERE endpoint = ?", (id,))
+        with self._database.writing() as execute:
+            _row(execute, project, id)
+            execute("DELETE FROM endpoints WHERE id = ?", id)
+            execute("DELETE FROM deliveries WHERE endpoint = ?", id)
 
     def emit(self, project: str, event_type: str, data: Mapping[str, Any], event: str = "") -> str:
         """Keep an event for every endpoint of the project that asked for its type; return the event's id.
@@ -221,49 +220,45 @@ class WebhookStore:
         now, named = self._clock(), bool(event)
         event = event or f"evt_{secrets.token_hex(12)}"
         body = event_body(event, event_type, data, now)
-        with self._database.writing() as database:
-            if named and not database.execute("INSERT OR IGNORE INTO once (event) VALUES (?)", (event,)).rowcount:
+        once = "INSERT INTO once (event) VALUES (?) ON CONFLICT DO NOTHING RETURNING 1"
+        with self._database.writing() as execute:
+            if named and not execute(once, event):
                 return event
-            for row in _all(database, "SELECT id, event_types FROM endpoints WHERE project = ?", (project,)):
-                if event_type in json.loads(row["event_types"]):
-                    database.execute(
+            for endpoint, types in execute("SELECT id, event_types FROM endpoints WHERE project = ?", project):
+                if event_type in json.loads(types):
+                    execute(
                         "INSERT INTO deliveries (event, endpoint, body, due_at) VALUES (?, ?, ?, ?)",
-                        (event, row["id"], body, now),
-                    )
+                        event, endpoint, body, now,
+                    )  # fmt: skip
         return event
 
     def claim(self, lease_seconds: float, most: int = 1) -> list[Delivery]:
         """Return what is due first, one for each endpoint; no other process gets it within the lease."""
-        now = self._clock()
-        with self._database.writing() as database:
-            rows = _all(
-                database,
-                "SELECT *, MIN(due_at) FROM deliveries JOIN endpoints ON endpoint = id WHERE due_at <= ? "
-                "GROUP BY endpoint ORDER BY due_at LIMIT ?",
-                (now, most),
-            )
-            database.executemany(
+        now, found = self._clock(), list[Delivery]()
+        first = "SELECT *, ROW_NUMBER() OVER (PARTITION BY endpoint ORDER BY due_at) AS place FROM deliveries"
+        due = f"SELECT event, endpoint, body, attempts FROM ({first} WHERE due_at <= ?) AS due WHERE place = 1"
+        if not self._database.read("SELECT 1 FROM deliveries WHERE due_at <= ? LIMIT 1", now):
+            return []
+        with self._database.writing() as execute:
+            for event, endpoint, body, attempts in execute(f"{due} ORDER BY due_at LIMIT ?", now, most):
+                (row,) = _rows(execute, "WHERE id = ?", endpoint)
+                found.append(Delivery(event, endpoint, row["url"], body, _keys(row, now), attempts))
+            execute.many(
                 "UPDATE deliveries SET due_at = ? WHERE event = ? AND endpoint = ?",
-                [(now + lease_seconds, row["event"], row["endpoint"]) for row in rows],
+                [(now + lease_seconds, each.event, each.endpoint) for each in found],
             )
-        return [
-            Delivery(row["event"], row["endpoint"], row["url"], row["body"], _keys(row, now), row["attempts"])
-            for row in rows
-        ]
+        return found
 
     def settle(self, delivery: Delivery, delivered: bool) -> None:
         """Forget a delivery that arrived, or was tried for the last time; put another one off."""
         done = delivered or delivery.attempts >= len(RETRY_SECONDS)
-        with self._database.writing() as database:
+        which = "WHERE event = ? AND endpoint = ?", delivery.event, delivery.endpoint
+        with self._database.writing() as execute:
             if done:
-                database.execute(
-                    "DELETE FROM deliveries WHERE event = ? AND endpoint = ?", (delivery.event, delivery.endpoint)
-                )
+                execute(f"DELETE FROM deliveries {which[0]}", *which[1:])
             else:
-                database.execute(
-                    "UPDATE deliveries SET attempts = attempts + 1, due_at = ? WHERE event = ? AND endpoint = ?",
-                    (self._clock() + RETRY_SECONDS[delivery.attempts], delivery.event, delivery.endpoint),
-                )
+                again = self._clock() + RETRY_SECONDS[delivery.attempts]
+                execute(f"UPDATE deliveries SET attempts = attempts + 1, due_at = ? {which[0]}", again, *which[1:])
 
     def sample(self, project: str, id: str, event_type: str) -> Delivery:
         """Return a delivery of a made-up event, which is not kept.
@@ -272,8 +267,7 @@ class WebhookStore:
             NotFound: the project has no endpoint of that id.
         """
         now, event = self._clock(), f"evt_{secrets.token_hex(12)}"
-        with self._database.reading() as database:
-            row = _row(database, project, id)
+        row = _row(self._database.read, project, id)
         body = event_body(event, event_type, {"id": "sample"}, now)
         return Delivery(event, id, row["url"], body, _keys(row, now))
 
@@ -296,14 +290,14 @@ def _keys(row: Mapping[str, Any], now: float) -> tuple[str, ...]:
     return (row["secret"], row["old_secret"]) if row["old_secret"] and row["old_until"] > now else (row["secret"],)
 
 
-def _all(database: sqlite3.Connection, sql: str, values: Sequence[Any]) -> list[dict[str, Any]]:
-    cursor = database.execute(sql, values)
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+def _rows(read: Execute, where: str, *values: Any) -> list[dict[str, Any]]:
+    """Return endpoints, by the names of their columns."""
+    rows = read(f"SELECT {_COLUMNS} FROM endpoints {where}", *values)
+    return [dict(zip(_COLUMNS.split(", "), row, strict=True)) for row in rows]
 
 
-def _row(database: sqlite3.Connection, project: str, id: str) -> dict[str, Any]:
-    rows = _all(database, "SELECT * FROM endpoints WHERE project = ? AND id = ?", (project, id))
+def _row(read: Execute, project: str, id: str) -> dict[str, Any]:
+    rows = _rows(read, "WHERE project = ? AND id = ?", project, id)
     if not rows:
         raise NotFound(f"there is no webhook endpoint '{id}'", hint="`GET /v1/webhook_endpoints` lists them.")
     return rows[0]

@@ -37,10 +37,16 @@ class Wire:
 
 
 @pytest.fixture(scope="module")
-def shared_wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+def answers_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give where answers are; who tests the store itself has it in each database."""
+    return f"sqlite:///{tmp_path_factory.mktemp('answers') / 'answers.sqlite'}"
+
+
+@pytest.fixture(scope="module")
+def shared_wire(tmp_path_factory: pytest.TempPathFactory, answers_url: str) -> Iterator[Wire]:
     folder = tmp_path_factory.mktemp("wire")
     with ExitStack() as stack:
-        store = AnswerStore(folder / "answers.sqlite", most_per_project=5)
+        store = AnswerStore(answers_url, most_per_project=5)
         stack.callback(store.close)
         engine = open_engine(EchoConfig())
         engine.go_on = type("Never", (), {"set": lambda self: None})()  # what the harness does at the end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +28,7 @@ from bessemer.products.recommender.trying import TryingRanker
 from bessemer.serve import EventStore, FeedbackStore, GatewayParts, RankingStore
 from bessemer.serve.privacy import Capture
 
+from ...conftest import empty_schema
 from ..conftest import Running, start_in
 from .test_ranking import save
 
@@ -53,22 +54,24 @@ class Place:
         return self.ask(path, {"model": "played", "n": 6, **body}, project).json()
 
 
-@pytest.fixture(params=["interleave", "ab"], scope="module")
+@pytest.fixture(params=itertools.product(["interleave", "ab"], ["sqlite", "postgres"]), ids="-".join, scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    home, clock = tmp_path_factory.mktemp(request.param), [1_000.0]
+    (kind, database), clock = request.param, [1_000.0]
+    home = tmp_path_factory.mktemp(kind)
+    url = f"sqlite:///{home / 'rankings.sqlite'}"
     served = save(home / "ranker")
     with ExitStack() as stack:
+        if database == "postgres":
+            url = stack.enter_context(empty_schema(request.getfixturevalue("postgres_server")))
         events = EventStore(home / "events.sqlite")
-        rankings = RankingStore(
-            home / "rankings.sqlite", lambda: clock[0], lambda project: Capture(stores=project != "shy"), events.last
-        )
-        feedback = FeedbackStore(home / "feedback.sqlite", lambda answer: "p")
+        rankings = RankingStore(url, lambda: clock[0], lambda project: Capture(stores=project != "shy"), events.last)
+        feedback = FeedbackStore(url, lambda answer: "p")
         for each in (events, rankings, feedback):
             stack.callback(each.close)
         experiment = Experiment(
             name="autumn",
             model="played",
-            kind=request.param,
+            kind=kind,
             challenger="rules",
             share_ratio=0.5,
             counts=("buy", "liked"),
@@ -150,8 +153,8 @@ def test_nothing_is_kept_of_who_is_not_named_or_wants_nothing_kept_and_no_name_i
     assert len(policies) == 1 and len(list(place.rankings.shown())) == before, "the incumbent's, and not kept"
     kept = next(kept for n in range(50) if (kept := _kept(place, place.show("q", session=f"visit {n}", n=3))))
     assert kept.project == "q" and kept.session and not kept.user and kept.request == RankRequest(n=3)
-    for file in place.home.glob("rankings.sqlite*"):
-        assert b"visit" not in file.read_bytes() and b"ada " not in file.read_bytes()
+    kept_words = str(place.rankings._database.read("SELECT * FROM shown"))
+    assert "rec_" in kept_words and "visit" not in kept_words and "ada " not in kept_words
     kept = next(kept for n in range(50) if (kept := _kept(place, place.show(user=f"joan {n}", session=f"s {n}"))))
     name = next(f"joan {n}" for n in range(50) if place.rankings.mark("user", "p", f"joan {n}") == kept.user)
     assert place.ask(f"events/{name}", None, "q", "DELETE").status_code == 404
@@ -171,36 +174,37 @@ def test_an_experiment_that_changed_needs_another_name(place) -> None:
         place.rankings.check(declared.model_copy(update={"share_ratio": 0.25}))
 
 
-def test_what_is_old_goes_and_a_failed_write_loses_nobody_else_s(tmp_path) -> None:
+def test_what_is_old_goes_and_a_failed_write_loses_nobody_else_s(database_url) -> None:
     clock = [0.0]
-    with closing(RankingStore(tmp_path / "r.sqlite", lambda: clock[0], keep_days=2)) as store:
+    with closing(RankingStore(database_url, lambda: clock[0], keep_days=2)) as store:
         made = Ranking(items=(Ranked(item="a", score=1.0),), experiment="x", arm="incumbent")
         store.add(RankRequest(project="p", user="ada", kept="rec_1"), made, "m")
         clock[0] = 3 * 86_400.0
         store._swept = float("-inf")
         store.add(RankRequest(project="p", user="ada", kept="rec_2"), made, "m")
         assert [each.id for each in store.shown()] == ["rec_2"]
-        with closing(sqlite3.connect(tmp_path / "r.sqlite")) as database:
-            database.execute("ALTER TABLE shown RENAME TO away")
-            with pytest.raises(BackendError):
-                store.add(RankRequest(project="p", user="ada", kept="rec_3"), made, "m")
-            database.execute("ALTER TABLE away RENAME TO shown")
+        with store._database.writing() as execute:
+            execute("ALTER TABLE shown RENAME TO away")
+        with pytest.raises(BackendError):
+            store.add(RankRequest(project="p", user="ada", kept="rec_3"), made, "m")
+        with store._database.writing() as execute:
+            execute("ALTER TABLE away RENAME TO shown")
         store.add(RankRequest(project="p", user="ada", kept="rec_4"), made, "m")
         assert [each.id for each in store.shown()] == ["rec_2", "rec_4"]
     clock[0] = 9 * 86_400.0
-    with closing(RankingStore(tmp_path / "r.sqlite", lambda: clock[0])) as looking:
+    with closing(RankingStore(database_url, lambda: clock[0])) as looking:
         assert len(list(looking.shown())) == 2, "who only looks deletes nothing"
-    with closing(RankingStore(tmp_path / "r.sqlite", lambda: clock[0], keep_days=2)) as store:
+    with closing(RankingStore(database_url, lambda: clock[0], keep_days=2)) as store:
         assert not list(store.shown()), "where nothing is added any more, too"
 
 
 @pytest.fixture
-def looked(tmp_path) -> Iterator[tuple[RankingStore, EventStore, HomeExperiments]]:
+def looked(tmp_path, database_url) -> Iterator[tuple[RankingStore, EventStore, HomeExperiments]]:
     """Give an A/B test of which ten users were shown something, and bought it."""
     with (
         closing(EventStore(tmp_path / "e.sqlite")) as events,
-        closing(RankingStore(tmp_path / "r.sqlite", told=events.last)) as rankings,
-        closing(FeedbackStore(tmp_path / "f.sqlite", lambda _: "p")) as feedback,
+        closing(RankingStore(database_url, told=events.last)) as rankings,
+        closing(FeedbackStore(database_url, lambda _: "p")) as feedback,
     ):
         rankings.declare(Experiment(name="x", model="m", kind="ab", challenger="c"))
         events.add("p", [Interaction(user="ada 0", item="a", time=time.time() + 9)])

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import openai
 import pytest
 
 from bessemer.serve.wire.store import AnswerStore, Stored, Wanted
+from tests.conftest import empty_schema
 
 
 def ask(client, text: str = "hello there", **more):
     messages = [{"role": "user", "content": text}]
     return client.chat.completions.create(model="played", messages=messages, **{"store": True} | more)
+
+
+@pytest.fixture(params=["sqlite", "postgres"], scope="module")
+def answers_url(request: pytest.FixtureRequest, answers_url: str) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield answers_url
+    else:
+        with empty_schema(request.getfixturevalue("postgres_server")) as url:
+            yield url
 
 
 def stored_ids(client, **more) -> list[str]:
@@ -22,7 +33,7 @@ def stored_ids(client, **more) -> list[str]:
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_is_kept_read_described_and_deleted(client, wire, stream) -> None:
     made = ask(client, metadata={"case": "7"}, stream=stream)
-    id = next(iter(made)).id if stream else made.id
+    id = [*made][-1].id if stream else made.id
     read = client.chat.completions.retrieve(id)
     assert (read.id, read.choices[0].message.content, read.metadata) == (id, "hello there", {"case": "7"})
     assert read.usage.total_tokens == 4

@@ -63,7 +63,7 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
+def office(tmp_path: Path, database_url: str) -> Iterator[Office]:
     with ExitStack() as stack:
         clock = Clock()
         opened: list[str] = []
@@ -73,11 +73,11 @@ def office(tmp_path: Path) -> Iterator[Office]:
             return open_engine(EchoConfig())
 
         allowed = Trainable(frozenset({"base-model"}), count_talks, open_model, EchoEngine.capabilities)
-        work = open_work(tmp_path / "work", SMALL, clock, allowed)
+        work = open_work(tmp_path / "work", SMALL, clock, allowed, database=database_url)
         stack.callback(work.close)
         engine = open_engine(EchoConfig())
         engine.go_on = type("Never", (), {"set": lambda self: None})()  # what the harness does at the end
-        webhooks = WebhookStore(tmp_path / "webhooks.sqlite")
+        webhooks = WebhookStore(database_url)
         stack.callback(webhooks.close)
 
         def booked(request: str) -> Entry | None:
@@ -85,9 +85,9 @@ def office(tmp_path: Path) -> Iterator[Office]:
             entries = [Entry.model_validate_json(line) for line in text.splitlines()]
             return next((entry for entry in entries if entry.subject.id == request), None)
 
-        answers = AnswerStore(tmp_path / "answers.sqlite")
+        answers = AnswerStore(database_url)
         stack.callback(answers.close)
         parts = GatewayParts(work=work, booked=booked, webhooks=webhooks, clock=clock, answers=answers)
         running = start_in(tmp_path, stack, engine, parts)
         shop, docs = (running.client(running.keys.create(project)[1]) for project in ("shop", "docs"))
-        yield Office(running, work, tmp_path / "work", clock, shop, docs, opened, webhooks)
+        yield Office(running, work, work.files.folder.parent, clock, shop, docs, opened, webhooks)

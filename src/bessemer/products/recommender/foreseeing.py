@@ -17,7 +17,7 @@ from bessemer.core.ranking import RankRequest
 from bessemer.evals.foreseeing import Foresight, Place, foresee_places
 from bessemer.flow import open_store
 from bessemer.infer.ranking.engine import RankerEngine, open_engine
-from bessemer.products.home import Deployment, Home
+from bessemer.products.home import Deployment, Home, is_there
 from bessemer.products.recommender import steps
 from bessemer.products.recommender.experiments import Counting, Outcome
 from bessemer.products.recommender.looking import looked_at
@@ -79,7 +79,7 @@ def foresee(
     Raises:
         ConfigError: nothing was shown that tells anything of the candidate.
     """
-    if not home.rankings.exists():
+    if not (is_there(home.rankings) and home.events.exists()):
         raise _nothing(model)
     with looked_at(home) as (rankings, events, experiments):
         logged = rankings.shown(project=project, explored=True)

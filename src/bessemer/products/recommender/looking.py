@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 
 from bessemer.core.errors import NotFound
 from bessemer.core.experiments import ExperimentFigures
-from bessemer.products.home import Home
+from bessemer.products.home import Home, is_there
 from bessemer.products.recommender.experiments import HomeExperiments
 from bessemer.serve import EventStore, FeedbackStore, RankingStore
 
@@ -27,7 +27,7 @@ def experiments_of(home: Home, name: str = "", project: str = "") -> list[Experi
         NotFound: there is no experiment of that name.
     """
     found: list[ExperimentFigures] = []
-    if home.rankings.exists():
+    if is_there(home.rankings) and home.events.exists():
         with looked_at(home) as (_, _, experiments):
             found = experiments.experiments(project)
     wanted = [each for each in found if name in ("", each.experiment.name)]

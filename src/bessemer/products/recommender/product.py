@@ -17,7 +17,7 @@ from bessemer.core.nouns import Artifact, Verdict
 from bessemer.evals import Metric
 from bessemer.flow import Step
 from bessemer.infer.ranking.config import RulesConfig, ServedRankerConfig
-from bessemer.products.home import Deployment
+from bessemer.products.home import Deployment, is_there
 from bessemer.products.product import AnyEngine, Finished, LakeState, Opening, Place
 from bessemer.products.receipt import FactsPart, MetricLine
 from bessemer.products.recommender import steps
@@ -59,7 +59,7 @@ class RecommenderProduct:
         heard = self._heard(lake)
         read = (events, *(step.name for step in heard))
         prepared = steps.PrepareConfig(events=read, items=items, weights=config.weights)
-        if config.experiment and self.place.rankings and self.place.rankings.exists():
+        if config.experiment and self.place.rankings and is_there(self.place.rankings):
             with closing(RankingStore(self.place.rankings)) as rankings:
                 rankings.check(self.experiment(config.experiment))  # before the work
         tried = steps.FitConfig(models=config.models, judging=config.judging)

@@ -6,6 +6,8 @@ Owns the database of answers. Knows no HTTP.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,14 +17,16 @@ from bessemer.core.errors import NotFound, Unsupported
 from bessemer.serve.database import Database
 from bessemer.serve.privacy import CaptureOf, keep_all, masked
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS answers (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, kind TEXT NOT NULL,
-    model TEXT NOT NULL, metadata TEXT NOT NULL, body TEXT NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS answers_of_project ON answers (project, kind, sequence);
-PRAGMA secure_delete = ON;
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS answers (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, kind TEXT NOT NULL,
+        model TEXT NOT NULL, metadata TEXT NOT NULL, body TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX IF NOT EXISTS answers_of_project ON answers (project, kind, sequence)",
+    "PRAGMA secure_delete = ON",
+)
+_AT_ONCE = 500
 Kind = Literal["chat.completion", "response"]
 
 
@@ -51,21 +55,22 @@ class Stored(BaseModel):
 
 
 class AnswerStore:
-    """Answers in a SQLite database that only its owner can read; for several threads and processes at once.
+    """Answers; for several threads and processes at once.
 
     Args:
-        path: of the database; made if missing.
+        where: path of the database, made if missing, readable by its owner only; or the URL of a Postgres.
         most_per_project: of each kind; beyond it the oldest are forgotten.
         capture: says what may be kept of a project's words.
 
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
+        BackendError: the server cannot be reached.
     """
 
-    def __init__(self, path: Path, most_per_project: int = 10_000, capture: CaptureOf = keep_all) -> None:
+    def __init__(self, where: Path | str, most_per_project: int = 10_000, capture: CaptureOf = keep_all) -> None:
         self._most, self._capture = most_per_project, capture
-        self._database = Database(path, _SCHEMA, "stored answers")
+        self._database = Database(where, _SCHEMA, "stored answers")
 
     def add(self, project: str, stored: Stored) -> None:
         """Keep an answer of a project, as far as it lets its words be kept.
@@ -78,14 +83,13 @@ class AnswerStore:
             changed = {name: masked(getattr(stored, name)) for name in ("body", "said", "metadata")}
             stored = stored.model_copy(update=changed)
         row = (stored.id, project, stored.kind, stored.model, json.dumps(stored.metadata), stored.model_dump_json())
-        with self._database.writing() as database:
-            database.execute(
-                "INSERT INTO answers (id, project, kind, model, metadata, body) VALUES (?, ?, ?, ?, ?, ?)", row
-            )
-            database.execute(
-                "DELETE FROM answers WHERE sequence IN (SELECT sequence FROM answers WHERE project = ? AND kind = ?"
-                " ORDER BY sequence DESC LIMIT -1 OFFSET ?)",
-                (project, stored.kind, self._most),
+        with self._database.writing() as execute:
+            execute("INSERT INTO answers (id, project, kind, model, metadata, body) VALUES (?, ?, ?, ?, ?, ?)", *row)
+            execute(
+                "DELETE FROM answers WHERE project = ? AND kind = ? AND sequence <= (SELECT sequence FROM answers"
+                " WHERE project = ? AND kind = ? ORDER BY sequence DESC LIMIT 1 OFFSET ?)",
+                *(project, stored.kind) * 2,
+                self._most,
             )
 
     def permit(self, project: str) -> None:
@@ -114,13 +118,12 @@ class AnswerStore:
         Raises:
             NotFound: the project has none of that kind and id.
         """
-        with self._database.reading() as database:
-            row = database.execute(
-                "SELECT body FROM answers WHERE project = ? AND kind = ? AND id = ?", (project, kind, id)
-            ).fetchone()
-        if not row:
+        found = self._database.read(
+            "SELECT body FROM answers WHERE project = ? AND kind = ? AND id = ?", project, kind, id
+        )
+        if not found:
             raise _unknown(id)
-        return Stored.model_validate_json(row[0])
+        return Stored.model_validate_json(found[0][0])
 
     def describe(self, project: str, kind: Kind, id: str, metadata: dict[str, str]) -> Stored:
         """Replace what the client says about an answer, and return the answer.
@@ -131,11 +134,11 @@ class AnswerStore:
         was = self.get(project, kind, id)
         metadata = masked(metadata) if self._capture(project).pii == "mask" else metadata
         now = was.model_copy(update={"metadata": metadata, "body": was.body | {"metadata": metadata}})
-        with self._database.writing() as database:
-            changed = database.execute(
-                "UPDATE answers SET metadata = ?, body = ? WHERE project = ? AND kind = ? AND id = ?",
-                (json.dumps(metadata), now.model_dump_json(), project, kind, id),
-            ).rowcount
+        with self._database.writing() as execute:
+            changed = execute(
+                "UPDATE answers SET metadata = ?, body = ? WHERE project = ? AND kind = ? AND id = ? RETURNING 1",
+                json.dumps(metadata), now.model_dump_json(), project, kind, id,
+            )  # fmt: skip
         if not changed:
             raise _unknown(id)
         return now
@@ -146,14 +149,13 @@ class AnswerStore:
         Raises:
             NotFound: the project has none of that kind and id.
         """
-        with self._database.writing() as database:
-            gone = database.execute(
-                "DELETE FROM answers WHERE project = ? AND kind = ? AND id = ?", (project, kind, id)
-            ).rowcount
+        with self._database.writing() as execute:
+            gone = execute(
+                "DELETE FROM answers WHERE project = ? AND kind = ? AND id = ? RETURNING 1", project, kind, id
+            )
         if not gone:
             raise _unknown(id)
-        with self._database.reading() as database:
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log of writes has the words, too
+        self._database.overwrite()
 
     def page(self, project: str, kind: Kind, wanted: Wanted) -> tuple[list[Stored], bool]:
         """Return a page of a project's answers, and whether there are more.
@@ -161,26 +163,29 @@ class AnswerStore:
         Raises:
             NotFound: `wanted.after` is no answer of this project.
         """
+        start = 2**62 if wanted.newest_first else 0
+        if wanted.after:
+            asked = "SELECT sequence FROM answers WHERE project = ? AND kind = ? AND id = ?"
+            found = self._database.read(asked, project, kind, wanted.after)
+            if not found:
+                raise _unknown(wanted.after)
+            ((start,),) = found
+        numbers = list(islice(self._numbers(project, kind, wanted, start), wanted.limit + 1))
+        marks = ", ".join("?" * len(numbers)) or "NULL"
+        rows = dict(self._database.read(f"SELECT sequence, body FROM answers WHERE sequence IN ({marks})", *numbers))
+        page = [Stored.model_validate_json(rows[number]) for number in numbers[: wanted.limit] if number in rows]
+        return page, len(numbers) > wanted.limit
+
+    def _numbers(self, project: str, kind: Kind, wanted: Wanted, start: int) -> Iterator[int]:
+        """Yield which answers are wanted, after the one of a number."""
         order, edge = ("DESC", "<") if wanted.newest_first else ("ASC", ">")
-        found = list(wanted.metadata.items())
-        conditions = "".join(" AND json_extract(metadata, ?) = ?" for _ in found)
-        values = [value for key, text in found for value in (f"$.{json.dumps(key)}", text)]
-        with self._database.reading() as database:
-            start = 2**62 if wanted.newest_first else 0
-            if wanted.after:
-                row = database.execute(
-                    "SELECT sequence FROM answers WHERE project = ? AND kind = ? AND id = ?",
-                    (project, kind, wanted.after),
-                ).fetchone()
-                if not row:
-                    raise _unknown(wanted.after)
-                start = row[0]
-            rows = database.execute(
-                f"SELECT body FROM answers WHERE project = ? AND kind = ? AND (? = '' OR model = ?)"
-                f" AND sequence {edge} ?{conditions} ORDER BY sequence {order} LIMIT ?",
-                (project, kind, wanted.model, wanted.model, start, *values, wanted.limit + 1),
-            ).fetchall()
-        return [Stored.model_validate_json(body) for (body,) in rows[: wanted.limit]], len(rows) > wanted.limit
+        asked = (
+            "SELECT sequence, metadata FROM answers WHERE project = ? AND kind = ? AND (? = '' OR model = ?)"
+            f" AND sequence {edge} ? ORDER BY sequence {order} LIMIT ?"
+        )
+        while rows := self._database.read(asked, project, kind, wanted.model, wanted.model, start, _AT_ONCE):
+            start = rows[-1][0]
+            yield from (number for number, said in rows if wanted.metadata.items() <= json.loads(said).items())
 
     def close(self) -> None:
         """Close the database."""

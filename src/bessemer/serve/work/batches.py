@@ -35,6 +35,8 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 _UNTOLD = "ended"
 _MOST_ERRORS = 50
+_WELL = '{"status_code":200%'
+"""How a kept response begins that is an answer: Postgres reads no JSON that has a zero in one of its texts."""
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 
 
@@ -99,6 +101,7 @@ class Line:
     Attributes:
         number: from 1.
         body: the request, JSON.
+        attempt: its number; who makes the next one takes the line from whoever made this one.
         request: id of the attempt's request, made of batch, line and attempt.
         earlier: the id that an earlier version made of them; the attempt may have been booked under it.
         staged: what was kept of an answer before it was booked; empty if there is none.
@@ -108,6 +111,7 @@ class Line:
     number: int
     custom_id: str
     body: bytes
+    attempt: int
     request: str
     earlier: str
     staged: str = ""
@@ -138,8 +142,8 @@ class BatchStore:
         if file.purpose != "batch":
             raise ConfigError(f"the purpose of the file is {file.purpose}", hint="Send it with the purpose 'batch'.")
         self._input(batch.id).hardlink_to(self._files.path(file.id))
-        with self.records.writing() as connection:
-            self.records.add(connection, KIND, project, batch, tag=batch.status)
+        with self.records.writing() as execute:
+            self.records.add(execute, KIND, project, batch, tag=batch.status)
         return batch
 
     def get(self, project: str, id: str) -> Batch:
@@ -191,32 +195,31 @@ class BatchStore:
         """
         lines, errors = _look(self._input(batch.id), batch.endpoint, most)
         now = int(self.now())
-        with self.records.writing() as connection:
-            found = self.records.find(connection, KIND, project, batch.id, Batch)
+        with self.records.writing() as execute:
+            found = self.records.find(execute, KIND, project, batch.id, Batch)
             if found.status != "validating":
                 return found
             if errors:
                 update: dict[str, Any] = {"status": "failed", "failed_at": now, "errors": Errors(data=errors)}
             else:
                 update = {"status": "in_progress", "in_progress_at": now, "request_counts": Counts(total=len(lines))}
-                connection.executemany(
+                execute.many(
                     "INSERT INTO lines (batch, number, custom_id, start, bytes) VALUES (?, ?, ?, ?, ?)",
                     [(batch.id, *line) for line in lines],
                 )
             found = found.model_copy(update=update)
-            self.records.put(connection, found, _UNTOLD if errors else found.status)
+            self.records.put(execute, found, _UNTOLD if errors else found.status)
         if errors:
             self._forget(batch.id)
         return found
 
     def waiting(self, batch: str, most: int, besides: set[int]) -> list[Line]:
         """Return the next lines that wait or are staged, other than those of some numbers."""
-        with self.records.reading() as connection:
-            rows = connection.execute(
-                "SELECT number, custom_id, start, bytes, attempt, staged FROM lines WHERE batch = ?"
-                " AND state IN ('waiting', 'staged') ORDER BY number LIMIT ?",
-                (batch, most + len(besides)),
-            ).fetchall()
+        rows = self.records.read(
+            "SELECT number, custom_id, start, bytes, attempt, staged FROM lines WHERE batch = ?"
+            " AND state IN ('waiting', 'staged') ORDER BY number LIMIT ?",
+            batch, most + len(besides),
+        )  # fmt: skip
         found: list[Line] = []
         with self._input(batch).open("rb") as file:
             for number, custom_id, start, size, attempt, staged in rows:
@@ -227,23 +230,23 @@ class BatchStore:
                 body = as_json(said["body"]).encode()
                 attempted = (batch, number, attempt)
                 ids = batch_request_id(*attempted), earlier_batch_request_id(*attempted)
-                found.append(Line(batch, number, custom_id, body, *ids, staged or ""))
+                found.append(Line(batch, number, custom_id, body, attempt, *ids, staged or ""))
         return found
 
     def stage(self, line: Line, staged: str) -> None:
-        """Keep an answer before it is booked."""
+        """Keep an answer before it is booked.
+
+        Raises:
+            Conflict: another gateway asks the line meanwhile, as no lock held it back; so do `attempt` and `done`.
+        """
         self._set(line, "state = 'staged', staged = ?", staged)
 
     def attempt(self, line: Line) -> Line:
         """Return a line with the id of a new request, which no attempt had before; what was staged is dropped."""
         self._set(line, "state = 'waiting', staged = NULL, attempt = attempt + 1")
-        with self.records.reading() as connection:
-            row = connection.execute(
-                "SELECT attempt FROM lines WHERE batch = ? AND number = ?", (line.batch, line.number)
-            ).fetchone()
-        attempted = (line.batch, line.number, row[0])
+        attempted = line.batch, line.number, line.attempt + 1
         request, earlier = batch_request_id(*attempted), earlier_batch_request_id(*attempted)
-        return replace(line, request=request, earlier=earlier, staged="")
+        return replace(line, attempt=attempted[2], request=request, earlier=earlier, staged="")
 
     def done(self, line: Line, response: dict[str, Any]) -> None:
         """Keep the response to a line for good: its status, request id and body."""
@@ -276,15 +279,15 @@ class BatchStore:
                     made.append(self._made(batch, what, path.stat().st_size, now))
                     self._files.place(path, made[-1].id)
                     update[f"{what}_file_id"] = made[-1].id
-            with self.records.writing() as connection:
-                batch = self.records.find(connection, KIND, project, id, Batch)
+            with self.records.writing() as execute:
+                batch = self.records.find(execute, KIND, project, id, Batch)
                 if batch.status in ENDED:
                     return batch
                 for each in made:
-                    self.records.add(connection, FILE, project, each, tag=each.purpose)
+                    self.records.add(execute, FILE, project, each, tag=each.purpose)
                 batch = batch.model_copy(update=update)
-                self.records.put(connection, batch, _UNTOLD)
-                connection.execute("DELETE FROM lines WHERE batch = ?", (id,))
+                self.records.put(execute, batch, _UNTOLD)
+                execute("DELETE FROM lines WHERE batch = ?", id)
         self._forget(id)
         return batch
 
@@ -294,8 +297,8 @@ class BatchStore:
 
     def told(self, batch: Batch) -> None:
         """Note that those who want to know were told how a batch ended."""
-        with self.records.writing() as connection:
-            self.records.put(connection, batch, batch.status)
+        with self.records.writing() as execute:
+            self.records.put(execute, batch, batch.status)
 
     def _made(self, batch: Batch, what: str, size: int, now: int) -> File:
         seconds = batch.output_expires_after_seconds
@@ -305,16 +308,9 @@ class BatchStore:
         )  # fmt: skip
 
     def _results(self, id: str, why: str, told: str) -> Iterator[dict[str, Any]]:
-        after = 0
-        while True:
-            with self.records.reading() as connection:
-                rows = connection.execute(
-                    "SELECT number, custom_id, result FROM lines WHERE batch = ? AND number > ?"
-                    " ORDER BY number LIMIT 500",
-                    (id, after),
-                ).fetchall()
-            if not rows:
-                return
+        after, columns = 0, "number, custom_id, result"
+        asked = f"SELECT {columns} FROM lines WHERE batch = ? AND number > ? ORDER BY number LIMIT 500"
+        while rows := self.records.read(asked, id, after):
             for number, custom_id, result in rows:
                 after = number
                 response = json.loads(result) if result else None
@@ -323,22 +319,20 @@ class BatchStore:
                 yield {"id": line_id, "custom_id": custom_id, "response": response, "error": error}
 
     def _set(self, line: Line, what: str, *values: str) -> None:
-        with self.records.writing() as connection:
-            connection.execute(
-                f"UPDATE lines SET {what} WHERE batch = ? AND number = ? AND state != 'done'",
-                (*values, line.batch, line.number),
-            )
+        with self.records.writing() as execute:
+            mine = "batch = ? AND number = ? AND attempt = ? AND state != 'done' RETURNING 1"
+            place = line.batch, line.number, line.attempt
+            if not execute(f"UPDATE lines SET {what} WHERE {mine}", *values, *place):
+                raise Conflict("another gateway asks the line", hint="Its answer counts.")
 
     def _counted(self, batch: Batch) -> Batch:
         if batch.status in ENDED or not batch.request_counts.total:
             return batch
-        with self.records.reading() as connection:
-            row = connection.execute(
-                "SELECT count(*), sum(json_extract(result, '$.status_code') = 200) FROM lines"
-                " WHERE batch = ? AND state = 'done'",
-                (batch.id,),
-            ).fetchone()
-        done, well = row[0], row[1] or 0
+        ((done, well),) = self.records.read(
+            "SELECT count(*), count(*) FILTER (WHERE result LIKE ?) FROM lines WHERE batch = ? AND state = 'done'",
+            _WELL,
+            batch.id,
+        )
         counts = Counts(total=batch.request_counts.total, completed=well, failed=done - well)
         return batch.model_copy(update={"request_counts": counts})
 

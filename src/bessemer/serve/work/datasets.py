@@ -8,7 +8,6 @@ Owns the jobs, the tables that they were given and their states. Knows no model 
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -22,6 +21,7 @@ from pydantic import Field
 from bessemer.core.errors import ConfigError, Conflict, NotFound, Unsupported
 from bessemer.core.nouns import Subject, Usage
 from bessemer.serve.accounts.pages import Page
+from bessemer.serve.database import Execute
 from bessemer.serve.work.files import FileStore
 from bessemer.serve.work.jobs import ENDED, JobError, Purse
 from bessemer.serve.work.records import Record, Wanted
@@ -147,8 +147,8 @@ class DatasetStore:
             most = maker.check(asked, self._take(project, asked))
             if self.purse:
                 self.purse.reserve_job(dataset_subject(project, asked), Usage(units=most))
-            with self.records.writing() as connection:
-                self.records.add(connection, KIND, project, asked, tag=asked.status)
+            with self.records.writing() as execute:
+                self.records.add(execute, KIND, project, asked, tag=asked.status)
         except BaseException:
             self.forget(asked.id)
             self.settle(asked, 0)
@@ -205,10 +205,10 @@ class DatasetStore:
             NotFound: the project has no such job.
             Conflict: it is in none of the states that this begins from.
         """
-        with self.records.writing() as connection:
-            job = self._in(connection, project, id, begun_from)
+        with self.records.writing() as execute:
+            job = self._in(execute, project, id, begun_from)
             job = job.model_copy(update={"status": to} | self._ended(to))
-            self.records.put(connection, job, _UNTOLD if to in ENDED else to)
+            self.records.put(execute, job, _UNTOLD if to in ENDED else to)
         return job
 
     # --- for whoever makes them ---------------------------------------------------------------------------------------
@@ -235,14 +235,14 @@ class DatasetStore:
                 out.flush()
                 added[name] = self._files.add(project, path, filename, RESULTS).id
         try:
-            with self.records.writing() as connection:
-                job = self._in(connection, project, id, ("running",))
+            with self.records.writing() as execute:
+                job = self._in(execute, project, id, ("running",))
                 update = {
                     "status": "succeeded", "result_files": added, "accepted_rows": result.accepted_rows,
                     "rejected": dict(result.rejected), "figures": {k: dict(v) for k, v in result.figures.items()},
                 }  # fmt: skip
                 job = job.model_copy(update=update | self._ended("succeeded"))
-                self.records.put(connection, job, _UNTOLD)
+                self.records.put(execute, job, _UNTOLD)
         except BaseException:
             for file_id in added.values():
                 self._files.delete(project, file_id)
@@ -256,14 +256,14 @@ class DatasetStore:
         Raises:
             Conflict: the job was cancelled meanwhile.
         """
-        with self.records.writing() as connection:
-            job = self._in(connection, project, id, ("running",))
+        with self.records.writing() as execute:
+            job = self._in(execute, project, id, ("running",))
             update: dict[str, Any] = {"status": "failed", "error": error}
             if result:
                 figures = {table: dict(found) for table, found in result.figures.items()}
                 update |= {"rejected": dict(result.rejected), "figures": figures}
             job = job.model_copy(update=update | self._ended("failed"))
-            self.records.put(connection, job, _UNTOLD)
+            self.records.put(execute, job, _UNTOLD)
         self.forget(id)
         return job
 
@@ -273,8 +273,8 @@ class DatasetStore:
 
     def told(self, job: Dataset) -> None:
         """Note that those who want to know were told how a job ended."""
-        with self.records.writing() as connection:
-            self.records.put(connection, job, job.status)
+        with self.records.writing() as execute:
+            self.records.put(execute, job, job.status)
 
     def settle(self, job: Dataset, micros: int) -> None:
         """Say what a job that is over was charged; again changes nothing."""
@@ -321,8 +321,8 @@ class DatasetStore:
             (folder / f"{table}{Path(file.filename).suffix.lower()}").hardlink_to(self._files.path(id))
         return self.given(asked.id)
 
-    def _in(self, on: sqlite3.Connection, project: str, id: str, states: Sequence[str]) -> Dataset:
-        job = self.records.find(on, KIND, project, id, Dataset)
+    def _in(self, execute: Execute, project: str, id: str, states: Sequence[str]) -> Dataset:
+        job = self.records.find(execute, KIND, project, id, Dataset)
         if job.status not in states:
             raise Conflict(f"the job is {job.status}", hint=f"Only one that is {' or '.join(states)} can be.")
         return job

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import BinaryIO, Literal
 
 from bessemer.core.errors import BudgetExceeded, ConfigError, NotFound
 from bessemer.serve.accounts.pages import Page
+from bessemer.serve.database import Execute
 from bessemer.serve.work.config import JobsConfig
 from bessemer.serve.work.records import Record, Records, Wanted, new_id
 
@@ -40,7 +40,7 @@ class File(Record):
     status_details: None = None
 
 
-def _nothing(connection: sqlite3.Connection, file: File) -> None:
+def _nothing(execute: Execute, file: File) -> None:
     """Write nothing else."""
 
 
@@ -81,7 +81,7 @@ class FileStore:
         filename: str,
         purpose: str,
         expires_after_seconds: int | None = None,
-        within: Callable[[sqlite3.Connection, File], None] = _nothing,
+        within: Callable[[Execute, File], None] = _nothing,
     ) -> File:
         """Move bytes that were received into the store, and return the file.
 
@@ -111,11 +111,11 @@ class FileStore:
         self.sweep()
         self.place(source, file.id)
         try:
-            with self.records.writing() as connection:
-                within(connection, file)
+            with self.records.writing() as execute:
+                within(execute, file)
                 if purpose in PURPOSES:
-                    self.check_room(self.records.held_bytes(connection, project) + file.bytes)
-                self.records.add(connection, KIND, project, file, tag=purpose)
+                    self.check_room(self.records.held_bytes(execute, project) + file.bytes)
+                self.records.add(execute, KIND, project, file, tag=purpose)
         except BaseException:
             self.path(file.id).unlink(missing_ok=True)
             raise
@@ -168,9 +168,9 @@ class FileStore:
         Raises:
             NotFound: the project has none of that id.
         """
-        with self.records.writing() as connection:
-            self.records.find(connection, KIND, project, id, File)
-            self.records.drop(connection, id)
+        with self.records.writing() as execute:
+            self.records.find(execute, KIND, project, id, File)
+            self.records.drop(execute, id)
         self.path(id).unlink(missing_ok=True)
 
     def path(self, id: str) -> Path:
@@ -179,13 +179,11 @@ class FileStore:
 
     def sweep(self) -> None:
         """Delete files whose time is over."""
-        with self.records.writing() as connection:
-            rows = connection.execute(
-                "SELECT id FROM records WHERE kind = ? AND json_extract(body, '$.expires_at') <= ?",
-                (KIND, self._clock()),
-            ).fetchall()
-            for (id,) in rows:
-                self.records.drop(connection, id)
+        expired = "FROM records WHERE kind = ? AND expires_at <= ?", KIND, self._clock()
+        if not self.records.read(f"SELECT 1 {expired[0]} LIMIT 1", *expired[1:]):
+            return
+        with self.records.writing() as execute:
+            rows = execute(f"DELETE {expired[0]} RETURNING id", *expired[1:])
         for (id,) in rows:
             self.path(id).unlink(missing_ok=True)
 

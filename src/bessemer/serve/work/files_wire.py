@@ -113,7 +113,8 @@ class FileDesk:
         try:
             descriptor = await run_in_threadpool(os.open, self._files.path(id), os.O_RDONLY)
         except FileNotFoundError:
-            raise Refused(Refusal(404, "The file was deleted.", "not_found")) from None
+            told = "The file was deleted, or its bytes are in another state folder than this gateway's."
+            raise Refused(Refusal(404, told, "not_found")) from None
         headers = {
             "content-length": str(file.bytes),
             "content-disposition": f"attachment; filename*=utf-8''{quote(file.filename)}",

@@ -82,9 +82,9 @@ class TunedModels:
         Raises:
             NotFound: the project has none of that name.
         """
-        with self._records.writing() as connection:
-            self._records.find(connection, KIND, project, name, TunedModel)
-            self._records.drop(connection, name)
+        with self._records.writing() as execute:
+            self._records.find(execute, KIND, project, name, TunedModel)
+            self._records.drop(execute, name)
         self._seen.pop((project, name), None)
 
     def beside(self, engines: Mapping[str, ChatEngine], project: str) -> Mapping[str, ChatEngine]:

@@ -56,6 +56,7 @@ def open_work(
     clock: Callable[[], float] = time.time,
     trainable: Trainable | None = None,
     factory: str = "",
+    database: str = "",
 ) -> Work:
     """Return what clients left in a folder, which is made if it is missing, for its owner only.
 
@@ -65,6 +66,7 @@ def open_work(
         clock: gives Unix seconds.
         trainable: what may be fine-tuned; None is nothing.
         factory: whose gateway it is.
+        database: URL of the Postgres where it is written down what there is; empty: a file in the folder.
 
     Raises:
         ConfigError: the folder cannot be made or read.
@@ -75,7 +77,8 @@ def open_work(
         folder.chmod(0o700)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made: {error.strerror}", hint="Check its permissions.") from error
-    records = Records(folder / "work.sqlite", factory)
+    records = Records(database or folder / "work.sqlite", factory)
+    folder = records.place(folder)
     files = FileStore(folder, records, config, clock)
     files.remove_strays()
     models = (

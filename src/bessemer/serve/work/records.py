@@ -1,4 +1,4 @@
-"""Records of projects in one SQLite database: what stands on the wire, as JSON, and whose it is.
+"""Records of projects in one database: what stands on the wire, as JSON, and whose it is.
 
 A record is found by its project alone, so that no project can be shown another's. Owns the table and its transactions;
 knows not what a record says.
@@ -8,36 +8,43 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from bessemer.core.errors import NotFound
 from bessemer.serve.accounts.pages import Page
-from bessemer.serve.database import Database
+from bessemer.serve.database import Database, Execute
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, project TEXT NOT NULL,
-    parent TEXT NOT NULL DEFAULT '', tag TEXT NOT NULL DEFAULT '', bytes INTEGER NOT NULL DEFAULT 0,
-    body TEXT NOT NULL, factory TEXT NOT NULL DEFAULT ''
-) STRICT;
-CREATE INDEX IF NOT EXISTS records_of_project ON records (kind, project, parent, sequence);
-CREATE INDEX IF NOT EXISTS records_by_tag ON records (kind, tag);
-CREATE TABLE IF NOT EXISTS lines (
-    batch TEXT NOT NULL, number INTEGER NOT NULL, custom_id TEXT NOT NULL, start INTEGER NOT NULL,
-    bytes INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', attempt INTEGER NOT NULL DEFAULT 0,
-    staged TEXT, result TEXT, PRIMARY KEY (batch, number)
-) STRICT;
-CREATE INDEX IF NOT EXISTS lines_by_state ON lines (batch, state, number);
-PRAGMA secure_delete = ON;
-"""
+_SCHEMA = (
+    """
+    CREATE TABLE IF NOT EXISTS records (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, project TEXT NOT NULL,
+        parent TEXT NOT NULL DEFAULT '', tag TEXT NOT NULL DEFAULT '', bytes INTEGER NOT NULL DEFAULT 0,
+        body TEXT NOT NULL, factory TEXT NOT NULL DEFAULT '', expires_at REAL
+    ) STRICT""",
+    "CREATE INDEX IF NOT EXISTS records_of_project ON records (kind, project, parent, sequence)",
+    "CREATE INDEX IF NOT EXISTS records_by_tag ON records (kind, tag)",
+    """
+    CREATE TABLE IF NOT EXISTS lines (
+        batch TEXT NOT NULL, number INTEGER NOT NULL, custom_id TEXT NOT NULL, start INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'waiting', attempt INTEGER NOT NULL DEFAULT 0,
+        staged TEXT, result TEXT, PRIMARY KEY (batch, number)
+    ) STRICT""",
+    "CREATE INDEX IF NOT EXISTS lines_by_state ON lines (batch, state, number)",
+    "CREATE TABLE IF NOT EXISTS places (name TEXT PRIMARY KEY) STRICT",
+    "PRAGMA secure_delete = ON",
+)
+_NEW_COLUMNS = {
+    "factory": ("TEXT NOT NULL DEFAULT ''", "''"),
+    "expires_at": ("REAL", "json_extract(body, '$.expires_at')"),
+}
+"""Columns that the first files do not have -> what they are, and what they hold of the records that are there."""
+_FILTERED_AT_ONCE = 500
 
 
 class Record(BaseModel):
@@ -69,77 +76,83 @@ class Records:
     """All records; for several threads and processes at once.
 
     Args:
-        path: of the database; made if missing, readable by its owner only.
+        where: path of the database, made if missing, readable by its owner only; or the URL of a Postgres.
         factory: whose gateway takes in what is added here.
 
     Raises:
         ConfigError: the file cannot be made or read.
         IntegrityError: it is no database.
+        BackendError: the server cannot be reached.
     """
 
-    def __init__(self, path: Path, factory: str = "") -> None:
-        self._database, self._factory = Database(path, _SCHEMA, "jobs"), factory
-        self.close = self._database.close
-        with self.writing() as connection:
-            if not connection.execute("SELECT 1 FROM pragma_table_info('records') WHERE name = 'factory'").fetchone():
-                connection.execute("ALTER TABLE records ADD COLUMN factory TEXT NOT NULL DEFAULT ''")
+    def __init__(self, where: Path | str, factory: str = "") -> None:
+        self._database, self._whose = Database(where, _SCHEMA, "jobs"), factory
+        self.read, self.writing, self.close = self._database.read, self._database.writing, self._database.close
+        with self.writing() as execute:
+            if not self._database.is_postgres:
+                there = {name for (name,) in execute("SELECT name FROM pragma_table_info('records')")}
+                for column in _NEW_COLUMNS.keys() - there:
+                    kind, held = _NEW_COLUMNS[column]
+                    execute(f"ALTER TABLE records ADD COLUMN {column} {kind}")
+                    execute(f"UPDATE records SET {column} = {held}")
             if factory:  # what was kept before that was noted is whose gateway begins first
-                connection.execute("UPDATE records SET factory = ? WHERE factory = ''", (factory,))
+                execute("UPDATE records SET factory = ? WHERE factory = ''", factory)
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Give a transaction; `add`, `put` and `drop` within it take its connection."""
-        with self._database.writing() as connection:
-            yield connection
+    def place(self, folder: Path) -> Path:
+        """Return where the bytes are of what is added here, within a folder; made if missing.
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection for statements that stand alone."""
-        with self._database.reading() as connection:
-            yield connection
+        In Postgres there are records of several folders, and a folder may have been another database's: each pair has a
+        place of its own. Who shares the folder shares the place, and does the work that was left there.
+        """
+        if not self._database.is_postgres:
+            return folder
+        with self.writing() as execute:
+            known = {name for (name,) in execute("SELECT name FROM places")}
+            name = next((each.name for each in folder.glob("place-*") if each.name in known), new_id("place-"))
+            (folder / name).mkdir(exist_ok=True, mode=0o700)
+            execute("INSERT INTO places (name) VALUES (?) ON CONFLICT DO NOTHING", name)
+        self._whose = f"{self._whose} {name}"
+        return folder / name
 
     def add(
-        self, on: sqlite3.Connection, kind: str, project: str, record: Record, *, parent: str = "", tag: str = ""
+        self, execute: Execute, kind: str, project: str, record: Record, *, parent: str = "", tag: str = ""
     ) -> None:
-        """Insert a record."""
-        size, body = getattr(record, "bytes", 0), record.model_dump_json()
-        on.execute(
-            "INSERT INTO records (id, kind, project, parent, tag, bytes, body, factory)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (record.id, kind, project, parent, tag, size, body, self._factory),
-        )
+        """Insert a record, within a transaction."""
+        size, expires_at = getattr(record, "bytes", 0), getattr(record, "expires_at", None)
+        execute(
+            "INSERT INTO records (id, kind, project, parent, tag, bytes, body, factory, expires_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            record.id, kind, project, parent, tag, size, record.model_dump_json(), self._whose, expires_at,
+        )  # fmt: skip
 
-    def put(self, on: sqlite3.Connection, record: Record, tag: str = "") -> None:
+    def put(self, execute: Execute, record: Record, tag: str = "") -> None:
         """Write a record in the place of the one with its id."""
-        on.execute("UPDATE records SET body = ?, tag = ? WHERE id = ?", (record.model_dump_json(), tag, record.id))
+        execute("UPDATE records SET body = ?, tag = ? WHERE id = ?", record.model_dump_json(), tag, record.id)
 
-    def drop(self, on: sqlite3.Connection, id: str) -> None:
+    def drop(self, execute: Execute, id: str) -> None:
         """Delete a record and all whose parent it is."""
-        on.execute("DELETE FROM records WHERE id = ? OR parent = ?", (id, id))
+        execute("DELETE FROM records WHERE id = ? OR parent = ?", id, id)
 
-    def find(self, on: sqlite3.Connection, kind: str, project: str, id: str, model: type[T]) -> T:
-        """Return a record of a project within a transaction.
+    def find(self, read: Execute, kind: str, project: str, id: str, model: type[T]) -> T:
+        """Return a record of a project, within a transaction or without one (`read`).
 
         Raises:
             NotFound: the project has none of that kind and id.
         """
-        row = on.execute(
-            "SELECT body FROM records WHERE kind = ? AND project = ? AND id = ?", (kind, project, id)
-        ).fetchone()
-        if row is None:
+        rows = read("SELECT body FROM records WHERE kind = ? AND project = ? AND id = ?", kind, project, id)
+        if not rows:
             raise NotFound(f"there is no {kind} of that id", hint="List what there is.")
-        return model.model_validate_json(row[0])
+        return model.model_validate_json(rows[0][0])
 
     def get(self, kind: str, project: str, id: str, model: type[T]) -> T:
         """Return a record of a project; raises as `find`."""
-        with self.reading() as connection:
-            return self.find(connection, kind, project, id, model)
+        return self.find(self.read, kind, project, id, model)
 
     def change(self, kind: str, project: str, id: str, model: type[T], to: Callable[[T], tuple[T, str]]) -> T:
         """Change a record in one transaction and return it: `to` gives the new one and its tag; raises as `find`."""
-        with self.writing() as connection:
-            record, tag = to(self.find(connection, kind, project, id, model))
-            self.put(connection, record, tag)
+        with self.writing() as execute:
+            record, tag = to(self.find(execute, kind, project, id, model))
+            self.put(execute, record, tag)
         return record
 
     def page(self, kind: str, project: str, model: type[T], wanted: Wanted) -> Page[T]:
@@ -148,22 +161,26 @@ class Records:
         Raises:
             NotFound: `wanted.after` is no such record of this project.
         """
+        start = 2**62 if wanted.newest_first else 0
+        if wanted.after:
+            self.get(kind, project, wanted.after, model)
+            ((start,),) = self.read("SELECT sequence FROM records WHERE id = ?", wanted.after)
+        bodies = self._bodies(kind, project, wanted, start)
+        found = islice((body for body in bodies if _has(body, wanted.metadata)), wanted.limit + 1)
+        return Page.of([model.model_validate_json(body) for body in found], wanted.limit)
+
+    def _bodies(self, kind: str, project: str, wanted: Wanted, start: int) -> Iterator[str]:
+        """Yield what is wanted from a number on, whatever its metadata."""
         order, edge = ("DESC", "<") if wanted.newest_first else ("ASC", ">")
-        pairs = wanted.metadata or ()
-        said = " AND EXISTS (SELECT 1 FROM json_each(body, '$.metadata') WHERE key = ? AND value = ?)" * len(pairs)
-        if wanted.metadata is None:
-            said = " AND json_extract(body, '$.metadata') IS NULL"
-        with self.reading() as connection:
-            start = 2**62 if wanted.newest_first else 0
-            if wanted.after:
-                self.find(connection, kind, project, wanted.after, model)
-                start = connection.execute("SELECT sequence FROM records WHERE id = ?", (wanted.after,)).fetchone()[0]
-            rows = connection.execute(
-                "SELECT body FROM records WHERE kind = ? AND project = ? AND (? = '' OR parent = ?)"
-                f" AND (? = '' OR tag = ?) AND sequence {edge} ?{said} ORDER BY sequence {order} LIMIT ?",
-                (kind, project, *[wanted.parent] * 2, *[wanted.tag] * 2, start, *chain(*pairs), wanted.limit + 1),
-            ).fetchall()
-        return Page.of([model.model_validate_json(body) for (body,) in rows], wanted.limit)
+        most = wanted.limit + 1 if wanted.metadata == () else _FILTERED_AT_ONCE
+        rows: list[tuple[Any, ...]] = [(start, "")]
+        while rows:
+            rows = self.read(
+                "SELECT sequence, body FROM records WHERE kind = ? AND project = ? AND (? = '' OR parent = ?)"
+                f" AND (? = '' OR tag = ?) AND sequence {edge} ? ORDER BY sequence {order} LIMIT ?",
+                kind, project, *[wanted.parent] * 2, *[wanted.tag] * 2, rows[-1][0], most,
+            )  # fmt: skip
+            yield from (body for _, body in rows)
 
     def tagged(self, kind: str, tags: tuple[str, ...], model: type[T], *, own: bool = False) -> list[tuple[str, T]]:
         """Return the records of all projects with one of some tags, oldest first, each with its project.
@@ -171,22 +188,28 @@ class Records:
         With `own`, only those that this factory's gateways took in.
         """
         marks, whose = ", ".join("?" * len(tags)), " AND factory = ?" if own else ""
-        with self.reading() as connection:
-            rows = connection.execute(
-                f"SELECT project, body FROM records WHERE kind = ? AND tag IN ({marks}){whose} ORDER BY sequence",
-                (kind, *tags, *([self._factory] if own else ())),
-            ).fetchall()
+        rows = self.read(
+            f"SELECT project, body FROM records WHERE kind = ? AND tag IN ({marks}){whose} ORDER BY sequence",
+            kind, *tags, *([self._whose] if own else ()),
+        )  # fmt: skip
         return [(project, model.model_validate_json(body)) for project, body in rows]
 
-    def held_bytes(self, on: sqlite3.Connection, project: str) -> int:
+    def held_bytes(self, execute: Execute, project: str) -> int:
         """Return the bytes of all files and parts of a project."""
-        row = on.execute("SELECT sum(bytes) FROM records WHERE project = ?", (project,)).fetchone()
-        return int(row[0] or 0)
+        ((held,),) = execute("SELECT sum(bytes) FROM records WHERE project = ?", project)
+        return int(held or 0)
 
     def ids(self, kind: str) -> set[str]:
         """Return the ids of all records of a kind."""
-        with self.reading() as connection:
-            return {id for (id,) in connection.execute("SELECT id FROM records WHERE kind = ?", (kind,))}
+        return {id for (id,) in self.read("SELECT id FROM records WHERE kind = ?", kind)}
+
+
+def _has(body: str, metadata: tuple[tuple[str, str], ...] | None) -> bool:
+    """Whether a record's metadata have some pairs; for None, whether it has no metadata."""
+    if metadata == ():
+        return True
+    said = json.loads(body).get("metadata")
+    return said is None if metadata is None else set(metadata) <= set((said or {}).items())
 
 
 def new_id(prefix: str) -> str:

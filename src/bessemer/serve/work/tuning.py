@@ -7,7 +7,6 @@ Owns jobs, their events and the states they go through. Knows no trainer and no 
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, cast
 from bessemer.core.errors import ConfigError, Conflict, NotFound, Unsupported
 from bessemer.core.nouns import Usage
 from bessemer.serve.accounts.pages import Page
+from bessemer.serve.database import Execute
 from bessemer.serve.work.datasets import KIND as DATASET
 from bessemer.serve.work.files import File, FileStore
 from bessemer.serve.work.jobs import (
@@ -101,10 +101,10 @@ class JobStore:
             for what, id in given.items():
                 if id is not None:  # a link of its own: deleting the file takes nothing from the job
                     self.data(job.id, what).hardlink_to(self._files.path(id))
-            with self.records.writing() as connection:
-                self.records.add(connection, KIND, project, job, tag=job.status)
-                self._event(connection, project, job.id, f"Created fine-tuning job: {job.id}")
-                self._event(connection, project, job.id, f"{counts['training']} examples were read; the job is queued")
+            with self.records.writing() as execute:
+                self.records.add(execute, KIND, project, job, tag=job.status)
+                self._event(execute, project, job.id, f"Created fine-tuning job: {job.id}")
+                self._event(execute, project, job.id, f"{counts['training']} examples were read; the job is queued")
         except BaseException:
             self.forget_data(job.id)
             self.settle(job, 0)
@@ -160,15 +160,15 @@ class JobStore:
             NotFound: the project has no such job.
             Conflict: it is in none of the states that this begins from.
         """
-        with self.records.writing() as connection:
-            job = self.records.find(connection, KIND, project, id, Job)
+        with self.records.writing() as execute:
+            job = self.records.find(execute, KIND, project, id, Job)
             if job.status not in begun_from:
                 raise Conflict(f"the job is {job.status}", hint=f"Only a job that is {' or '.join(begun_from)} can be.")
             now = int(self.now())
             update: dict[str, Any] = {"status": to, "estimated_finish": None}
             job = job.model_copy(update=update | ({"finished_at": now} if to in ENDED else {}))
-            self.records.put(connection, job, _UNTOLD if to in ENDED else to)
-            self._event(connection, project, id, said)
+            self.records.put(execute, job, _UNTOLD if to in ENDED else to)
+            self._event(execute, project, id, said)
         return job
 
     # --- for whoever trains -------------------------------------------------------------------------------------------
@@ -184,8 +184,8 @@ class JobStore:
         self, project: str, id: str, message: str, data: dict[str, Any] | None = None, level: str = "info"
     ) -> None:
         """Note an event of a job; with data it is one of metrics."""
-        with self.records.writing() as connection:
-            self._event(connection, project, id, message, data, level)
+        with self.records.writing() as execute:
+            self._event(execute, project, id, message, data, level)
 
     def estimate(self, project: str, id: str, finish: float) -> None:
         """Say when a running job is likely to end, in Unix seconds."""
@@ -205,11 +205,11 @@ class JobStore:
         """
         ended: list[Job] = []
 
-        def succeeded(on: sqlite3.Connection, curve: File) -> None:
-            job = self.records.find(on, KIND, project, id, Job)
+        def succeeded(execute: Execute, curve: File) -> None:
+            job = self.records.find(execute, KIND, project, id, Job)
             if job.status != "running":
                 raise Conflict(f"the job is {job.status}", hint="Nothing is lost: its training is kept.")
-            ended.append(self._add_model(on, project, job, result, curve))
+            ended.append(self._add_model(execute, project, job, result, curve))
 
         with self._files.receiving() as (path, out):
             out.write(result.curve)
@@ -227,8 +227,8 @@ class JobStore:
         """
         job = self.move(project, id, "failed", ("running",), f"The job failed: {error.message}")
         job = job.model_copy(update={"error": error})
-        with self.records.writing() as connection:
-            self.records.put(connection, job, _UNTOLD)
+        with self.records.writing() as execute:
+            self.records.put(execute, job, _UNTOLD)
         self.forget_data(id)
         return job
 
@@ -238,15 +238,15 @@ class JobStore:
 
     def told(self, job: Job) -> None:
         """Note that those who want to know were told how a job ended."""
-        with self.records.writing() as connection:
-            self.records.put(connection, job, job.status)
+        with self.records.writing() as execute:
+            self.records.put(execute, job, job.status)
 
     def forget_data(self, id: str) -> None:
         """Let go of what a job was given."""
         for what in ("training", "validation"):
             self.data(id, what).unlink(missing_ok=True)
 
-    def _add_model(self, on: sqlite3.Connection, project: str, job: Job, result: Result, curve: File) -> Job:
+    def _add_model(self, execute: Execute, project: str, job: Job, result: Result, curve: File) -> Job:
         now, name = int(self.now()), model_name(project, job)
         model = TunedModel(
             id=name, base=job.model, path=result.path, source=result.source, job=job.id, created_at=now
@@ -260,11 +260,11 @@ class JobStore:
             metrics=dict(result.metrics), step_number=result.step_number,
         )  # fmt: skip
         job = job.model_copy(update=update)
-        self.records.add(on, "model", project, model)
-        self.records.put(on, job, _UNTOLD)
-        self.records.add(on, CHECKPOINT, project, checkpoint, parent=job.id)
-        self._event(on, project, job.id, f"New fine-tuned model created: {name}")
-        self._event(on, project, job.id, "The job has successfully completed")
+        self.records.add(execute, "model", project, model)
+        self.records.put(execute, job, _UNTOLD)
+        self.records.add(execute, CHECKPOINT, project, checkpoint, parent=job.id)
+        self._event(execute, project, job.id, f"New fine-tuned model created: {name}")
+        self._event(execute, project, job.id, "The job has successfully completed")
         return job
 
     def _check(self, trainable: Trainable, project: str, id: str, what: str) -> int:
@@ -277,11 +277,11 @@ class JobStore:
             raise ConfigError(f"{what} file: {error.message}", hint=error.hint) from error
 
     def _event(
-        self, connection: Any, project: str, id: str, message: str, data: dict[str, Any] | None = None,
+        self, execute: Execute, project: str, id: str, message: str, data: dict[str, Any] | None = None,
         level: Any = "info",
     ) -> None:  # fmt: skip
         event = JobEvent(
             id=new_id("ftevent-"), created_at=int(self.now()), level=level, message=message,
             type="metrics" if data else "message", data=data or {},
         )  # fmt: skip
-        self.records.add(connection, EVENT, project, event, parent=id)
+        self.records.add(execute, EVENT, project, event, parent=id)

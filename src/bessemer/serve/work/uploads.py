@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from bessemer.core.errors import ConfigError, Conflict
+from bessemer.serve.database import Execute
 from bessemer.serve.work.files import File, FileStore
 from bessemer.serve.work.records import Record, new_id
 
@@ -74,10 +74,10 @@ class UploadStore:
         if asked.bytes > most:
             raise ConfigError(f"the file would be larger than {most} bytes", hint="Send it as several files.")
         self.sweep()
-        with self._records.writing() as connection:
-            self.files.check_room(self._records.held_bytes(connection, project) + asked.bytes)
+        with self._records.writing() as execute:
+            self.files.check_room(self._records.held_bytes(execute, project) + asked.bytes)
             # What is announced counts at once, so that many uploads together cannot pass the bound.
-            self._records.add(connection, KIND, project, asked, tag="pending")
+            self._records.add(execute, KIND, project, asked, tag="pending")
         return asked
 
     def add_part(self, project: str, id: str, source: Path) -> Part:
@@ -92,19 +92,19 @@ class UploadStore:
         part = Part(id=new_id("part_"), created_at=int(self._clock()), upload_id=id, bytes=source.stat().st_size)
         self.files.place(source, part.id)
         try:
-            with self._records.writing() as connection:
-                upload = self._records.find(connection, KIND, project, id, Upload)
+            with self._records.writing() as execute:
+                upload = self._records.find(execute, KIND, project, id, Upload)
                 _check_pending(upload)
-                row = connection.execute(
-                    "SELECT sum(json_extract(body, '$.bytes')) FROM records WHERE kind = ? AND parent = ?", (PART, id)
-                ).fetchone()
-                if (row[0] or 0) + part.bytes > 2 * upload.bytes:  # a part may be sent again, with another id
+                rows = execute("SELECT body FROM records WHERE kind = ? AND parent = ?", PART, id)
+                if (
+                    sum(Part.model_validate_json(body).bytes for (body,) in rows) + part.bytes > 2 * upload.bytes
+                ):  # a part may be sent again, with another id
                     raise ConfigError(
                         f"the parts are more than twice the {upload.bytes} bytes that were announced",
                         hint="Begin an upload of the right size.",
                     )
-                self._records.add(connection, PART, project, part, parent=id)
-                connection.execute("UPDATE records SET bytes = 0 WHERE id = ?", (part.id,))  # counted as announced
+                self._records.add(execute, PART, project, part, parent=id)
+                execute("UPDATE records SET bytes = 0 WHERE id = ?", part.id)  # counted as announced
         except BaseException:
             self.files.path(part.id).unlink(missing_ok=True)
             raise
@@ -145,8 +145,8 @@ class UploadStore:
             if md5 and not hmac.compare_digest(check.hexdigest().encode(), md5.lower().encode()):
                 raise ConfigError("the checksum md5 is not that of the parts", hint="Send the parts again.")
 
-            def completed(on: sqlite3.Connection, file: File) -> None:
-                self._put(on, project, id, {"status": "completed", "file": file})
+            def completed(execute: Execute, file: File) -> None:
+                self._put(execute, project, id, {"status": "completed", "file": file})
 
             seconds = upload.file_expires_after_seconds
             self.files.add(project, path, upload.filename, upload.purpose, seconds, completed)
@@ -179,26 +179,25 @@ class UploadStore:
         return upload
 
     def _end(self, project: str, id: str, status: Literal["cancelled", "expired"]) -> Upload:
-        with self._records.writing() as connection:
-            return self._put(connection, project, id, {"status": status})
+        with self._records.writing() as execute:
+            return self._put(execute, project, id, {"status": status})
 
-    def _put(self, on: sqlite3.Connection, project: str, id: str, change: dict[str, Any]) -> Upload:
+    def _put(self, execute: Execute, project: str, id: str, change: dict[str, Any]) -> Upload:
         """End a pending upload within a transaction; what it announced no longer counts."""
-        upload = self._records.find(on, KIND, project, id, Upload)
+        upload = self._records.find(execute, KIND, project, id, Upload)
         _check_pending(upload)
         upload = upload.model_copy(update=change)
-        self._records.put(on, upload, upload.status)
-        on.execute("UPDATE records SET bytes = 0 WHERE id = ?", (id,))
+        self._records.put(execute, upload, upload.status)
+        execute("UPDATE records SET bytes = 0 WHERE id = ?", id)
         return upload
 
     def _parts(self, id: str) -> list[str]:
-        with self._records.reading() as connection:
-            return [part for (part,) in connection.execute("SELECT id FROM records WHERE parent = ?", (id,))]
+        return [part for (part,) in self._records.read("SELECT id FROM records WHERE parent = ?", id)]
 
     def _forget_parts(self, ids: Sequence[str]) -> None:
-        with self._records.writing() as connection:
+        with self._records.writing() as execute:
             for id in ids:
-                self._records.drop(connection, id)
+                self._records.drop(execute, id)
         for id in ids:
             self.files.path(id).unlink(missing_ok=True)
 

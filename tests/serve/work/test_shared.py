@@ -1,0 +1,175 @@
+"""Gateways over one Postgres: each tells what the others took in, and each piece of work is done by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from bessemer.core.errors import Conflict
+from bessemer.infer import EchoConfig, open_engine
+from bessemer.serve import GatewayParts, JobsConfig, Work, open_accounts, open_work
+from bessemer.serve.work.batches import Batch, Counts, Line
+from bessemer.serve.work.files import File
+from bessemer.serve.work.records import Records, Wanted
+from tests.serve.conftest import start_in
+
+from .test_batches import chat, ended, lines_of, sent
+
+Opener = Callable[..., Work]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opener]:
+    """Open what there is in a folder, over a database."""
+    with ExitStack() as stack:
+
+        def one(folder: str, database: str = "") -> Work:
+            work = open_work(tmp_path / folder, JobsConfig(), factory="mill", database=database)
+            stack.callback(work.close)
+            return work
+
+        yield one
+
+
+def given(work: Work, content: bytes = b"{}\n", purpose: str = "batch", expires_after: int | None = None) -> File:
+    with work.files.receiving() as (path, out):
+        out.write(content)
+        out.flush()
+        return work.files.add("shop", path, "lines.jsonl", purpose, expires_after)
+
+
+def test_two_gateways_tell_the_same_and_share_the_work(tmp_path: Path, database_url: str) -> None:
+    database = "" if database_url.startswith("sqlite") else database_url
+    with ExitStack() as stack:
+        secret, running = "", []
+        for name in ("one", "two"):
+            work = open_work(tmp_path / "work", JobsConfig(), database=database)
+            accounts = open_accounts(database_url)
+            for each in (work, accounts):
+                stack.callback(each.close)
+            engine = open_engine(EchoConfig())
+            engine.go_on = type("Never", (), {"set": lambda self: None})()  # type: ignore[attr-defined]
+            (tmp_path / name).mkdir()
+            parts = GatewayParts(work=work, accounts=accounts, booked=lambda request: None)
+            running.append(start_in(tmp_path / name, stack, engine, parts))
+            secret = secret or accounts.keys.create("shop")[1]
+        one, two = (each.client(secret) for each in running)
+        lines = [chat(number) for number in range(20)]
+        batch = sent(one, lines)
+        assert [each.id for each in two.files.list()] == [batch.input_file_id]
+        assert two.files.content(batch.input_file_id).text == one.files.content(batch.input_file_id).text
+        other = two.batches.create(
+            input_file_id=batch.input_file_id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        for client in (one, two):
+            assert [each.id for each in client.batches.list()] == [other.id, batch.id]
+        for mine in (batch, other):
+            done = ended(one, mine)
+            assert ended(two, mine) == done
+            assert len(lines_of(two, done.output_file_id)) == len(lines)
+        one.files.delete(batch.input_file_id)
+        assert batch.input_file_id not in [each.id for each in two.files.list()]
+    booked = sum(path.read_bytes().count(b"\n") for path in tmp_path.glob("*/entries.jsonl"))
+    assert booked == 2 * len(lines), "each line was asked once"
+
+
+def test_whose_folder_it_is_does_the_work_that_is_left_there(opened: Opener, postgres_url: str) -> None:
+    mine, beside, elsewhere = (opened(folder, postgres_url) for folder in ("work", "work", "other"))
+    file = given(mine)
+    batch = Batch(id="b", endpoint="/v1/embeddings", input_file_id=file.id, created_at=0, expires_at=9)
+    mine.batches.create("shop", batch)
+    assert [work.files.path(file.id).exists() for work in (mine, beside, elsewhere)] == [True, True, False]
+    assert [work.batches.open() != [] for work in (mine, beside, elsewhere)] == [True, True, False]
+    assert mine.lock("batches") == beside.lock("batches") != elsewhere.lock("batches")
+    assert elsewhere.batches.get("shop", "b") == batch and elsewhere.files.get("shop", file.id) == file
+
+
+def test_of_two_who_ask_a_line_one_is_heard(opened: Opener, database_url: str) -> None:
+    """Where no lock holds a second gateway back: the one that asked before books nothing, as it can stage nothing."""
+    database = "" if database_url.startswith("sqlite") else database_url
+    one, two = (opened("work", database).batches for _ in range(2))
+    body = b'{"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": "x"}}\n'
+    file = given(opened("work", database), body)
+    batch = Batch(id="b", endpoint="/v1/embeddings", input_file_id=file.id, created_at=0, expires_at=9)
+    one.begin("shop", one.create("shop", batch), 5)
+    (mine,), (theirs,) = one.waiting("b", 5, set()), two.waiting("b", 5, set())
+    mine = one.attempt(mine)
+    with pytest.raises(Conflict):
+        two.attempt(theirs)
+    (theirs,) = two.waiting("b", 5, set())
+    assert theirs.request == mine.request
+    theirs = two.attempt(theirs)
+    with pytest.raises(Conflict):
+        one.stage(mine, "[]")
+    two.stage(theirs, "[]")
+    two.done(theirs, {"status_code": 200})
+    for late in (theirs, mine):
+        with pytest.raises(Conflict):
+            one.done(late, {"status_code": 400})
+    counts = one.get("shop", "b").request_counts
+    assert (counts.completed, counts.failed) == (1, 0)
+
+
+def test_bytes_outlive_a_change_of_the_database(opened: Opener, postgres_url: str) -> None:
+    """What is kept in one database are strays to another one."""
+    kept = {}
+    for database in ("", postgres_url):
+        work = opened("work", database)
+        file = given(work)
+        kept[work.files.path(file.id)] = (database, file)
+    for path in kept:
+        os.utime(path, (0, 0))
+    for path, (database, file) in kept.items():
+        assert opened("work", database).files.page("shop", Wanted()).items == (file,) and path.exists()
+
+
+def test_pages_have_what_others_added_meanwhile_in_its_place(opened: Opener, database_url: str) -> None:
+    database = "" if database_url.startswith("sqlite") else database_url
+    one, two = opened("work", database), opened("work", database)
+    made = [given(work).id for work in (one, two, one, two)]
+    first = one.files.page("shop", Wanted(limit=2, newest_first=False))
+    rest = two.files.page("shop", Wanted(after=first.items[-1].id, newest_first=False))
+    assert [each.id for each in (*first.items, *rest.items)] == made
+    assert (first.has_more, rest.has_more) == (True, False)
+
+
+def test_a_zero_in_what_was_said_is_no_trouble(opened: Opener, database_url: str) -> None:
+    """Postgres takes none in a text, and reads no JSON that stands for one."""
+    work = opened("work", "" if database_url.startswith("sqlite") else database_url)
+    file, zero = given(work, b'{"custom_id": "a"}\n'), "\x00"
+    batch = Batch(
+        id="b", endpoint="/v1/embeddings", input_file_id=file.id, created_at=0, expires_at=9, metadata={"a": zero}
+    )
+    work.batches.create("shop", batch)
+    with work.records.writing() as execute:
+        found = batch.model_copy(update={"status": "in_progress", "request_counts": Counts(total=2)})
+        work.records.put(execute, found, "in_progress")
+        execute.many(
+            "INSERT INTO lines (batch, number, custom_id, start, bytes) VALUES (?, ?, ?, ?, ?)",
+            [("b", 1, "a", 0, 1), ("b", 2, "b", 0, 1)],
+        )
+    for number, status in ((1, 200), (2, 400)):
+        line = Line("b", number, "a", b"", 0, "r", "e")
+        work.batches.done(line, {"status_code": status, "body": {"text": zero}})
+    counts = work.batches.get("shop", "b").request_counts
+    assert (counts.completed, counts.failed) == (1, 1)
+    assert len(work.batches.page("shop", Wanted(metadata=(("a", zero),))).items) == 1
+    assert work.batches.page("shop", Wanted(metadata=(("a", "b"),))).items == ()
+    assert work.batches.page("shop", Wanted(metadata=None)).items == ()
+
+
+def test_a_file_of_an_earlier_version_is_brought_up_to_date(opened: Opener, tmp_path: Path) -> None:
+    work = opened("work")
+    stays, goes = given(work), given(work, expires_after=3600)
+    with work.records.writing() as execute:
+        execute("ALTER TABLE records DROP COLUMN expires_at")
+    work.close()
+    Records(tmp_path / "work" / "work.sqlite").close()
+    later = open_work(tmp_path / "work", JobsConfig(), lambda: goes.created_at + 3601.0)
+    assert later.files.page("shop", Wanted()).items == (stays,)
+    assert not later.files.path(goes.id).exists()
+    later.close()
