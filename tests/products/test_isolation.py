@@ -239,6 +239,8 @@ CASES: dict[str, Case] = {
         None,
         lambda mine, theirs: Ask("GET", f"{JOBS}/{mine['job']}/checkpoints?after={theirs['checkpoint']}"),
     ),
+    **{f"{method} /v1/fine_tuning/{path}/{{asked:path}}": Case() for method in ("GET", "POST", "DELETE")
+       for path in ("checkpoints", "alpha/graders")},  # refused, whatever is asked
     # Datasets
     "POST /v1/datasets": Case(tries=(lambda mine, theirs: Ask("POST", DATASETS, {"tables": {"t": theirs["file"]}}),)),
     "POST /v1/datasets/preview": Case(

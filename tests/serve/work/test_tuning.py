@@ -6,8 +6,10 @@ import json
 import re
 import textwrap
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -329,11 +331,31 @@ def test_a_project_never_sees_anothers_jobs_and_models(office: Office) -> None:
     assert office.shop.fine_tuning.jobs.retrieve(running.id).status == "queued"
 
 
+def test_what_is_not_served_of_fine_tuning_is_refused_with_what_to_do(office: Office) -> None:
+    name, _, early = with_checkpoints(office)
+    sharing, graders = office.shop.fine_tuning.checkpoints.permissions, office.shop.fine_tuning.alpha.graders
+    grader: Any = {"type": "string_check", "name": "same", "input": "x", "operation": "eq", "reference": "x"}
+    asked: list[tuple[Callable[[], object], str]] = [
+        (lambda: sharing.create(early, project_ids=["docs"]).data, "key of its own project"),
+        (lambda: sharing.retrieve(name), "key of its own project"),
+        (lambda: sharing.list(name).data, "key of its own project"),
+        (lambda: sharing.delete("cp_1", fine_tuned_model_checkpoint=early), "key of its own project"),
+        (lambda: graders.run(grader=grader, model_sample="x"), "Use 'supervised'"),
+        (lambda: graders.validate(grader=grader), "Use 'supervised'"),
+    ]
+    for ask, said in asked:
+        warned = pytest.warns(DeprecationWarning) if ask is asked[1][0] else nullcontext()
+        with warned, pytest.raises(openai.NotFoundError, match=said) as caught:
+            ask()
+        assert (caught.value.code, caught.value.type) == ("unsupported_endpoint", "invalid_request_error")
+
+
 def test_without_a_key_no_job(office: Office) -> None:
     base = "/v1/fine_tuning/jobs"
     paths = [("POST", base), ("GET", base), ("GET", f"{base}/x"), ("DELETE", "/v1/models/x")]
     paths += [("POST", f"{base}/x/{verb}") for verb in ("cancel", "pause", "resume")]
     paths += [("GET", f"{base}/x/{what}") for what in ("events", "checkpoints")]
+    paths += [("GET", "/v1/fine_tuning/checkpoints/x/permissions"), ("POST", "/v1/fine_tuning/alpha/graders/run")]
     for method, path in paths:
         assert office.running.ask(b"{}", path, method, Authorization="Bearer wrong")[0] == 401
 
