@@ -110,6 +110,9 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
   forgets one of its users, and what they were shown. `POST /v1/feedback` takes the `item` of a ranking that it is
   about. `GET /v1/experiments` and `GET /v1/experiments/NAME` tell which ranker wins by the users of the key's project:
   `winner` (`challenger`, `incumbent`, `undecided`, `mismatch`), `anytime` and `fixed` (intervals), `chance`, `arms`.
+- Fine-tuning jobs, files and batches are on the how-to page "Fine-tune and batch". The last epochs of a job are models
+  of their own (`…:ckpt-step-N`). `/v1/fine_tuning/checkpoints/…/permissions` and `/v1/fine_tuning/alpha/graders/…` are
+  refused with 404, `unsupported_endpoint`, and what to do instead.
 - `messages` takes keys as `x-api-key`, too, and tells errors in Anthropic's form. Its `stop_reason` is `end_turn` also
   where a stop sequence was met. `messages/count_tokens` says how many `input_tokens` a conversation has, by the model's
   own tokenizer and template: as many as its answer reports, those read from a cache included. Nothing is booked; it

@@ -68,15 +68,24 @@ def test_a_job_goes_on_when_the_gateway_was_killed(line: Line, secret: str) -> N
         assert len(curve) == 1 + 12
         first, last = (float(row.split(",")[1]) for row in (curve[1], curve[-1]))
         assert last < first, "it learnt nothing"
-        (checkpoint,) = client.fine_tuning.jobs.checkpoints.list(id).data
-        assert checkpoint.step_number == 12
-        assert checkpoint.metrics.full_valid_loss is not None
-        answer = client.chat.completions.create(
-            model=job.fine_tuned_model, messages=TALK[:1], temperature=0, max_tokens=8
-        )
-        assert answer.choices[0].message.content == "A lamp with a handle."
+        last, early = client.fine_tuning.jobs.checkpoints.list(id).data
+        assert (last.step_number, last.fine_tuned_model_checkpoint) == (12, job.fine_tuned_model)
+        assert (early.step_number, early.fine_tuned_model_checkpoint) == (6, f"{job.fine_tuned_model}:ckpt-step-6")
+        assert last.metrics.full_valid_loss is not None and early.metrics.full_valid_loss is not None
+        assert last.metrics.full_valid_loss < early.metrics.full_valid_loss
+        answers = [
+            client.chat.completions.create(
+                model=each.fine_tuned_model_checkpoint, messages=TALK[:1], temperature=0, max_tokens=8
+            )
+            for each in (last, early)
+        ]
+        assert answers[0].choices[0].message.content == "A lamp with a handle."
+        assert answers[1].choices[0].message.content, "made when it was asked"
+        client.models.delete(job.fine_tuned_model)
+        with pytest.raises(openai.NotFoundError):
+            client.chat.completions.create(model=early.fine_tuned_model_checkpoint, messages=TALK[:1])
     usage = [row for row in line.json("usage", "--project", "shop") if row["what"] == "requests"]
-    assert usage[0]["entries"] == 1
+    assert usage[0]["entries"] == 2
 
 
 @pytest.mark.slow

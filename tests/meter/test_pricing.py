@@ -12,7 +12,7 @@ from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Usage
 from bessemer.core.units import Money
 from bessemer.meter import Price, PriceBook, load_price_book
-from bessemer.meter.pricing import _without_unsaid
+from bessemer.meter.pricing import Customer, _without_unsaid
 
 BOOK = PriceBook(
     version="2026-1",
@@ -48,6 +48,18 @@ def test_an_unknown_model_takes_the_default_and_says_so() -> None:
     assert quote.by_default and quote.price_version.endswith(" default")
     assert quote.charge.micros == 100_000  # cached tokens have no price of their own there
     assert not BOOK.quote(Usage(), "big").by_default
+
+
+def test_a_checkpoint_has_the_price_of_its_model_unless_it_is_named_itself() -> None:
+    model, usage = "ft:big:shop::1", Usage(input_tokens=1_000_000)
+    early, late, other = f"{model}:ckpt-step-3", f"{model}:ckpt-step-5", "ft:big:shop::2:ckpt-step-3"
+    prices = {model: Price(input=7), late: Price(input=9)}
+    book = PriceBook(default=Price(input=1), models=prices)
+    assert [book.charge(usage, name).micros for name in (model, early, late, other)] == [7, 7, 9, 1]
+    assert [book.price(name)[1] for name in (model, early, late, other)] == [False, False, False, True]
+    agreed = Customer(models={model: Price(input=3)})
+    book = book.model_copy(update={"customers": {"shop": agreed, "all": Customer(default=Price(input=2))}})
+    assert [book.price(early, project)[0].input for project in ("shop", "all", "docs")] == [3, 2, 7]
 
 
 def test_usage_that_does_not_add_up_is_refused() -> None:

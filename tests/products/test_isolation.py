@@ -38,7 +38,7 @@ from bessemer.serve.server import GatewayServer
 from bessemer.serve.serving import Endpoint
 from bessemer.serve.wire.messages import AnthropicDoor
 from bessemer.serve.work.datasets import DatasetMaker
-from bessemer.serve.work.jobs import Result, Trainable
+from bessemer.serve.work.jobs import Kept, Result, Trainable
 from tests.serve.conftest import serve_in_thread, until
 
 WORD = "pale-otter"
@@ -103,8 +103,12 @@ def after(path: str, name: str) -> Try:
 
 
 def asking(path: str, **body: Any) -> Case:
-    """Return the case of a path that asks a model: another's is unknown."""
-    return Case(tries=(lambda mine, theirs: Ask("POST", path, {"model": theirs["model"], **body}),))
+    """Return the case of a path that asks a model: another's is unknown, and its checkpoints are."""
+
+    def of(name: str) -> Try:
+        return lambda mine, theirs: Ask("POST", path, {"model": theirs[name], **body})
+
+    return Case(tries=(of("model"), of("early")))
 
 
 HELLO = [{"role": "user", "content": "one two"}]
@@ -118,8 +122,12 @@ CASES: dict[str, Case] = {
     **{f"GET {path}": Case("open") for path in ("/", "/healthz", "/readyz")},
     "GET /metrics": ADMIN,
     "GET /v1/models": Case(lists="model"),
-    "GET /v1/models/{id:path}": named("GET", "/v1/models/<model>"),
-    "DELETE /v1/models/{id:path}": named("DELETE", "/v1/models/<model>"),
+    "GET /v1/models/{id:path}": named(
+        "GET", "/v1/models/<model>", None, lambda mine, theirs: Ask("GET", f"/v1/models/{theirs['early']}")
+    ),
+    "DELETE /v1/models/{id:path}": named(
+        "DELETE", "/v1/models/<early>", None, lambda mine, theirs: Ask("DELETE", f"/v1/models/{theirs['model']}")
+    ),
     # What asks a model
     "POST /v1/chat/completions": asking(CHAT, messages=HELLO),
     "POST /v1/completions": asking("/v1/completions", prompt="x"),
@@ -231,6 +239,8 @@ CASES: dict[str, Case] = {
         None,
         lambda mine, theirs: Ask("GET", f"{JOBS}/{mine['job']}/checkpoints?after={theirs['checkpoint']}"),
     ),
+    **{f"{method} /v1/fine_tuning/{path}/{{asked:path}}": Case() for method in ("GET", "POST", "DELETE")
+       for path in ("checkpoints", "alpha/graders")},  # refused, whatever is asked
     # Datasets
     "POST /v1/datasets": Case(tries=(lambda mine, theirs: Ask("POST", DATASETS, {"tables": {"t": theirs["file"]}}),)),
     "POST /v1/datasets/preview": Case(
@@ -365,7 +375,8 @@ class House:
         file = client.files.create(file=(f"{word}.jsonl", talk.encode() * 10), purpose="fine-tune").id
         job = client.fine_tuning.jobs.create(model="base", training_file=file, suffix=word)
         self.work.jobs.move(project, job.id, "running", ("queued",), "started")
-        self.work.jobs.succeed(project, job.id, Result("folder", "model", 9, 1, {"step": 1.0}, b"step\n1\n"))
+        kept = Kept("adapter", "base", 1, {"step": 1.0})
+        self.work.jobs.succeed(project, job.id, Result("folder", "model", 9, 2, {"step": 2.0}, b"step\n2\n", (kept,)))
         model = client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model
         assert model
         queued = client.fine_tuning.jobs.create(model=model, training_file=file).id
@@ -374,7 +385,7 @@ class House:
         wanted = Ask("POST", DATASETS, {"tables": {"t": file}, "metadata": {"w": word}})
         dataset = json.loads(self.ask(project, wanted).text)["id"]
         found = {"file": file, "job": job.id, "model": model, "queued": queued, "dataset": dataset}
-        return found | {"event": event, "checkpoint": checkpoint}
+        return found | {"event": event, "checkpoint": checkpoint, "early": f"{model}:ckpt-step-1"}
 
     def whole(self, project: str) -> dict[str, str]:
         """Return everything that a project is shown of its own, by path."""

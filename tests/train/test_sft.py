@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from bessemer.core.errors import BackendError, Cancelled, ConfigError, IntegrityError
 from bessemer.core.nouns import Example
 from bessemer.core.protocols import Checkpoints, Trainer
-from bessemer.train import LoraTrainer, SftConfig, fine_tune
-from bessemer.train.report import Trial
+from bessemer.train import LoraTrainer, RowsConfig, SftConfig, fine_tune
+from bessemer.train.report import Trial, epoch_folder
 from bessemer.train.sft import learning_rate_at
+from bessemer.train.state import load_state
 
 CONFIG = SftConfig(
     rank=4,
@@ -34,8 +35,9 @@ CONFIG = SftConfig(
 
 
 def digest_of(adapter: Path) -> str:
-    files = sorted(adapter.iterdir())
-    return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
+    files = sorted(path for path in adapter.rglob("*") if path.is_file())
+    told = (str(file.relative_to(adapter)).encode() + file.read_bytes() for file in files)
+    return hashlib.sha256(b"".join(told)).hexdigest()
 
 
 def test_it_learns_and_says_so(
@@ -59,7 +61,7 @@ def test_it_learns_and_says_so(
     assert report.tokens_per_second == pytest.approx(report.tokens / report.seconds)
     assert report.curve[0].loss > report.train_loss
     assert report.peak_memory_bytes > 50e6
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+    assert sorted(file.name for file in (tmp_path / "out").iterdir() if file.is_file()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
@@ -115,6 +117,48 @@ def test_the_precision_of_a_timed_trial_is_kept_when_killed_right_after_it(
     resumed = fine_tune(tiny_base, examples, tmp_path / "out", config, checkpoints)
     assert resumed.trial == found
     assert resumed.heldout_loss_before is not None, "what the kill cut off was made up for"
+
+
+def test_the_adapters_of_the_last_epochs_are_kept_also_by_a_resumed_run(
+    tiny_base: Path, examples: list[Example], tmp_path: Path, trainee: ModuleType
+) -> None:
+    config = RowsConfig(rank=4, batch_rows=3, epochs=5, checkpoint_steps=1, learning_rate=2e-2, precision="fp32")
+    few = [e for e in examples if e.split == "train"][:8] + [e for e in examples if e.split == "heldout"][:2]
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    straight = fine_tune(tiny_base, few, whole, config, trainee.FolderCheckpoints(tmp_path / "states"))
+    epoch = straight.steps // 5
+    assert straight.steps == 5 * epoch and epoch > 1
+    kept = [3 * epoch, 4 * epoch]
+    assert [end.step for end in straight.epochs] == kept, "the last of three is the adapter itself"
+    assert sorted(path.name for path in whole.iterdir() if path.is_dir()) == sorted(map(epoch_folder, kept))
+    for end in straight.epochs:
+        state, tensors = load_state(tmp_path / "states" / f"{end.step:06d}", _identity(tmp_path / "states"))
+        adapter = load_file(whole / epoch_folder(end.step) / "adapter_model.safetensors")
+        assert state.step == end.step
+        assert adapter.keys() == tensors["adapter"].keys()
+        assert all(torch.equal(adapter[name], tensors["adapter"][name]) for name in adapter)
+        last = [point.loss for point in straight.curve[: end.step]][-max(1, end.step // 10) :]
+        assert end.train_loss == pytest.approx(sum(last) / len(last))
+    assert straight.heldout_loss_before is not None
+    heldout = [straight.heldout_loss_before, *(end.heldout_loss for end in straight.epochs), straight.heldout_loss]
+    assert len(set(heldout)) == 4, "each was measured at its own moment"
+
+    def stop(**figures: float) -> None:
+        if figures["step"] == 3 * epoch + 2:
+            raise Cancelled("asked to stop")
+
+    states = trainee.FolderCheckpoints(tmp_path / "others")
+    sparse = config.model_copy(update={"checkpoint_steps": 3 * epoch + 1})  # the first of both is in the state
+    with pytest.raises(Cancelled):
+        fine_tune(tiny_base, few, halves, sparse, states, measured=stop)
+    resumed = fine_tune(tiny_base, few, halves, sparse, states)
+    assert digest_of(halves) == digest_of(whole)
+    assert resumed.epochs == straight.epochs
+
+
+def _identity(states: Path) -> str:
+    content = torch.load(states / "000000" / "state.pt", weights_only=True)
+    return str(content["facts"]["identity"])
 
 
 def test_cancelled_between_steps_leaves_no_result(

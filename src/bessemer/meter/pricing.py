@@ -26,6 +26,7 @@ from bessemer.core.config import Config, explain, refusal
 from bessemer.core.digest import digest
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
+from bessemer.core.tuned import tuned_model
 from bessemer.core.units import JOULES_PER_KILOWATT_HOUR, Money, charge_micros
 from bessemer.meter.energy import MICRO
 
@@ -135,9 +136,13 @@ class PriceBook(Config):
         return f"{self.version}@{self.digest()[:12]}"
 
     def price(self, model: str, project: str = "") -> tuple[Price, bool]:
-        """Return the price of a model for a project, and whether it is the book's default."""
-        agreed = self.customers.get(project, Customer())
-        own = agreed.models.get(model) or agreed.default or self.models.get(model)
+        """Return the price of a model for a project, and whether it is the book's default.
+
+        A checkpoint that is not named itself has the price of its fine-tuned model.
+        """
+        agreed, whole = self.customers.get(project, Customer()), tuned_model(model)
+        own = agreed.models.get(model) or agreed.models.get(whole) or agreed.default
+        own = own or self.models.get(model) or self.models.get(whole)
         return own or self.default, own is None
 
     def quote(

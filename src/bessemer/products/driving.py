@@ -1,4 +1,4 @@
-"""What works beside a gateway, each in a thread: on clients' fine-tuning jobs and datasets, and on retraining.
+"""What works beside a gateway, each in a thread: on fine-tuning jobs and their checkpoints, datasets, retraining.
 
 Owns which there are, and which of a factory's products jobs may name.
 """
@@ -17,6 +17,7 @@ from bessemer.products.synthetic.jobs import DatasetDriver, maker
 from bessemer.products.synthetic.lending import Lending
 from bessemer.products.tuning.driver import JobDriver, JobParts
 from bessemer.products.tuning.line import TuningLine
+from bessemer.products.tuning.making import CheckpointMaker
 
 if TYPE_CHECKING:
     from bessemer.products.factory import Factory
@@ -41,9 +42,12 @@ def open_drivers(
     engines, counted = served
     lending = Lending(engines, counted.lend if counted else lambda model, usage: None)
     jobs.work.datasets.maker = maker(jobs, frozenset(copies(factory.config.made)), lending)
+    making = CheckpointMaker(jobs, line)
+    if jobs.work.models:
+        jobs.work.models.make = making.make
     drivers = JobDriver(jobs, line), DatasetDriver(jobs, lending), RetrainDriver(factory, jobs.meter, jobs.clock)
     stack.callback(lending.close)
-    for driver in drivers:
+    for driver in (*drivers, making):
         stack.callback(driver.close)
 
     def start() -> None:

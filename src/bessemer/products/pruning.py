@@ -20,14 +20,15 @@ from bessemer.flow.store import Result
 from bessemer.lake import open_lake
 from bessemer.products.home import Home, is_there
 from bessemer.products.rows import rows_tag
+from bessemer.products.tuning.line import flow_name
 from bessemer.serve.work.jobs import KIND as JOB
 from bessemer.serve.work.jobs import UNFINISHED, Job
 from bessemer.serve.work.models import KIND as MODEL
 from bessemer.serve.work.models import TunedModel
 from bessemer.serve.work.records import Records
 
-_JOB_FLOW, _BEFORE_ID = "tune-ftjob-", "tune-"
-"""How flows of fine-tuning jobs are called: a factory may be called tune-something, too."""
+_JOB_FLOW = flow_name("ftjob-")
+"""How flows of fine-tuning jobs begin: a factory may be called tune-something, too."""
 
 
 class Pruned(Noun):
@@ -91,18 +92,19 @@ def _wanted(home: Home, store: Store) -> set[str]:
         by_flow[run.flow].append(run)
     jobs = _wanted_jobs(home)
     for flow, runs in by_flow.items():
-        if not flow.startswith(_JOB_FLOW) or flow.removeprefix(_BEFORE_ID) in jobs:
+        if not flow.startswith(_JOB_FLOW) or flow in jobs:
             wanted |= {runs[-1].id, *[run.id for run in runs if run.status == "finished"][-1:]}
     return wanted
 
 
 def _wanted_jobs(home: Home) -> Set[str]:
-    """Return the fine-tuning jobs that are not over, or whose model nobody deleted."""
+    """Return the flows of fine-tuning jobs that are not over, and of models and checkpoints that nobody deleted."""
     if not is_there(home.records):
         return frozenset()
     with closing(Records(home.records)) as records:
         models = records.tagged(MODEL, ("",), TunedModel)
-        return {model.job for _, model in models} | {job.id for _, job in records.tagged(JOB, UNFINISHED, Job)}
+        made = {flow_name(model.job, model.id) for _, model in models}
+        return made | {flow_name(job.id) for _, job in records.tagged(JOB, UNFINISHED, Job)}
 
 
 def _results(store: Store) -> Iterator[Result]:

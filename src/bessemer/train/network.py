@@ -74,14 +74,17 @@ class Network:
         """Put weights that `adapter` gave back into place."""
         set_peft_model_state_dict(self._tuned, weights)
 
-    def save_adapter(self, out: Path) -> None:
-        """Write the adapters as PEFT reads them; the same weights give the same bytes, and no path of this machine."""
+    def save_adapter(self, out: Path, weights: Tensors | None = None) -> None:
+        """Write the adapters, or the weights that `adapter` gave back, as PEFT reads them.
+
+        The same weights give the same bytes, and no path of this machine.
+        """
         facts = self._tuned.peft_config["default"].to_dict()
         facts.update(base_model_name_or_path="", inference_mode=True)
         written = {key: sorted(value) if isinstance(value, set) else value for key, value in facts.items()}
         out.mkdir(parents=True, exist_ok=True)
         (out / "adapter_config.json").write_text(json.dumps(written, indent=1, sort_keys=True, default=str) + "\n")
-        save_file(self.adapter(), out / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(weights or self.adapter(), out / "adapter_model.safetensors", metadata={"format": "pt"})
 
     def _logits(self, tokens_BL: torch.Tensor, mask_BL: torch.Tensor, learnt_BL: torch.Tensor) -> torch.Tensor:
         """Return the logits, (learnt tokens, vocabulary), that predict each learnt token.

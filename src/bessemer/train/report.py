@@ -32,6 +32,25 @@ class CurvePoint(Noun):
     seconds: float
 
 
+class EpochEnd(Noun):
+    """What an adapter was at the end of an epoch; it is kept in the folder `epoch_folder` of the run's output.
+
+    Attributes:
+        step: optimiser steps done then.
+        train_loss: mean over the last tenth of them.
+        heldout_loss: nats per learnt token on a few held-out rows; None without held-out rows.
+    """
+
+    step: int
+    train_loss: float
+    heldout_loss: float | None
+
+
+def epoch_folder(step: int) -> str:
+    """Return the name of the folder, within that of the adapter, that the adapter of an earlier epoch is kept in."""
+    return f"epoch-step-{step}"
+
+
 class TrainReport(Noun):
     """A finished run of fine-tuning.
 
@@ -48,6 +67,7 @@ class TrainReport(Noun):
         heldout_loss: the same, after.
         trial: the precision and why.
         peak_memory_bytes: of this process, or of the accelerator where one was used.
+        epochs: the last ends of epochs before the end of the run, oldest first, whose adapters are kept.
     """
 
     steps: int
@@ -66,6 +86,7 @@ class TrainReport(Noun):
     peak_memory_bytes: int
     curve: tuple[CurvePoint, ...]
     read_tokens: int = 0
+    epochs: tuple[EpochEnd, ...] = ()
 
     @property
     def tokens_per_second(self) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from bessemer.core.errors import Unsupported
@@ -94,6 +95,16 @@ def plan_batches(rows: Sequence[Row], config: SftConfig) -> list[Batch]:
                 return planned
             planned.append(batch)
     return planned
+
+
+def epoch_ends(batches: Sequence[Batch], rows: int) -> list[int]:
+    """Return after how many steps each epoch ends that has all of its rows.
+
+    >>> epoch_ends([(0, 2), (1,), (1, 2), (0,), (2, 0)], rows=3)
+    [2, 4]
+    """
+    seen = accumulate(len(batch) for batch in batches)
+    return [step for step, count in enumerate(seen, start=1) if count % rows == 0]
 
 
 def padded(rows: Sequence[Row], batch: Batch) -> int:

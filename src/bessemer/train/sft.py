@@ -22,8 +22,8 @@ from bessemer.core.protocols import Checkpoints
 from bessemer.train.config import SftConfig
 from bessemer.train.network import Network
 from bessemer.train.precision import choose_precision
-from bessemer.train.report import CurvePoint, Measured, Progress, TrainReport, Trial
-from bessemer.train.rows import Batch, Row, make_rows, padded, plan_batches
+from bessemer.train.report import CurvePoint, EpochEnd, Measured, Progress, TrainReport, Trial, epoch_folder
+from bessemer.train.rows import Batch, Row, epoch_ends, make_rows, padded, plan_batches
 from bessemer.train.state import State, load_state, save_state
 from bessemer.train.talks import Talk
 
@@ -31,6 +31,8 @@ BY_SPAN = 0.5
 """Between the mean over tokens, in which passages drown the answers, and that over spans, which does the reverse."""
 CLIP_NORM = 1.0
 HELDOUT_ROWS = 24
+KEPT_EPOCHS = 3
+"""Ends of epochs that are kept, the end of the run included. Source: what OpenAI keeps of a fine-tuning job."""
 
 
 def fine_tune(
@@ -42,7 +44,7 @@ def fine_tune(
     progress: Progress,
     measured: Measured,
 ) -> TrainReport:
-    """Return the report of a training run; `out` holds the adapter as PEFT reads it.
+    """Return the report of a training run; `out` holds the adapter as PEFT reads it, and those of the last epochs.
 
     Killed and called again with the same arguments and checkpoints, it gives bitwise the same adapter on a processor
     as a run that was never interrupted.
@@ -64,7 +66,7 @@ def fine_tune(
     run = _Run(base, list(examples), config, checkpoints)
     run.resume_or_begin()
     run.train(progress, measured)
-    run.network.save_adapter(out)
+    run.save(out)
     return run.report()
 
 
@@ -89,6 +91,8 @@ class _Run:
                 hint="Check that documents were kept, that rules apply to them, and max_length_tokens.",
             )
         self.batches = plan_batches(self.rows, config)
+        ends = [step for step in epoch_ends(self.batches, len(self.rows)) if step < len(self.batches)]
+        self.kept = frozenset(ends[1 - KEPT_EPOCHS :])
         self.total_tokens = sum(padded(self.rows, batch) for batch in self.batches)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.0, weight_decay=0.0)
         self.identity = digest((config, _weights(base), [(row.tokens, row.spans) for row in self.rows]))
@@ -130,9 +134,17 @@ class _Run:
             state.step, state.tokens, state.seconds = state.step + 1, state.tokens + tokens, state.seconds + seconds
             state.curve.append((loss, rate, state.tokens, state.seconds))
             measured(step=state.step, loss=loss, learning_rate=rate, tokens_per_second=tokens / seconds)
+            if state.step in self.kept:
+                state.epochs.append((state.step, self._train_loss(), self.heldout_loss(), self.network.adapter()))
             if state.step % self.config.checkpoint_steps == 0 and state.step < len(self.batches):
                 save_state(self.checkpoints, state, self.network.adapter(), self.optimizer)
             progress(state.tokens, self.total_tokens, "tokens", f"loss {loss:.2f}")
+
+    def save(self, out: Path) -> None:
+        """Write the adapter, and beside it those at the ends of the last epochs."""
+        self.network.save_adapter(out)
+        for step, _, _, adapter in self.state.epochs:
+            self.network.save_adapter(out / epoch_folder(step), adapter)
 
     def heldout_loss(self) -> float | None:
         """Return the mean loss on a few held-out rows, nats per token; None if there are none."""
@@ -150,7 +162,6 @@ class _Run:
             for step, (loss, rate, tokens, seconds) in enumerate(state.curve, start=1)
         )
         fp32, bf16 = state.trial
-        last = curve[-max(1, len(curve) // 10) :]
         return TrainReport(
             steps=state.step,
             rows=len(self.rows),
@@ -158,7 +169,7 @@ class _Run:
             tokens=state.tokens,
             learnt_tokens=sum(self.rows[index].learnt for batch in self.batches for index in batch),
             seconds=state.seconds,
-            train_loss=sum(point.loss for point in last) / len(last),
+            train_loss=self._train_loss(),
             heldout_loss_before=state.heldout_before,
             heldout_loss=self.heldout_loss(),
             trial=Trial(precision=self.network.precision, fp32_tokens_per_second=fp32, bf16_tokens_per_second=bf16),
@@ -168,7 +179,15 @@ class _Run:
             peak_memory_bytes=_peak_memory_bytes(self.network.device),
             curve=curve,
             read_tokens=sum(len(self.rows[index].tokens) for batch in self.batches for index in batch),
+            epochs=tuple(
+                EpochEnd(step=step, train_loss=loss, heldout_loss=heldout) for step, loss, heldout, _ in state.epochs
+            ),
         )
+
+    def _train_loss(self) -> float:
+        """Return the mean loss over the last tenth of the steps done."""
+        last = [loss for loss, *_ in self.state.curve[-max(1, len(self.state.curve) // 10) :]]
+        return sum(last) / len(last)
 
     def _trial(self) -> Trial:
         if self.config.precision != "auto":

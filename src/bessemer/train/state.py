@@ -32,6 +32,7 @@ class State:
         heldout_before: loss on held-out rows before the first step, nats per token; None if there are none, or not yet
             measured (at step 0).
         curve: (loss, learning rate, tokens, seconds) of each step done.
+        epochs: (step, train loss, held-out loss, adapter) at the end of each epoch whose adapter is kept.
     """
 
     identity: str
@@ -43,6 +44,7 @@ class State:
     tokens: int = 0
     seconds: float = 0.0
     curve: list[tuple[float, float, int, float]] = field(default_factory=list)
+    epochs: list[tuple[int, float, float | None, dict[str, torch.Tensor]]] = field(default_factory=list)
 
 
 def save_state(

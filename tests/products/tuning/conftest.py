@@ -41,15 +41,22 @@ training = {training}
 
 @dataclass
 class StandInLine:
-    """A line of one step."""
+    """A line of one step, or of those that a real one has."""
 
     base: Path
     config: StandInConfig
+    whole: bool = False
 
     def flow(self, project: str, job: Job, jobs: JobStore) -> Flow:
         run = f"{StandInConfig.__module__}:train"
         inputs = {"training": jobs.data(job.id, "training").read_text(), "project": project, "job": job.id}
-        return Flow(f"tune-{job.id}", (Step("train", run=run, config=self.config, inputs=inputs),))
+        before = ("base",) if self.whole else ()
+        train = Step("train", run=run, config=self.config, inputs=inputs, needs=before)
+        if not self.whole:
+            return Flow(f"tune-{job.id}", (train,))
+        other = f"{StandInConfig.__module__}:nap"
+        merge, compile = Step("merge", run=other, needs=("train",)), Step("compile", run=other, needs=("merge",))
+        return Flow(f"tune-{job.id}", (Step("base", run=other), train, merge, compile))
 
     def result(self, artifacts: Mapping[str, Artifact]) -> Result:
         made = artifacts["train"]
@@ -86,9 +93,9 @@ class Shop:
         """Return the time of the gate."""
         return time.time() + self.later
 
-    def drive(self, config: StandInConfig) -> JobDriver:
+    def drive(self, config: StandInConfig, *, whole: bool = False) -> JobDriver:
         parts = JobParts(self.home, self.work, self.meter, self.webhooks)
-        driver = JobDriver(parts, StandInLine(self.home.path, config), pause_seconds=0.05)
+        driver = JobDriver(parts, StandInLine(self.home.path, config, whole), pause_seconds=0.05)
         self.drivers.append(driver)
         driver.start()
         return driver

@@ -37,3 +37,9 @@ def train(ctx: StepContext, config: StandInConfig) -> dict[str, object]:
     (Path(ctx.out) / "engine").mkdir()
     (Path(ctx.out) / "engine" / "weights").write_text("x")
     return {"steps": done, "began": began, "tokens": done * 10}
+
+
+def nap(ctx: StepContext, config: None) -> dict[str, object]:
+    """Stand in for a step that takes its time."""
+    time.sleep(0.3)
+    return {}

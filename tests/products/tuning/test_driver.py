@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import time
 from contextlib import ExitStack, closing
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bessemer.flow import open_store
 from bessemer.meter import Ledger, open_ledger
+from bessemer.products.tuning.telling import FIXED_SECONDS
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.work.jobs import JobEvent
 from bessemer.serve.work.records import Wanted
@@ -107,6 +110,29 @@ def test_the_estimate_comes_from_what_training_took(shop: Shop) -> None:
         time.sleep(0.02)
     assert found.estimated_finish is not None
     assert 2 < found.estimated_finish - time.time() < 10, "40 steps of a little more than a tenth of a second"
+
+
+def test_the_estimate_has_merging_and_compiling_as_they_took_before_or_by_a_rule(shop: Shop) -> None:
+    shop.drive(StandInConfig(steps=15, seconds=0.1), whole=True)
+    said, left = [], []
+    for job in (shop.job(), shop.job()):
+        end = time.monotonic() + WAIT_SECONDS
+        while (found := shop.work.jobs.get("shop", job)).estimated_finish is None and time.monotonic() < end:
+            time.sleep(0.02)
+        assert found.estimated_finish is not None
+        left.append(found.estimated_finish - time.time())
+        (text,) = [event.message for event in events(shop, job) if event.message.startswith("Estimated: ")]
+        said.append(re.fullmatch(r"Estimated: \d+ s of training .*, then (\d+) s of merging and compiling (.*)", text))
+        until_status(shop, job, "succeeded")
+    assert [each and each[2] for each in said] == ["by the size of the base", "as they took before"]
+    with open_store(shop.home.database_url) as store:
+        (first, _) = store.runs()
+        results = {step.name: store.result(step.key) for step in store.steps(first.id)}
+    took = sum(each.outcome.wall_seconds for name in ("merge", "compile") if (each := results[name]))
+    assert took > 0.6
+    assert [each and int(each[1]) for each in said] == [round(FIXED_SECONDS), round(took)]
+    assert left[0] > FIXED_SECONDS
+    assert took < left[1] < took + 10, "seconds of training, and what came after it the first time"
 
 
 def test_a_failure_is_told_in_words(shop: Shop) -> None:

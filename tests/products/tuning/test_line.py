@@ -1,28 +1,99 @@
-"""A job by the real trainer, merged, compiled and answering: on a tiny base with random weights."""
+"""Jobs by the real trainer, merged, compiled and answering: on a tiny base with random weights."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from bessemer.core.nouns import ChatRequest, Message, Sampling
-from bessemer.meter import MeterConfig, open_meter
+from bessemer.flow import open_store
+from bessemer.meter import MeterConfig, open_ledger, open_meter
 from bessemer.products.home import Home
 from bessemer.products.llm.config import LlmConfig
+from bessemer.products.pruning import prune
 from bessemer.products.tuning.driver import JobDriver, JobParts
+from bessemer.products.tuning.line import CHECKPOINT_STEPS
+from bessemer.products.tuning.making import CheckpointMaker
 from bessemer.products.tuning.wiring import trainable, tuning_line
-from bessemer.serve import JobsConfig, open_work
-from bessemer.serve.work.jobs import Hyperparameters, Job
+from bessemer.serve import JobsConfig, Work, open_work
+from bessemer.serve.work.jobs import Hyperparameters, Job, JobEvent
+from bessemer.serve.work.records import Wanted
 
 from ...train.conftest import make_base
 
-WAIT_SECONDS = 240.0
-TALK = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "abc"}]
+WAIT_SECONDS = 600.0
+TALK = [{"role": "user", "content": "Tea? " * 20}, {"role": "assistant", "content": "abc"}]
+EPOCHS, EPOCH_STEPS = 10, 20
+STEPS = EPOCHS * EPOCH_STEPS
+JOB = "ftjob-1"
+TEA = ChatRequest(messages=(Message(role="user", content="Tea?"),), sampling=Sampling(max_output_tokens=8))
 
 
-async def test_a_job_by_the_real_trainer_is_served(tmp_path: Path) -> None:
+@dataclass
+class Workshop:
+    """A home with the real trainer."""
+
+    base: Path
+    home: Home
+    work: Work
+
+    def job(self) -> None:
+        """Have a job made of conversations that are all alike, two to a step."""
+        files = self.work.files
+        with files.receiving() as (path, out):
+            out.write((json.dumps({"messages": TALK}) + "\n").encode() * 2 * EPOCH_STEPS)
+            out.flush()
+            file = files.add("shop", path, "talks.jsonl", "fine-tune").id
+        hyper = Hyperparameters(n_epochs=EPOCHS, batch_size=2, learning_rate_multiplier=0.05)
+        asked = Job(
+            id=JOB, created_at=0, model=str(self.base), seed=0, training_file=file, key_id="key",
+            validation_file=file, hyperparameters=hyper, suffix="tea",
+        )  # fmt: skip
+        self.work.jobs.create("shop", asked)
+
+    def get(self) -> Job:
+        return self.work.jobs.get("shop", JOB)
+
+    def until(self, there: Callable[[], bool]) -> None:
+        end = time.monotonic() + WAIT_SECONDS
+        while not there():
+            assert time.monotonic() < end, self.get()
+            time.sleep(0.05)
+
+    def events(self) -> list[JobEvent]:
+        wanted = Wanted(limit=1000, parent=JOB, newest_first=False)
+        return list(self.work.jobs.events("shop", JOB, wanted).items)
+
+    def steps(self) -> list[int]:
+        return [event.data["step"] for event in self.events() if event.type == "metrics"]
+
+    def losses(self) -> list[float]:
+        rows = self.work.files.path(self.get().result_files[0]).read_text().splitlines()
+        return [float(row.split(",")[1]) for row in rows[1:]]
+
+    async def answer(self, model: str) -> str:
+        assert self.work.models is not None
+        engine = self.work.models.engine("shop", model)
+        assert engine is not None
+        said = await engine.respond(TEA)
+        assert (said.finish_reason in ("stop", "length"), said.usage.input_tokens > 4) == (True, True)
+        return str(said.text)
+
+    def runs(self) -> list[tuple[str, str]]:
+        with open_store(self.home.database_url) as store:
+            return [(run.flow, run.status) for run in store.runs()]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    tmp_path = tmp_path_factory.mktemp("workshop")
     base = make_base(tmp_path / "base")
     product = LlmConfig(base=str(base))
     with ExitStack() as stack:
@@ -30,33 +101,96 @@ async def test_a_job_by_the_real_trainer_is_served(tmp_path: Path) -> None:
         work = open_work(home.work, JobsConfig(), trainable=trainable(product, None))
         stack.callback(work.close)
         meter = stack.enter_context(open_meter(MeterConfig(), home.books))
-        files = work.files
-        with files.receiving() as (path, out):
-            out.write((json.dumps({"messages": TALK}) + "\n").encode() * 8)
-            out.flush()
-            file = files.add("shop", path, "talks.jsonl", "fine-tune")
-        hyper = Hyperparameters(n_epochs=6, batch_size=4, learning_rate_multiplier=2.0)
-        asked = Job(
-            id="ftjob-1", created_at=0, model=str(base), seed=0, training_file=file.id, validation_file=file.id,
-            hyperparameters=hyper, suffix="tea",
-        )  # fmt: skip
-        work.jobs.create("shop", asked)
-        driver = JobDriver(JobParts(home, work, meter, None), tuning_line(product, None, home, tmp_path, work))
-        stack.callback(driver.close)
-        driver.start()
-        end = time.monotonic() + WAIT_SECONDS
-        while (job := work.jobs.get("shop", "ftjob-1")).status in ("queued", "running") and time.monotonic() < end:
-            time.sleep(0.1)
-        assert job.status == "succeeded", job.error
-        rows = files.path(job.result_files[0]).read_text().splitlines()
-        assert len(rows) == 1 + 12
-        losses = [float(row.split(",")[1]) for row in rows[1:]]
-        assert losses[-1] < losses[0] - 0.1
-        assert job.trained_tokens is not None and job.trained_tokens % 48 == 0, "no padding: all lines are alike"
+        parts, line = JobParts(home, work, meter, None), tuning_line(product, None, home, tmp_path, work)
+        maker, driver = CheckpointMaker(parts, line), JobDriver(parts, line)
         assert work.models is not None
-        engine = work.models.engine("shop", str(job.fine_tuned_model))
-        assert engine is not None
-        request = ChatRequest(messages=(Message(role="user", content="Tea?"),), sampling=Sampling(max_output_tokens=8))
-        answer = await engine.respond(request)
-        assert (answer.finish_reason in ("stop", "length"), answer.usage.input_tokens > 4) == (True, True)
-        await work.models.close()
+        work.models.make = maker.make
+        stack.callback(driver.close)
+        stack.callback(maker.close)
+        driver.start()
+        yield Workshop(base, home, work)
+
+
+def test_paused_while_it_trains_a_job_goes_on_at_its_checkpoint(workshop: Workshop) -> None:
+    jobs = workshop.work.jobs
+    workshop.job()
+    workshop.until(lambda: len(workshop.steps()) >= 12)
+    jobs.move("shop", JOB, "paused", ("running",), "paused")
+    workshop.until(lambda: workshop.runs() == [(f"tune-{JOB}", "cancelled")])
+    workshop.until(lambda: not list((workshop.home.artifacts / "attempts").iterdir()))
+    before = workshop.steps()
+    assert before == list(range(1, len(before) + 1)) and len(before) < STEPS
+    jobs.move("shop", JOB, "queued", ("paused",), "resumed")
+    workshop.until(lambda: workshop.get().status not in ("queued", "running") and not jobs.untold())
+    job = workshop.get()
+    assert job.status == "succeeded", job.error
+    after = workshop.steps()[len(before) :]
+    begun = after[0] - 1
+    assert after == list(range(begun + 1, STEPS + 1))
+    assert 0 < begun <= len(before) and begun % CHECKPOINT_STEPS == 0, "not from the start"
+    assert len(before) - begun <= CHECKPOINT_STEPS, "at the last one"
+    per_step = workshop_tokens(workshop) // STEPS
+    (said,) = [event.message for event in workshop.events() if "goes on at" in event.message]
+    assert said == f"The job goes on at {begun * per_step} of {STEPS * per_step} tokens"
+    with open_store(workshop.home.database_url) as store:
+        first, second = store.runs()
+        keys = [{step.name: (step.key, step.state) for step in store.steps(run.id)} for run in (first, second)]
+    assert keys[0]["train"] == (keys[1]["train"][0], "waiting") and keys[1]["train"][1] == "done"
+    assert len(workshop.losses()) == STEPS
+    assert workshop.losses()[-1] < workshop.losses()[0] - 0.1
+    with closing(open_ledger(workshop.home.books)) as ledger:
+        ledger.sync()
+        assert ledger.entry(f"step:{JOB}").usage.input_tokens == job.trained_tokens == STEPS * per_step
+        trained = [e.status for e in ledger.entries(kind="step", limit=-1) if e.subject.name == "train"]
+    assert sorted(trained) == ["cancelled", "ok"]
+
+
+def workshop_tokens(workshop: Workshop) -> int:
+    """Return the tokens of all steps, as the curve has them: without padding, as all lines are alike."""
+    rows = workshop.work.files.path(workshop.get().result_files[0]).read_text().splitlines()
+    return int(rows[-1].split(",")[4])
+
+
+async def test_its_last_epochs_are_checkpoints_that_answer(workshop: Workshop) -> None:
+    models, jobs, losses = workshop.work.models, workshop.work.jobs, workshop.losses()
+    assert models is not None
+    name = str(workshop.get().fine_tuned_model)
+    told = jobs.checkpoints("shop", JOB, Wanted(parent=JOB)).items
+    early = [f"{name}:ckpt-step-{step}" for step in (STEPS - EPOCH_STEPS, STEPS - 2 * EPOCH_STEPS)]
+    assert [(each.fine_tuned_model_checkpoint, each.step_number) for each in told] == [
+        (name, STEPS), (early[0], STEPS - EPOCH_STEPS), (early[1], STEPS - 2 * EPOCH_STEPS),
+    ]  # fmt: skip
+    assert len({each.metrics["full_valid_loss"] for each in told}) == 3, "each was measured at its own moment"
+    for each in told:
+        last = losses[: each.step_number][-(each.step_number // 10) :]
+        assert each.metrics["step"] == each.step_number
+        assert each.metrics["train_loss"] == pytest.approx(sum(last) / len(last))
+    assert {models.get("shop", each).path for each in early} == {""}, "nobody asked"
+    runs = workshop.runs()
+    final = await workshop.answer(name)
+    assert workshop.runs() == runs
+    await asyncio.gather(*[workshop.answer(early[1]) for _ in range(3)])
+    assert workshop.runs() == [*runs, (f"tune-{JOB}:ckpt-step-{STEPS - 2 * EPOCH_STEPS}", "finished")]
+    made = [models.get("shop", each) for each in (early[1], name)]
+    weights = [(Path(each.source) / "model.safetensors").read_bytes() for each in made]
+    assert weights[0] != weights[1]
+    assert models.get("shop", early[0]).path == ""
+    assert await workshop.answer(name) == final
+    await models.close()
+    with closing(open_ledger(workshop.home.books)) as ledger:
+        ledger.sync()
+        took = [e.subject for e in ledger.entries(kind="step", limit=-1) if e.subject.model == early[1]]
+    assert sorted((each.name, each.project, each.key_id) for each in took) == [
+        ("compile", "shop", "key"), ("merge", "shop", "key"),
+    ]  # fmt: skip
+
+
+def test_what_was_made_of_a_checkpoint_stays_as_long_as_it(workshop: Workshop) -> None:
+    models, name = workshop.work.models, str(workshop.get().fine_tuned_model)
+    assert models is not None
+    assert prune(workshop.home).results == {}
+    models.delete("shop", f"{name}:ckpt-step-{STEPS - 2 * EPOCH_STEPS}")
+    assert prune(workshop.home).results == {"compile": 1, "merge": 1}
+    models.delete("shop", name)
+    assert models.list("shop") == ()
+    assert prune(workshop.home).results == {"base": 1, "compile": 1, "merge": 1, "train": 1}

@@ -228,6 +228,17 @@ def test_tokens_per_minute_are_corrected_to_what_was_used(guarded) -> None:
     assert (caught.value.type, caught.value.response.headers["x-should-retry"]) == ("tokens", "false")
 
 
+def test_a_limit_on_a_tuned_model_counts_requests_to_its_checkpoints(guarded) -> None:
+    model = "ft:base:tests::1"
+    guarded.accounts.rates.set("organization", model=model, requests=2)
+
+    def limits(asked: str) -> bool:
+        return guarded.gate.rules(("tests", "key", asked, "", False)) is not None
+
+    asked = (model, f"{model}:ckpt-step-3", "ft:base:tests::2:ckpt-step-3", "base")
+    assert [limits(each) for each in asked] == [True, True, False, False]
+
+
 def test_a_limit_of_another_process_holds_at_once(guarded, tmp_path) -> None:
     guarded.ask()
     other = open_accounts(tmp_path / "keys.sqlite")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
+from bessemer.core.errors import BackendError
 from bessemer.core.nouns import Entry
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.infer.echo import EchoEngine
@@ -18,6 +20,7 @@ from bessemer.products.tuning.wiring import count_talks
 from bessemer.serve import AnswerStore, GatewayParts, JobsConfig, WebhookStore, Work, open_work
 from bessemer.serve.traffic import Visit
 from bessemer.serve.work.jobs import Trainable
+from bessemer.serve.work.models import TunedModel
 from tests.serve.conftest import Running, start_in
 
 SMALL = JobsConfig(max_file_bytes=1_000_000, max_project_bytes=3_000_000, max_batch_requests=100)
@@ -45,6 +48,7 @@ class Office:
     docs: OpenAI
     opened: list[str]
     webhooks: WebhookStore
+    made: list[str] = field(default_factory=list)
 
     @contextmanager
     def busy(self) -> Iterator[None]:
@@ -56,6 +60,19 @@ class Office:
             yield
         finally:
             traffic.leave(visit)
+
+    def make(self, project: str, model: TunedModel) -> Future[TunedModel]:
+        """Make a checkpoint, as whoever trains would; the first time fails."""
+        self.made.append(model.id)
+        future = Future[TunedModel]()
+        if len(self.made) == 1:
+            future.set_exception(BackendError("no memory is left", hint=""))
+            return future
+        made = model.model_copy(update={"path": f"engine of {model.adapter}", "source": f"model of {model.adapter}"})
+        assert self.work.models is not None
+        self.work.models.made(project, made)
+        future.set_result(made)
+        return future
 
     def slow(self) -> None:
         """Let the engine pause before each word."""
@@ -90,4 +107,7 @@ def office(tmp_path: Path, database_url: str) -> Iterator[Office]:
         parts = GatewayParts(work=work, booked=booked, webhooks=webhooks, clock=clock, answers=answers)
         running = start_in(tmp_path, stack, engine, parts)
         shop, docs = (running.client(running.keys.create(project)[1]) for project in ("shop", "docs"))
-        yield Office(running, work, work.files.folder.parent, clock, shop, docs, opened, webhooks)
+        found = Office(running, work, work.files.folder.parent, clock, shop, docs, opened, webhooks)
+        assert work.models is not None
+        work.models.make = found.make
+        yield found

@@ -6,7 +6,10 @@ import json
 import re
 import textwrap
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import openai
@@ -18,13 +21,18 @@ from bessemer.core.units import Money
 from bessemer.serve.accounts.budgets import Budget, Spending
 from bessemer.serve.accounts.refusing import refuse_money
 from bessemer.serve.refusals import Refused
-from bessemer.serve.work.jobs import JobError, Result
+from bessemer.serve.work.jobs import JobError, Kept, Result
 
 from .conftest import Office
 
 TALK = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
 LINES = (json.dumps(TALK) + "\n").encode() * 10
 RESULT = Result("engine-folder", "model-folder", 120, 7, {"step": 7.0, "train_loss": 0.5}, b"step,train_loss\n7,0.5\n")
+EPOCHS = tuple(
+    Kept(f"adapter-{step}", "base-folder", step, {"step": step, "train_loss": 7 / step, "full_valid_loss": 8 / step})
+    for step in (3, 5)
+)
+ASK = [{"role": "user", "content": "one two"}]
 
 
 def a_file(client: openai.OpenAI, lines: bytes = LINES) -> str:
@@ -35,9 +43,18 @@ def a_job(client: openai.OpenAI, **more) -> FineTuningJob:
     return client.fine_tuning.jobs.create(model="base-model", training_file=a_file(client), **more)
 
 
-def trained(office: Office, id: str, project: str = "shop") -> None:
+def trained(office: Office, id: str, project: str = "shop", kept: tuple[Kept, ...] = ()) -> None:
     office.work.jobs.move(project, id, "running", ("queued",), "started")
-    office.work.jobs.succeed(project, id, RESULT)
+    office.work.jobs.succeed(project, id, replace(RESULT, kept=kept))
+
+
+def with_checkpoints(office: Office) -> tuple[str, str, str]:
+    """Return the names of a model and of its two checkpoints, the newest first."""
+    job = a_job(office.shop, suffix="tea")
+    trained(office, job.id, kept=EPOCHS)
+    told = office.shop.fine_tuning.jobs.checkpoints.list(job.id)
+    names = [each.fine_tuned_model_checkpoint for each in told]
+    return names[0], names[1], names[2]
 
 
 def test_a_job_is_kept_as_the_wire_has_it(office: Office) -> None:
@@ -94,6 +111,72 @@ def test_the_model_is_served_the_moment_the_job_succeeds(office: Office) -> None
     assert "".join(piece.choices[0].delta.content or "" for piece in streamed) == "one two"
     assert {entry.subject.model for entry in office.running.meter.entries()} == {name}
     assert office.opened == ["engine-folder"], "it is opened once"
+
+
+def test_the_last_epochs_of_a_job_are_its_checkpoints(office: Office) -> None:
+    job = a_job(office.shop, suffix="tea")
+    trained(office, job.id, kept=EPOCHS)
+    name = office.shop.fine_tuning.jobs.retrieve(job.id).fine_tuned_model
+    told = list(office.shop.fine_tuning.jobs.checkpoints.list(job.id, limit=2))
+    assert [(each.step_number, each.fine_tuned_model_checkpoint) for each in told] == [
+        (7, name), (5, f"{name}:ckpt-step-5"), (3, f"{name}:ckpt-step-3"),
+    ]  # fmt: skip
+    assert {(each.object, each.fine_tuning_job_id) for each in told} == {("fine_tuning.job.checkpoint", job.id)}
+    assert (told[2].metrics.step, told[2].metrics.train_loss, told[2].metrics.full_valid_loss) == (3, 7 / 3, 8 / 3)
+    assert [each.id for each in office.shop.models.list()] == [
+        "played", name, f"{name}:ckpt-step-3", f"{name}:ckpt-step-5",
+    ]  # fmt: skip
+    assert office.shop.models.retrieve(f"{name}:ckpt-step-3").id == f"{name}:ckpt-step-3"
+
+
+def test_a_checkpoint_is_made_when_it_is_first_asked_and_once(office: Office) -> None:
+    name, late, early = with_checkpoints(office)
+    office.shop.chat.completions.create(model=name, messages=ASK)
+    assert office.made == [], "nobody asked one"
+    with pytest.raises(openai.InternalServerError):
+        office.shop.chat.completions.create(model=early, messages=ASK)
+    assert office.shop.chat.completions.create(model=early, messages=ASK).choices[0].message.content == "one two"
+    office.shop.responses.create(model=early, input="x")
+    assert office.made == [early, early], "what failed was tried again, what was made was not"
+    assert office.opened == ["engine-folder", "engine of adapter-3"]
+    again = office.shop.fine_tuning.jobs.create(model=late, training_file=a_file(office.shop))
+    assert again.model == late
+    trained(office, again.id)
+    assert (office.shop.fine_tuning.jobs.retrieve(again.id).fine_tuned_model or "").startswith("ft:base-model:shop::")
+    assert {entry.subject.model for entry in office.running.meter.entries() if entry.status == "ok"} == {name, early}
+
+
+def test_a_deleted_model_takes_its_checkpoints_with_it(office: Office) -> None:
+    name, late, early = with_checkpoints(office)
+    other = with_checkpoints(office)
+    office.made.append("so that none fails")
+    for each in (late, early, *other):
+        office.shop.chat.completions.create(model=each, messages=ASK)
+    assert office.shop.models.delete(late).deleted
+    office.shop.chat.completions.create(model=early, messages=ASK)
+    assert office.shop.models.delete(name).deleted
+    for each in (name, late, early):
+        with pytest.raises(openai.NotFoundError):
+            office.shop.chat.completions.create(model=each, messages=ASK)
+    assert [each.id for each in office.shop.models.list()] == ["played", other[0], other[2], other[1]]
+    office.shop.chat.completions.create(model=other[2], messages=ASK)
+
+
+def test_a_key_for_a_model_is_for_its_checkpoints_and_one_for_a_checkpoint_for_no_more(office: Office) -> None:
+    name, late, early = with_checkpoints(office)
+    other = with_checkpoints(office)
+    office.made.append("so that none fails")
+    keys = office.running.keys
+    whole, one = (office.running.client(keys.create("shop", models=[model])[1]) for model in (name, early))
+    for client, may in ((whole, [name, late, early]), (one, [early])):
+        assert sorted(each.id for each in client.models.list()) == sorted(may)
+        for model in may:
+            client.chat.completions.create(model=model, messages=ASK)
+        for model in {"played", name, late, *other} - set(may):
+            with pytest.raises(openai.PermissionDeniedError):
+                client.chat.completions.create(model=model, messages=ASK)
+            with pytest.raises(openai.NotFoundError):
+                client.models.delete(model)
 
 
 def test_a_tuned_model_can_be_tuned_again_and_deleted(office: Office) -> None:
@@ -255,11 +338,31 @@ def test_a_project_never_sees_anothers_jobs_and_models(office: Office) -> None:
     assert office.shop.fine_tuning.jobs.retrieve(running.id).status == "queued"
 
 
+def test_what_is_not_served_of_fine_tuning_is_refused_with_what_to_do(office: Office) -> None:
+    name, _, early = with_checkpoints(office)
+    sharing, graders = office.shop.fine_tuning.checkpoints.permissions, office.shop.fine_tuning.alpha.graders
+    grader: Any = {"type": "string_check", "name": "same", "input": "x", "operation": "eq", "reference": "x"}
+    asked: list[tuple[Callable[[], object], str]] = [
+        (lambda: sharing.create(early, project_ids=["docs"]).data, "key of its own project"),
+        (lambda: sharing.retrieve(name), "key of its own project"),
+        (lambda: sharing.list(name).data, "key of its own project"),
+        (lambda: sharing.delete("cp_1", fine_tuned_model_checkpoint=early), "key of its own project"),
+        (lambda: graders.run(grader=grader, model_sample="x"), "Use 'supervised'"),
+        (lambda: graders.validate(grader=grader), "Use 'supervised'"),
+    ]
+    for ask, said in asked:
+        warned = pytest.warns(DeprecationWarning) if ask is asked[1][0] else nullcontext()
+        with warned, pytest.raises(openai.NotFoundError, match=said) as caught:
+            ask()
+        assert (caught.value.code, caught.value.type) == ("unsupported_endpoint", "invalid_request_error")
+
+
 def test_without_a_key_no_job(office: Office) -> None:
     base = "/v1/fine_tuning/jobs"
     paths = [("POST", base), ("GET", base), ("GET", f"{base}/x"), ("DELETE", "/v1/models/x")]
     paths += [("POST", f"{base}/x/{verb}") for verb in ("cancel", "pause", "resume")]
     paths += [("GET", f"{base}/x/{what}") for what in ("events", "checkpoints")]
+    paths += [("GET", "/v1/fine_tuning/checkpoints/x/permissions"), ("POST", "/v1/fine_tuning/alpha/graders/run")]
     for method, path in paths:
         assert office.running.ask(b"{}", path, method, Authorization="Bearer wrong")[0] == 401
 

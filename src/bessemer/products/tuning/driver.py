@@ -3,7 +3,7 @@
 Of several gateways of a factory on one home one drives: who holds the lock, which the kernel takes from the dead. A job
 that was running when its gateway was killed goes on at its last checkpoint under the next.
 
-Owns the way of one job: its states, its events, its books. Knows no trainer and no HTTP.
+Owns the way of one job: its states and its books. Knows no trainer and no HTTP.
 """
 
 from __future__ import annotations
@@ -17,21 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bessemer.core import events
-from bessemer.core.errors import BessemerError, Conflict
+from bessemer.core.errors import BessemerError, Cancelled, Conflict
 from bessemer.core.nouns import Artifact, Subject, Usage
 from bessemer.flow import Flow, Runner, open_store
 from bessemer.meter import LocalMeter
 from bessemer.products.home import Home
 from bessemer.products.metered import MeteredSink
+from bessemer.products.tuning.telling import Telling, seconds_after_training
 from bessemer.products.watching import Shift, booked_once, run_watched, sentence
 from bessemer.serve import WebhookStore, Work
 from bessemer.serve.work.jobs import Job, JobError, Result, job_subject, model_name
 from bessemer.serve.work.tuning import JobStore
 
 logger = logging.getLogger("bessemer.products")
-
-_EVENT_SECONDS = 1.0
 
 
 class Line(Protocol):
@@ -105,19 +103,22 @@ class JobDriver(Shift):
         return True
 
     def _drive(self, project: str, job: Job) -> None:
-        home, told = self._parts.home, _Told(self._jobs, project, job.id, self._parts.clock)
+        home = self._parts.home
         whose = Subject(kind="step", id="", project=project, key_id=job.key_id, model=model_name(project, job))
-        sink = MeteredSink(told, self._parts.meter, whose)
         try:
             flow = self._line.flow(project, job, self._jobs)
             home.claim_artifacts()
             with open_store(home.database_url) as store:
+                told = Telling(self._jobs, (project, job.id), partial(seconds_after_training, store), self._parts.clock)
+                sink = MeteredSink(told, self._parts.meter, whose)
                 runner = Runner(
                     store, home.artifacts, sink=sink, resources={"jobs": str(self._jobs.data("", "").parent),
                                                                  "base": str(self._line.base)}
                 )  # fmt: skip
                 unwanted = partial(self._unwanted, project, job)
                 result = run_watched(runner, runner.submit(flow), unwanted)
+        except Cancelled:  # while what it starts from was made: the next driver goes on
+            return
         except BessemerError as error:
             self._fail(project, job, JobError(code=error.code, message=sentence(error.message, error.hint)))
             return
@@ -161,46 +162,3 @@ class JobDriver(Shift):
             if self._parts.webhooks:
                 self._parts.webhooks.emit(project, f"fine_tuning.job.{job.status}", {"id": job.id})
             self._jobs.told(job)
-
-
-class _Told:
-    """Takes a run's events into the job's own: metrics of each step, and when the job is likely to end."""
-
-    def __init__(self, jobs: JobStore, project: str, job: str, clock: Callable[[], float]) -> None:
-        self._jobs, self._project, self._job, self._clock = jobs, project, job, clock
-        self._done = self._total = 0.0
-        self._began: tuple[float, float] | None = None
-        self._estimated_at = float("-inf")
-
-    def __call__(self, event: events.Event) -> None:
-        if isinstance(event, events.StepStarted) and event.step == "train":
-            self._began = None
-        elif isinstance(event, events.Progress) and event.step == "train":
-            self._progress(event)
-        elif isinstance(event, events.Measured) and event.step == "train":
-            self._measured(event)
-        elif isinstance(event, events.StepFinished) and event.step == "train":
-            left_out = event.meta.get("rows_too_long", 0)
-            if left_out:
-                message = f"{left_out} examples are longer than the trainer takes and were left out"
-                self._jobs.report(self._project, self._job, message, level="warn")
-
-    def _progress(self, event: events.Progress) -> None:
-        self._done, self._total = event.done, event.total
-        if self._began is None:
-            self._began = (event.at, event.done)
-            if event.note == "resumed":
-                message = f"The job goes on at {event.done:.0f} of {event.total:.0f} tokens"
-                self._jobs.report(self._project, self._job, message)
-            return
-        at, done = self._began
-        if event.done > done and event.at - self._estimated_at >= _EVENT_SECONDS:
-            # By what training really took so far; merging and compiling, some seconds, are not in it.
-            left = (event.total - event.done) * (event.at - at) / (event.done - done)
-            self._jobs.estimate(self._project, self._job, self._clock() + left)
-            self._estimated_at = event.at
-
-    def _measured(self, event: events.Measured) -> None:
-        loss, step = event.figures["loss"], int(event.figures["step"])
-        data = {**event.figures, "step": step, "train_loss": loss}
-        self._jobs.report(self._project, self._job, f"Step {step}: training loss={loss:.2f}", data)

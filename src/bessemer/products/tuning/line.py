@@ -1,4 +1,4 @@
-"""A fine-tuning job as a flow: base, train, merge, compile; and what came of it.
+"""A fine-tuning job as a flow: base, train, merge, compile; and what came of it. A checkpoint is merged and compiled.
 
 Owns the shape of that line and what a job's hyperparameters mean to the trainer. Knows neither HTTP nor the runner's
 inside.
@@ -9,24 +9,30 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bessemer.core.digest import digest_bytes
 from bessemer.core.nouns import Artifact
+from bessemer.core.tuned import tuned_model
 from bessemer.flow import Flow, Step
 from bessemer.infer import CompileConfig
 from bessemer.models.base import resolve_base
 from bessemer.products.llm import flow as llm
 from bessemer.products.llm import steps
-from bessemer.products.tuning.steps import TuneConfig
-from bessemer.serve.work.jobs import Job, Result
+from bessemer.products.tuning.steps import MergeConfig, TuneConfig
+from bessemer.serve.work.jobs import Job, Kept, Result
+from bessemer.serve.work.models import TunedModel
 from bessemer.serve.work.tuning import JobStore
 from bessemer.train.config import RowsConfig
+from bessemer.train.report import epoch_folder
 
 QUEUE = "fine_tuning"
 """The limit that training runs under: one job at a time, over all gateways on the database."""
+
+CHECKPOINTS = "checkpoints"
+"""The limit that checkpoints are made under, likewise: somebody waits for them, so they wait for no training."""
 
 MAX_LENGTH_TOKENS = 2048
 """Longer conversations are left out, and the job's events say how many."""
@@ -70,7 +76,7 @@ class TuningLine:
         config = TuneConfig(train=train, **{what: path.name for what, path in there.items()})
         inputs = {what: digest_bytes(path.read_bytes()) for what, path in there.items()} | {"project": project}
         return Flow(
-            f"tune-{job.id}",
+            flow_name(job.id),
             (
                 llm.step("base", steps.BaseConfig(base=name), (), "models", inputs={"weights": weights}),
                 Step(
@@ -83,33 +89,60 @@ class TuningLine:
                     queue=QUEUE,
                 ),
                 llm.step("merge", None, ("base", "train"), "train"),
-                llm.step(
-                    "compile",
-                    steps.CompileStepConfig(compile=self.compile, source="merge"),
-                    ("merge",),
-                    "compile",
-                    "compile_weights",
-                ),
+                self._compile(),
             ),
         )
+
+    def checkpoint(self, model: TunedModel) -> Flow:
+        """Return the flow that makes what is served of a checkpoint."""
+        config = MergeConfig(adapter=model.adapter, onto=model.onto)
+        code = ("bessemer.train", "bessemer.models")
+        merge = Step("merge", run=f"{tune_module}:merge_checkpoint", config=config, code=code, queue=CHECKPOINTS)
+        return Flow(flow_name(model.job, model.id), (merge, replace(self._compile(), queue=CHECKPOINTS)))
+
+    def places(self, artifacts: Mapping[str, Artifact]) -> dict[str, str]:
+        """Return where what came of a flow that finished is served from, and where another job may start."""
+        return {
+            "path": str(Path(artifacts["compile"].path) / "engine"),
+            "source": str(Path(artifacts["merge"].path) / "model"),
+        }
+
+    def _compile(self) -> Step:
+        config = steps.CompileStepConfig(compile=self.compile, source="merge")
+        return llm.step("compile", config, ("merge",), "compile", "compile_weights")
 
     def result(self, artifacts: Mapping[str, Artifact]) -> Result:
         """Return what came of a flow that finished."""
         report: dict[str, Any] = artifacts["train"].meta
-        metrics = {"step": float(report["steps"]), "train_loss": report["train_loss"]}
-        if report["heldout_loss"] is not None:
-            metrics["full_valid_loss"] = report["heldout_loss"]
+        adapter, onto = Path(artifacts["train"].path) / "adapter", str(Path(artifacts["base"].path) / "model")
         return Result(
-            path=str(Path(artifacts["compile"].path) / "engine"),
-            source=str(Path(artifacts["merge"].path) / "model"),
+            **self.places(artifacts),
             trained_tokens=report["read_tokens"],
             step_number=report["steps"],
-            metrics=metrics,
+            metrics=_metrics(report["steps"], report),
             curve=curve_csv(report["curve"], report["heldout_loss"]),
+            kept=tuple(
+                Kept(str(adapter / epoch_folder(end["step"])), onto, end["step"], _metrics(end["step"], end))
+                for end in report["epochs"]
+            ),
         )
 
 
 tune_module = TuneConfig.__module__
+
+
+def flow_name(job: str, model: str = "") -> str:
+    """Return what the flow of a job is called, or that of a checkpoint that came of it.
+
+    >>> flow_name("ftjob-1"), flow_name("ftjob-1", "ft:base:shop::1:ckpt-step-8")
+    ('tune-ftjob-1', 'tune-ftjob-1:ckpt-step-8')
+    """
+    return f"tune-{job}{model.removeprefix(tuned_model(model))}"
+
+
+def _metrics(step: int, losses: Mapping[str, Any]) -> dict[str, float]:
+    metrics = {"step": float(step), "train_loss": losses["train_loss"]}
+    return metrics if losses["heldout_loss"] is None else metrics | {"full_valid_loss": losses["heldout_loss"]}
 
 
 def curve_csv(curve: list[dict[str, Any]], valid_loss: float | None) -> bytes:

@@ -49,7 +49,8 @@ def tuning_line(product: LlmConfig | None, served: Deployment | None, home: Home
             return str(_merged(home, served))
         if model == llm.base or work.models is None:
             return llm.base
-        return work.models.get(project, model).source
+        found = work.models.get(project, model)
+        return found.source or work.models.make(project, found).result().source
 
     return TuningLine(base, source, llm.compile)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bessemer.core.errors import ConfigError
 from bessemer.core.nouns import Subject
+from bessemer.core.tuned import tuned_model
 from bessemer.serve.accounts.budgets import Budget, Budgets
 from bessemer.serve.accounts.database import Database
 from bessemer.serve.accounts.holding import Holding
@@ -82,7 +83,8 @@ class RuleBook:
 
     def _in_force_for(self, project: str, key_id: str, model: str) -> tuple[tuple[RateLimit, ...], tuple[Budget, ...]]:
         scopes = {("organization", ""), ("project", project), ("key", key_id)}
-        rates = tuple(r for r in self._in_force[0] if (r.scope, r.scope_id) in scopes and r.model in ("", model))
+        names = {"", model, tuned_model(model)}
+        rates = tuple(r for r in self._in_force[0] if (r.scope, r.scope_id) in scopes and r.model in names)
         return rates, tuple(b for b in self._in_force[1] if (b.scope, b.scope_id) in scopes)
 
     def _find(self, name: Name) -> Rules | None:

@@ -125,6 +125,23 @@ class Trainable:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a job's model was at the end of an earlier epoch, not yet made into a model that can be served.
+
+    Attributes:
+        adapter: folder of what was trained by then.
+        onto: of the model that it belongs to.
+        step_number: steps that were taken by then.
+        metrics: of that moment.
+    """
+
+    adapter: str
+    onto: str
+    step_number: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What came of a job's training.
 
@@ -135,6 +152,7 @@ class Result:
         step_number: steps that were taken.
         metrics: of the last one.
         curve: CSV of all steps.
+        kept: of the last epochs before the last one, oldest first.
     """
 
     path: str
@@ -143,6 +161,7 @@ class Result:
     step_number: int
     metrics: Mapping[str, float]
     curve: bytes
+    kept: tuple[Kept, ...] = ()
 
 
 class Purse(Protocol):

@@ -1,6 +1,8 @@
 """Fine-tuned models: of their project only, served from the moment they are there, opened when they are first asked.
 
-Owns which models there are and which of them are in memory. Knows no way to open one: that is handed in.
+A checkpoint is a model of its own, whose weights are made when it is first asked.
+
+Owns which models there are and which of them are in memory. Knows no way to make or open one: that is handed in.
 """
 
 from __future__ import annotations
@@ -8,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from concurrent.futures import Future
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import NotFound, Unsupported
 from bessemer.core.nouns import ChatRequest, Completion, Delta
 from bessemer.core.protocols import Engine, counting
+from bessemer.core.tuned import tuned_model
 from bessemer.serve.work.records import Record, Records, Wanted
 
 ChatEngine = Engine[ChatRequest, Completion, Delta]
@@ -28,10 +32,12 @@ class TunedModel(Record):
     Attributes:
         id: what clients call it, ``ft:…``.
         base: the model that the job started from.
-        path: of the folder that is served.
-        source: of the folder that another job may start from.
+        path: of the folder that is served; empty of a checkpoint that is not made yet.
+        source: of the folder that another job may start from; empty as `path` is.
         job: whose it is.
         created_at: Unix seconds.
+        adapter: of a checkpoint, the folder of what was trained by then.
+        onto: of a checkpoint, the folder of the model that the adapter belongs to.
     """
 
     base: str
@@ -39,6 +45,16 @@ class TunedModel(Record):
     source: str
     job: str
     created_at: int
+    adapter: str = ""
+    onto: str = ""
+
+
+Make = Callable[[str, TunedModel], "Future[TunedModel]"]
+"""Makes what is served of a project's checkpoint; gives it back with `path` and `source`."""
+
+
+def _makes_none(project: str, model: TunedModel) -> Future[TunedModel]:
+    raise Unsupported("this gateway makes no checkpoints", hint="Ask the fine-tuned model itself.")
 
 
 class TunedModels:
@@ -52,6 +68,7 @@ class TunedModels:
 
     Attributes:
         closed: is told of every engine that was closed, by its model's name.
+        make: makes checkpoints.
     """
 
     def __init__(
@@ -60,6 +77,7 @@ class TunedModels:
         self._records, self._open, self._most = records, open_model, most
         self.capabilities = capabilities
         self.closed: Callable[[str, ChatEngine], None] = lambda name, engine: None
+        self.make: Make = _makes_none
         self._engines: dict[str, _Lazy] = {}
         self._seen: dict[tuple[str, str], float] = {}
         self._opening = asyncio.Lock()
@@ -77,7 +95,7 @@ class TunedModels:
         return self._records.get(KIND, project, name, TunedModel)
 
     def delete(self, project: str, name: str) -> None:
-        """Forget a model; requests under way end as ever.
+        """Forget a model, with its checkpoints; requests under way end as ever.
 
         Raises:
             NotFound: the project has none of that name.
@@ -85,7 +103,14 @@ class TunedModels:
         with self._records.writing() as execute:
             self._records.find(execute, KIND, project, name, TunedModel)
             self._records.drop(execute, name)
-        self._seen.pop((project, name), None)
+        for seen in list(self._seen):
+            if name in (seen[1], tuned_model(seen[1])):
+                self._seen.pop(seen, None)
+
+    def made(self, project: str, model: TunedModel) -> None:
+        """Note what was made of a checkpoint, unless it was deleted meanwhile."""
+        with suppress(NotFound):
+            self._records.change(KIND, project, model.id, TunedModel, lambda _: (model, ""))
 
     def beside(self, engines: Mapping[str, ChatEngine], project: str) -> Mapping[str, ChatEngine]:
         """Return the engines that a project may ask: those of all, and its own."""
@@ -102,7 +127,7 @@ class TunedModels:
             except NotFound:
                 return None
             self._seen[project, name] = now
-            self._engines.setdefault(name, _Lazy(self, model))
+            self._engines.setdefault(name, _Lazy(self, project, model))
         return self._engines[name]
 
     @asynccontextmanager
@@ -110,11 +135,13 @@ class TunedModels:
         """Give an open engine, which stays open within the block."""
         lazy.users += 1
         try:
+            if not lazy.made.path:  # whoever waits may go; the others, and the next, find it made
+                lazy.made = await asyncio.shield(asyncio.wrap_future(self.make(lazy.project, lazy.made)))
             if lazy.engine is None:
                 async with self._opening:
                     if lazy.engine is None:
                         await self._make_room()
-                        lazy.engine = await asyncio.to_thread(self._open, lazy.path)
+                        lazy.engine = await asyncio.to_thread(self._open, lazy.made.path)
             yield lazy.engine
         finally:
             lazy.users -= 1
@@ -135,7 +162,7 @@ class TunedModels:
         engine, lazy.engine = lazy.engine, None
         if engine is not None:
             await engine.close()
-            self.closed(lazy.model, engine)
+            self.closed(lazy.made.id, engine)
 
 
 class _Lazy:
@@ -143,8 +170,8 @@ class _Lazy:
 
     name = "tuned"
 
-    def __init__(self, models: TunedModels, model: TunedModel) -> None:
-        self.path, self.model, self._models = model.path, model.id, models
+    def __init__(self, models: TunedModels, project: str, model: TunedModel) -> None:
+        self._models, self.project, self.made = models, project, model
         self.capabilities = models.capabilities
         self.engine: ChatEngine | None = None
         self.users, self.asked_at = 0, 0.0

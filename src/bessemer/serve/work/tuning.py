@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from bessemer.core.errors import ConfigError, Conflict, NotFound, Unsupported
 from bessemer.core.nouns import Usage
+from bessemer.core.tuned import checkpoint_name
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.database import Execute
 from bessemer.serve.work.datasets import KIND as DATASET
@@ -27,6 +28,7 @@ from bessemer.serve.work.jobs import (
     Job,
     JobError,
     JobEvent,
+    Kept,
     Purse,
     Result,
     Status,
@@ -255,17 +257,25 @@ class JobStore:
             "status": "succeeded", "finished_at": now, "estimated_finish": None, "result_files": (curve.id,),
             "fine_tuned_model": name, "trained_tokens": result.trained_tokens,
         }  # fmt: skip
-        checkpoint = Checkpoint(
-            id=new_id("ftckpt_"), created_at=now, fine_tuned_model_checkpoint=name, fine_tuning_job_id=job.id,
-            metrics=dict(result.metrics), step_number=result.step_number,
-        )  # fmt: skip
         job = job.model_copy(update=update)
         self.records.add(execute, "model", project, model)
         self.records.put(execute, job, _UNTOLD)
-        self.records.add(execute, CHECKPOINT, project, checkpoint, parent=job.id)
+        for kept in result.kept:
+            named = checkpoint_name(name, kept.step_number)
+            onto = {"id": named, "path": "", "source": "", "adapter": kept.adapter, "onto": kept.onto}
+            self.records.add(execute, "model", project, model.model_copy(update=onto), parent=name)
+            self._add_checkpoint(execute, project, job, named, kept)
+        self._add_checkpoint(execute, project, job, name, result)
         self._event(execute, project, job.id, f"New fine-tuned model created: {name}")
         self._event(execute, project, job.id, "The job has successfully completed")
         return job
+
+    def _add_checkpoint(self, execute: Execute, project: str, job: Job, name: str, of: Kept | Result) -> None:
+        checkpoint = Checkpoint(
+            id=new_id("ftckpt_"), created_at=int(self.now()), fine_tuned_model_checkpoint=name,
+            fine_tuning_job_id=job.id, metrics=dict(of.metrics), step_number=of.step_number,
+        )  # fmt: skip
+        self.records.add(execute, CHECKPOINT, project, checkpoint, parent=job.id)
 
     def _check(self, trainable: Trainable, project: str, id: str, what: str) -> int:
         file = self._files.get(project, id)

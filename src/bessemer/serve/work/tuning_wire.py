@@ -1,4 +1,4 @@
-"""``/v1/fine_tuning/jobs``.
+"""``/v1/fine_tuning/jobs``, and what is refused of ``/v1/fine_tuning`` beside them.
 
 Owns the endpoints and their schema. Source: the published OpenAPI description of OpenAI's API, fine-tuning.
 """
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bessemer.serve.asking import within_limits
-from bessemer.serve.refusals import Refused, closed_model, invalid, unsupported
+from bessemer.serve.refusals import Refusal, Refused, closed_model, invalid, unsupported
 from bessemer.serve.work.desk import Body, Desk, asked, limit_of, listed, told
 from bessemer.serve.work.jobs import Hyperparameters, Job
 from bessemer.serve.work.records import Wanted, new_id
@@ -23,6 +23,15 @@ from bessemer.serve.work.tuning import JobStore
 _PAGE = 100
 _TRAINERS_TO_COME = ("dpo", "reinforcement")
 Auto = Literal["auto"]
+
+_NOT_SERVED = {
+    "/v1/fine_tuning/checkpoints/{asked:path}": "Checkpoints are not shared with other projects here, so they have no "
+    "permissions. Ask one with a key of its own project, which an administrator can make.",
+    "/v1/fine_tuning/alpha/graders/{asked:path}": "There are no graders here: they belong to the method "
+    "'reinforcement', which has no trainer yet. Use 'supervised' with a 'validation_file', whose loss each checkpoint "
+    "tells.",
+}
+"""Path -> why nothing is served there, and what to do."""
 
 
 class AskedHyperparameters(Body):
@@ -109,6 +118,7 @@ class JobDesk:
             Route(f"{one}/resume", self.resume, methods=["POST"]),
             Route(f"{one}/events", self.events, methods=["GET"]),
             Route(f"{one}/checkpoints", self.checkpoints, methods=["GET"]),
+            *(Route(path, self.refuse, methods=["GET", "POST", "DELETE"]) for path in _NOT_SERVED),
         ]
 
     async def create(self, request: Request) -> Response:
@@ -165,6 +175,12 @@ class JobDesk:
         project, id = self._named(request)
         page = await asked(self._jobs.checkpoints, project, id, self._wanted(request, id), param="after")
         return listed((each.model_dump(mode="json") for each in page.items), page.has_more)
+
+    async def refuse(self, request: Request) -> Response:
+        """Say why nothing is served here."""
+        self._desk.key(request)
+        message = _NOT_SERVED[request.scope["route"].path]
+        raise Refused(Refusal(404, message, "unsupported_endpoint"))
 
     def _named(self, request: Request) -> tuple[str, str]:
         return self._desk.key(request).project, request.path_params["id"]

@@ -1,0 +1,94 @@
+"""Checkpoints are made once for all who wait, whatever comes in between; a step stands in for merging and compiling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from bessemer.core.errors import BackendError, Cancelled
+from bessemer.core.nouns import Artifact
+from bessemer.flow import Flow, Step, open_store
+from bessemer.products.tuning.driver import JobParts
+from bessemer.products.tuning.making import CheckpointMaker
+from bessemer.serve.work.models import TunedModel
+
+from .conftest import Shop
+from .stand_in import StandInConfig
+
+WAIT_SECONDS = 60.0
+
+
+class StandInMaking:
+    """Makes any checkpoint by one step."""
+
+    def __init__(self) -> None:
+        self.config = StandInConfig(steps=1)
+
+    def checkpoint(self, model: TunedModel) -> Flow:
+        run = f"{StandInConfig.__module__}:train"
+        return Flow(f"tune-{model.job}:ckpt-step-3", (Step("train", run=run, config=self.config),))
+
+    def places(self, artifacts: Mapping[str, Artifact]) -> dict[str, str]:
+        return {"path": artifacts["train"].path, "source": "source"}
+
+
+class Making:
+    def __init__(self, shop: Shop) -> None:
+        self.shop, self.line = shop, StandInMaking()
+        line: Any = self.line
+        self.maker = CheckpointMaker(JobParts(shop.home, shop.work, shop.meter, None), line)
+        facts = {"base": "base-model", "path": "", "source": "", "job": shop.job(), "created_at": 0}
+        self.model = TunedModel(id="ft:base-model:shop::0:ckpt-step-3", **facts)
+        with shop.work.records.writing() as on:
+            shop.work.records.add(on, "model", "shop", self.model)
+
+    def runs(self) -> list[tuple[str, str]]:
+        with open_store(self.shop.home.database_url) as store:
+            return [(run.id, run.status) for run in store.runs()]
+
+    def until(self, *wanted: str) -> None:
+        end = time.monotonic() + WAIT_SECONDS
+        while tuple(status for _, status in self.runs()) != wanted:
+            assert time.monotonic() < end, self.runs()
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def making(shop: Shop) -> Iterator[Making]:
+    made = Making(shop)
+    yield made
+    made.maker.close()
+
+
+def test_what_failed_is_tried_again_and_what_was_made_stays(making: Making) -> None:
+    models = making.shop.work.models
+    assert models is not None
+    making.line.config = StandInConfig(steps=1, fails=True)
+    with pytest.raises(BackendError, match="the loss is not a number"):
+        making.maker.make("shop", making.model).result(WAIT_SECONDS)
+    assert models.get("shop", making.model.id).path == ""
+    making.line.config = StandInConfig(steps=2)
+    first, second = (making.maker.make("shop", making.model) for _ in range(2))
+    made = first.result(WAIT_SECONDS)
+    assert second is first and made == models.get("shop", making.model.id)
+    assert making.maker.make("shop", making.model).result(0) == made
+    making.until("failed", "finished")
+    models.delete("shop", making.model.id)
+    models.made("shop", made)
+    assert models.list("shop") == (), "it was deleted meanwhile, and stays so"
+
+
+def test_a_gateway_that_closes_ends_nothing_that_another_waits_for(making: Making) -> None:
+    making.line.config = StandInConfig(steps=1000, seconds=0.05)
+    waiting = making.maker.make("shop", making.model)
+    making.until("running")
+    with open_store(making.shop.home.database_url) as store:
+        store.end(making.runs()[0][0], "cancelled")  # as a gateway does that made it too
+    making.until("cancelled", "running")
+    making.maker.close()
+    with pytest.raises(Cancelled):
+        waiting.result(WAIT_SECONDS)
+    making.until("cancelled", "cancelled")
