@@ -79,7 +79,7 @@ def usage(
         start=start, end=end, width=WIDTHS[bucket or "1d"], **narrowed(project, only),
         group_by=tuple(dict.fromkeys(GROUPS[name] for name in names)),
     )  # fmt: skip
-    with open_usage(home, find_prices(None)) as source:
+    with open_usage(home, find_prices(None, home).history) as source:
         rows = source.usage(query)
     users, address = owners() if "user" in names else ({}, str)
     if "user" in names:

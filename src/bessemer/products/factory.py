@@ -17,10 +17,11 @@ from pathlib import Path
 from bessemer.core.errors import BackendError, Cancelled, NotFound
 from bessemer.core.events import Sink, ignore
 from bessemer.flow import Flow, Runner, RunResult, open_store
-from bessemer.meter import LocalMeter, open_ledger, open_meter
+from bessemer.meter import LocalMeter, load_price_history, open_ledger, open_meter
 from bessemer.products.config import FactoryConfig
 from bessemer.products.counted import Counted
 from bessemer.products.home import Deployment, Gateway, Home
+from bessemer.products.known_prices import KnownPrices, note_prices
 from bessemer.products.line import Declared, open_products
 from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import LlmConfig, ServerConfig
@@ -207,7 +208,8 @@ class Factory:
             llm, elsewhere, served = self._language_model()
             trained = trainable(llm, served)
             work = open_work(self.home.work, self.config.jobs, self._clock, trained, self.config.name)
-            accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
+            where, currency = self.home.accounts, self.note_prices().currency
+            accounts = stack.enter_context(closing(open_accounts(where, self._clock, self.home.keys, currency)))
             parts = self._parts(traced, work, stack, accounts)
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
@@ -258,7 +260,19 @@ class Factory:
         config = self.config.meter
         if config.price_book:
             config = config.model_copy(update={"price_book": str(self.base / config.price_book)})
+        self.note_prices()
         return open_meter(config, self.home.books, self._clock)
+
+    def note_prices(self) -> KnownPrices:
+        """Return the prices that this factory charges by; whoever only looks at its home finds them there from now on.
+
+        Raises:
+            ConfigError: the price book cannot be read.
+        """
+        named = self.config.meter.price_book
+        prices = KnownPrices(factory=self.config.name, history=load_price_history(self.base / named if named else None))
+        note_prices(self.home, prices)
+        return prices
 
     def _run(self, flow: Flow, sink: Sink, submitted: str, beside: Beside | None) -> RunResult:
         from bessemer.products.synthetic.text_steps import keys_of

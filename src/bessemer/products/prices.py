@@ -11,7 +11,9 @@ from typing import Any
 
 from bessemer.core.nouns import Noun
 from bessemer.meter import PriceHistory, load_price_history
-from bessemer.products.config import load_factory
+from bessemer.products.config import BUILTIN, load_factory
+from bessemer.products.home import Home
+from bessemer.products.known_prices import KnownPrices, known_prices
 from bessemer.products.price_list import price_lines
 
 
@@ -24,17 +26,22 @@ class VersionLine(Noun):
     changed: tuple[str, ...]
 
 
-def find_prices(path: Path | None) -> PriceHistory:
-    """Return the prices of a TOML price book, or those that a factory.yaml names; the built-in example's without.
+def find_prices(path: Path | None, home: Home) -> KnownPrices:
+    """Return the prices of a TOML price book, or those that a factory.yaml names, with the factory's name.
+
+    Without a path they are those of the factory that ran or served in the home last; the built-in example's if none.
 
     Raises:
         ConfigError: the file is missing or says something else.
     """
+    known = known_prices(home)
     if path and path.suffix == ".toml":
-        return load_price_history(path)
+        return KnownPrices(factory=known.factory if known else BUILTIN, history=load_price_history(path))
+    if path is None and known:
+        return known
     config, base = load_factory(path)
     named = config.meter.price_book
-    return load_price_history(base / named if named else None)
+    return KnownPrices(factory=config.name, history=load_price_history(base / named if named else None))
 
 
 def price_warnings(history: PriceHistory) -> list[str]:
