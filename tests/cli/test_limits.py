@@ -12,6 +12,9 @@ import pytest
 from bessemer.cli.verbs_keys import expiry
 from bessemer.cli.verbs_limits import money
 from bessemer.core.errors import ConfigError
+from bessemer.meter import PriceBook, PriceHistory
+from bessemer.products.home import Home
+from bessemer.products.known_prices import KnownPrices, note_prices
 from bessemer.serve import Key, open_accounts
 
 from .calling import call, refused
@@ -117,6 +120,17 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
     refused(call(tmp_path, *words), told)
+
+
+def test_amounts_are_in_the_currency_of_the_price_book(tmp_path: Path) -> None:
+    euros = PriceHistory(books=(PriceBook(version="1", currency="EUR"),))
+    note_prices(Home(tmp_path / "state"), KnownPrices(factory="steel", history=euros))
+    said(tmp_path, "projects", "create", "docs")
+    for words in (("budget", "5"), ("credit", "5"), ("spend-alert", "5")):
+        assert said(tmp_path, "limits", *words)["budget"]["limit"]["currency"] == "EUR"
+        refused(
+            call(tmp_path, "limits", *words, "--currency", "USD", "--project", "docs"), "in EUR, and nothing in USD"
+        )
 
 
 @pytest.mark.parametrize("text", ["1e400", "NaN", "inf", "1,5", ""])

@@ -19,6 +19,7 @@ from rich.table import Table
 from bessemer.cli import environment
 from bessemer.cli.output import emit
 from bessemer.core.errors import ConfigError
+from bessemer.products.known_prices import known_prices
 from bessemer.serve import Accounts, Key, open_accounts
 
 app = typer.Typer(help="Make, list, rotate and revoke the gateway's keys.", no_args_is_help=True)
@@ -40,7 +41,8 @@ def accounts(*, make: bool = True) -> Iterator[Accounts]:
         where = home.accounts
         if not make and isinstance(where, Path) and not where.exists():
             where = Path(stack.enter_context(TemporaryDirectory())) / "none.sqlite"
-        opened = open_accounts(where, earlier=home.keys)
+        known = known_prices(home)
+        opened = open_accounts(where, earlier=home.keys, currency=known.currency if known else "")
         stack.callback(opened.close)
         yield opened
 

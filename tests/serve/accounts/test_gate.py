@@ -256,10 +256,24 @@ def test_an_archived_project_is_refused_in_words(guarded) -> None:
 
 
 def test_a_budget_in_another_currency_lets_nobody_spend(guarded) -> None:
-    guarded.accounts.budgets.set("organization", "", "day", Money(micros=10**9, currency="EUR"))
-    with pytest.raises(openai.InternalServerError):
+    budget = guarded.accounts.budgets.set("organization", "", "day", Money(micros=10**9, currency="EUR"))
+    with pytest.raises(openai.RateLimitError) as caught:
         guarded.ask()
+    error = caught.value
+    assert (error.code, error.response.headers["x-should-retry"]) == ("budget_currency_mismatch", "false")
+    assert f"is in EUR, and prices are in USD: an administrator has to remove {budget.id}" in error.message
     assert guarded.running.engine.requests == []
+    with pytest.raises(Refused):
+        guarded.gate.reserve_job(Subject(kind="step", id="job", project="tests"), Usage(input_tokens=1))
+
+
+def test_an_alert_in_another_currency_refuses_nobody(guarded) -> None:
+    euros = Money(micros=10**9, currency="EUR")
+    alert = guarded.accounts.budgets.set_alert("project", "tests", euros)
+    guarded.accounts.budgets.set("organization", "", "month", euros, enforced=False)
+    guarded.ask()
+    guarded.gate.reserve_job(Subject(kind="step", id="job", project="tests"), Usage(input_tokens=1))
+    assert guarded.spending(alert).spent_micros == 0
 
 
 def test_a_gate_settles_at_its_start_what_a_dead_process_left(tmp_path) -> None:
