@@ -71,9 +71,10 @@ def history(book: Book = None, as_json: Json = False) -> None:
 
 
 def _shown(book: PriceBook, lines: list[PriceLine]) -> RenderableType:
-    table = Table("project", "model", "kind", "input", "cached", "output", "unit")
+    table = Table("project", "model", "kind", "input", "cached", "output", "unit", "training")
     for line in lines:
-        figures = (f"{micros / 1e6:g}" for micros in (line.input, line.cached, line.output, line.unit))
+        each = (line.input, line.cached, line.output, line.unit, line.training)
+        figures = ("" if micros is None else f"{micros / 1e6:g}" for micros in each)
         table.add_row(escape(line.project or "all"), escape(line.model or "any other"), escape(line.kind), *figures)
     return Group(f"{escape(book.told)}; {book.currency} for a million tokens or units", table)
 

@@ -45,17 +45,22 @@ def find_prices(path: Path | None, home: Home) -> KnownPrices:
 
 
 def price_warnings(history: PriceHistory) -> list[str]:
-    """Return what is allowed but seldom meant: placeholder prices, free tokens, a cache that is dearer than none."""
+    """Return what is allowed but seldom meant: placeholder prices, free tokens, a cache or a batch that is dearer."""
     found = []
     for book in history.books:
         if book.example:
             found.append(f"{book.version}: example = true marks placeholder prices; bill nobody by them")
-        for line in price_lines(book):
+        lines = price_lines(book)
+        standard = {(line.project, line.model): line for line in lines if line.kind == "standard"}
+        for line in lines:
             what = f"{book.version}: {line.project or 'all projects'}, {line.model or 'default'}, {line.kind}"
             if not line.unit and (line.input == 0 or line.output == 0):
                 found.append(f"{what}: some tokens are free")
             if line.cached > line.input:
                 found.append(f"{what}: cached input costs more than fresh input")
+            usual = standard[line.project, line.model]
+            if line.kind == "batch" and (line.input > usual.input or line.output > usual.output):
+                found.append(f"{what}: dearer than the standard price")
     return found
 
 
