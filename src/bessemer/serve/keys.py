@@ -24,6 +24,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bessemer.core.errors import ConfigError, Conflict, NotFound
+from bessemer.core.model_names import names_of
 from bessemer.core.nouns import Noun
 from bessemer.serve.accounts.audit import LOCAL, Scribe
 from bessemer.serve.accounts.database import Database, Execute
@@ -58,8 +59,8 @@ class Key(Noun):
     user_id: str = ""
 
     def may_ask(self, model: str) -> bool:
-        """Whether the key is for this model too."""
-        return not self.models or model in self.models
+        """Whether the key is for this model too, by its own name or that of the base it was fine-tuned from."""
+        return not self.models or any(name in self.models for name in names_of(model))
 
     def tools_of(self, model: str) -> tuple[str, ...] | None:
         """Return the only tools of an agent that the key may have used: those named beside it as ``agent/tool``.

@@ -247,6 +247,22 @@ def test_a_key_sees_and_asks_its_own_models_only(guarded) -> None:
     assert [model.id for model in guarded.running.client().models.list().data] == ["played"]
 
 
+def test_what_is_fine_tuned_falls_under_what_is_said_of_its_base(guarded) -> None:
+    key, _ = guarded.accounts.keys.create("docs", models=["played"])
+    assert [key.may_ask(model) for model in ("played", "ft:played:docs::1", "ft:other:docs::1")] == [True, True, False]
+    limit = guarded.accounts.rates.set("project", "docs", "played", requests=1)
+
+    def limits_of(model: str) -> list[str]:
+        rules = guarded.gate.rules(("docs", key.id, model, "", False))
+        return [block.limit.id for block in rules.standing.requests] if rules else []
+
+    assert [limits_of(model) for model in ("played", "ft:played:docs::1", "ft:other:docs::1")] == [
+        [limit.id],
+        [limit.id],
+        [],
+    ]
+
+
 def test_an_archived_project_is_refused_in_words(guarded) -> None:
     _, secret = guarded.accounts.keys.create("docs")
     guarded.accounts.projects.archive("docs")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bessemer.core.model_names import names_of
 from bessemer.core.nouns import Subject
 from bessemer.serve.accounts.budgets import Budget, Budgets
 from bessemer.serve.accounts.database import Database
@@ -82,8 +83,9 @@ class RuleBook:
             self._rules, self._rules_at = {}, version
 
     def _in_force_for(self, project: str, key_id: str, model: str) -> tuple[tuple[RateLimit, ...], tuple[Budget, ...]]:
+        models = ("", *names_of(model))
         scopes = {("organization", ""), ("project", project), ("key", key_id)}
-        rates = tuple(r for r in self._in_force[0] if (r.scope, r.scope_id) in scopes and r.model in ("", model))
+        rates = tuple(r for r in self._in_force[0] if (r.scope, r.scope_id) in scopes and r.model in models)
         return rates, tuple(b for b in self._in_force[1] if (b.scope, b.scope_id) in scopes)
 
     def _find(self, name: Name) -> Rules | None:
