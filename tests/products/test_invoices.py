@@ -133,6 +133,21 @@ def test_the_joules_and_grams_of_invoices_are_the_ledger_s_and_stand_on_the_page
     assert "2 requests, 107 tokens read, 20 written: 6.8 J [3.4 J, 13.5 J] (measured), 0.75 g CO2e" in told
 
 
+def test_training_is_no_request_and_is_named_apart(shop: Shop) -> None:
+    job = entry("job", NOON, (528, 0, 0), kind="step", name="fine_tuning", model="ft:m:p::1")
+    shop.book(entry("a", NOON), took(4.0, 0.1, job), took(3.0, 0.1, entry("train", NOON, (0, 0, 0), kind="step")))
+    made = shop.invoices.draw("p", MONTH)
+    assert (made.requests, made.input_tokens, made.output_tokens, made.trained_tokens) == (1, 100, 20, 528)
+    assert made.joules == 9.0, "of the request, of the job and of its steps"
+    page = re.sub("<[^>]*>", " ", invoice_page(made))
+    assert "1 requests, 100 tokens read, 20 written, and training on 528 tokens: 9" in page
+    shop.ledger.close()
+    told = call(shop.home.path.parent, "invoice", "--project", "p", "--month", MONTH, BESSEMER_HOME=str(shop.home.path))
+    assert "1 requests and training on 528 tokens took 9" in told.stdout
+    old = made.model_dump(exclude={"trained_tokens"})
+    assert Invoice.model_validate(old).trained_tokens == 0, "as it was written until 2026-11-29"
+
+
 def test_a_month_that_runs_is_a_draft_only(shop: Shop) -> None:
     shop.book(entry("a", NOON))
     shop.now = NOON + DAY

@@ -138,7 +138,7 @@ def _costs(lines: list[CostLine], names: tuple[str, ...]) -> RenderableType:
         found.setdefault(_what(line), []).append(line)
     parts: list[RenderableType] = []
     for (first, *others), kinds in sums.items():
-        table = _lines("tokens", "charged")
+        table = _lines("quantity", "charged")
         for what, some in kinds.items():
             quantity = f"{sum(line.quantity for line in some):,}" if some[0].unit_micros is not None else ""
             table.add_row(escape(what), quantity, _money(sum(line.amount_micros for line in some), some[0].currency))
@@ -165,7 +165,8 @@ def _invoice(found: Invoice) -> RenderableType:
             table.add_row(escape(_what(line)), f"{line.quantity:,}", unit, amount)
         parts += ["", Text(model), table]
     known = f", {found.energy_class.value}" if found.energy_class else ""
-    took = f"{found.requests:,} requests took {show_joules(found.joules)}{known}, {found.grams:.3g} g CO2e"
+    trained = f" and training on {found.trained_tokens:,} tokens" if found.trained_tokens else ""
+    took = f"{found.requests:,} requests{trained} took {show_joules(found.joules)}{known}, {found.grams:.3g} g CO2e"
     return Group(*parts, f"\n[bold]total {_money(found.amount_micros, found.currency)}[/]", f"[dim]{took}[/]")
 
 
