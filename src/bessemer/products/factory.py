@@ -216,7 +216,7 @@ class Factory:
             if elsewhere and (host := elsewhere.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"
             meter.book_cut()  # before the gate settles what dead gateways held
-            jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
+            jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock, accounts.projects.is_archived)
             counted = meter.counted = Counted(work.models)
             line = tuning_line(llm, served, self.home, self.base, work)
             start_jobs = open_drivers(self, jobs, line, (engines, None if elsewhere else counted), stack)
