@@ -45,6 +45,15 @@ def test_a_key_from_its_making_to_its_end(tmp_path: Path) -> None:
     assert made["key"].split("-", 2)[2] not in table
 
 
+def test_a_key_says_that_it_made_its_project(tmp_path: Path) -> None:
+    first, second = (call(tmp_path, "keys", "create", "--project", "nosuch", COLUMNS="200").stdout for _ in range(2))
+    assert "new project nosuch: there was none" in first and "new project" not in second
+    assert [said(tmp_path, "keys", "create", "--project", name)["new_project"] for name in ("nosuch", "x")] == [
+        False,
+        True,
+    ]
+
+
 def test_projects_and_their_log(tmp_path: Path) -> None:
     assert said(tmp_path, "projects", "create", "shop")["id"] == "shop"
     said(tmp_path, "projects", "rename", "shop", "The shop")
@@ -103,6 +112,7 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
         (("keys", "create", "--project", "p", "--expires", "soon"), "no time"),
         (("keys", "create", "--project", "p", "--expires", "2020-01-01"), "over"),
         (("keys", "create", "--project", "p", "--service-account", "x", "--admin"), "no other options"),
+        (("keys", "create", "--project", "p", "--expires", "0d"), "over at once"),
         (("keys", "rotate", "no-such"), "no-such"),
         (("projects", "rename", "no-such", "x"), "no-such"),
         (("limits", "rate", "--requests", "1", "--project", "no-such"), "no-such"),
