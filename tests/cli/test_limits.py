@@ -90,7 +90,8 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
     budget = said(tmp_path, "limits", "budget", "12.50", "--project", "docs", "--period", "day", "--alert")
     assert (budget["budget"]["limit"]["micros"], budget["budget"]["enforced"]) == (12_500_000, False)
     said(tmp_path, "limits", "credit", "100", "--note", "transfer 1")
-    credit = said(tmp_path, "limits", "credit", "--", "-40")
+    said(tmp_path, "limits", "credit", "--", "-30")
+    credit = said(tmp_path, "limits", "credit", "-10", "--note", "paid back")
     assert credit["budget"]["limit"]["micros"] == 60_000_000
     words = call(tmp_path, "limits", "show", COLUMNS="120").stdout
     for word in (rate["id"], budget["budget"]["id"], "12.50", "60.00 USD", "organization", "credit"):
@@ -123,6 +124,7 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
         (("limits", "budget", "1", "--period", "year"), "year"),
         (("limits", "budget", "1", "--currency", "dollars"), "no amount"),
         (("limits", "credit", "--", "-5"), "cannot be"),
+        (("limits", "credit", "-5"), "cannot be"),
         (("limits", "spend-alert", "0"), "never be told"),
         (("limits", "remove", "bud_no"), "bud_no"),
         (("limits", "remove", "rl_no"), "rl_no"),

@@ -80,16 +80,16 @@ def budget(
     emit(state, as_json, lambda: _tables((), [state]))
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # -40 is an amount, and no option
 def credit(
-    amount: Annotated[str, typer.Argument(help="Paid in, such as 100; a negative amount after -- is paid back.")],
+    amount: Annotated[str, typer.Argument(help="Paid in, such as 100, or paid back, such as -40.")],
     project: OfProject = "",
     key: OfKey = "",
     note: Annotated[str, typer.Option(help="For the audit log, such as the number of a transfer.")] = "",
     currency: Currency = "",
     as_json: Json = False,
 ) -> None:
-    """Add prepaid credit: when it is used up, requests are refused."""
+    """Add prepaid credit, or take some back: when it is used up, requests are refused."""
     with accounts(make=not (project or key)) as found:
         paid = money(amount, currency or found.currency or _CURRENCY)
         state = found.budgets.spending(found.budgets.add_credit(*_scope(project, key), paid, note))
