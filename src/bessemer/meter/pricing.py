@@ -74,7 +74,7 @@ class Price(Rates):
 
     def over(self, standard: Price) -> Price:
         """Return this price, with what it does not say from another."""
-        said: dict[str, Any] = _said(self, standard)
+        said = _said(self, standard)
         said["training"] = self.training if "training" in self.model_fields_set else standard.training
         said["tiers"] = {**standard.tiers, **self.tiers}
         for name in self.tiers.keys() & standard.tiers.keys():
@@ -85,7 +85,7 @@ class Price(Rates):
         return Price(**said)
 
 
-def _said(own: Rates, standard: Rates) -> dict[str, int | None]:
+def _said(own: Rates, standard: Rates) -> dict[str, Any]:
     """Return the rates that either says, the first rather than the second.
 
     Cached input goes with fresh input: whoever says the one and not the other has the price of fresh input for both.
