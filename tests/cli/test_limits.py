@@ -12,6 +12,9 @@ import pytest
 from bessemer.cli.verbs_keys import expiry
 from bessemer.cli.verbs_limits import money
 from bessemer.core.errors import ConfigError
+from bessemer.meter import PriceBook, PriceHistory
+from bessemer.products.home import Home
+from bessemer.products.known_prices import KnownPrices, note_prices
 from bessemer.serve import Key, open_accounts
 
 from .calling import call, refused
@@ -40,6 +43,15 @@ def test_a_key_from_its_making_to_its_end(tmp_path: Path) -> None:
     assert (table.count("revoked"), table.count("active")) == (2, 1)
     assert rotated["id"] in table
     assert made["key"].split("-", 2)[2] not in table
+
+
+def test_a_key_says_that_it_made_its_project(tmp_path: Path) -> None:
+    first, second = (call(tmp_path, "keys", "create", "--project", "nosuch", COLUMNS="200").stdout for _ in range(2))
+    assert "new project nosuch: there was none" in first and "new project" not in second
+    assert [said(tmp_path, "keys", "create", "--project", name)["new_project"] for name in ("nosuch", "x")] == [
+        False,
+        True,
+    ]
 
 
 def test_projects_and_their_log(tmp_path: Path) -> None:
@@ -78,7 +90,8 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
     budget = said(tmp_path, "limits", "budget", "12.50", "--project", "docs", "--period", "day", "--alert")
     assert (budget["budget"]["limit"]["micros"], budget["budget"]["enforced"]) == (12_500_000, False)
     said(tmp_path, "limits", "credit", "100", "--note", "transfer 1")
-    credit = said(tmp_path, "limits", "credit", "--", "-40")
+    said(tmp_path, "limits", "credit", "--", "-30")
+    credit = said(tmp_path, "limits", "credit", "-10", "--note", "paid back")
     assert credit["budget"]["limit"]["micros"] == 60_000_000
     words = call(tmp_path, "limits", "show", COLUMNS="120").stdout
     for word in (rate["id"], budget["budget"]["id"], "12.50", "60.00 USD", "organization", "credit"):
@@ -100,6 +113,7 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
         (("keys", "create", "--project", "p", "--expires", "soon"), "no time"),
         (("keys", "create", "--project", "p", "--expires", "2020-01-01"), "over"),
         (("keys", "create", "--project", "p", "--service-account", "x", "--admin"), "no other options"),
+        (("keys", "create", "--project", "p", "--expires", "0d"), "over at once"),
         (("keys", "rotate", "no-such"), "no-such"),
         (("projects", "rename", "no-such", "x"), "no-such"),
         (("limits", "rate", "--requests", "1", "--project", "no-such"), "no-such"),
@@ -110,6 +124,7 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
         (("limits", "budget", "1", "--period", "year"), "year"),
         (("limits", "budget", "1", "--currency", "dollars"), "no amount"),
         (("limits", "credit", "--", "-5"), "cannot be"),
+        (("limits", "credit", "-5"), "cannot be"),
         (("limits", "spend-alert", "0"), "never be told"),
         (("limits", "remove", "bud_no"), "bud_no"),
         (("limits", "remove", "rl_no"), "rl_no"),
@@ -117,6 +132,17 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_refused_in_one_sentence(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
     refused(call(tmp_path, *words), told)
+
+
+def test_amounts_are_in_the_currency_of_the_price_book(tmp_path: Path) -> None:
+    euros = PriceHistory(books=(PriceBook(version="1", currency="EUR"),))
+    note_prices(Home(tmp_path / "state"), KnownPrices(factory="steel", history=euros))
+    said(tmp_path, "projects", "create", "docs")
+    for words in (("budget", "5"), ("credit", "5"), ("spend-alert", "5")):
+        assert said(tmp_path, "limits", *words)["budget"]["limit"]["currency"] == "EUR"
+        refused(
+            call(tmp_path, "limits", *words, "--currency", "USD", "--project", "docs"), "in EUR, and nothing in USD"
+        )
 
 
 @pytest.mark.parametrize("text", ["1e400", "NaN", "inf", "1,5", ""])

@@ -114,6 +114,34 @@ def test_usage_says_what_its_figures_rest_on(tmp_path: Path) -> None:
         assert words in said
 
 
+def test_what_a_project_used_has_its_training_by_model(tmp_path: Path) -> None:
+    tuned = "ft:mine:shop::1"
+    with open_meter(MeterConfig(sensors="model"), tmp_path / "state" / "books") as meter:
+        whose = {"project": "shop", "key_id": "k", "model": tuned}
+        meter.stop(meter.start(Subject(kind="request", id="r", **whose)), Usage(input_tokens=1, output_tokens=1))
+        meter.stop(meter.start(Subject(kind="step", id="job", name="fine_tuning", **whose)), Usage(input_tokens=526))
+        meter.book_step(Subject(kind="step", id="x/train/1", **whose), time.time(), 1.0, 1.0, "ok")
+        meter.book_step(Subject(kind="step", id="y/train/1", **whose), time.time(), 1.0, 1.0, "error")
+        theirs = Subject(kind="step", id="z/make/1", project="other", model="rows")
+        meter.book_step(theirs, time.time(), 1.0, 1.0, "ok")
+        meter.book_step(Subject(kind="step", id="own", name="merge"), time.time(), 1.0, 1.0, "ok")
+    found = json.loads(call(tmp_path, "usage", "--project", "shop", "--json").stdout)
+    assert [(line["what"], line["model"], line["entries"], line["input_tokens"]) for line in found] == [
+        ("requests", tuned, 1, 1),
+        ("training steps", tuned, 2, 526),
+        ("training steps that failed", tuned, 1, 0),
+    ]
+    everything = json.loads(call(tmp_path, "usage", "--json").stdout)
+    assert [(line["what"], line["project"]) for line in everything[1:]] == [
+        ("job steps", "other"),
+        ("training steps", "shop"),
+        ("training steps that failed", "shop"),
+        ("steps", ""),
+    ]
+    said = " ".join(call(tmp_path, "usage", "--project", "shop", COLUMNS="200").stdout.split())
+    assert f"shop · {tuned}, training steps 2 526 / 0" in said
+
+
 def test_usage_in_buckets_of_time_and_by_group(tmp_path: Path) -> None:
     with open_meter(MeterConfig(sensors="model"), tmp_path / "state" / "books") as meter:
         for number in range(3):

@@ -82,7 +82,12 @@ def up(line: Line, key: str) -> Iterator[dict[str, str]]:
 def test_up_serves_the_model_of_a_server_that_exists(server: tuple[str, str, Path], tmp_path: Path) -> None:
     url, key, books = server
     line = declared(tmp_path, url)
-    with up(line, key) as said, openai.OpenAI(base_url=f"{said['url']}/v1", api_key=said["key"]) as client:
+    with (
+        up(line, key) as said,
+        openai.OpenAI(base_url=f"{said['url']}/v1", api_key=said["key"], admin_api_key=said["key"]) as client,
+    ):
+        with pytest.raises(openai.BadRequestError, match="Prices are in USD, and nothing in EUR"):
+            client.admin.organization.spend_limit.update(currency="EUR", interval="month", threshold_amount=1)
         assert [model.id for model in client.models.list()] == ["assistant"] == [said["model"]]
         ask: Any = [{"role": "user", "content": "one two three"}]
         whole = client.chat.completions.create(model="assistant", messages=ask)

@@ -274,6 +274,8 @@ def test_costs_are_told_by_line_and_sum_to_what_was_charged(office) -> None:
     assert items["m, input, batch"] == (90, 45)
     assert items["m, input, flex"] == (90, 63)
     assert items["m, units"] == (10, 20)
+    of = {result.line_item: result.quantity_unit for result in bucket.results}
+    assert (of["m, units"], of["m, input"], of["ft:m, training"]) == ("units", "tokens", "tokens")
     assert items["ft:m, training"] == (1000, 5000)
     assert sum(micros for _, micros in items.values()) == sum(each.charge.micros for each in entries)
     (whole,) = desk.admin.costs(start_time=NOON, limit=1).data[0].results

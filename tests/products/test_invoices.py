@@ -25,7 +25,7 @@ from bessemer.core.errors import ConfigError, Conflict, IntegrityError, NotFound
 from bessemer.core.nouns import Entry, Measurement
 from bessemer.core.units import Money
 from bessemer.core.usage import UsageQuery
-from bessemer.meter import Journal, Ledger, open_ledger
+from bessemer.meter import Journal, Ledger, PriceBook, PriceHistory, open_ledger
 from bessemer.meter.journal import segments
 from bessemer.meter.past import charged_before
 from bessemer.meter.readings import Reading
@@ -35,6 +35,7 @@ from bessemer.products.focus import COLUMNS, Bill, focus_rows, write_focus
 from bessemer.products.home import Home
 from bessemer.products.invoice_html import invoice_page
 from bessemer.products.invoices import Invoice, InvoiceBook, amounts_agree, month_of
+from bessemer.products.known_prices import KnownPrices, note_prices
 from bessemer.products.register import Issued, Register
 from tests.cli.calling import call
 from tests.products.test_booked import DAY, PRICES, book, entry
@@ -130,6 +131,21 @@ def test_the_joules_and_grams_of_invoices_are_the_ledger_s_and_stand_on_the_page
     page = invoice_page(first)
     told = re.sub("<[^>]*>", " ", page[page.index("What it took") :])
     assert "2 requests, 107 tokens read, 20 written: 6.8 J [3.4 J, 13.5 J] (measured), 0.75 g CO2e" in told
+
+
+def test_training_is_no_request_and_is_named_apart(shop: Shop) -> None:
+    job = entry("job", NOON, (528, 0, 0), kind="step", name="fine_tuning", model="ft:m:p::1")
+    shop.book(entry("a", NOON), took(4.0, 0.1, job), took(3.0, 0.1, entry("train", NOON, (0, 0, 0), kind="step")))
+    made = shop.invoices.draw("p", MONTH)
+    assert (made.requests, made.input_tokens, made.output_tokens, made.trained_tokens) == (1, 100, 20, 528)
+    assert made.joules == 9.0, "of the request, of the job and of its steps"
+    page = re.sub("<[^>]*>", " ", invoice_page(made))
+    assert "1 requests, 100 tokens read, 20 written, and training on 528 tokens: 9" in page
+    shop.ledger.close()
+    told = call(shop.home.path.parent, "invoice", "--project", "p", "--month", MONTH, BESSEMER_HOME=str(shop.home.path))
+    assert "1 requests and training on 528 tokens took 9" in told.stdout
+    old = made.model_dump(exclude={"trained_tokens"})
+    assert Invoice.model_validate(old).trained_tokens == 0, "as it was written until 2026-11-29"
 
 
 def test_a_month_that_runs_is_a_draft_only(shop: Shop) -> None:
@@ -296,7 +312,7 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
 
 
 def drifted(home: Home) -> set[str]:
-    return {check.name for check in check_books(home, PRICES) if not check.holds}
+    return {check.name for check in check_books(home, PRICES) if check.holds is False}
 
 
 def filled(shop: Shop) -> Home:
@@ -353,6 +369,19 @@ def test_a_charge_that_is_not_quantity_times_price(shop: Shop) -> None:
     wrong = entry("w", NOON).model_copy(update={"charge": Money(micros=1, currency="USD")})
     shop.book(wrong)
     assert drifted(shop.home) == {"charges", "bills"}
+
+
+def test_what_was_booked_by_unknown_prices_is_not_said_to_hold(shop: Shop) -> None:
+    none = {"tokens": (0, 0, 0)}
+    shop.book(entry("a", NOON), entry("b", NOON, status="error"), entry("run", NOON, **none, kind="step", project=""))
+    other = PriceHistory(books=(PriceBook(version="other"),))
+
+    def charges(prices: PriceHistory) -> tuple[bool | None, str]:
+        (found,) = [check for check in check_books(shop.home, prices) if check.name == "charges"]
+        return found.holds, found.found
+
+    assert charges(PRICES) == (True, "3 recomputed")
+    assert charges(other) == (None, "2 recomputed; 1 not checked, by versions that are not in this price book")
 
 
 def test_a_meter_that_gave_out_other_joules_than_its_entries_have(shop: Shop) -> None:
@@ -638,11 +667,17 @@ def test_the_terminal_tells_drift_by_its_status(shop: Shop) -> None:
     def told_by(*words: str) -> subprocess.CompletedProcess[str]:
         return call(home.path.parent, *words, BESSEMER_HOME=str(home.path))
 
-    assert told_by("reconcile", "--books").returncode == 0
+    checked = told_by("reconcile", "--books")
+    assert checked.returncode == 0
+    assert "? charges" in " ".join(checked.stdout.split()), "the built-in price book does not know them"
+    assert "as booked" in told_by("costs", "--month", MONTH).stdout
+    note_prices(home, KnownPrices(factory="works", history=PRICES))
+    assert "✓ charges" in " ".join(told_by("reconcile", "--books").stdout.split())
+    drawn = json.loads(told_by("invoice", "--project", "p", "--month", MONTH, "--json").stdout)
+    assert (drawn["seller"], drawn["lines"]) == ("works", []), "all is issued"
     told = told_by("costs", "--month", MONTH)
-    assert "as booked" in told.stdout, "the built-in price book does not know these charges"
+    assert "as booked" not in told.stdout
     assert max(map(len, told.stdout.splitlines())) <= 80
-    assert json.loads(told_by("invoice", "--project", "p", "--month", MONTH, "--json").stdout)["lines"]
     with closing(sqlite3.connect(home.books / "ledger.sqlite")) as database, database:
         database.execute("UPDATE sums SET charge_micros = 0")
     assert told_by("reconcile", "--books").returncode == 4

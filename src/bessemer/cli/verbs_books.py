@@ -33,10 +33,12 @@ DRIFTED = 4
 GROUPS = {"project": "project", "key": "key_id", "user": "", "model": "model", "day": ""}
 """What costs are told apart by, and what a line calls it where it has it."""
 
+_MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]?[/]"}
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 Prices = Annotated[
     Path | None,
-    typer.Option(help="The price book (.toml) or factory.yaml; the built-in example without.", show_default=False),
+    typer.Option(help="The price book (.toml) or factory.yaml; without it this home's.", show_default=False),
 ]
 
 
@@ -68,10 +70,12 @@ def costs(
     if wrong := [name for name in names if name not in GROUPS]:
         raise ConfigError(f"nothing is called {wrong[0]!r}", hint=f"--group-by takes any of {', '.join(GROUPS)}.")
     start, end = month_of(month or _this_month())
-    with open_usage(environment.home(make=False), find_prices(prices)) as usage:
+    home = environment.home(make=False)
+    priced = find_prices(prices, home)
+    with open_usage(home, priced.history) as usage:
         found = usage.costs(UsageQuery(start=start, end=end, kind="", **narrowed(project, only)))
     if focus:
-        write_focus(focus, focus_rows(found, Bill(_seller(prices), start, end)))
+        write_focus(focus, focus_rows(found, Bill(priced.factory, start, end)))
     emit(found, as_json, lambda: _costs(found, names))
 
 
@@ -91,8 +95,9 @@ def invoice(
     from bessemer.products.prices import find_prices
 
     home = environment.home(make=False)
-    with open_usage(home, find_prices(prices)) as usage:
-        book = InvoiceBook(home, usage, _seller(prices), time.time)
+    priced = find_prices(prices, home)
+    with open_usage(home, priced.history) as usage:
+        book = InvoiceBook(home, usage, priced.factory, time.time)
         found = (book.issue if issue else book.draw)(project, month or _this_month())
     if html:
         write_whole(html, invoice_page(found))
@@ -104,16 +109,17 @@ def check(prices: Path | None, as_json: bool) -> None:
     from bessemer.products.auditing import check_books
     from bessemer.products.prices import find_prices
 
-    found = check_books(environment.home(make=False), find_prices(prices))
+    home = environment.home(make=False)
+    found = check_books(home, find_prices(prices, home).history)
     emit(found, as_json, lambda: _checks(found))
-    if not all(each.holds for each in found):
+    if any(each.holds is False for each in found):
         raise typer.Exit(DRIFTED)
 
 
 def _checks(checks: list[Check]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for check in checks:
-        table.add_row("[green]✓[/]" if check.holds else "[red]✗[/]", check.name, escape(check.found))
+        table.add_row(_MARKS[check.holds], check.name, escape(check.found))
     return table
 
 
@@ -132,7 +138,7 @@ def _costs(lines: list[CostLine], names: tuple[str, ...]) -> RenderableType:
         found.setdefault(_what(line), []).append(line)
     parts: list[RenderableType] = []
     for (first, *others), kinds in sums.items():
-        table = _lines("tokens", "charged")
+        table = _lines("quantity", "charged")
         for what, some in kinds.items():
             quantity = f"{sum(line.quantity for line in some):,}" if some[0].unit_micros is not None else ""
             table.add_row(escape(what), quantity, _money(sum(line.amount_micros for line in some), some[0].currency))
@@ -159,7 +165,8 @@ def _invoice(found: Invoice) -> RenderableType:
             table.add_row(escape(_what(line)), f"{line.quantity:,}", unit, amount)
         parts += ["", Text(model), table]
     known = f", {found.energy_class.value}" if found.energy_class else ""
-    took = f"{found.requests:,} requests took {show_joules(found.joules)}{known}, {found.grams:.3g} g CO2e"
+    trained = f" and training on {found.trained_tokens:,} tokens" if found.trained_tokens else ""
+    took = f"{found.requests:,} requests{trained} took {show_joules(found.joules)}{known}, {found.grams:.3g} g CO2e"
     return Group(*parts, f"\n[bold]total {_money(found.amount_micros, found.currency)}[/]", f"[dim]{took}[/]")
 
 
@@ -178,13 +185,6 @@ def _what(line: CostLine | InvoiceLine) -> str:
 
 def _money(micros: int, currency: str) -> str:
     return str(Money(micros=micros, currency=currency))
-
-
-def _seller(prices: Path | None) -> str:
-    """Return the name of the factory whose prices they are."""
-    from bessemer.products.config import load_factory
-
-    return load_factory(None if prices and prices.suffix == ".toml" else prices)[0].name
 
 
 def _this_month() -> str:

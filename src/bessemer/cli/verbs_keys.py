@@ -19,6 +19,7 @@ from rich.table import Table
 from bessemer.cli import environment
 from bessemer.cli.output import emit
 from bessemer.core.errors import ConfigError
+from bessemer.products.known_prices import known_prices
 from bessemer.serve import Accounts, Key, open_accounts
 
 app = typer.Typer(help="Make, list, rotate and revoke the gateway's keys.", no_args_is_help=True)
@@ -40,14 +41,17 @@ def accounts(*, make: bool = True) -> Iterator[Accounts]:
         where = home.accounts
         if not make and isinstance(where, Path) and not where.exists():
             where = Path(stack.enter_context(TemporaryDirectory())) / "none.sqlite"
-        opened = open_accounts(where, earlier=home.keys)
+        known = known_prices(home)
+        opened = open_accounts(where, earlier=home.keys, currency=known.currency if known else "")
         stack.callback(opened.close)
         yield opened
 
 
 @app.command()
 def create(
-    project: Annotated[str, typer.Option(help="Whose usage the key counts to; made if it does not exist.")],
+    project: Annotated[
+        str, typer.Option(help="Whose usage the key counts to; made, and said to be new, if there is none.")
+    ],
     admin: Annotated[bool, typer.Option("--admin", help="May administer the gateway.")] = False,
     name: Annotated[str, typer.Option(help="A name for people.")] = "",
     models: Annotated[str, typer.Option(help="The only models that it may ask, with commas; all unless given.")] = "",
@@ -66,11 +70,12 @@ def create(
             hint="Make the account first, then a key with --models or --expires for its project.",
         )
     with accounts() as found:
+        is_new = not found.projects.exists(project)
         if service_account:
             _, key, secret = found.projects.create_service_account(project, service_account)
         else:
             key, secret = found.keys.create(project, admin=admin, name=name, expires_at=ends, models=asked)
-    show_secret(key, secret, as_json)
+    show_secret(key, secret, as_json, is_new)
 
 
 @app.command(name="list")
@@ -123,6 +128,8 @@ def expiry(text: str, now: float) -> float | None:
     if not text:
         return None
     if found := re.fullmatch(r"(\d{1,6})([mhdw])", text):
+        if not int(found[1]):
+            raise ConfigError(f"{text} is over at once", hint="Name a longer time.")
         return now + int(found[1]) * _SECONDS[found[2]]
     try:
         ends = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
@@ -138,11 +145,19 @@ def day(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def show_secret(key: Key, secret: str, as_json: bool) -> None:
-    """Show a new key and its secret."""
+def show_secret(key: Key, secret: str, as_json: bool, is_new: bool = False) -> None:
+    """Show a new key and its secret, and whether its project is as new as it."""
     shown = {"key": secret, "id": key.id, "project": key.project, "admin": key.admin}
-    shown |= {"models": key.models, "expires_at": key.expires_at, "service_account": key.service_account}
-    emit(shown, as_json, lambda: f"{secret}\n[dim]shown once; {key.id} for project {escape(key.project)}[/]")
+    shown |= {
+        "new_project": is_new,
+        "models": key.models,
+        "expires_at": key.expires_at,
+        "service_account": key.service_account,
+    }
+    project = escape(key.project)
+    new = f"\n[yellow]new project[/] {project}: there was none; a misspelt one ends with `bessemer projects archive`"
+    told = f"{secret}\n[dim]shown once; {key.id} for project {project}[/]{new if is_new else ''}"
+    emit(shown, as_json, lambda: told)
 
 
 def _table(keys: list[Key]) -> Table | str:

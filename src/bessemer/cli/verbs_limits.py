@@ -25,8 +25,10 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 OfProject = Annotated[str, typer.Option("--project", help="Of this project; of the whole organization unless given.")]
 OfKey = Annotated[str, typer.Option("--key", help="Of the key with this id.")]
-Currency = Annotated[str, typer.Option(help="Of the price book.")]
+Currency = Annotated[str, typer.Option(help="Of the amount; that of the price book unless given.", show_default=False)]
 _MOST_MICROS = 10**18
+_CURRENCY = "USD"
+"""Where no factory ran yet, whose price book would say."""
 PERIODS: dict[str, Literal["day", "month", "total"]] = {"day": "day", "month": "month", "total": "total"}
 
 
@@ -65,30 +67,32 @@ def budget(
     key: OfKey = "",
     period: Annotated[str, typer.Option(help="day, month or total; begins anew in UTC.")] = "month",
     alert: Annotated[bool, typer.Option("--alert", help="Only tell when it is reached, and refuse nobody.")] = False,
-    currency: Currency = "USD",
+    currency: Currency = "",
     as_json: Json = False,
 ) -> None:
     """Set what may be spent from now on; requests whose worst case does not fit are refused."""
     if period not in PERIODS:
         raise ConfigError(f"there is no period '{period}'", hint="Say day, month or total.")
     with accounts(make=not (project or key)) as found:
-        made = found.budgets.set(*_scope(project, key), PERIODS[period], money(amount, currency), not alert)
+        limit = money(amount, currency or found.currency or _CURRENCY)
+        made = found.budgets.set(*_scope(project, key), PERIODS[period], limit, not alert)
         state = found.budgets.spending(made)
     emit(state, as_json, lambda: _tables((), [state]))
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # -40 is an amount, and no option
 def credit(
-    amount: Annotated[str, typer.Argument(help="Paid in, such as 100; a negative amount after -- is paid back.")],
+    amount: Annotated[str, typer.Argument(help="Paid in, such as 100, or paid back, such as -40.")],
     project: OfProject = "",
     key: OfKey = "",
     note: Annotated[str, typer.Option(help="For the audit log, such as the number of a transfer.")] = "",
-    currency: Currency = "USD",
+    currency: Currency = "",
     as_json: Json = False,
 ) -> None:
-    """Add prepaid credit: when it is used up, requests are refused."""
+    """Add prepaid credit, or take some back: when it is used up, requests are refused."""
     with accounts(make=not (project or key)) as found:
-        state = found.budgets.spending(found.budgets.add_credit(*_scope(project, key), money(amount, currency), note))
+        paid = money(amount, currency or found.currency or _CURRENCY)
+        state = found.budgets.spending(found.budgets.add_credit(*_scope(project, key), paid, note))
     emit(state, as_json, lambda: _tables((), [state]))
 
 
@@ -110,12 +114,13 @@ def spend_alert(
     amount: Annotated[str, typer.Argument(help="Spent in a month, such as 12.50.")],
     project: OfProject = "",
     key: OfKey = "",
-    currency: Currency = "USD",
+    currency: Currency = "",
     as_json: Json = False,
 ) -> None:
     """Have webhooks told when a month's spending reaches an amount; several stand beside each other."""
     with accounts(make=not (project or key)) as found:
-        state = found.budgets.spending(found.budgets.set_alert(*_scope(project, key), money(amount, currency)))
+        at = money(amount, currency or found.currency or _CURRENCY)
+        state = found.budgets.spending(found.budgets.set_alert(*_scope(project, key), at))
     emit(state, as_json, lambda: _tables((), [state]))
 
 

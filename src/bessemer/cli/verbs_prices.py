@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from bessemer.cli import environment
 from bessemer.cli.output import emit
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ app = typer.Typer(help="Show and check what tokens are charged.", no_args_is_hel
 
 Book = Annotated[
     Path | None,
-    typer.Argument(help="A price book (.toml) or a factory.yaml; the built-in example without it.", show_default=False),
+    typer.Argument(help="A price book (.toml) or a factory.yaml; without it that of this home.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON value instead of words.")]
 
@@ -38,7 +39,8 @@ def show(
     from bessemer.products.price_list import price_lines
     from bessemer.products.prices import find_prices
 
-    found = find_prices(book).at(at.replace(tzinfo=UTC).timestamp() if at else time.time())
+    history = find_prices(book, environment.home(make=False)).history
+    found = history.at(at.replace(tzinfo=UTC).timestamp() if at else time.time())
     lines = price_lines(found)
     value = {"version": found.version, "stamp": found.stamp(), "currency": found.currency, "prices": lines}
     emit(value, as_json, lambda: _shown(found, lines))
@@ -49,7 +51,7 @@ def check(book: Book = None, as_json: Json = False) -> None:
     """Read a price book whole; say what is wrong (status 1), or what is allowed but seldom meant."""
     from bessemer.products.prices import find_prices, price_warnings
 
-    history = find_prices(book)
+    history = find_prices(book, environment.home(make=False)).history
     warnings = price_warnings(history)
     said = f"{len(history.books)} version(s) read, {len(warnings)} warning(s)"
     emit(
@@ -64,14 +66,15 @@ def history(book: Book = None, as_json: Json = False) -> None:
     """List the versions of a price book, and what changed from each to the next."""
     from bessemer.products.prices import find_prices, price_versions
 
-    lines = price_versions(find_prices(book))
+    lines = price_versions(find_prices(book, environment.home(make=False)).history)
     emit(lines, as_json, lambda: _versions(lines))
 
 
 def _shown(book: PriceBook, lines: list[PriceLine]) -> RenderableType:
-    table = Table("project", "model", "kind", "input", "cached", "output", "unit")
+    table = Table("project", "model", "kind", "input", "cached", "output", "unit", "training")
     for line in lines:
-        figures = (f"{micros / 1e6:g}" for micros in (line.input, line.cached, line.output, line.unit))
+        each = (line.input, line.cached, line.output, line.unit, line.training)
+        figures = ("" if micros is None else f"{micros / 1e6:g}" for micros in each)
         table.add_row(escape(line.project or "all"), escape(line.model or "any other"), escape(line.kind), *figures)
     return Group(f"{escape(book.told)}; {book.currency} for a million tokens or units", table)
 

@@ -25,6 +25,7 @@ from bessemer.core.units import Money, show_joules, show_seconds
 
 if TYPE_CHECKING:
     from bessemer.core.usage import UsageGroup, UsageRow
+    from bessemer.products.overview import UsageLine
 
 WIDTHS: dict[str, Literal[60, 3600, 86_400]] = {"1m": 60, "1h": 3600, "1d": 86_400}
 GROUPS: dict[str, UsageGroup] = {
@@ -79,7 +80,7 @@ def usage(
         start=start, end=end, width=WIDTHS[bucket or "1d"], **narrowed(project, only),
         group_by=tuple(dict.fromkeys(GROUPS[name] for name in names)),
     )  # fmt: skip
-    with open_usage(home, find_prices(None)) as source:
+    with open_usage(home, find_prices(None, home).history) as source:
         rows = source.usage(query)
     users, address = owners() if "user" in names else ({}, str)
     if "user" in names:
@@ -124,7 +125,13 @@ def _group(row: UsageRow, name: str, address: Callable[[str], str]) -> str:
     return ("yes" if value else "no") if name == "batch" else value or ("default" if name == "tier" else "–")
 
 
-def _whole(rows: list) -> RenderableType:  # type: ignore[type-arg]
+def _used_by(row: UsageLine) -> str:
+    """Return whom a line is of; of requests it needs no word."""
+    who = " · ".join(part for part in (row.project, row.model) if part)
+    return who if who and row.what == "requests" else f"{who}, {row.what}" if who else row.what
+
+
+def _whole(rows: list[UsageLine]) -> RenderableType:
     if not rows:
         return "[dim]nothing is booked yet[/]"
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, padding=(0, 1, 0, 0))
@@ -134,9 +141,9 @@ def _whole(rows: list) -> RenderableType:  # type: ignore[type-arg]
         table.add_column(name, justify="right", no_wrap=name != "charged")  # where there is no room, below its figure
     for row in rows:
         table.add_row(
-            escape(" · ".join(part for part in (row.project, row.model) if part) or row.what),
+            escape(_used_by(row)),
             f"{row.entries:,}",
-            f"{row.input_tokens:,} / {row.output_tokens:,}" if row.output_tokens else "–",
+            f"{row.input_tokens:,} / {row.output_tokens:,}" if row.input_tokens or row.output_tokens else "–",
             *([f"{row.units:,}" if row.units else "–"] * counted),
             show_seconds(row.seconds),
             show_joules(row.joules),

@@ -3,7 +3,8 @@
     charge = round((fresh x input + cached x cached + output x output + units x unit) / 1,000,000)    half to even, once
 
 A request that ended as an ``error`` is booked with its tokens and joules and charged nothing. A request is charged by
-the version of the book that was in force when it began; batches, service tiers and projects may have their own prices.
+the version of the book that was in force when it began; batches, service tiers and projects may have their own prices,
+which need to say only what differs.
 
 Owns the price book and its versions. Knows no request beyond its usage and model.
 """
@@ -12,21 +13,22 @@ from __future__ import annotations
 
 import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from fractions import Fraction
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from bessemer.core.config import Config, explain, refusal
 from bessemer.core.digest import digest
 from bessemer.core.errors import ConfigError
+from bessemer.core.model_names import names_of
 from bessemer.core.nouns import Entry, EntryStatus, Subject, Usage
-from bessemer.core.tuned import tuned_model
 from bessemer.core.units import JOULES_PER_KILOWATT_HOUR, Money, charge_micros
 from bessemer.meter.energy import MICRO
 
@@ -53,7 +55,7 @@ class Rates(Config):
 
 
 class Price(Rates):
-    """The standard rates of a model, and those of batches and service tiers; one that is not named has the standard.
+    """The standard rates of a model, and those of batches and service tiers, which have the standard of what they lack.
 
     Attributes:
         batch: of requests that came in a batch, whatever their tier.
@@ -67,11 +69,35 @@ class Price(Rates):
 
     def rates(self, service_tier: str = "", *, batch: bool = False) -> Rates:
         """Return what applies to a request."""
-        return (self.batch if batch else None) or (self if batch else self.tiers.get(service_tier, self))
+        named = self.batch if batch else self.tiers.get(service_tier)
+        return Rates(**_said(named, self)) if named else self
+
+    def over(self, standard: Price) -> Price:
+        """Return this price, with what it does not say from another."""
+        said = _said(self, standard)
+        said["training"] = self.training if "training" in self.model_fields_set else standard.training
+        said["tiers"] = {**standard.tiers, **self.tiers}
+        for name in self.tiers.keys() & standard.tiers.keys():
+            said["tiers"][name] = Rates(**_said(self.tiers[name], standard.tiers[name]))
+        said["batch"] = self.batch or standard.batch
+        if self.batch and standard.batch:
+            said["batch"] = Rates(**_said(self.batch, standard.batch))
+        return Price(**said)
+
+
+def _said(own: Rates, standard: Rates) -> dict[str, Any]:
+    """Return the rates that either says, the first rather than the second.
+
+    Cached input goes with fresh input: whoever says the one and not the other has the price of fresh input for both.
+    """
+    first, second = (each.model_dump(include=set(Rates.model_fields), exclude_unset=True) for each in (own, standard))
+    if "input" in first:
+        second.pop("cached", None)
+    return {**second, **first}
 
 
 class Customer(Config):
-    """Prices that one project has agreed; a model that is not named has the book's price unless there is a default."""
+    """Prices that one project has agreed, a model's rather than the default; of what they lack it has the book's."""
 
     default: Price | None = None
     models: dict[str, Price] = Field(default_factory=dict)
@@ -126,10 +152,33 @@ class PriceBook(Config):
     models: dict[str, Price] = Field(default_factory=dict)
     in_force_from: date | None = None
     customers: dict[str, Customer] = Field(default_factory=dict)
+    _inherits: bool = PrivateAttr(default=True)
 
     def digest(self) -> str:
-        """Return the SHA-256 of what the book says; what it leaves out does not count, so old books keep theirs."""
+        """Return the SHA-256 of what the book says and of how it is read.
+
+        What it leaves out does not count, so old books keep theirs where they are read as they were (see `earlier`).
+        """
+        if self._inherits and self._reads_otherwise():
+            return digest({"left_out": "inherited", **self.model_dump(mode="json", exclude_unset=True)})
         return digest(_without_unsaid(self.model_dump(mode="json")))
+
+    def earlier(self) -> PriceBook:
+        """Return the book as it was read until 2026-11-29, with the digest that it had, so that old charges are judged.
+
+        What the price of a batch, a tier or a project left out was free, and a fine-tuned model was any other one.
+        """
+        book = PriceBook.model_validate(self.model_dump())
+        book._inherits = False
+        return book
+
+    def _reads_otherwise(self) -> bool:
+        """Whether anything could be charged otherwise than it was as the book was read earlier."""
+        price = self.default
+        named = [rates for rates in (price.batch, *price.tiers.values()) if rates]
+        return bool(self.models or self.customers) or any(
+            Rates(**_said(rates, price)).model_dump() != rates.model_dump() for rates in named
+        )
 
     def stamp(self) -> str:
         """Return ``version@digest``, what an entry records so that its charge can be checked later."""
@@ -138,12 +187,14 @@ class PriceBook(Config):
     def price(self, model: str, project: str = "") -> tuple[Price, bool]:
         """Return the price of a model for a project, and whether it is the book's default.
 
-        A checkpoint that is not named itself has the price of its fine-tuned model.
+        A fine-tuned model without a price of its own has its base's.
         """
-        agreed, whole = self.customers.get(project, Customer()), tuned_model(model)
-        own = agreed.models.get(model) or agreed.models.get(whole) or agreed.default
-        own = own or self.models.get(model) or self.models.get(whole)
-        return own or self.default, own is None
+        names = names_of(model) if self._inherits else (model,)
+        agreed, own = self.customers.get(project, Customer()), _first(self.models, names)
+        standard, special = own or self.default, _first(agreed.models, names) or agreed.default
+        if special is None:
+            return standard, own is None
+        return special.over(standard) if self._inherits else special, False
 
     def quote(
         self, usage: Usage, model: str, project: str = "", *, service_tier: str = "", batch: bool = False
@@ -239,8 +290,12 @@ class PriceHistory(Config):
 
     def stamped(self, price_version: str) -> PriceBook | None:
         """Return the book that an entry's price version names, None if it is not among these."""
-        stamp = price_version.removesuffix(" default")
-        return next((book for book in self.books if book.stamp() == stamp), None)
+        return self._by_stamp.get(price_version.removesuffix(" default"))
+
+    @cached_property
+    def _by_stamp(self) -> dict[str, PriceBook]:
+        read = [*(book.earlier() for book in self.books), *self.books]
+        return {book.stamp(): book for book in read}
 
 
 def load_price_history(path: Path | None = None) -> PriceHistory:
@@ -286,6 +341,10 @@ def mispriced(entries: Iterable[Entry], prices: PriceBook | PriceHistory) -> lis
         if book and entry.charge != book.charge_request(entry.usage, entry.subject, entry.status):
             found.append(entry)
     return found
+
+
+def _first(prices: Mapping[str, Price], names: Sequence[str]) -> Price | None:
+    return next((prices[name] for name in names if name in prices), None)
 
 
 def _midnight(book: PriceBook) -> float:

@@ -7,7 +7,7 @@ Owns the list of checks.
 from __future__ import annotations
 
 from bessemer.core.errors import IntegrityError, NotFound
-from bessemer.core.nouns import Noun
+from bessemer.core.nouns import Entry, Noun
 from bessemer.core.usage import UsageQuery
 from bessemer.meter import Ledger, PriceHistory, compare_readings, mispriced
 from bessemer.meter.layout import told_of
@@ -19,10 +19,10 @@ _ALWAYS = 4_102_444_800
 
 
 class Check(Noun):
-    """One check: what was compared, whether it holds, and what was found."""
+    """One check: what was compared, whether it holds (None: part of it could not be checked), and what was found."""
 
     name: str
-    holds: bool
+    holds: bool | None
     found: str
 
 
@@ -31,7 +31,7 @@ def check_books(home: Home, prices: PriceHistory) -> list[Check]:
 
     Args:
         home: whose books.
-        prices: the versions of its price book; entries booked by others are counted, not judged.
+        prices: the versions of its price book; entries booked by others are counted and cannot be checked.
 
     Raises:
         NotFound: there are no books.
@@ -95,13 +95,20 @@ def _charges(ledger: Ledger, prices: PriceHistory) -> Check:
     wrong, seen, unknown = [], 0, 0
     for entry in ledger.each():
         seen += 1
-        unknown += prices.stamped(entry.price_version) is None
+        unknown += prices.stamped(entry.price_version) is None and not _is_free(entry)
         wrong += mispriced((entry,), prices)
     examples = ", ".join(entry.id for entry in wrong[:3])
-    found = f"{len(wrong):,} of {seen:,} are not quantity times price: {examples}" if wrong else f"{seen:,} recomputed"
+    found = f"{seen - unknown:,} recomputed"
+    if wrong:
+        found = f"{len(wrong):,} of {seen - unknown:,} are not quantity times price: {examples}"
     if unknown:
-        found += f"; {unknown:,} by versions that are not in this price book"
-    return Check(name="charges", holds=not wrong, found=found)
+        found += f"; {unknown:,} not checked, by versions that are not in this price book"
+    return Check(name="charges", holds=False if wrong else None if unknown else True, found=found)
+
+
+def _is_free(entry: Entry) -> bool:
+    """Whether an entry is charged nothing, and rightly by whatever prices: it failed, or delivered nothing."""
+    return not entry.charge.micros and (entry.status == "error" or not any(entry.usage.model_dump().values()))
 
 
 def _lines(usage: BookedUsage) -> Check:

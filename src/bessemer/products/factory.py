@@ -17,10 +17,11 @@ from pathlib import Path
 from bessemer.core.errors import BackendError, Cancelled, NotFound
 from bessemer.core.events import Sink, ignore
 from bessemer.flow import Flow, Runner, RunResult, open_store
-from bessemer.meter import LocalMeter, open_ledger, open_meter
+from bessemer.meter import LocalMeter, load_price_history, open_ledger, open_meter
 from bessemer.products.config import FactoryConfig
 from bessemer.products.counted import Counted
 from bessemer.products.home import Deployment, Gateway, Home
+from bessemer.products.known_prices import KnownPrices, note_prices
 from bessemer.products.line import Declared, open_products
 from bessemer.products.llm.amounts import amounts
 from bessemer.products.llm.config import LlmConfig, ServerConfig
@@ -204,23 +205,23 @@ class Factory:
         from bessemer.serve import create_app, open_accounts, open_work, run_gateway
 
         with ExitStack() as stack:
-            llm, elsewhere, served = self._language_model()
+            (llm, elsewhere, served), home = self._language_model(), self.home
             trained = trainable(llm, served)
-            home = self.home
             work = open_work(home.work, self.config.jobs, self._clock, trained, self.config.name, home.ledger_url)
-            accounts = stack.enter_context(closing(open_accounts(self.home.accounts, self._clock, self.home.keys)))
+            currency = self.note_prices().currency
+            accounts = stack.enter_context(closing(open_accounts(home.accounts, self._clock, home.keys, currency)))
             parts = self._parts(traced, work, stack, accounts)
             engines = self.open_engines(api_key)
             meter = stack.enter_context(self.open_meter())
             if elsewhere and (host := elsewhere.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"
             meter.book_cut()  # before the gate settles what dead gateways held
-            jobs = JobParts(self.home, work, meter, parts.webhooks, self._clock)
+            jobs = JobParts(home, work, meter, parts.webhooks, self._clock, accounts.projects.is_archived)
             counted = meter.counted = Counted(work.models)
-            line = tuning_line(llm, served, self.home, self.base, work)
+            line = tuning_line(llm, served, home, self.base, work)
             start_jobs = open_drivers(self, jobs, line, (engines, None if elsewhere else counted), stack)
             stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
-            gate = open_gate(accounts, self.home, meter.price_history, llm, self._clock)
+            gate = open_gate(accounts, home, meter.price_history, llm, self._clock)
             work.jobs.purse = work.datasets.purse = gate
             stack.callback(gate.close)
             usage = stack.enter_context(open_usage(self.home, meter.price_history))
@@ -259,7 +260,19 @@ class Factory:
         config = self.config.meter
         if config.price_book:
             config = config.model_copy(update={"price_book": str(self.base / config.price_book)})
+        self.note_prices()
         return open_meter(config, self.home.books, self._clock)
+
+    def note_prices(self) -> KnownPrices:
+        """Return the prices that this factory charges by; whoever only looks at its home finds them there from now on.
+
+        Raises:
+            ConfigError: the price book cannot be read.
+        """
+        named = self.config.meter.price_book
+        prices = KnownPrices(factory=self.config.name, history=load_price_history(self.base / named if named else None))
+        note_prices(self.home, prices)
+        return prices
 
     def _run(self, flow: Flow, sink: Sink, submitted: str, beside: Beside | None) -> RunResult:
         from bessemer.products.synthetic.text_steps import keys_of

@@ -38,9 +38,10 @@ def invoice_page(invoice: Invoice) -> str:
     rows.append(("Total", "", "", str(_money(invoice.amount_micros, invoice))))
     lines = table(("what", "quantity", "price", "amount"), rows)
     known = f" ({invoice.energy_class.value})" if invoice.energy_class else ""
+    trained = f", and training on {invoice.trained_tokens:,} tokens" if invoice.trained_tokens else ""
     taken = (
         f"<h2>What it took</h2><p>{invoice.requests:,} requests, {invoice.input_tokens:,} tokens read, "
-        f"{invoice.output_tokens:,} written: {show_joules(invoice.joules)} "
+        f"{invoice.output_tokens:,} written{trained}: {show_joules(invoice.joules)} "
         f"[{show_joules(invoice.joules_low)}, {show_joules(invoice.joules_high)}]{known}, "
         f"{invoice.grams:.3g} g CO2e of electricity.</p>"
     )

@@ -59,7 +59,9 @@ class Invoice(Noun):
         end: of the month; not part of it.
         issued_at: Unix seconds; of a draft, when it was drawn.
         corrects: numbers of the invoices for the same month that were issued before.
-        joules: of all that it charges for, this invoice's share only.
+        requests: that it charges for; what they read and wrote is in `input_tokens` and `output_tokens`.
+        trained_tokens: that fine-tuning jobs were trained on.
+        joules: of all that it charges for, requests and training, this invoice's share only.
         energy_class: the weakest in that sum.
         grams: of CO2 equivalent.
     """
@@ -77,6 +79,7 @@ class Invoice(Noun):
     requests: int
     input_tokens: int
     output_tokens: int
+    trained_tokens: int = 0
     joules: float
     joules_low: float
     joules_high: float
@@ -161,7 +164,7 @@ class InvoiceBook:
         check_whole(self._source.awaited())
         before = self.issued(project, month)
         query = UsageQuery(start=start, end=end, projects=(project,), kind="", charged=True)
-        costs, used = self._source.costs(query), self._source.usage(query)
+        costs, used = self._source.costs(query), self._source.usage(query.model_copy(update={"group_by": ("kind",)}))
         if not costs and not used and not before:
             raise NotFound(
                 f"the project '{project}' was charged nothing in {month}", hint="`bessemer costs` lists who was."
@@ -322,11 +325,13 @@ def amounts_agree(invoices: Iterable[Invoice]) -> bool:
 
 
 def _taken(used: Sequence[UsageRow], before: Sequence[Invoice]) -> dict[str, Any]:
-    """Return what the charged requests took, less what the invoices of before told of."""
+    """Return what was taken by what is charged, requests and training, less what the invoices of before told of."""
+    requests = [row for row in used if row.group["kind"] == "request"]
     whole = {
-        "requests": sum(row.entries for row in used),
-        "input_tokens": sum(row.usage.input_tokens for row in used),
-        "output_tokens": sum(row.usage.output_tokens for row in used),
+        "requests": sum(row.entries for row in requests),
+        "input_tokens": sum(row.usage.input_tokens for row in requests),
+        "output_tokens": sum(row.usage.output_tokens for row in requests),
+        "trained_tokens": sum(row.usage.input_tokens for row in used if row.group["kind"] == "step"),
         "joules": sum(row.microjoules for row in used) / 1e6,
         "joules_low": sum(row.microjoules_low for row in used) / 1e6,
         "joules_high": sum(row.microjoules_high for row in used) / 1e6,

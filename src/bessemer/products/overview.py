@@ -17,8 +17,8 @@ from bessemer.products.home import Deployment, Gateway, Home
 from bessemer.products.receipt import Receipt, load_receipt
 from bessemer.products.recommender.retraining import Retraining, retrainings
 
-_STEPS = {"ok": "steps", "cancelled": "steps that were stopped", "error": "steps that failed"}
-"""Status of a step's entry -> what people call it."""
+_ENDED = {"ok": "", "cancelled": " that were stopped", "error": " that failed"}
+"""Status of steps' entries -> what people say of them, the good ones first."""
 
 
 class RunLine(Noun):
@@ -96,17 +96,28 @@ def _runs(home: Home) -> list[RunRecord]:
 
 
 def usage_of(home: Home, project: str | None = None) -> list[UsageLine]:
-    """Return the sums of the ledger: requests by project and model; steps, and apart those that came to nothing."""
+    """Return the sums of the ledger by project and model: requests, then the steps of clients' jobs and the factory's.
+
+    Steps that came to nothing stand apart.
+    """
     if not (home.books.exists() or home.ledger_url):
         return []
     with closing(open_ledger(home.books, home.ledger_url)) as ledger:
         requests = ledger.totals(("project", "model"), kind="request", project=project or "")
-        steps = [] if project else ledger.totals(("status",), kind="step")
-    steps.sort(key=lambda total: total.group["status"] != "ok")
+        steps = ledger.totals(("project", "model", "status"), kind="step", project=project or "")
+    endings = list(_ENDED)
+    steps.sort(key=lambda total: (not total.group["project"], endings.index(total.group["status"])))
     return [
         *(_usage_line("requests", total) for total in requests),
-        *(_usage_line(_STEPS[total.group["status"]], total) for total in steps),
+        *(_usage_line(_steps(total) + _ENDED[total.group["status"]], total) for total in steps),
     ]
+
+
+def _steps(total: Total) -> str:
+    """Return what people call steps: the factory's own have no project, those of clients' jobs have."""
+    if not total.group["project"]:
+        return "steps"
+    return "training steps" if total.group["model"].startswith("ft:") else "job steps"
 
 
 def read_receipt(home: Home, run: str | None) -> Receipt:

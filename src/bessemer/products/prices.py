@@ -11,7 +11,9 @@ from typing import Any
 
 from bessemer.core.nouns import Noun
 from bessemer.meter import PriceHistory, load_price_history
-from bessemer.products.config import load_factory
+from bessemer.products.config import BUILTIN, load_factory
+from bessemer.products.home import Home
+from bessemer.products.known_prices import KnownPrices, known_prices
 from bessemer.products.price_list import price_lines
 
 
@@ -24,31 +26,41 @@ class VersionLine(Noun):
     changed: tuple[str, ...]
 
 
-def find_prices(path: Path | None) -> PriceHistory:
-    """Return the prices of a TOML price book, or those that a factory.yaml names; the built-in example's without.
+def find_prices(path: Path | None, home: Home) -> KnownPrices:
+    """Return the prices of a TOML price book, or those that a factory.yaml names, with the factory's name.
+
+    Without a path they are those of the factory that ran or served in the home last; the built-in example's if none.
 
     Raises:
         ConfigError: the file is missing or says something else.
     """
+    known = known_prices(home)
     if path and path.suffix == ".toml":
-        return load_price_history(path)
+        return KnownPrices(factory=known.factory if known else BUILTIN, history=load_price_history(path))
+    if path is None and known:
+        return known
     config, base = load_factory(path)
     named = config.meter.price_book
-    return load_price_history(base / named if named else None)
+    return KnownPrices(factory=config.name, history=load_price_history(base / named if named else None))
 
 
 def price_warnings(history: PriceHistory) -> list[str]:
-    """Return what is allowed but seldom meant: placeholder prices, free tokens, a cache that is dearer than none."""
+    """Return what is allowed but seldom meant: placeholder prices, free tokens, a cache or a batch that is dearer."""
     found = []
     for book in history.books:
         if book.example:
             found.append(f"{book.version}: example = true marks placeholder prices; bill nobody by them")
-        for line in price_lines(book):
+        lines = price_lines(book)
+        standard = {(line.project, line.model): line for line in lines if line.kind == "standard"}
+        for line in lines:
             what = f"{book.version}: {line.project or 'all projects'}, {line.model or 'default'}, {line.kind}"
             if not line.unit and (line.input == 0 or line.output == 0):
                 found.append(f"{what}: some tokens are free")
             if line.cached > line.input:
                 found.append(f"{what}: cached input costs more than fresh input")
+            usual = standard[line.project, line.model]
+            if line.kind == "batch" and (line.input > usual.input or line.output > usual.output):
+                found.append(f"{what}: dearer than the standard price")
     return found
 
 

@@ -36,7 +36,7 @@ def terms_of(config: FactoryConfig, base: Path, home: Home) -> Terms:
     """
     ratio, accepted = _accepted(config, home)
     book = load_price_book(base / config.meter.price_book if config.meter.price_book else None)
-    price = book.models.get(config.name, book.default)
+    price, _ = book.price(config.name)
     lake = Factory(config, base, home).lake_url
     held, pace = (0.0, 0.0) if ":/" in lake else lake_growth(Path(lake))
     return Terms(

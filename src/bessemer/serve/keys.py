@@ -24,8 +24,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from bessemer.core.errors import ConfigError, Conflict, NotFound
+from bessemer.core.model_names import names_of
 from bessemer.core.nouns import Noun
-from bessemer.core.tuned import tuned_model
 from bessemer.serve.accounts.audit import LOCAL, Scribe
 from bessemer.serve.accounts.database import Database, Execute
 from bessemer.serve.accounts.pages import Page
@@ -59,8 +59,8 @@ class Key(Noun):
     user_id: str = ""
 
     def may_ask(self, model: str) -> bool:
-        """Whether the key is for this model too; one for a fine-tuned model is for its checkpoints."""
-        return not self.models or model in self.models or tuned_model(model) in self.models
+        """Whether the key is for this model too, by one of its names (see `names_of`)."""
+        return not self.models or any(name in self.models for name in names_of(model))
 
     def tools_of(self, model: str) -> tuple[str, ...] | None:
         """Return the only tools of an agent that the key may have used: those named beside it as ``agent/tool``.

@@ -31,7 +31,8 @@ from bessemer.products.synthetic.config import SyntheticConfig
 from bessemer.products.synthetic.jobs import DatasetDriver, maker
 from bessemer.products.synthetic.lending import Lending
 from bessemer.products.tuning.driver import JobParts
-from bessemer.serve import GatewayParts, JobsConfig, WebhookStore, Work, open_work
+from bessemer.serve import Accounts, GatewayParts, JobsConfig, WebhookStore, Work, open_work
+from bessemer.serve.accounts.projects import Projects
 from bessemer.serve.work.datasets import Dataset, DatasetResult
 from bessemer.train.tables.keeping import save_model
 from tests.serve.conftest import Running, start_in
@@ -55,6 +56,7 @@ class Desk:
     engine: EchoEngine
     counted: Counted
     few: str
+    projects: Projects
 
     def upload(self, text: str | bytes, name: str = "customers.csv") -> str:
         sent = {"file": (name, text if isinstance(text, bytes) else text.encode())}
@@ -89,7 +91,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         stack.callback(lending.close)
         assert running.server._loop is not None
         running.server._loop.call_soon_threadsafe(lending.begin)
-        parts = JobParts(home, work, meter, webhooks)
+        projects = Accounts(running.keys._database).projects
+        parts = JobParts(home, work, meter, webhooks, is_archived=projects.is_archived)
         work.datasets.maker = maker(parts, frozenset({"twins"}), lending)
         clients = []
         for project in ("shop", "docs"):
@@ -98,7 +101,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
             clients.append(stack.enter_context(httpx2.Client(base_url=running.url + "/v1", headers=headers)))
         _, few = running.keys.create("shop", models=["other"])
         driver = DatasetDriver(parts, lending)
-        yield Desk(home, work, meter, driver, clients[0], clients[1], webhooks, engine, counted, few)
+        yield Desk(home, work, meter, driver, clients[0], clients[1], webhooks, engine, counted, few, projects)
 
 
 def test_a_table_comes_back_as_rows_that_are_nobody_s_and_each_is_charged_once(desk: Desk) -> None:
@@ -377,6 +380,14 @@ def test_another_project_sees_nothing_of_it(desk: Desk) -> None:
     assert desk.docs.get("/datasets").json()["data"] == []
     assert desk.docs.post(f"/datasets/{job['id']}/cancel").status_code == 404
     assert desk.docs.post("/datasets", json={"tables": {"customers": file}}).status_code == 404
+
+
+def test_a_job_of_an_archived_project_is_cancelled(desk: Desk) -> None:
+    job = desk.ask(tables={"customers": desk.upload(customers(50))}).json()
+    desk.projects.archive("shop")
+    assert not desk.driver.turn()
+    assert desk.work.datasets.get("shop", job["id"]).status == "cancelled"
+    assert not desk.work.datasets.given(job["id"]) and not desk.entries()
 
 
 def test_a_cancelled_job_is_not_made_and_not_charged(desk: Desk) -> None:

@@ -94,7 +94,9 @@ class Shop:
         return time.time() + self.later
 
     def drive(self, config: StandInConfig, *, whole: bool = False) -> JobDriver:
-        parts = JobParts(self.home, self.work, self.meter, self.webhooks)
+        parts = JobParts(
+            self.home, self.work, self.meter, self.webhooks, is_archived=self.accounts.projects.is_archived
+        )
         driver = JobDriver(parts, StandInLine(self.home.path, config, whole), pause_seconds=0.05)
         self.drivers.append(driver)
         driver.start()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bessemer.core.units import Money
 from bessemer.flow import open_store
 from bessemer.meter import Ledger, open_ledger
 from bessemer.products.tuning.telling import FIXED_SECONDS
@@ -25,13 +26,13 @@ from .stand_in import StandInConfig
 WAIT_SECONDS = 60.0
 
 
-def until_status(shop: Shop, job: str, *wanted: str) -> None:
+def until_status(shop: Shop, job: str, *wanted: str, project: str = "shop") -> None:
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
-        if shop.work.jobs.get("shop", job).status in wanted:
+        if shop.work.jobs.get(project, job).status in wanted:
             return
         time.sleep(0.02)
-    raise AssertionError(f"the job is {shop.work.jobs.get('shop', job)}, not {wanted}")
+    raise AssertionError(f"the job is {shop.work.jobs.get(project, job)}, not {wanted}")
 
 
 def events(shop: Shop, job: str) -> list[JobEvent]:
@@ -162,6 +163,27 @@ def test_cancelled_while_it_runs(shop: Shop) -> None:
     with closing(books(shop)) as ledger:
         (stopped,) = ledger.entries(kind="step", limit=-1)
     assert (stopped.status, stopped.subject.project, stopped.charge.micros) == ("cancelled", "shop", 0)
+
+
+def test_jobs_of_an_archived_project_are_cancelled_and_free_the_place(shop: Shop) -> None:
+    shop.accounts.projects.create("shop")
+    shop.accounts.budgets.set("project", "shop", "total", Money(micros=10**9, currency="EUR"))
+    running, queued, paused = shop.job(), shop.job(), shop.job()
+    shop.work.jobs.move("shop", paused, "paused", ("queued",), "paused")
+    shop.drive(StandInConfig(steps=1000, seconds=0.05))
+    until_status(shop, running, "running")
+    shop.accounts.projects.archive("shop")
+    for job in (running, queued, paused):
+        until_status(shop, job, "cancelled")
+        assert any("its project is archived" in event.message for event in events(shop, job))
+        assert not shop.work.jobs.data(job, "training").exists()
+    other = shop.job("docs")
+    until_status(shop, other, "running", project="docs")
+    (budget,) = shop.accounts.budgets.list()
+    state = shop.accounts.budgets.spending(budget)
+    assert (state.spent_micros, state.reserved_micros) == (0, 0)
+    with closing(books(shop)) as ledger:
+        assert sum(entry.charge.micros for entry in ledger.entries(kind="step", limit=-1)) == 0
 
 
 def test_paused_and_resumed_it_goes_on_where_it_was(shop: Shop) -> None:

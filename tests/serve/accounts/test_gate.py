@@ -259,6 +259,22 @@ def test_a_key_sees_and_asks_its_own_models_only(guarded) -> None:
     assert [model.id for model in guarded.running.client().models.list().data] == ["played"]
 
 
+def test_what_is_fine_tuned_falls_under_what_is_said_of_its_base(guarded) -> None:
+    key, _ = guarded.accounts.keys.create("docs", models=["played"])
+    assert [key.may_ask(model) for model in ("played", "ft:played:docs::1", "ft:other:docs::1")] == [True, True, False]
+    limit = guarded.accounts.rates.set("project", "docs", "played", requests=1)
+
+    def limits_of(model: str) -> list[str]:
+        rules = guarded.gate.rules(("docs", key.id, model, "", False))
+        return [block.limit.id for block in rules.standing.requests] if rules else []
+
+    assert [limits_of(model) for model in ("played", "ft:played:docs::1", "ft:other:docs::1")] == [
+        [limit.id],
+        [limit.id],
+        [],
+    ]
+
+
 def test_an_archived_project_is_refused_in_words(guarded) -> None:
     _, secret = guarded.accounts.keys.create("docs")
     guarded.accounts.projects.archive("docs")
@@ -268,10 +284,24 @@ def test_an_archived_project_is_refused_in_words(guarded) -> None:
 
 
 def test_a_budget_in_another_currency_lets_nobody_spend(guarded) -> None:
-    guarded.accounts.budgets.set("organization", "", "day", Money(micros=10**9, currency="EUR"))
-    with pytest.raises(openai.InternalServerError):
+    budget = guarded.accounts.budgets.set("organization", "", "day", Money(micros=10**9, currency="EUR"))
+    with pytest.raises(openai.RateLimitError) as caught:
         guarded.ask()
+    error = caught.value
+    assert (error.code, error.response.headers["x-should-retry"]) == ("budget_currency_mismatch", "false")
+    assert f"is in EUR, and prices are in USD: an administrator has to remove {budget.id}" in error.message
     assert guarded.running.engine.requests == []
+    with pytest.raises(Refused):
+        guarded.gate.reserve_job(Subject(kind="step", id="job", project="tests"), Usage(input_tokens=1))
+
+
+def test_an_alert_in_another_currency_refuses_nobody(guarded) -> None:
+    euros = Money(micros=10**9, currency="EUR")
+    alert = guarded.accounts.budgets.set_alert("project", "tests", euros)
+    guarded.accounts.budgets.set("organization", "", "month", euros, enforced=False)
+    guarded.ask()
+    guarded.gate.reserve_job(Subject(kind="step", id="job", project="tests"), Usage(input_tokens=1))
+    assert guarded.spending(alert).spent_micros == 0
 
 
 def test_a_gate_settles_at_its_start_what_a_dead_process_left(tmp_path) -> None:

@@ -39,7 +39,7 @@ class Administered:
 def desk(tmp_path_factory: pytest.TempPathFactory):
     with ExitStack() as stack:
         folder: Path = tmp_path_factory.mktemp("administered")
-        accounts = open_accounts(folder / "keys.sqlite")
+        accounts = open_accounts(folder / "keys.sqlite", currency="USD")
         stack.callback(accounts.close)
         running = start_in(folder, stack, parts=GatewayParts(accounts=accounts))
         _, secret = accounts.keys.create("default", admin=True, name="root")
@@ -193,6 +193,19 @@ def test_spend_limits(desk) -> None:
     assert whole.update(currency="USD", interval="month", threshold_amount=7).object == "organization.spend_limit"
     assert whole.retrieve().threshold_amount == 7
     assert whole.delete().object == "organization.spend_limit.deleted"
+
+
+def test_a_limit_in_another_currency_than_the_prices_is_refused_when_it_is_set(desk) -> None:
+    project = desk.admin.projects.create(name="abroad").id
+    asked: Any = {"currency": "EUR", "interval": "month", "threshold_amount": 100_000}
+    for set_limit in (
+        lambda: desk.admin.spend_limit.update(**asked),
+        lambda: desk.admin.projects.spend_limit.update(project, **asked),
+        lambda: desk.admin.spend_alerts.create(**asked, notification_channel=WEBHOOK),
+    ):
+        with pytest.raises(openai.BadRequestError, match="Prices are in USD, and nothing in EUR can be held against"):
+            set_limit()
+    assert not [budget for budget in desk.accounts.budgets.list() if budget.limit.currency == "EUR"]
 
 
 WEBHOOK: Any = {"type": "webhook"}

@@ -18,7 +18,7 @@ from threading import Event
 from typing import Any
 
 from bessemer.core.digest import digest_bytes
-from bessemer.core.errors import BessemerError, ConfigError, Conflict, NotFound
+from bessemer.core.errors import BackendError, BessemerError, ConfigError, Conflict, NotFound
 from bessemer.core.events import ignore
 from bessemer.core.nouns import Artifact, Subject, Usage
 from bessemer.flow import Flow, Runner, Step, open_store
@@ -30,12 +30,13 @@ from bessemer.products.synthetic.lending import Lending
 from bessemer.products.synthetic.text_jobs import check_texts, preview_texts, texts_of
 from bessemer.products.tuning.driver import JobParts
 from bessemer.products.watching import Shift, booked_once, run_watched, sentence
-from bessemer.serve.work.datasets import Dataset, DatasetMaker, DatasetResult, dataset_subject
+from bessemer.serve.work.datasets import KIND, Dataset, DatasetMaker, DatasetResult, Status, dataset_subject
 from bessemer.serve.work.jobs import JobError
 
 logger = logging.getLogger("bessemer.products")
 
 QUEUE = "datasets"
+_UNFINISHED: tuple[Status, ...] = ("running", "queued")
 _SWEEP_SECONDS = 600.0
 """Age at which a table that was given to no job is let go of: no check and no preview takes as long."""
 
@@ -128,6 +129,7 @@ class DatasetDriver(Shift):
 
     def turn(self) -> bool:
         """Drive the oldest job to its end; return whether there was one."""
+        self._drop()
         self._tell()
         if time.monotonic() - self._swept_at > _SWEEP_SECONDS:
             self._swept_at = time.monotonic()
@@ -177,7 +179,16 @@ class DatasetDriver(Shift):
 
     def _unwanted(self, project: str, job: Dataset) -> bool:
         """Return whether a job no longer runs, or this driver does not."""
+        self._drop()
         return self._stop.is_set() or self._store.get(project, job.id).status != "running"
+
+    def _drop(self) -> None:
+        """Cancel the jobs of archived projects."""
+        for project, job in self._store.records.tagged(KIND, _UNFINISHED, Dataset, own=True):
+            with suppress(Conflict, BackendError):  # it is over; or the accounts are looked into the next time
+                if self._parts.is_archived(project):
+                    self._store.move(project, job.id, "cancelled", _UNFINISHED)
+                    self._store.forget(job.id)
 
     def _end(self, project: str, job: Dataset, artifact: Artifact) -> None:
         result = result_of(artifact)

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from bessemer.core.errors import BessemerError, Cancelled, Conflict
+from bessemer.core.errors import BackendError, BessemerError, Cancelled, Conflict
 from bessemer.core.nouns import Artifact, Subject, Usage
 from bessemer.flow import Flow, Runner, open_store
 from bessemer.meter import LocalMeter
@@ -26,10 +26,12 @@ from bessemer.products.metered import MeteredSink
 from bessemer.products.tuning.telling import Telling, seconds_after_training
 from bessemer.products.watching import Shift, booked_once, run_watched, sentence
 from bessemer.serve import WebhookStore, Work
-from bessemer.serve.work.jobs import Job, JobError, Result, job_subject, model_name
+from bessemer.serve.work.jobs import KIND, Job, JobError, Result, Status, job_subject, model_name
 from bessemer.serve.work.tuning import JobStore
 
 logger = logging.getLogger("bessemer.products")
+
+_UNFINISHED: tuple[Status, ...] = ("running", "queued", "paused")
 
 
 class Line(Protocol):
@@ -59,6 +61,7 @@ class JobParts:
         meter: books what training takes.
         webhooks: are told how jobs end.
         clock: gives Unix seconds.
+        is_archived: says whether a project is: then nobody has a key any more to cancel its jobs, and all are.
     """
 
     home: Home
@@ -66,6 +69,7 @@ class JobParts:
     meter: LocalMeter
     webhooks: WebhookStore | None
     clock: Callable[[], float] = time.time
+    is_archived: Callable[[str], bool] = lambda project: False
 
 
 class JobDriver(Shift):
@@ -88,6 +92,7 @@ class JobDriver(Shift):
 
     def turn(self) -> bool:
         """Drive what there is to drive, to its end; return whether there was anything."""
+        self._drop()
         self._tell()
         found = self._jobs.next()
         if found is None:
@@ -135,7 +140,17 @@ class JobDriver(Shift):
 
     def _unwanted(self, project: str, job: Job) -> bool:
         """Return whether a job no longer runs, or this driver does not."""
+        self._drop()
         return self._stop.is_set() or self._jobs.get(project, job.id).status != "running"
+
+    def _drop(self) -> None:
+        """Cancel the jobs of archived projects."""
+        for project, job in self._jobs.records.tagged(KIND, _UNFINISHED, Job, own=True):
+            with suppress(Conflict, BackendError):  # it is over; or the accounts are looked into the next time
+                if self._parts.is_archived(project):
+                    said = "The job was cancelled: its project is archived"
+                    self._jobs.move(project, job.id, "cancelled", _UNFINISHED, said)
+                    self._jobs.forget_data(job.id)
 
     def _succeed(self, project: str, job: Job, result: Result) -> None:
         try:

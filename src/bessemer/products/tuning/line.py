@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.core.digest import digest_bytes
+from bessemer.core.model_names import tuned_model
 from bessemer.core.nouns import Artifact
-from bessemer.core.tuned import tuned_model
 from bessemer.flow import Flow, Step
 from bessemer.infer import CompileConfig
 from bessemer.models.base import resolve_base

@@ -111,10 +111,13 @@ class Budgets:
         database: of the accounts.
         clock: gives Unix seconds.
         actor: in whose name the audit log notes what is done here.
+        currency: of the prices; amounts in others are refused. Empty takes any.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time, actor: str = LOCAL) -> None:
-        self._database, self._clock = database, clock
+    def __init__(
+        self, database: Database, clock: Callable[[], float] = time.time, actor: str = LOCAL, currency: str = ""
+    ) -> None:
+        self._database, self._clock, self._currency = database, clock, currency
         self._scribe, self._alerts = Scribe(actor, clock), Alerts(database, clock)
 
     def set(
@@ -125,7 +128,7 @@ class Budgets:
         A new budget counts from now on: nothing that was spent before, and of what is under way nothing.
 
         Raises:
-            ConfigError: the limit is negative, or the earlier one's is in another currency.
+            ConfigError: the limit is negative, or in another currency than the prices or the earlier one.
             NotFound: there is no such project or key.
         """
         wanted = self._new(scope, scope_id, period, limit, enforced)
@@ -138,7 +141,7 @@ class Budgets:
         Alerts stand beside each other and beside the budgets, and count as budgets do: from when they were set.
 
         Raises:
-            ConfigError: the amount is not above 0, or the earlier one's is in another currency.
+            ConfigError: the amount is not above 0, or in another currency than the prices or the earlier one.
             NotFound: there is no such project or key, or it has no such alert.
             Conflict: there are as many alerts as there may be.
         """
@@ -341,6 +344,11 @@ class Budgets:
         limit, enforced = budget.limit, budget.enforced
         if not 0 <= limit.micros <= _MOST_MICROS:
             raise ConfigError(f"a budget of {limit} cannot be", hint="Give an amount of 0 or more.")
+        if self._currency not in ("", limit.currency):
+            raise ConfigError(
+                f"prices are in {self._currency}, and nothing in {limit.currency} can be held against them",
+                hint=f"Give the amount in {self._currency}.",
+            )
         check_scope(execute, budget.scope, budget.scope_id)
         if earlier and earlier.limit.currency != limit.currency:
             raise ConfigError(

@@ -183,7 +183,7 @@ class Gate:
         """Return what limits the requests of a key to a model, None if nothing does.
 
         Raises:
-            ConfigError: a budget is in another currency than the prices.
+            Refused: a budget is in another currency than the prices.
         """
         return self._book.rules(name)
 
@@ -216,10 +216,11 @@ class Gate:
             most: tokens that may be charged.
 
         Raises:
-            Refused: a budget has not enough left.
+            Refused: a budget has not enough left, or is in another currency than the prices.
         """
-        if budgets := self._book.budgets(subject):
-            micros = self._book.tariff(subject, budgets).worst(most.input_tokens, most.output_tokens, most.units)
+        tariff, budgets = self._book.priced(subject)
+        if budgets:
+            micros = tariff.worst(most.input_tokens, most.output_tokens, most.units)
             wanted = Reservation(subject.id, micros, self._worker.books, JOBS, self._clock())
             self._drawer.submit(self._reserve_job, wanted, budgets).result()
 

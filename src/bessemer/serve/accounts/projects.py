@@ -89,6 +89,14 @@ class Projects:
         """
         return _project(self._database.read, id)
 
+    def exists(self, id: str) -> bool:
+        """Whether there is such a project, archived or not."""
+        return bool(self._database.read("SELECT 1 FROM projects WHERE id = ?", id))
+
+    def is_archived(self, id: str) -> bool:
+        """Whether a project is archived; of one that is not known, no."""
+        return bool(self._database.read("SELECT 1 FROM projects WHERE id = ? AND archived_at IS NOT NULL", id))
+
     def list(self, limit: int = 20, after: str = "", include_archived: bool = False) -> Page[Project]:
         """Return a page of projects, the oldest first; `after` is the id of the last one of the page before.
 

@@ -33,7 +33,7 @@ class RateLimit(Noun):
     Attributes:
         scope: what shares the limit.
         scope_id: of the project or key; empty for the organization.
-        model: only requests to this one, and to its checkpoints, count; empty is all.
+        model: only requests to this one count, and to what was fine-tuned from it; empty is all.
     """
 
     id: str

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from bessemer.core.units import Money
-from bessemer.serve.accounts.budgets import Spending
+from bessemer.serve.accounts.budgets import Budget, Spending
 from bessemer.serve.accounts.rates import Level
 from bessemer.serve.refusals import LONGEST_WAIT_SECONDS, Refusal, again_after
 
@@ -70,10 +70,9 @@ def refuse_rate(short: Level, levels: Sequence[Level]) -> Refusal:
 def refuse_money(at: Spending, worst_micros: int, levels: Sequence[Level]) -> Refusal:
     """Return the refusal of a request whose worst case a budget has not got enough left for."""
     budget, headers = at.budget, rate_headers(levels)
-    currency = budget.limit.currency
+    name, currency = _named(budget), budget.limit.currency
     worst = Money(micros=worst_micros, currency=currency)
     unspent = Money(micros=max(0, budget.limit.micros - at.spent_micros), currency=currency)
-    name = "prepaid credit" if budget.period == "credit" else f"budget ({budget.period}, {budget.limit})"
     of = f"The {name} of this {budget.scope}"
     if worst_micros <= unspent.micros:
         message = f"What is left of the {name} of this {budget.scope} is reserved by requests under way. Ask again."
@@ -82,6 +81,17 @@ def refuse_money(at: Spending, worst_micros: int, levels: Sequence[Level]) -> Re
     if unspent.micros:
         message = f"{of} has {unspent} left, and this request may cost up to {worst}: ask for fewer tokens."
     return Refusal(429, message, "insufficient_quota", None, "insufficient_quota", (*_NEVER, *headers))
+
+
+def refuse_currency(budget: Budget, currency: str) -> Refusal:
+    """Return the refusal of all requests under a budget that prices in this currency cannot be held against."""
+    message = f"The {_named(budget)} of this {budget.scope} is in {budget.limit.currency}, and prices are in {currency}"
+    message += f": an administrator has to remove {budget.id} and set it anew."
+    return Refusal(429, message, "budget_currency_mismatch", None, "insufficient_quota", _NEVER)
+
+
+def _named(budget: Budget) -> str:
+    return "prepaid credit" if budget.period == "credit" else f"budget ({budget.period}, {budget.limit})"
 
 
 def _reset(limit: int, left: float) -> str:

@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bessemer.core.errors import ConfigError
+from bessemer.core.model_names import names_of
 from bessemer.core.nouns import Subject
-from bessemer.core.tuned import tuned_model
 from bessemer.serve.accounts.budgets import Budget, Budgets
 from bessemer.serve.accounts.database import Database
 from bessemer.serve.accounts.holding import Holding
 from bessemer.serve.accounts.rates import RateLimit, RateLimits
+from bessemer.serve.accounts.refusing import refuse_currency
 from bessemer.serve.accounts.standing import Standing
 from bessemer.serve.accounts.tariffs import Pricing, Tariff
+from bessemer.serve.refusals import Refused
 
 _REMEMBERED_AT_MOST = 20_000
 
@@ -65,7 +66,7 @@ class RuleBook:
         """Return what limits the requests of a key to a model, None if nothing does.
 
         Raises:
-            ConfigError: a budget is in another currency than the prices.
+            Refused: a budget is in another currency than the prices.
         """
         self._refresh()
         rules = self._rules.get(name)
@@ -82,9 +83,9 @@ class RuleBook:
             self._rules, self._rules_at = {}, version
 
     def _in_force_for(self, project: str, key_id: str, model: str) -> tuple[tuple[RateLimit, ...], tuple[Budget, ...]]:
+        models = ("", *names_of(model))
         scopes = {("organization", ""), ("project", project), ("key", key_id)}
-        names = {"", model, tuned_model(model)}
-        rates = tuple(r for r in self._in_force[0] if (r.scope, r.scope_id) in scopes and r.model in names)
+        rates = tuple(r for r in self._in_force[0] if (r.scope, r.scope_id) in scopes and r.model in models)
         return rates, tuple(b for b in self._in_force[1] if (b.scope, b.scope_id) in scopes)
 
     def _find(self, name: Name) -> Rules | None:
@@ -96,7 +97,8 @@ class RuleBook:
             subject = Subject(
                 kind="request", id="", project=project, key_id=key_id, model=model, service_tier=tier, batch=batch
             )
-            tariff = self.tariff(subject, budgets)
+            tariff = self._pricing(subject)
+            budgets = _comparable(budgets, tariff)
             standing = self._holding.stand(rates, () if batch else budgets, self._clock())
             rules = Rules(standing, budgets if batch else (), tariff, min(standing.until, tariff.until))
         if len(self._rules) >= _REMEMBERED_AT_MOST:
@@ -104,22 +106,23 @@ class RuleBook:
         self._rules[name] = rules
         return rules
 
-    def budgets(self, subject: Subject) -> tuple[Budget, ...]:
-        """Return the budgets that a subject's charge counts to."""
-        self._refresh()
-        return self._in_force_for(subject.project, subject.key_id, subject.model)[1]
-
-    def tariff(self, subject: Subject, budgets: tuple[Budget, ...]) -> Tariff:
-        """Return what a subject may be charged at most.
+    def priced(self, subject: Subject) -> tuple[Tariff, tuple[Budget, ...]]:
+        """Return what a subject may be charged at most, and the budgets that its charge counts to.
 
         Raises:
-            ConfigError: a budget is in another currency than the prices.
+            Refused: a budget is in another currency than the prices.
         """
+        self._refresh()
         tariff = self._pricing(subject)
-        for budget in budgets:
-            if budget.limit.currency != tariff.currency:
-                raise ConfigError(
-                    f"the budget {budget.id} is in {budget.limit.currency}, and prices are in {tariff.currency}",
-                    hint="Remove the budget, or name a price book in its currency.",
-                )
-        return tariff
+        return tariff, _comparable(self._in_force_for(subject.project, subject.key_id, subject.model)[1], tariff)
+
+
+def _comparable(budgets: tuple[Budget, ...], tariff: Tariff) -> tuple[Budget, ...]:
+    """Return the budgets in the currency of the prices, which may have changed since one was set.
+
+    What only tells has nothing to tell of another currency; what is to be kept to lets nobody in.
+    """
+    for budget in budgets:
+        if budget.enforced and budget.limit.currency != tariff.currency:
+            raise Refused(refuse_currency(budget, tariff.currency))
+    return tuple(budget for budget in budgets if budget.limit.currency == tariff.currency)

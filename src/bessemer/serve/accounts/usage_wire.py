@@ -245,7 +245,7 @@ def _costs(lines: Iterable[CostLine], groups: Sequence[str], users: Mapping[str,
             "micros": micros,
             **{name: (value or None) if name in groups else None for name, value in told.items()},
             "quantity": sum(line.quantity for line in some) if priced else None,
-            "quantity_unit": "tokens" if priced else None,
+            "quantity_unit": ("units" if some[0].item == "units" else "tokens") if priced else None,
         }
         found.append(result)
     return found

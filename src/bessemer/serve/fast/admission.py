@@ -13,7 +13,7 @@ from bessemer.core.forwarding import Spent
 from bessemer.serve.accounts.gate import Gate, likely_tokens
 from bessemer.serve.accounts.standing import Permit as Held
 from bessemer.serve.keys import Key, KeyRefusal, KeyStore
-from bessemer.serve.refusals import Refusal
+from bessemer.serve.refusals import Refusal, Refused
 
 _REMEMBERED_AT_MOST = 10_000
 
@@ -92,7 +92,10 @@ class KeyAdmission:
         gate, model = self._gate, spent.model
         if who.models and not who.key.may_ask(model):
             return None
-        rules = gate.rules((spent.project, spent.key_id, model, "", False)) if gate else None
+        try:
+            rules = gate.rules((spent.project, spent.key_id, model, "", False)) if gate else None
+        except Refused as refused:
+            return refused.refusal
         if gate is None or rules is None:
             return self._permit
         read, written = worst

@@ -15,9 +15,9 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 from bessemer.core.errors import NotFound, Unsupported
+from bessemer.core.model_names import tuned_model
 from bessemer.core.nouns import ChatRequest, Completion, Delta
 from bessemer.core.protocols import Engine, counting
-from bessemer.core.tuned import tuned_model
 from bessemer.serve.work.records import Record, Records, Wanted
 
 ChatEngine = Engine[ChatRequest, Completion, Delta]

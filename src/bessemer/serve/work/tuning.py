@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from bessemer.core.errors import ConfigError, Conflict, NotFound, Unsupported
+from bessemer.core.model_names import checkpoint_name
 from bessemer.core.nouns import Usage
-from bessemer.core.tuned import checkpoint_name
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.database import Execute
 from bessemer.serve.work.datasets import KIND as DATASET
