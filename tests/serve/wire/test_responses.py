@@ -138,3 +138,14 @@ def test_what_asks_for_nothing_is_taken_and_what_asks_for_more_is_named(client) 
         with pytest.raises(openai.BadRequestError) as refused:
             client.responses.create(model="played", input="hi", **{field: value})
         assert (refused.value.param, refused.value.code) == (field, "unsupported_parameter")
+
+
+@pytest.mark.parametrize("asked", [{"input": "one two"}, {"input": "please look", "tools": [TOOL]}])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_told_is_what_is_stored(client, asked, stream) -> None:
+    made = client.responses.create(model="played", store=True, stream=stream, **asked)
+    told = list(made)[-1].response if stream else made
+    stored = client.responses.retrieve(told.id)
+    assert len(told.output) == 1
+    assert told.output == stored.output
+    assert (told.status, told.output[0].status) == ("completed", "completed")

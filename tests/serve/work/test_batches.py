@@ -92,7 +92,11 @@ def test_each_line_is_answered_and_billed_once_as_a_batch(office: Office) -> Non
     [
         ("/v1/completions", {"prompt": "one two"}, lambda said: said["choices"][0]["text"] == "one two"),
         ("/v1/embeddings", {"input": ["a", "b"], "dimensions": 8}, lambda said: len(said["data"][1]["embedding"]) == 8),
-        ("/v1/responses", {"input": "one two"}, lambda said: said["output"][0]["content"][0]["text"] == "one two"),
+        (
+            "/v1/responses",
+            {"input": "one two", "store": True},
+            lambda said: [each["content"][0]["text"] for each in said["output"]] == ["one two"],
+        ),
     ],
 )
 def test_all_endpoints(office: Office, endpoint: str, body: dict, read: Callable[[Any], bool]) -> None:

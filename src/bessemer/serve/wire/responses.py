@@ -75,6 +75,7 @@ class _ResponseTeller:
         self._output: list[dict[str, Any]] = []
         self._calls: dict[int, dict[str, Any]] = {}
         self._events = 0
+        self._end: bytes | None = None
         self.keeps = store is not None
 
     def first(self) -> bytes:
@@ -95,19 +96,18 @@ class _ResponseTeller:
         return events
 
     def last(self, answers: list[Answer], entry: Entry) -> bytes:
-        events = self._close()
-        status = _status(answers)
+        events, status = self._ended(answers), _status(answers)
         told = self._response(status, ToldUsage.of(entry))
         return events + self._event(f"response.{status}", response=told)
 
     def whole(self, answers: list[Answer], entry: Entry) -> bytes:
-        self._read(answers)
+        self._ended(answers)
         return json.dumps(self._response(_status(answers), ToldUsage.of(entry))).encode()
 
     async def keep(self, answers: list[Answer]) -> None:
         """Store the answer for the project of the key, with the tokens that it took."""
         assert self._store is not None
-        self._read(answers)
+        self._ended(answers)
         stored = Stored(
             id=self._caller.id("resp_"),
             kind="response",
@@ -119,12 +119,13 @@ class _ResponseTeller:
         )
         await run_in_threadpool(partial(self._store.add, self._caller.key.project, stored))
 
-    def _read(self, answers: list[Answer]) -> None:
-        """Make the items of a whole answer, unless a stream made them already."""
-        if not self._events:
-            for piece in answers[0].deltas:
+    def _ended(self, answers: list[Answer]) -> bytes:
+        """Return the events that end the items, once; those of a whole answer are made first."""
+        if self._end is None:
+            for piece in () if self._wish.stream else answers[0].deltas:
                 self.piece(0, piece)
-            self._close()
+            self._end = self._close()
+        return self._end
 
     def _is_open(self, kind: str) -> bool:
         return bool(self._output) and self._output[-1]["type"] == kind and self._output[-1]["status"] == "in_progress"
