@@ -25,6 +25,16 @@ def test_a_whole_response(client, wire) -> None:
     assert (short.status, short.incomplete_details.reason) == ("incomplete", "max_output_tokens")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_message_of_a_cut_answer_is_incomplete_too(client, stream) -> None:
+    made = client.responses.create(model="played", input="one two", max_output_tokens=1, store=True, stream=stream)
+    events = list(made) if stream else []
+    told = events[-1].response if stream else made
+    assert [told.status, told.output[0].status] == ["incomplete"] * 2
+    assert client.responses.retrieve(told.id).output == told.output
+    assert [event.item.status for event in events if event.type == "response.output_item.done"] in ([], ["incomplete"])
+
+
 def test_the_stream_is_parsed_by_the_client(client, wire) -> None:
     with client.responses.stream(model="played", input="one two three") as stream:
         kinds = [event.type for event in stream]

@@ -124,7 +124,7 @@ class _ResponseTeller:
         if self._end is None:
             for piece in () if self._wish.stream else answers[0].deltas:
                 self.piece(0, piece)
-            self._end = self._close()
+            self._end = self._close(_status(answers))
         return self._end
 
     def _is_open(self, kind: str) -> bool:
@@ -173,12 +173,12 @@ class _ResponseTeller:
         self._output.append(item)
         return self._event("response.output_item.added", output_index=len(self._output) - 1, item=item)
 
-    def _close(self) -> bytes:
+    def _close(self, status: str = "completed") -> bytes:
         """End the item that is open, if one is."""
-        if not self._output or self._output[-1]["status"] == "completed":
+        if not self._output or self._output[-1]["status"] != "in_progress":
             return b""
         item = self._output[-1]
-        item["status"] = "completed"
+        item["status"] = status
         if item["type"] == "message":
             part = item["content"][0]
             text = {"content_index": 0, "text": part["text"], "logprobs": []}
