@@ -57,9 +57,15 @@ class Conflict(BessemerError):
 
 
 class Unsupported(BessemerError):
-    """The chosen backend cannot do what was asked."""
+    """The chosen backend cannot do what was asked; `about` names the field of the request that is meant, if one is."""
 
     code = "unsupported"
+
+    def __init__(
+        self, message: str, *, hint: str = "", retry_after_seconds: float | None = None, about: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint, retry_after_seconds=retry_after_seconds)
+        self.about = about
 
 
 class MissingDependency(BessemerError):

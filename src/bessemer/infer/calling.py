@@ -15,6 +15,7 @@ from typing import Any
 
 from bessemer.core.errors import Unsupported
 from bessemer.core.nouns import ChatRequest, Message, Tool, ToolCallPiece
+from bessemer.infer import schemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,10 @@ def schema_of(request: ChatRequest) -> dict[str, Any] | None:
     """Return the JSON schema that the answer's text must follow, or None if it is free.
 
     Raises:
-        Unsupported: tools and a JSON answer are asked for together, or a tool's schema has references.
+        Unsupported: tools and a JSON answer are asked for together, or no grammar can be made of a schema.
     """
     tools, form = request.callable_tools(), request.json_format
+    schemas.check(request)
     if not tools:
         return None if form is None else (form.json_schema or {"type": "object"})
     if form is not None:
@@ -108,11 +110,7 @@ def _described(tool: Tool) -> dict[str, Any]:
 
 def _call(tool: Tool) -> dict[str, Any]:
     parameters = tool.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
-    if '"$ref"' in json.dumps(parameters):
-        raise Unsupported(
-            f"the parameters of the tool '{tool.name}' have references", hint="Write the schema out without $ref."
-        )
-    return _object({"name": {"const": tool.name}, "arguments": parameters})
+    return _object({"name": {"const": tool.name}, "arguments": schemas.inlined(parameters)})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

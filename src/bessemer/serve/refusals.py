@@ -85,6 +85,10 @@ STOPPING = Refusal(503, "The gateway is shutting down.", "shutting_down", type="
 TOO_SLOW = Refusal(504, "The answer took longer than the gateway allows.", "timeout", type="server_error")
 
 
+_FIELDS = {"json_format": "response_format", "tools": "tools"}
+"""What the wire calls the fields of a request that engines name."""
+
+
 def again_after(seconds: float) -> tuple[tuple[str, str], ...]:
     """Return the header that says after how long to ask again; none if nobody knows.
 
@@ -134,7 +138,7 @@ def of_engine(error: BessemerError) -> Refusal | None:
     if isinstance(error, BudgetExceeded):
         return Refusal(400, error.message, "context_length_exceeded", "messages")
     if isinstance(error, Unsupported):
-        return Refusal(400, error.message, "unsupported_value")
+        return Refusal(400, error.message, "unsupported_value", _FIELDS.get(error.about))
     if isinstance(error, Conflict):  # of a run, with another answer or another question
         return Refusal(409, error.message, "conflict", "metadata")
     return None
