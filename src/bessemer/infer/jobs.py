@@ -114,8 +114,8 @@ class CallingJob(ChatJob):
         self._held += text
         if reason is None:
             return super()._delta("")
-        said = calling.parsed(self._held) if reason == "stop" else calling.Said(text=self._held)
-        whole = super()._delta(said.text, "tool_calls" if said.calls else reason)
+        said = calling.parsed(self._held)
+        whole = super()._delta(said.text, "tool_calls" if said.calls and reason == "stop" else reason)
         return whole.model_copy(update={"tool_calls": said.calls})
 
 
