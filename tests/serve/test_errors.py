@@ -26,6 +26,8 @@ def chat(**fields: object) -> str:
         ({"messages": []}, "messages", "invalid_value"),
         ({"messages": "hi"}, "messages", "invalid_type"),
         ({"messages": [{"content": "hi"}]}, "messages[0].role", "missing_required_parameter"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "messages[0].content", "missing_required_parameter"),
         ({"messages": [{"role": "function", "content": "hi"}]}, "messages[0].role", "unsupported_parameter"),
         ({"messages": [{"role": "tool", "content": "hi"}]}, "messages[0].tool_call_id", "invalid_value"),
         ({"messages": [*HELLO, {"role": "user", "content": 5}]}, "messages[1].content", "invalid_type"),

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from bessemer.core.nouns import ChatRequest, JsonFormat, Message, Sampling, Tool, ToolCall
 from bessemer.serve.config import GatewayConfig
-from bessemer.serve.refusals import Refused, invalid, of_validation, unsupported
+from bessemer.serve.refusals import Refused, invalid, missing, of_validation, unsupported
 
 ROLES: dict[str, Literal["system", "user", "assistant", "tool"]] = {
     "system": "system",
@@ -51,10 +51,10 @@ ServiceTier = Annotated[str, BeforeValidator(_as_tier), Field(pattern="^(|flex|p
 than OpenAI's: the books keep sums for each."""
 
 
-def _as_text(content: Any) -> str:
-    """Return the text of a message's content: a string, or text parts, which are joined by line ends."""
+def _as_text(content: Any) -> str | None:
+    """Return the text of a message's content: a string, or text parts, which are joined by line ends; None if null."""
     if content is None or isinstance(content, str):
-        return content or ""
+        return content
     if not isinstance(content, list):
         raise PydanticCustomError("content_type", "content must be a string or a list of text parts")
     texts = []
@@ -184,7 +184,7 @@ class AskedMessage(Wire):
     """One message. Fields that the official client sends back with an answer are taken when they are empty."""
 
     role: Annotated[str, Only(*ROLES)]
-    content: Annotated[str, BeforeValidator(_as_text)] = ""
+    content: Annotated[str | None, BeforeValidator(_as_text)] = None
     name: str | None = None
     refusal: Annotated[Any, Only("")] = None
     annotations: Annotated[Any, Only([])] = None
@@ -197,7 +197,7 @@ class AskedMessage(Wire):
         """Return the house's own noun."""
         return Message(
             role=ROLES[self.role],
-            content=self.content,
+            content=self.content or "",
             tool_calls=tuple(
                 ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
                 for call in self.tool_calls or ()
@@ -316,6 +316,8 @@ class Asked(Wire):
                 raise Refused(unsupported(field, f"The engine of this model does not support '{field}'."))
         called: set[str] = set()
         for number, message in enumerate(self.messages):
+            if message.content is None and not message.tool_calls:
+                raise Refused(missing(f"messages[{number}].content"))
             called.update(call.id for call in message.tool_calls or ())
             if message.role == "tool" and message.tool_call_id not in called:
                 where = f"messages[{number}].tool_call_id"

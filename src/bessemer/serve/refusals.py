@@ -130,6 +130,11 @@ def invalid(param: str, message: str) -> Refusal:
     return Refusal(400, message, "invalid_value", param)
 
 
+def missing(param: str) -> Refusal:
+    """Return the refusal of a request that lacks a field."""
+    return Refusal(400, f"Missing required parameter: '{param}'.", "missing_required_parameter", param)
+
+
 def of_engine(error: BessemerError) -> Refusal | None:
     """Return what an engine's error says about the request or the moment, or None if it is about the engine."""
     if error.retry_after_seconds is not None:
@@ -157,7 +162,7 @@ def of_validation(error: ValidationError, model: type[BaseModel]) -> Refusal:
         advice = f" Did you mean '{near[0]}'?" if near else ""
         return Refusal(400, f"Unknown parameter: '{param}'.{advice}", "unknown_parameter", param)
     if kind == "missing":
-        return Refusal(400, f"Missing required parameter: '{param}'.", "missing_required_parameter", param)
+        return missing(param)
     code = kind if kind == "unsupported_parameter" else "invalid_type" if kind.endswith("_type") else "invalid_value"
     where = f"'{param}': " if param else ""
     return Refusal(400, f"Invalid {where}{item['msg'][:1].lower()}{item['msg'][1:]}", code, param or None)
