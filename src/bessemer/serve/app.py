@@ -52,6 +52,8 @@ from bessemer.serve.work.answering import BatchRunner
 from bessemer.serve.work.routes import open_runner, work_routes
 
 _MAX_THREADS = 32
+_MOST_OTHERS = 64
+"""Requests of administration, and of the rest that asks no model: each may hold a body, and a thread while it waits."""
 
 
 class _Desk:
@@ -175,7 +177,7 @@ def _sender(config: GatewayConfig, parts: GatewayParts) -> Sender | None:
 
 def _bounded(config: GatewayConfig, routes: list[Route]) -> list[Route]:
     """Give some paths places of their own, which they share."""
-    traffic = Traffic(config.max_concurrent_requests)
+    traffic = Traffic(min(_MOST_OTHERS, config.max_concurrent_requests))
     for route in routes:
         route.app = Bounded(route.app, traffic, config.request_timeout_seconds)
     return routes
