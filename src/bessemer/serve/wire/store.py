@@ -163,8 +163,10 @@ class AnswerStore:
         """
         order, edge = ("DESC", "<") if wanted.newest_first else ("ASC", ">")
         found = list(wanted.metadata.items())
-        conditions = "".join(" AND json_extract(metadata, ?) = ?" for _ in found)
-        values = [value for key, text in found for value in (f"$.{json.dumps(key)}", text)]
+        conditions = "".join(
+            " AND EXISTS (SELECT 1 FROM json_each(answers.metadata) WHERE key = ? AND value = ?)" for _ in found
+        )
+        values = [value for pair in found for value in pair]
         with self._database.reading() as database:
             start = 2**62 if wanted.newest_first else 0
             if wanted.after:
