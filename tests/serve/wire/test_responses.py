@@ -72,6 +72,9 @@ def test_a_tool_is_called_and_answered(client, stream) -> None:
     back = call.model_dump(include={"type", "call_id", "name", "arguments", "id", "status"})
     more = client.responses.create(**asked | {"input": [*asked["input"], back, told]})
     assert more.output_text == "nothing there"
+    told["output"] = [{"type": "input_text", "text": "nothing there"}, {"type": "input_text", "text": "either"}]
+    more = client.responses.create(**asked | {"input": [*asked["input"], back, told]})
+    assert more.output_text == "nothing there\neither"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -142,7 +145,12 @@ def test_what_is_over_is_neither_cancelled_nor_streamed_again(client) -> None:
 
 
 def test_what_asks_for_nothing_is_taken_and_what_asks_for_more_is_named(client) -> None:
-    taken = {"background": False, "prompt_cache_options": {"ttl": "30m"}, "context_management": []}
+    taken = {
+        "include": ["reasoning.encrypted_content"],
+        "background": False,
+        "prompt_cache_options": {"ttl": "30m"},
+        "context_management": [],
+    }
     assert client.responses.create(model="played", input="hi", **taken).output_text == "hi"
     for field, value in (("background", True), ("moderation", {"model": "m"}), ("access_programs", {})):
         with pytest.raises(openai.BadRequestError) as refused:

@@ -84,7 +84,7 @@ class _ResponseTeller:
 
     def piece(self, index: int, piece: Delta) -> bytes:
         events = b""
-        for act in acts_of([piece]) if self._wish.include else ():
+        for act in acts_of([piece]) if "acts" in (self._wish.include or ()) else ():
             events += self._act(act)
         if piece.text:
             events += self._open_message() if not self._is_open("message") else b""
@@ -213,6 +213,7 @@ class _ResponseTeller:
             "instructions": wish.instructions,
             "previous_response_id": wish.previous_response_id,
             "metadata": wish.metadata or {},
+            "service_tier": wish.service_tier or "default",
             "store": bool(wish.store),
             "max_output_tokens": wish.max_output_tokens,
             "temperature": wish.temperature,
@@ -233,13 +234,24 @@ def _usage(usage: ToldUsage) -> dict[str, Any]:
     told = usage.model_dump(mode="json")
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.prompt_tokens_details.cached_tokens},
+        "input_tokens_details": {
+            "cached_tokens": usage.prompt_tokens_details.cached_tokens,
+            "cache_write_tokens": 0,  # of no price of its own here
+        },
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage.total_tokens,
         "energy": told["energy"],
         "cost": told["cost"],
     }
+
+
+def _listed(number: int, item: dict[str, Any]) -> dict[str, Any]:
+    """Return an item that a response was made from as lists show it; those of the assistant are whole."""
+    told = {"id": f"item_{number}", "status": "completed", **item}
+    if item.get("role") == "assistant":
+        told["content"] = [{"annotations": [], **part} for part in item["content"]]
+    return told
 
 
 class ResponseDesk:
@@ -279,7 +291,7 @@ class ResponseDesk:
         """Return the items that one response was made from, the whole conversation's; the newest first."""
         stored = await self._stored(request)
         limit, _ = page_of(request)
-        items = [{"id": f"item_{number}", **item} for number, item in enumerate(stored.said)]
+        items = [_listed(number, item) for number, item in enumerate(stored.said)]
         oldest_first = request.query_params.get("order", "desc") == "asc"
         return page(items if oldest_first else items[::-1], request.query_params.get("after", ""), limit)
 
