@@ -112,3 +112,20 @@ def test_an_engine_without_raw_texts_says_so(start, wire) -> None:
         assert (status, answer["error"]["param"], answer["error"]["code"]) == (400, "model", "unsupported_parameter")
     status, answer, _ = wire.running.ask('{"model": "played", "input": [[1, 2]]}', "/v1/embeddings")
     assert (status, answer["error"]["param"]) == (400, "input")
+
+
+def test_what_is_too_long_is_named_as_each_endpoint_calls_it(client) -> None:
+    long, said = "word " * 9000, [{"role": "user", "content": "word " * 9000}]
+    for ask, param in (
+        (lambda: client.chat.completions.create(model="played", messages=said), "messages"),
+        (lambda: client.completions.create(model="played", prompt=long), "prompt"),
+        (lambda: client.embeddings.create(model="played", input=long, encoding_format="float"), "input"),
+        (lambda: client.responses.create(model="played", input=long), "input"),
+    ):
+        with pytest.raises(openai.BadRequestError) as caught:
+            ask()
+        assert (caught.value.param, caught.value.code) == (param, "context_length_exceeded")
+    form = {"type": "json_schema", "name": "x", "schema": {"type": "bogus"}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model="played", input="x", text={"format": form})
+    assert caught.value.param == "text.format"

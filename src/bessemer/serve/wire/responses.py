@@ -52,7 +52,7 @@ def response_reader(store: AnswerStore | None) -> Read:
         except Refused as error:
             raise renamed(error, _NAMES) from None
         teller = _ResponseTeller(wish, caller, items, store if wish.store else None)
-        return Order(wish.model, engine, (request,), teller, bool(wish.stream), wish.service_tier)
+        return Order(wish.model, engine, (request,), teller, bool(wish.stream), wish.service_tier, _NAMES)
 
     return read
 
