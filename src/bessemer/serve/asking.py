@@ -43,10 +43,14 @@ def Only(*harmless: object) -> AfterValidator:  # noqa: N802 (reads as a type)
 
 
 def _as_tier(value: Any) -> Any:
-    return "" if value in (None, "auto", "default", "standard") else value
+    if value in (None, "auto", "default", "standard"):
+        return ""
+    if value not in ("flex", "priority", "scale"):
+        raise PydanticCustomError("service_tier", "must be auto, default, flex, priority or scale")
+    return value
 
 
-ServiceTier = Annotated[str, BeforeValidator(_as_tier), Field(pattern="^(|flex|priority|scale)$")]
+ServiceTier = Annotated[str, BeforeValidator(_as_tier)]
 """What prices may be told apart by; empty is the standard, which ``auto`` and ``default`` ask for too. No other names
 than OpenAI's: the books keep sums for each."""
 
@@ -67,6 +71,12 @@ def _as_text(content: Any) -> str | None:
             raise PydanticCustomError("content_type", "part {number} has no text", {"number": number})
         texts.append(part["text"])
     return "\n".join(texts)
+
+
+def _as_role(role: str) -> str:
+    if role not in ROLES:
+        raise PydanticCustomError("role", f"must be {', '.join(list(ROLES)[:-1])} or {list(ROLES)[-1]}")
+    return role
 
 
 def as_stops(stop: Any) -> tuple[str, ...]:
@@ -183,7 +193,7 @@ class AskedFormat(Wire):
 class AskedMessage(Wire):
     """One message. Fields that the official client sends back with an answer are taken when they are empty."""
 
-    role: Annotated[str, Only(*ROLES)]
+    role: Annotated[str, AfterValidator(_as_role)]
     content: Annotated[str | None, BeforeValidator(_as_text)] = None
     name: str | None = None
     refusal: Annotated[Any, Only("")] = None

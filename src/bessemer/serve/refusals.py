@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from pydantic import BaseModel, ValidationError
 from bessemer.core.errors import BessemerError, BudgetExceeded, Conflict, Unsupported
 
 _SHOWN_CHARACTERS = 64
+_FIELD = re.compile(r"[a-z_][a-z0-9_]*")
+_TYPES = frozenset({"bool", "int", "float", "str", "none", "date", "datetime", "decimal", "bytes"})
 
 LONGEST_WAIT_SECONDS = 119
 """Nobody is told to wait longer: OpenAI's client, told of more than two minutes, asks again at once."""
@@ -150,9 +153,11 @@ def of_engine(error: BessemerError) -> Refusal | None:
 
 
 def of_validation(error: ValidationError, model: type[BaseModel]) -> Refusal:
-    """Return the refusal for the first thing wrong with a body."""
-    item: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    kind, param = item["type"], _path(item["loc"])
+    """Return the refusal for the first thing wrong with a body; of a field of several kinds, what is wrong in it."""
+    items: list[Any] = error.errors(include_url=False, include_input=False)
+    first = _named(items[0])
+    item = max((each for each in items if _named(each)[: len(first)] == first), key=lambda each: len(_named(each)))
+    kind, param = item["type"], _path(_named(item))
     if kind == "json_invalid":
         return Refusal(
             400, f"The request is not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}", "invalid_json"
@@ -164,8 +169,22 @@ def of_validation(error: ValidationError, model: type[BaseModel]) -> Refusal:
     if kind == "missing":
         return missing(param)
     code = kind if kind == "unsupported_parameter" else "invalid_type" if kind.endswith("_type") else "invalid_value"
-    where = f"'{param}': " if param else ""
-    return Refusal(400, f"Invalid {where}{item['msg'][:1].lower()}{item['msg'][1:]}", code, param or None)
+    where, words = f"'{param}': " if param else "", item["msg"]
+    if kind in ("too_short", "too_long"):
+        least = "min_length" if kind == "too_short" else "max_length"
+        words = f"must have at {'least' if kind == 'too_short' else 'most'} {item['ctx'][least]}"
+    return Refusal(400, f"Invalid {where}{words[:1].lower()}{words[1:]}", code, param or None)
+
+
+def _named(item: Any) -> tuple[str | int, ...]:
+    """Return where an error is, without the names of types in between, which are the validator's own."""
+    place, last = item["loc"], len(item["loc"]) - 1
+    sure = last if item["type"] in ("extra_forbidden", "missing") else 0
+    return tuple(
+        part
+        for number, part in enumerate(place)
+        if isinstance(part, int) or number in (0, sure) or (_FIELD.fullmatch(part) and part not in _TYPES)
+    )
 
 
 def shorten(text: str) -> str:
