@@ -78,10 +78,13 @@ def test_a_wrong_field_is_named(running, fields, param, code) -> None:
 @pytest.mark.parametrize(
     ("fields", "param", "said"),
     [
-        ({"tool_choice": "sometimes"}, "tool_choice", "Invalid 'tool_choice': input should be 'none', 'auto' or 'required'"),
-        ({"tool_choice": {"type": "function"}}, "tool_choice.function", "Missing required parameter: 'tool_choice.function'."),
+        ({"tool_choice": "sometimes"}, "tool_choice",
+         "Invalid 'tool_choice': input should be 'none', 'auto' or 'required'"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.function",
+         "Missing required parameter: 'tool_choice.function'."),
         ({"messages": []}, "messages", "Invalid 'messages': must have at least 1"),
-        ({"service_tier": "gold"}, "service_tier", "Invalid 'service_tier': must be auto, default, flex, priority or scale"),
+        ({"service_tier": "gold"}, "service_tier",
+         "Invalid 'service_tier': must be auto, default, flex, priority or scale"),
         (
             {"messages": [{"role": "robot", "content": "x"}]},
             "messages[0].role",

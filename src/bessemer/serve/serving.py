@@ -345,7 +345,7 @@ class Making:
         except Exception as error:
             self.span.broke()
             names, refusal = self.order.names, of_engine(error) if isinstance(error, BessemerError) else None
-            if refusal and refusal.param in names:
+            if refusal and refusal.param and refusal.param in names:
                 raise Refused(replace(refusal, param=names[refusal.param])) from error
             raise
 
