@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bessemer.cli.verbs_keys import expiry
 from bessemer.cli.verbs_limits import money
 from bessemer.core.errors import ConfigError
 from bessemer.meter import PriceBook, PriceHistory
-from bessemer.products.home import Home
+from bessemer.products.home import Gateway, Home
 from bessemer.products.known_prices import KnownPrices, note_prices
 from bessemer.serve import Key, open_accounts
 
@@ -189,3 +190,11 @@ def test_people_and_what_is_kept_of_a_project(tmp_path: Path) -> None:
     ]
     assert accounts.keys.get(made["id"]).revoked_at is not None
     accounts.close()
+
+
+def test_a_rate_of_a_model_that_the_gateway_does_not_serve_is_refused(tmp_path: Path) -> None:
+    home = Home(tmp_path / "state")
+    home.announce(Gateway(url="http://127.0.0.1:1", pid=os.getpid(), models=("mine",), started_at=0))
+    refused(call(tmp_path, "limits", "rate", "--model", "zz", "--requests", "1"), "serves no model 'zz'", "mine")
+    for model in ("mine", "ft:mine:default:x:1"):
+        assert said(tmp_path, "limits", "rate", "--model", model, "--requests", "1")["model"] == model

@@ -49,6 +49,37 @@ async def test_an_answer_follows_the_schema(engine) -> None:
         assert found.keys() == {"sure", "kind"} and found["kind"] in ("river", "lake")
 
 
+@pytest.mark.parametrize("choice", ["required", "auto"])
+async def test_of_an_answer_that_is_cut_only_whole_calls_are_told(engine, choice) -> None:
+    """And never a piece of the form in which the model writes them, wherever the cut is."""
+    sampling = {"temperature": 1.0, "seed": 1}
+    for tokens in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48):
+        asked = ask(sampling={**sampling, "max_output_tokens": tokens}, tools=TOOLS, tool_choice=choice)
+        pieces = [piece async for piece in engine.stream(asked)]
+        text = "".join(piece.text for piece in pieces)
+        assert "tool_calls" not in text and "answer" not in text and not text.startswith("{")
+        calls = pieces[-1].tool_calls
+        assert all(json.loads(call.arguments).keys() >= set() for call in calls)
+        if choice == "required":
+            assert text == ""
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        '{"answer": "So \\"\\ud83d\\ude00\\" \\n"}',
+        '{ "tool_calls" :\n[{"name": "n", "arguments": {"a": [1]}}, {"name": "m", "arguments": {}}]}',
+    ],
+)
+def test_wherever_an_answer_is_cut_what_is_told_begins_the_whole(whole) -> None:
+    said = calling.parsed(whole)
+    for end in range(len(whole)):
+        cut = calling.parsed(whole[:end])
+        assert said.text.startswith(cut.text) and cut.text.encode() is not None
+        assert [c.arguments for c in cut.calls] == [c.arguments for c in said.calls[: len(cut.calls)]]
+    assert calling.parsed('{"city": "Rome"}').text == '{"city": "Rome"}'
+
+
 async def test_a_required_tool_is_called_with_arguments_that_fit(engine) -> None:
     sampling = {"max_output_tokens": 400, "temperature": 1.0, "seed": 1}
     asked = ask(sampling=sampling, tools=TOOLS, tool_choice="function:look", parallel_tool_calls=False)
@@ -89,7 +120,7 @@ def test_calls_and_tools_are_written_out_for_the_model() -> None:
 def test_what_is_not_in_the_form_is_text() -> None:
     assert calling.parsed("hello").text == "hello"
     assert calling.parsed('{"tool_calls": 5}').text == '{"tool_calls": 5}'
-    with pytest.raises(Unsupported, match="references"):
+    with pytest.raises(Unsupported, match="names nothing"):
         tool = Tool(name="x", parameters={"$ref": "#/$defs/y"})
         calling.schema_of(ChatRequest(messages=(Message(role="user", content=""),), tools=(tool,)))
 

@@ -134,6 +134,24 @@ def test_a_full_cache_is_a_matter_of_the_moment() -> None:
     assert job.finished
 
 
+async def test_a_queue_that_is_too_long_says_come_again(tiny: Path) -> None:
+    engine = open_engine(OpenVinoConfig(path=str(tiny), kv_cache_bytes=1 << 24, max_streams=1))
+    running = [engine.stream(LONG) for _ in range(4)]
+    begun = [asyncio.ensure_future(anext(pieces)) for pieces in running]
+    await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+    with pytest.raises(BudgetExceeded) as refused:
+        await engine.respond(LONG)
+    assert refused.value.retry_after_seconds == 1.0
+    await asyncio.gather(*begun)
+    for pieces in running:
+        await pieces.aclose()
+    async with asyncio.timeout(20):
+        while engine._calls:  # type: ignore[attr-defined]  # their ends are on the way
+            await asyncio.sleep(0.01)
+    assert (await engine.respond(ask("river", max_output_tokens=2))).usage.output_tokens == 2
+    await engine.close()
+
+
 async def test_without_a_seed_answers_differ(engine: Any) -> None:
     texts = {(await engine.respond(ask("river", max_output_tokens=12, temperature=2.0))).text for _ in range(4)}
     assert len(texts) > 1

@@ -104,7 +104,7 @@ def test_a_script_written_for_openai_runs_with_another_url_and_key(line: Line, s
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert "The job has successfully completed" in said
-    assert "step,train_loss,valid_loss,learning_rate,tokens,seconds" in said
+    assert "step,train_loss,valid_loss,learning_rate,padded_tokens,seconds" in said
     answered = [text for text in said if text.split(":")[0] in ("France", "Italy", "Spain", "Japan", "Peru", "Cuba")]
     assert len(answered) == 6
     assert any(text.startswith("ft:") and ", batch True: 6 requests, " in text for text in said), "usage"

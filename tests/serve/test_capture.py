@@ -88,7 +88,13 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
         running = start_in(tmp_path, stack, parts=GatewayParts(accounts=accounts, answers=answers, feedback=feedback))
         secret, root = accounts.keys.create("shop")[1], accounts.keys.create("default", admin=True)[1]
         client = running.client(secret)
-        admin = OpenAI(base_url=f"{running.url}/v1", api_key="-", admin_api_key=root, max_retries=0)
+        admin = OpenAI(
+            base_url=f"{running.url}/v1",
+            api_key="-",
+            admin_api_key=root,
+            max_retries=0,
+            _strict_response_validation=True,
+        )
         stack.enter_context(admin)
         yield Kept(running, accounts, client, admin, tmp_path)
 

@@ -183,7 +183,9 @@ async def test_the_asynchronous_client_and_the_reference_engine_many_at_once(tmp
     _, secret = keys.create("tests")
     server = GatewayServer(create_app(config, {"echo": open_engine(EchoConfig())}, keys, meter), config)
     with serve_in_thread(server):
-        async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key=secret, max_retries=0) as client:
+        async with AsyncOpenAI(
+            base_url=f"{server.url}/v1", api_key=secret, max_retries=0, _strict_response_validation=True
+        ) as client:
 
             async def ask(number: int) -> str:
                 content = f"number {number} of many"

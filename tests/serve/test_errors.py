@@ -26,7 +26,9 @@ def chat(**fields: object) -> str:
         ({"messages": []}, "messages", "invalid_value"),
         ({"messages": "hi"}, "messages", "invalid_type"),
         ({"messages": [{"content": "hi"}]}, "messages[0].role", "missing_required_parameter"),
-        ({"messages": [{"role": "function", "content": "hi"}]}, "messages[0].role", "unsupported_parameter"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "messages[0].content", "missing_required_parameter"),
+        ({"messages": [{"role": "function", "content": "hi"}]}, "messages[0].role", "invalid_value"),
         ({"messages": [{"role": "tool", "content": "hi"}]}, "messages[0].tool_call_id", "invalid_value"),
         ({"messages": [*HELLO, {"role": "user", "content": 5}]}, "messages[1].content", "invalid_type"),
         (
@@ -71,6 +73,32 @@ def test_a_wrong_field_is_named(running, fields, param, code) -> None:
     assert answer["error"].keys() == FIELDS
     assert answer["error"]["type"] == "invalid_request_error"
     assert running.meter.started == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "said"),
+    [
+        ({"tool_choice": "sometimes"}, "tool_choice",
+         "Invalid 'tool_choice': input should be 'none', 'auto' or 'required'"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.function",
+         "Missing required parameter: 'tool_choice.function'."),
+        ({"messages": []}, "messages", "Invalid 'messages': must have at least 1"),
+        ({"service_tier": "gold"}, "service_tier",
+         "Invalid 'service_tier': must be auto, default, flex, priority or scale"),
+        (
+            {"messages": [{"role": "robot", "content": "x"}]},
+            "messages[0].role",
+            "Invalid 'messages[0].role': must be system, developer, user, assistant or tool",
+        ),
+        ({"metadata": {"A": 5}}, "metadata", "Invalid 'metadata': input should be a valid string"),
+        ({"tools": [{"type": "function", "function": {"name": "x", "Strict": 1}}]}, "tools[0].function.Strict",
+         "Unknown parameter: 'tools[0].function.Strict'."),
+    ],
+)  # fmt: skip
+def test_refusals_are_in_the_words_of_the_wire(running, fields, param, said) -> None:
+    """And not in those of what validates: no names of types, no patterns, no "after validation"."""
+    status, answer, _ = running.ask(chat(**fields))
+    assert (status, answer["error"]["param"], answer["error"]["message"]) == (400, param, said)
 
 
 def test_a_misspelt_field_names_the_nearest(running) -> None:

@@ -57,7 +57,13 @@ def works(tmp_path: Path) -> Iterator[Works]:
 
 @pytest.fixture
 def create(works: Works) -> Iterator[Any]:
-    with OpenAI(base_url=f"{works.url}/v1", api_key=works.secret, max_retries=0, timeout=WAIT_SECONDS) as client:
+    with OpenAI(
+        base_url=f"{works.url}/v1",
+        api_key=works.secret,
+        max_retries=0,
+        timeout=WAIT_SECONDS,
+        _strict_response_validation=True,
+    ) as client:
         yield client.chat.completions.create
 
 
@@ -114,7 +120,9 @@ async def test_the_engines_count_is_the_sum_of_the_books_however_clients_leave(w
                 await stream.close()
                 break
 
-    async with AsyncOpenAI(base_url=f"{works.url}/v1", api_key=works.secret, max_retries=0) as client:
+    async with AsyncOpenAI(
+        base_url=f"{works.url}/v1", api_key=works.secret, max_retries=0, _strict_response_validation=True
+    ) as client:
         await asyncio.gather(*(visit(client, number) for number in range(12)))
     await asyncio.to_thread(until, lambda: len(works.entries()) >= works.engine.counters.requests)
     entries, counted = works.entries(), works.engine.counters
@@ -165,7 +173,9 @@ def test_a_gateway_that_ended_leaves_no_thread(tmp_path) -> None:
         server = GatewayServer(create_app(config, {"echo": open_engine(EchoConfig())}, keys, meter), config)
         with serve_in_thread(server):
             secret = keys.create("tests")[1]
-            with OpenAI(base_url=f"{server.url}/v1", api_key=secret, max_retries=0) as client:
+            with OpenAI(
+                base_url=f"{server.url}/v1", api_key=secret, max_retries=0, _strict_response_validation=True
+            ) as client:
                 client.chat.completions.create(**say("x"))
             assert len(set(threading.enumerate()) - before) > 1
         keys.close()

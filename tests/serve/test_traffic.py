@@ -243,7 +243,9 @@ def test_a_signal_lets_the_stream_end_and_the_caller_clean_up(tmp_path, number) 
         [sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         url, secret = process.stdout.readline().split()
-        with openai.OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0) as client:
+        with openai.OpenAI(
+            base_url=f"{url}/v1", api_key=secret, max_retries=0, _strict_response_validation=True
+        ) as client:
             stream = client.chat.completions.create(
                 model="echo", messages=[{"role": "user", "content": "a b c d e"}], stream=True
             )

@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from bessemer.cli import environment
 from bessemer.cli.output import emit
 from bessemer.cli.verbs_keys import accounts
-from bessemer.core.errors import ConfigError
+from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.units import MICROS_PER_UNIT, Money
 from bessemer.serve import Budget, RateLimit, Scope, Spending
 
@@ -55,6 +56,7 @@ def rate(
     """Limit requests and tokens per minute."""
     if requests is None and tokens is None:
         raise ConfigError("no limit is given", hint="Give --requests or --tokens, or lift one with limits remove.")
+    _check_model(model)
     with accounts(make=not (project or key)) as found:  # where there are no accounts, nobody of that name is in them
         limit = found.rates.set(*_scope(project, key), model, requests, tokens)
     emit(limit, as_json, lambda: _tables((limit,), []))
@@ -167,6 +169,14 @@ def _scope(project: str, key: str) -> tuple[Scope, str]:
     if project and key:
         raise ConfigError("a project and a key are named", hint="Name one of them.")
     return ("key", key) if key else ("project", project) if project else ("organization", "")
+
+
+def _check_model(model: str) -> None:
+    """Refuse a limit that would never bite; while no gateway runs here, nobody knows what it will serve."""
+    gateway = environment.home(make=False).gateway()
+    if model and gateway and model not in gateway.models and not model.startswith("ft:"):
+        known = ", ".join(gateway.models)
+        raise NotFound(f"the gateway that runs here serves no model '{model}'", hint=f"It serves {known}.")
 
 
 def _of(limit: RateLimit | Budget) -> str:

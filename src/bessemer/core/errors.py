@@ -27,12 +27,16 @@ class BessemerError(Exception):
         hint: what to do about it, one sentence, or an empty string.
         retry_after_seconds: None if the same would fail again; else it failed because of the moment, and may be asked
             again after so many seconds (0: nobody knows after how many).
+        about: the field of what was asked that is meant; empty if it is none, or nobody knows which.
     """
 
     code: ClassVar[str] = "error"
 
-    def __init__(self, message: str, *, hint: str = "", retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", retry_after_seconds: float | None = None, about: str = ""
+    ) -> None:
         super().__init__(message)
+        self.about = about
         self.message = message
         self.hint = hint
         self.retry_after_seconds = retry_after_seconds

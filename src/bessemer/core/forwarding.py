@@ -31,7 +31,7 @@ class Forward:
     api_key: str = ""
     timeout_seconds: float = 120.0
     connect_timeout_seconds: float = 5.0
-    max_streams: int = 256
+    max_streams: int = 512
     limit_field: str = "max_tokens"
 
     def __repr__(self) -> str:

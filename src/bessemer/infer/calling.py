@@ -9,12 +9,23 @@ Owns that form, both ways. Knows no engine.
 from __future__ import annotations
 
 import json
+import re
 import secrets
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from bessemer.core.errors import Unsupported
 from bessemer.core.nouns import ChatRequest, Message, Tool, ToolCallPiece
+from bessemer.infer import schemas
+
+_ANSWER = re.compile(r'\s*\{\s*"answer"\s*:\s*"')
+_CALLS = re.compile(r'\s*\{\s*"tool_calls"\s*:\s*\[')
+_FORMS = ('{"answer":"', '{"tool_calls":[')
+_JSON = json.JSONDecoder(strict=False)
+_LONGEST_ESCAPE = 13
+"""Characters, and one: two of them, such as ``\\ud83d\\ude00``, may be one character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +57,10 @@ def schema_of(request: ChatRequest) -> dict[str, Any] | None:
     """Return the JSON schema that the answer's text must follow, or None if it is free.
 
     Raises:
-        Unsupported: tools and a JSON answer are asked for together, or a tool's schema has references.
+        Unsupported: tools and a JSON answer are asked for together, or no grammar can be made of a schema.
     """
     tools, form = request.callable_tools(), request.json_format
+    schemas.check(request)
     if not tools:
         return None if form is None else (form.json_schema or {"type": "object"})
     if form is not None:
@@ -62,27 +74,48 @@ def schema_of(request: ChatRequest) -> dict[str, Any] | None:
 def parsed(text: str) -> Said:
     """Return what an answer in that form says; a text that is not in it is taken as it is.
 
-    >>> parsed('{"answer": "hi"}').text
-    'hi'
-    >>> [call.name for call in parsed('{"tool_calls": [{"name": "now", "arguments": {}}]}').calls]
+    Of one that was cut, the calls that are whole are told, or the text as far as it goes; never a piece of the form.
+
+    >>> parsed('{"answer": "hi"}').text, parsed('{"answer": "hi the').text
+    ('hi', 'hi the')
+    >>> [call.name for call in parsed('{"tool_calls": [{"name": "now", "arguments": {}}, {"name": "th').calls]
     ['now']
     """
+    if begun := _ANSWER.match(text):
+        return Said(text=_string(text[begun.end() :]))
+    if begun := _CALLS.match(text):
+        calls = enumerate(_whole_calls(text, begun.end()))
+        return Said(calls=tuple(_piece(index, call) for index, call in calls))
+    bare = "".join(text.split())
+    return Said(text="" if any(form.startswith(bare) for form in _FORMS) else text)
+
+
+def _string(rest: str) -> str:
+    """Return the text of a JSON string behind its first mark, with or without its end."""
     try:
-        found = json.loads(text)
-        if "answer" in found:
-            return Said(text=str(found["answer"]))
-        calls = tuple(
-            ToolCallPiece(
-                index=index,
-                id=f"call_{secrets.token_hex(12)}",
-                name=call["name"],
-                arguments=json.dumps(call["arguments"], ensure_ascii=False),
-            )
-            for index, call in enumerate(found["tool_calls"])
-        )
-    except (ValueError, KeyError, TypeError):
-        return Said(text=text)
-    return Said(calls=calls)
+        return str(_JSON.raw_decode(f'"{rest}')[0])
+    except ValueError:
+        for end in range(len(rest), max(-1, len(rest) - _LONGEST_ESCAPE), -1):
+            with suppress(ValueError):
+                said = str(_JSON.decode(f'"{rest[:end]}"'))
+                said.encode()  # half a pair of surrogates is no text
+                return said
+    return ""
+
+
+def _whole_calls(text: str, at: int) -> Iterator[dict[str, Any]]:
+    with suppress(ValueError):  # there is no whole one any more
+        while True:
+            at += len(text[at:]) - len(text[at:].lstrip(" \t\r\n,"))
+            call, at = _JSON.raw_decode(text, at)
+            if not (isinstance(call, dict) and isinstance(call.get("name"), str) and "arguments" in call):
+                return
+            yield call
+
+
+def _piece(index: int, call: dict[str, Any]) -> ToolCallPiece:
+    arguments = json.dumps(call["arguments"], ensure_ascii=False)
+    return ToolCallPiece(index=index, id=f"call_{secrets.token_hex(12)}", name=call["name"], arguments=arguments)
 
 
 def written_answer(text: str) -> str:
@@ -108,11 +141,7 @@ def _described(tool: Tool) -> dict[str, Any]:
 
 def _call(tool: Tool) -> dict[str, Any]:
     parameters = tool.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
-    if '"$ref"' in json.dumps(parameters):
-        raise Unsupported(
-            f"the parameters of the tool '{tool.name}' have references", hint="Write the schema out without $ref."
-        )
-    return _object({"name": {"const": tool.name}, "arguments": parameters})
+    return _object({"name": {"const": tool.name}, "arguments": schemas.inlined(parameters)})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

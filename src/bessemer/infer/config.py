@@ -33,7 +33,8 @@ class OpenVinoConfig(Config):
         name: what the engine is called in reports.
         device: OpenVINO's name of the device, such as ``CPU`` or ``GPU.0``.
         threads: processor threads; 0 is one per physical core.
-        max_streams: answers that are generated at the same time; more wait. Those with a bias or with alternatives to
+        max_streams: answers that are generated at the same time; three times as many wait, more are told to come again.
+            Those with a bias or with alternatives to
             their tokens are generated beside the batch, at most four at the same time.
         kv_cache_bytes: memory reserved for attention keys and values; pages are taken when first used. Answers beside
             the batch take about as much again at most, and the weights once more.
@@ -77,7 +78,7 @@ class UpstreamConfig(Config):
     api_key: SecretStr = SecretStr("")
     timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = 5.0
-    max_streams: Annotated[int, Field(ge=1, le=65536)] = 256
+    max_streams: Annotated[int, Field(ge=1, le=65536)] = 512
     max_prompt_bytes: Annotated[int, Field(ge=1)] = 8_000_000
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
 

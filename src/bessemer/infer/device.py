@@ -55,9 +55,8 @@ class Device:
             self._properties["INFERENCE_NUM_THREADS"] = config.threads
         self._config, self._room_tokens = config, pages * PAGE_TOKENS
         self._tokenizer = genai.Tokenizer(folder)
-        self._pipeline = genai.ContinuousBatchingPipeline(
-            folder, self._tokenizer, scheduler, config.device, **self._properties
-        )
+        self._scheduler = scheduler
+        self.renew()
         self._decoder: Decoder | None = None
         self._vocabulary = Vocabulary(self._tokenizer)
         self._last_token = min(self._vocabulary.last, int(facts["vocab_size"]) - 1)
@@ -65,6 +64,13 @@ class Device:
         self._seeds = random.SystemRandom()
         context = min(int(facts["max_position_embeddings"]), self._room_tokens)
         self.ready = Ready(context, context * self._vocabulary.longest)
+
+    def renew(self) -> None:
+        """Load the model into a new pipeline: one whose step failed works no more. What it had under way is gone."""
+        self._pipeline: Any = None  # first, so that the memory of both is never taken
+        self._pipeline = genai.ContinuousBatchingPipeline(
+            Path(self._config.path), self._tokenizer, self._scheduler, self._config.device, **self._properties
+        )
 
     def busy(self) -> bool:
         """Return whether a step would do anything."""
@@ -100,8 +106,11 @@ class Device:
         wanted = sampling.top_logprobs is not None
         if isinstance(request, PromptRequest):
             return RawJob(handle, length, sampling.stop, self._vocabulary, wanted)
-        job = CallingJob if request.callable_tools() else ChatJob
-        return job(handle, length, sampling.stop, self._vocabulary, wanted)
+        made = (CallingJob if request.callable_tools() else ChatJob)(
+            handle, length, sampling.stop, self._vocabulary, wanted
+        )
+        made.grammar = None if schema is None else "tools" if request.callable_tools() else "json_format"
+        return made
 
     def count_tokens(self, request: ChatRequest) -> int:
         """Return how many tokens a request has; see `begin` for what it raises."""

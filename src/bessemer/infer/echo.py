@@ -31,6 +31,7 @@ from bessemer.core.nouns import (
     Usage,
 )
 from bessemer.core.raw import EmbedRequest, EmbedResult, PromptRequest
+from bessemer.infer import schemas
 from bessemer.infer.config import EchoConfig
 from bessemer.infer.engines import NOTHING, Counters, complete, minus
 from bessemer.infer.instance import instance
@@ -120,6 +121,7 @@ class EchoEngine:
         if self._closed:
             raise Unsupported("the engine is closed", hint="Open another one.")
         if isinstance(request, ChatRequest):
+            schemas.check(request)
             texts = [message.content for message in request.messages]
         elif request.tokens or not request.text:
             raise Unsupported("the echo engine has no vocabulary: it takes text only", hint="Send text, not tokens.")

@@ -6,9 +6,10 @@ Runs in the worker process only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from bessemer.core.errors import BackendError, BessemerError
+from bessemer.core.errors import BackendError, BessemerError, Unsupported
 from bessemer.core.nouns import Delta, FinishReason, ScoreResult, TokenLogprob, Usage
 from bessemer.infer import calling
 from bessemer.infer.logits import Output, Stream, Top
@@ -29,7 +30,10 @@ class ChatJob:
     Attributes:
         usage: what it took so far.
         finished: whether its last Delta was returned.
+        grammar: the field of the request whose schema holds the answer; None leaves it free.
     """
+
+    grammar: str | None = None
 
     def __init__(
         self, handle: Any, input_tokens: int, stop: tuple[str, ...], vocabulary: Vocabulary, logprobs: bool
@@ -110,9 +114,24 @@ class CallingJob(ChatJob):
         self._held += text
         if reason is None:
             return super()._delta("")
-        said = calling.parsed(self._held) if reason == "stop" else calling.Said(text=self._held)
-        whole = super()._delta(said.text, "tool_calls" if said.calls else reason)
+        said = calling.parsed(self._held)
+        whole = super()._delta(said.text, "tool_calls" if said.calls and reason == "stop" else reason)
         return whole.model_copy(update={"tool_calls": said.calls})
+
+
+def failed_in_step(jobs: Sequence[Job], error: Exception) -> list[BessemerError]:
+    """Return what each of the requests under way is told when a step failed.
+
+    A grammar is made in the step of its answer's first token. So if one answer alone waits for that, its schema failed.
+    """
+    again = BackendError(f"the engine failed in a step: {error}", hint="Ask again.", retry_after_seconds=1.0)
+    making = [job for job in jobs if isinstance(job, ChatJob) and job.grammar and not job.usage.output_tokens]
+    if len(making) != 1:
+        return [again for _ in jobs]
+    wrong = Unsupported(
+        "no grammar can be made of the JSON schema", hint="Use less of JSON Schema.", about=making[0].grammar or ""
+    )
+    return [wrong if job is making[0] else again for job in jobs]
 
 
 class ScoreJob:

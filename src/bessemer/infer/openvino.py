@@ -39,6 +39,9 @@ from bessemer.infer.messages import Ask, Cancel, Count, Ready, Step, Stop
 STOP_SECONDS = 10.0
 """How long a worker may take to end: the longest step, and some."""
 
+_CALLS_PER_STREAM = 4
+"""One is answered, the others wait: longer queues end in timeouts."""
+
 CAN = frozenset(
     {"chat", "stream", "stop", "seed", "logprobs", "top_logprobs", "penalties", "logit_bias", "batch"}
     | {"json_object", "json_schema", "tools", "prompt", "tokens"}
@@ -81,6 +84,7 @@ class OpenVinoEngine:
         self._ids = itertools.count(1)
         self._calls: dict[int, _Call] = {}
         self._lock = threading.Lock()
+        self._most_calls = _CALLS_PER_STREAM * config.max_streams
         self._counters = Counters()
         self._undelivered = Usage()
         self._over: BessemerError | None = None
@@ -102,7 +106,7 @@ class OpenVinoEngine:
         """Return the whole answer, or the likelihood of a text.
 
         Raises:
-            BudgetExceeded: the prompt does not fit the context.
+            BudgetExceeded: the prompt does not fit the context, or too many wait (then with `retry_after_seconds`).
             Unsupported: the engine is closed, or a field asks for what it cannot do; see `Device.begin`.
             BackendError: the worker failed, or the KV cache is full now (then with `retry_after_seconds`).
         """
@@ -152,6 +156,9 @@ class OpenVinoEngine:
         with self._lock:
             if self._over:
                 raise _again(self._over)
+            if len(self._calls) >= self._most_calls:
+                hint = "Ask again; raise max_streams if the device has room."
+                raise BudgetExceeded("the engine has enough to do", hint=hint, retry_after_seconds=1.0)
             self._calls[id] = call
         self._worker.send(message(id, request))
         try:

@@ -16,7 +16,7 @@ from bessemer.core.errors import BackendError, BessemerError
 from bessemer.core.nouns import Delta, ScoreResult, Usage
 from bessemer.infer.device import Device
 from bessemer.infer.engines import Counters, minus
-from bessemer.infer.jobs import Job
+from bessemer.infer.jobs import Job, failed_in_step
 from bessemer.infer.messages import Ask, Cancel, Count, Step, Stop
 
 Reply = tuple[int, Delta | ScoreResult | int | BessemerError, Usage]
@@ -68,7 +68,7 @@ class Worker:
         try:
             self._device.step()
         except Exception as error:
-            return self._drop_all(BackendError(f"the engine failed in a step: {error}"))
+            return self._drop_all(error)
         replies: list[Reply] = []
         for id, job in list(self._jobs.items()):
             before = job.usage
@@ -80,11 +80,14 @@ class Worker:
                 del self._jobs[id]
         return replies
 
-    def _drop_all(self, error: BackendError) -> list[Reply]:
+    def _drop_all(self, error: Exception) -> list[Reply]:
+        """End what was under way with a step that failed, and begin anew."""
         jobs, self._jobs = self._jobs, {}
+        told = failed_in_step(list(jobs.values()), error)
         for job in jobs.values():
             job.cancel()
-        return [(id, error, job.usage) for id, job in jobs.items()]
+        self._device.renew()
+        return [(id, why, job.usage) for (id, job), why in zip(jobs.items(), told, strict=True)]
 
 
 def _advanced(job: Job) -> Delta | ScoreResult | BessemerError | None:

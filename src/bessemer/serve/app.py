@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from bessemer.core.batching import Batching, Forwarding
 from bessemer.core.protocols import Meter
@@ -52,6 +52,8 @@ from bessemer.serve.work.answering import BatchRunner
 from bessemer.serve.work.routes import open_runner, work_routes
 
 _MAX_THREADS = 32
+_MOST_OTHERS = 64
+"""Requests of administration, and of the rest that asks no model: each may hold a body, and a thread while it waits."""
 
 
 class _Desk:
@@ -175,7 +177,7 @@ def _sender(config: GatewayConfig, parts: GatewayParts) -> Sender | None:
 
 def _bounded(config: GatewayConfig, routes: list[Route]) -> list[Route]:
     """Give some paths places of their own, which they share."""
-    traffic = Traffic(config.max_concurrent_requests)
+    traffic = Traffic(min(_MOST_OTHERS, config.max_concurrent_requests))
     for route in routes:
         route.app = Bounded(route.app, traffic, config.request_timeout_seconds)
     return routes
@@ -232,11 +234,22 @@ def _models(engines: Mapping[str, ChatEngine], started: int) -> dict[str, Model]
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """Say in the wire's words what the router says: no such path, not this method."""
+    """Say in the wire's words what the router says: no such path, not this method.
+
+    The router names the methods of the first route that has the path; here all are named. Where it took the last part
+    of a path for an id that nothing can be posted to, such as ``responses/input_tokens``, there is no such path.
+    """
     assert isinstance(error, HTTPException)
+    headers, status = dict(error.headers or {}), error.status_code
+    if status == 405:
+        routes = [route for route in request.app.routes if isinstance(route, Route)]
+        found = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
+        headers["allow"] = ", ".join(sorted({method for route in found for method in route.methods or ()}))
+        if request.method == "POST" and all(route.path.endswith("}") for route in found):
+            headers, status = {}, 404
     what = {
         404: Refusal(404, "There is no such path here.", "unknown_path"),
         405: Refusal(405, "This path does not take that method.", "method_not_allowed"),
     }
-    refusal = what.get(error.status_code, Refusal(error.status_code, error.detail))
-    return Response(refusal.body(), refusal.status, error.headers, "application/json")
+    refusal = what.get(status, Refusal(status, error.detail))
+    return Response(refusal.body(), refusal.status, headers, "application/json")

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from bessemer.core.nouns import ChatRequest, JsonFormat, Message, Sampling, Tool, ToolCall
 from bessemer.serve.config import GatewayConfig
-from bessemer.serve.refusals import Refused, invalid, of_validation, unsupported
+from bessemer.serve.refusals import Refused, invalid, missing, of_validation, unsupported
 
 ROLES: dict[str, Literal["system", "user", "assistant", "tool"]] = {
     "system": "system",
@@ -43,18 +43,22 @@ def Only(*harmless: object) -> AfterValidator:  # noqa: N802 (reads as a type)
 
 
 def _as_tier(value: Any) -> Any:
-    return "" if value in (None, "auto", "default", "standard") else value
+    if value in (None, "auto", "default", "standard"):
+        return ""
+    if value not in ("flex", "priority", "scale"):
+        raise PydanticCustomError("service_tier", "must be auto, default, flex, priority or scale")
+    return value
 
 
-ServiceTier = Annotated[str, BeforeValidator(_as_tier), Field(pattern="^(|flex|priority|scale)$")]
+ServiceTier = Annotated[str, BeforeValidator(_as_tier)]
 """What prices may be told apart by; empty is the standard, which ``auto`` and ``default`` ask for too. No other names
 than OpenAI's: the books keep sums for each."""
 
 
-def _as_text(content: Any) -> str:
-    """Return the text of a message's content: a string, or text parts, which are joined by line ends."""
+def _as_text(content: Any) -> str | None:
+    """Return the text of a message's content: a string, or text parts, which are joined by line ends; None if null."""
     if content is None or isinstance(content, str):
-        return content or ""
+        return content
     if not isinstance(content, list):
         raise PydanticCustomError("content_type", "content must be a string or a list of text parts")
     texts = []
@@ -67,6 +71,12 @@ def _as_text(content: Any) -> str:
             raise PydanticCustomError("content_type", "part {number} has no text", {"number": number})
         texts.append(part["text"])
     return "\n".join(texts)
+
+
+def _as_role(role: str) -> str:
+    if role not in ROLES:
+        raise PydanticCustomError("role", f"must be {', '.join(list(ROLES)[:-1])} or {list(ROLES)[-1]}")
+    return role
 
 
 def as_stops(stop: Any) -> tuple[str, ...]:
@@ -183,8 +193,8 @@ class AskedFormat(Wire):
 class AskedMessage(Wire):
     """One message. Fields that the official client sends back with an answer are taken when they are empty."""
 
-    role: Annotated[str, Only(*ROLES)]
-    content: Annotated[str, BeforeValidator(_as_text)] = ""
+    role: Annotated[str, AfterValidator(_as_role)]
+    content: Annotated[str | None, BeforeValidator(_as_text)] = None
     name: str | None = None
     refusal: Annotated[Any, Only("")] = None
     annotations: Annotated[Any, Only([])] = None
@@ -197,7 +207,7 @@ class AskedMessage(Wire):
         """Return the house's own noun."""
         return Message(
             role=ROLES[self.role],
-            content=self.content,
+            content=self.content or "",
             tool_calls=tuple(
                 ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
                 for call in self.tool_calls or ()
@@ -316,6 +326,8 @@ class Asked(Wire):
                 raise Refused(unsupported(field, f"The engine of this model does not support '{field}'."))
         called: set[str] = set()
         for number, message in enumerate(self.messages):
+            if message.content is None and not message.tool_calls:
+                raise Refused(missing(f"messages[{number}].content"))
             called.update(call.id for call in message.tool_calls or ())
             if message.role == "tool" and message.tool_call_id not in called:
                 where = f"messages[{number}].tool_call_id"

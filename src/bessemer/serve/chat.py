@@ -53,6 +53,7 @@ class _ChatTeller(Teller):
     def __init__(self, asked: Asked, caller: Caller, store: AnswerStore | None) -> None:
         super().__init__(caller.id("chatcmpl-"), caller.created, asked.model, asked.wants_usage, bool(asked.logprobs))
         self.with_acts = bool(asked.include)
+        self.service_tier = asked.service_tier or "default"
         self._asked, self._project, self._store = asked, caller.key.project, store
         self.keeps = store is not None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from pydantic import BaseModel, ValidationError
 from bessemer.core.errors import BessemerError, BudgetExceeded, Conflict, Unsupported
 
 _SHOWN_CHARACTERS = 64
+_FIELD = re.compile(r"[a-z_][a-z0-9_]*")
+_TYPES = frozenset({"bool", "int", "float", "str", "none", "date", "datetime", "decimal", "bytes"})
 
 LONGEST_WAIT_SECONDS = 119
 """Nobody is told to wait longer: OpenAI's client, told of more than two minutes, asks again at once."""
@@ -85,6 +88,10 @@ STOPPING = Refusal(503, "The gateway is shutting down.", "shutting_down", type="
 TOO_SLOW = Refusal(504, "The answer took longer than the gateway allows.", "timeout", type="server_error")
 
 
+_FIELDS = {"json_format": "response_format", "tools": "tools"}
+"""What the wire calls the fields of a request that engines name."""
+
+
 def again_after(seconds: float) -> tuple[tuple[str, str], ...]:
     """Return the header that says after how long to ask again; none if nobody knows.
 
@@ -126,6 +133,11 @@ def invalid(param: str, message: str) -> Refusal:
     return Refusal(400, message, "invalid_value", param)
 
 
+def missing(param: str) -> Refusal:
+    """Return the refusal of a request that lacks a field."""
+    return Refusal(400, f"Missing required parameter: '{param}'.", "missing_required_parameter", param)
+
+
 def of_engine(error: BessemerError) -> Refusal | None:
     """Return what an engine's error says about the request or the moment, or None if it is about the engine."""
     if error.retry_after_seconds is not None:
@@ -134,16 +146,18 @@ def of_engine(error: BessemerError) -> Refusal | None:
     if isinstance(error, BudgetExceeded):
         return Refusal(400, error.message, "context_length_exceeded", "messages")
     if isinstance(error, Unsupported):
-        return Refusal(400, error.message, "unsupported_value")
+        return Refusal(400, error.message, "unsupported_value", _FIELDS.get(error.about))
     if isinstance(error, Conflict):  # of a run, with another answer or another question
         return Refusal(409, error.message, "conflict", "metadata")
     return None
 
 
 def of_validation(error: ValidationError, model: type[BaseModel]) -> Refusal:
-    """Return the refusal for the first thing wrong with a body."""
-    item: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    kind, param = item["type"], _path(item["loc"])
+    """Return the refusal for the first thing wrong with a body; of a field of several kinds, what is wrong in it."""
+    items: list[Any] = error.errors(include_url=False, include_input=False)
+    first = _named(items[0])
+    item = max((each for each in items if _named(each)[: len(first)] == first), key=lambda each: len(_named(each)))
+    kind, param = item["type"], _path(_named(item))
     if kind == "json_invalid":
         return Refusal(
             400, f"The request is not valid JSON: {item['msg'].removeprefix('Invalid JSON: ')}", "invalid_json"
@@ -153,10 +167,24 @@ def of_validation(error: ValidationError, model: type[BaseModel]) -> Refusal:
         advice = f" Did you mean '{near[0]}'?" if near else ""
         return Refusal(400, f"Unknown parameter: '{param}'.{advice}", "unknown_parameter", param)
     if kind == "missing":
-        return Refusal(400, f"Missing required parameter: '{param}'.", "missing_required_parameter", param)
+        return missing(param)
     code = kind if kind == "unsupported_parameter" else "invalid_type" if kind.endswith("_type") else "invalid_value"
-    where = f"'{param}': " if param else ""
-    return Refusal(400, f"Invalid {where}{item['msg'][:1].lower()}{item['msg'][1:]}", code, param or None)
+    where, words = f"'{param}': " if param else "", item["msg"]
+    if kind in ("too_short", "too_long"):
+        least = "min_length" if kind == "too_short" else "max_length"
+        words = f"must have at {'least' if kind == 'too_short' else 'most'} {item['ctx'][least]}"
+    return Refusal(400, f"Invalid {where}{words[:1].lower()}{words[1:]}", code, param or None)
+
+
+def _named(item: Any) -> tuple[str | int, ...]:
+    """Return where an error is, without the names of types in between, which are the validator's own."""
+    place, last = item["loc"], len(item["loc"]) - 1
+    sure = last if item["type"] in ("extra_forbidden", "missing") else 0
+    return tuple(
+        part
+        for number, part in enumerate(place)
+        if isinstance(part, int) or number in (0, sure) or (_FIELD.fullmatch(part) and part not in _TYPES)
+    )
 
 
 def shorten(text: str) -> str:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
 from bessemer.core.acting import ActedDelta, Bounded
-from bessemer.core.errors import BackendError
+from bessemer.core.errors import BackendError, BessemerError
 from bessemer.core.nouns import (
     ChatRequest,
     Completion,
@@ -42,7 +42,7 @@ from bessemer.serve.envelope import EVENT_STREAM, respond
 from bessemer.serve.keys import Key, KeyStore
 from bessemer.serve.merging import beside_each_other
 from bessemer.serve.pieces import Piece, counted, pieces_of
-from bessemer.serve.refusals import STOPPING, Refused, unknown_model, unsupported
+from bessemer.serve.refusals import STOPPING, Refused, of_engine, unknown_model, unsupported
 from bessemer.serve.traffic import Traffic
 from bessemer.serve.work.models import TunedModels
 
@@ -170,7 +170,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a client wants: of which model, which answers, told how, in which service tier (empty: the standard)."""
+    """What a client wants: of which model, which answers, told how, in which service tier (empty: the standard).
+
+    Attributes:
+        names: what its endpoint calls the fields that the chat wire calls ``messages`` and so on, where it differs.
+    """
 
     model: str
     engine: ChatEngine
@@ -178,6 +182,7 @@ class Order:
     teller: Teller
     stream: bool
     service_tier: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def subject(self, request: str, project: str, key_id: str, *, batch: bool = False) -> Subject:
         """Return what is booked of it."""
@@ -337,8 +342,11 @@ class Making:
                 async for piece in pieces:
                     self._take(index, piece)
                     yield index, piece
-        except Exception:
+        except Exception as error:
             self.span.broke()
+            names, refusal = self.order.names, of_engine(error) if isinstance(error, BessemerError) else None
+            if refusal and refusal.param and refusal.param in names:
+                raise Refused(replace(refusal, param=names[refusal.param])) from error
             raise
 
     def _take(self, index: int, piece: Piece) -> None:

@@ -74,7 +74,14 @@ def most_connections(max_concurrent_requests: int) -> int:
     """Return how many connections clients may have open: what this process's limit of open files leaves for them.
 
     Kept back are some files for the books and databases, and two for each answer: a connection to an upstream, a file.
+    A limit that is too low for that, and for a client of each answer, is raised first as far as the process may.
     """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _RESERVED_FILES + 4 * max_concurrent_requests
+    may = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < may:
+        with suppress(OSError, ValueError):  # some systems have a lower one of their own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (may, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _MANY_FILES if soft == resource.RLIM_INFINITY else min(soft, _MANY_FILES)
     return max(files // 4, files - _RESERVED_FILES - 2 * max_concurrent_requests)

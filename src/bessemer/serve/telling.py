@@ -184,6 +184,7 @@ class ChatCompletion(Told):
     model: str
     choices: list[Choice]
     usage: ToldUsage
+    service_tier: str = "default"
     system_fingerprint: None = None
 
 
@@ -205,6 +206,7 @@ class Chunk(Told):
     model: str
     choices: list[ChunkChoice]
     usage: ToldUsage | None = None
+    service_tier: str = "default"
     system_fingerprint: None = None
 
 
@@ -267,6 +269,8 @@ class Teller:
     keeps = False
     with_acts = False
     """Whether an agent's acts are told besides its answer."""
+    service_tier = "default"
+    """In which the answer was made, and by whose price it is charged."""
 
     def __init__(self, id: str, created: int, model: str, with_usage: bool, with_logprobs: bool) -> None:
         self.id, self.created, self._model = id, created, model
@@ -320,6 +324,7 @@ class Teller:
             model=self._model,
             choices=[self._choice(index, answer) for index, answer in enumerate(answers)],
             usage=usage,
+            service_tier=self.service_tier,
         )
 
     def _choice(self, index: int, answer: Answer) -> Choice:
@@ -341,7 +346,14 @@ class Teller:
         )
 
     def _chunk(self, choices: list[ChunkChoice], usage: ToldUsage | None = None) -> bytes:
-        chunk = Chunk(id=self.id, created=self.created, model=self._model, choices=choices, usage=usage)
+        chunk = Chunk(
+            id=self.id,
+            created=self.created,
+            model=self._model,
+            choices=choices,
+            usage=usage,
+            service_tier=self.service_tier,
+        )
         # The wire has "usage": null in every other chunk when it was asked for, and no such field otherwise.
         return event(chunk.model_dump_json(exclude=None if self._with_usage else {"usage"}))
 

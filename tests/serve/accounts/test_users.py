@@ -74,7 +74,13 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         stack.callback(accounts.close)
         running = start_in(tmp_path, stack, parts=GatewayParts(accounts=accounts, usage=Booked(accounts)))
         _, secret = accounts.keys.create("default", admin=True, name="root")
-        client = OpenAI(base_url=f"{running.url}/v1", api_key="-", admin_api_key=secret, max_retries=0)
+        client = OpenAI(
+            base_url=f"{running.url}/v1",
+            api_key="-",
+            admin_api_key=secret,
+            max_retries=0,
+            _strict_response_validation=True,
+        )
         stack.enter_context(client)
         yield Desk(running, accounts, client.admin.organization, secret)
 

@@ -16,8 +16,9 @@ from openai import OpenAI
 from bessemer.core.units import Money
 from bessemer.serve import Accounts, GatewayParts, Key, open_accounts
 from bessemer.serve.accounts.audit import AuditFilter
+from bessemer.serve.accounts.schemas import NO_LIMIT
 
-from ..conftest import HELLO, Running, start_in
+from ..conftest import HELLO, Running, lax, start_in
 
 
 @dataclass
@@ -43,7 +44,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory):
         stack.callback(accounts.close)
         running = start_in(folder, stack, parts=GatewayParts(accounts=accounts))
         _, secret = accounts.keys.create("default", admin=True, name="root")
-        client = OpenAI(base_url=f"{running.url}/v1", api_key="none", admin_api_key=secret, max_retries=0)
+        client = OpenAI(
+            base_url=f"{running.url}/v1",
+            api_key="none",
+            admin_api_key=secret,
+            max_retries=0,
+            _strict_response_validation=True,
+        )
         stack.enter_context(client)
         yield Administered(running, accounts, secret, client.admin.organization)
 
@@ -158,10 +165,19 @@ def test_rate_limits(desk) -> None:
     with pytest.raises(openai.BadRequestError):
         limits.list_rate_limits(project, before="rl-other")
     path = f"/v1/organization/projects/{project}/rate_limits/rl-*"
-    assert desk.raw("POST", path, {"max_requests_per_1_minute": None})[1]["max_requests_per_1_minute"] is None
+    assert desk.raw("POST", path, {"max_requests_per_1_minute": None})[1]["max_requests_per_1_minute"] == NO_LIMIT
+    limits.update_rate_limit("rl-*", project_id=project, max_requests_per_1_minute=9)
+    lifted = limits.update_rate_limit("rl-*", project_id=project, max_requests_per_1_minute=NO_LIMIT)
+    assert lifted.max_requests_per_1_minute == lifted.max_tokens_per_1_minute == NO_LIMIT
     assert len(desk.accounts.rates.list("project", project)) == 1
     with pytest.raises(openai.NotFoundError):
         limits.update_rate_limit("other", project_id=project, max_requests_per_1_minute=1)
+    with pytest.raises(openai.NotFoundError, match="no model 'zz'"):
+        limits.update_rate_limit("rl-zz", project_id=project, max_requests_per_1_minute=1)
+    for name in ("max_requests_per_1_day", "batch_1_day_max_input_tokens", "max_images_per_1_minute"):
+        with pytest.raises(openai.BadRequestError, match="not supported") as refused:
+            limits.update_rate_limit("rl-*", project_id=project, **{name: 5})
+        assert refused.value.param == name
     with pytest.raises(openai.BadRequestError):
         limits.update_rate_limit("rl-played", project_id=project, max_images_per_1_minute=1)
 
@@ -213,7 +229,7 @@ WEBHOOK: Any = {"type": "webhook"}
 
 def test_spend_alerts(desk) -> None:
     project, other = (desk.admin.projects.create(name=name).id for name in ("told", "untold"))
-    alerts = desk.admin.projects.spend_alerts
+    alerts = lax(desk.admin._client).admin.organization.projects.spend_alerts
     like = {"currency": "USD", "interval": "month", "notification_channel": WEBHOOK}
     made = [alerts.create(project, threshold_amount=cents, **like) for cents in (100, 250, 300)]
     assert (made[0].object, made[0].threshold_amount, made[0].interval) == ("project.spend_alert", 100, "month")
@@ -234,15 +250,15 @@ def test_spend_alerts(desk) -> None:
                     lambda: alerts.retrieve("x", project_id=project),
                     lambda: alerts.update(made[0].id, project_id=other, threshold_amount=1, **like),
                     lambda: alerts.delete(made[0].id, project_id=other),
-                    lambda: desk.admin.spend_alerts.retrieve(made[0].id)):  # fmt: skip
+                    lambda: lax(desk.admin._client).admin.organization.spend_alerts.retrieve(made[0].id)):  # fmt: skip
         with pytest.raises(openai.NotFoundError):
             foreign()
     assert alerts.delete(made[0].id, project_id=project).object == "project.spend_alert.deleted"
     assert [each.id for each in alerts.list(project)] == [each.id for each in made[1:]]
-    whole = desk.admin.spend_alerts.create(threshold_amount=7, **like)
+    whole = lax(desk.admin._client).admin.organization.spend_alerts.create(threshold_amount=7, **like)
     assert whole.object == "organization.spend_alert"
-    assert [each.id for each in desk.admin.spend_alerts.list()] == [whole.id]
-    assert desk.admin.spend_alerts.delete(whole.id).deleted
+    assert [each.id for each in lax(desk.admin._client).admin.organization.spend_alerts.list()] == [whole.id]
+    assert lax(desk.admin._client).admin.organization.spend_alerts.delete(whole.id).deleted
 
 
 @pytest.mark.parametrize(
@@ -290,7 +306,9 @@ def test_the_audit_log_is_searched_by_who_and_by_what(desk) -> None:
     logs = desk.admin.audit_logs
     ada, eve = (desk.accounts.users.create(f"{name}@example.org") for name in ("ada", "eve"))
     key, secret = desk.accounts.keys.create("default", admin=True, user_id=ada.id)
-    with OpenAI(base_url=f"{desk.running.url}/v1", api_key="none", admin_api_key=secret) as client:
+    with OpenAI(
+        base_url=f"{desk.running.url}/v1", api_key="none", admin_api_key=secret, _strict_response_validation=True
+    ) as client:
         project = client.admin.organization.projects.create(name="hers").id
     mine = desk.admin.projects.create(name="mine").id
     for wanted in ({"actor_emails": [ada.email]}, {"actor_ids": [ada.id]}, {"actor_ids": [key.id]},
@@ -402,7 +420,7 @@ def test_whoever_pages_is_led_on_though_what_was_told_has_ended(desk) -> None:
         ("GET", "projects/a%00b", None),
         ("POST", "projects", {"name": "a\x00b"}),
         ("GET", "audit_logs?project_ids=a%00b", None),
-        ("POST", "projects/default/rate_limits/rl-a%00", {"max_requests_per_1_minute": 1}),
+        ("POST", "projects/default/rate_limits/rl-ft:a%00", {"max_requests_per_1_minute": 1}),
     ],
 )
 def test_what_no_database_takes_is_refused(desk, method, path, body) -> None:

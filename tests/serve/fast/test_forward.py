@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import logging
@@ -330,3 +331,28 @@ def test_the_metrics_count_it(before) -> None:
     assert 'vllm:generation_tokens_total{model_name="served"} 3.0' in text
     assert 'vllm:request_success_total{finished_reason="stop",model_name="served"} 1.0' in text
     assert 'vllm:num_requests_running{model_name="served"} 0.0' in text
+
+
+async def test_by_default_512_streams_are_carried_at_once(before) -> None:
+    """None is refused, and none waits for another's end: each has a word before any has its last."""
+    gate, begun = before(), asyncio.Event()
+    said = {"model": "served", "stream": True, "messages": [{"role": "user", "content": "tokens=2 pause=15"}]}
+    body, count = json.dumps(said).encode(), 0
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gate.secret}\r\n"
+    ask = f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+    async def stream() -> bytes:
+        nonlocal count
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(gate.url.rpartition(":")[2]))
+        writer.write(ask)
+        first = await reader.readuntil(b"data: ")
+        count += 1
+        if count == 512:
+            begun.set()
+        await begun.wait()
+        writer.close()
+        return first
+
+    async with asyncio.timeout(60):
+        firsts = await asyncio.gather(*(stream() for _ in range(512)))
+    assert all(first.startswith(b"HTTP/1.1 200") for first in firsts)

@@ -133,3 +133,17 @@ def test_connections_beyond_the_limit_are_told_and_closed(start, monkeypatch: py
 def test_connections_leave_files_for_the_rest(monkeypatch: pytest.MonkeyPatch, files: int, connections: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda what: (files, files))
     assert most_connections(64) == connections
+
+
+def test_a_low_limit_of_files_is_raised_as_far_as_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell's 1024 would leave 256 clients, and 512 streams take two files each."""
+    limits = (1024, 4096)
+
+    def raised(what: int, to: tuple[int, int]) -> None:
+        nonlocal limits
+        limits = to
+
+    monkeypatch.setattr(resource, "getrlimit", lambda what: limits)
+    monkeypatch.setattr(resource, "setrlimit", raised)
+    assert most_connections(1024) == 4096 - 128 - 2 * 1024
+    assert limits == (4096, 4096)

@@ -25,6 +25,16 @@ def test_a_whole_response(client, wire) -> None:
     assert (short.status, short.incomplete_details.reason) == ("incomplete", "max_output_tokens")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_message_of_a_cut_answer_is_incomplete_too(client, stream) -> None:
+    made = client.responses.create(model="played", input="one two", max_output_tokens=1, store=True, stream=stream)
+    events = list(made) if stream else []
+    told = events[-1].response if stream else made
+    assert [told.status, told.output[0].status] == ["incomplete"] * 2
+    assert client.responses.retrieve(told.id).output == told.output
+    assert [event.item.status for event in events if event.type == "response.output_item.done"] in ([], ["incomplete"])
+
+
 def test_the_stream_is_parsed_by_the_client(client, wire) -> None:
     with client.responses.stream(model="played", input="one two three") as stream:
         kinds = [event.type for event in stream]
@@ -62,6 +72,9 @@ def test_a_tool_is_called_and_answered(client, stream) -> None:
     back = call.model_dump(include={"type", "call_id", "name", "arguments", "id", "status"})
     more = client.responses.create(**asked | {"input": [*asked["input"], back, told]})
     assert more.output_text == "nothing there"
+    told["output"] = [{"type": "input_text", "text": "nothing there"}, {"type": "input_text", "text": "either"}]
+    more = client.responses.create(**asked | {"input": [*asked["input"], back, told]})
+    assert more.output_text == "nothing there\neither"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -132,9 +145,25 @@ def test_what_is_over_is_neither_cancelled_nor_streamed_again(client) -> None:
 
 
 def test_what_asks_for_nothing_is_taken_and_what_asks_for_more_is_named(client) -> None:
-    taken = {"background": False, "prompt_cache_options": {"ttl": "30m"}, "context_management": []}
+    taken = {
+        "include": ["reasoning.encrypted_content"],
+        "background": False,
+        "prompt_cache_options": {"ttl": "30m"},
+        "context_management": [],
+    }
     assert client.responses.create(model="played", input="hi", **taken).output_text == "hi"
     for field, value in (("background", True), ("moderation", {"model": "m"}), ("access_programs", {})):
         with pytest.raises(openai.BadRequestError) as refused:
             client.responses.create(model="played", input="hi", **{field: value})
         assert (refused.value.param, refused.value.code) == (field, "unsupported_parameter")
+
+
+@pytest.mark.parametrize("asked", [{"input": "one two"}, {"input": "please look", "tools": [TOOL]}])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_told_is_what_is_stored(client, asked, stream) -> None:
+    made = client.responses.create(model="played", store=True, stream=stream, **asked)
+    told = list(made)[-1].response if stream else made
+    stored = client.responses.retrieve(told.id)
+    assert len(told.output) == 1
+    assert told.output == stored.output
+    assert (told.status, told.output[0].status) == ("completed", "completed")

@@ -10,6 +10,7 @@ import pytest
 
 from bessemer.serve.wire.store import AnswerStore, Stored, Wanted
 from tests.conftest import empty_schema
+from tests.serve.conftest import lax
 
 
 def ask(client, text: str = "hello there", **more):
@@ -37,7 +38,7 @@ def test_an_answer_is_kept_read_described_and_deleted(client, wire, stream) -> N
     read = client.chat.completions.retrieve(id)
     assert (read.id, read.choices[0].message.content, read.metadata) == (id, "hello there", {"case": "7"})
     assert read.usage.total_tokens == 4
-    (said,) = client.chat.completions.messages.list(id)
+    (said,) = lax(client).chat.completions.messages.list(id)
     assert (said.role, said.content) == ("user", "hello there")
     assert client.chat.completions.update(id, metadata={"case": "8"}).metadata == {"case": "8"}
     assert stored_ids(client, metadata={"case": "8"}) == [id]
@@ -46,6 +47,16 @@ def test_an_answer_is_kept_read_described_and_deleted(client, wire, stream) -> N
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.retrieve(id)
     assert wire.booked() == [("shop", "ok", 2, 2)]  # reading costs nothing
+
+
+@pytest.mark.parametrize(("asked", "told"), [("priority", "priority"), ("flex", "flex"), ("auto", "default")])
+def test_the_tier_of_an_answer_is_told_and_kept(client, wire, asked, told) -> None:
+    made = ask(client, service_tier=asked)
+    assert (made.service_tier, client.chat.completions.retrieve(made.id).service_tier) == (told, told)
+    assert {chunk.service_tier for chunk in ask(client, service_tier=asked, stream=True)} == {told}
+    response = client.responses.create(model="played", input="x", service_tier=asked, store=True)
+    assert (response.service_tier, client.responses.retrieve(response.id).service_tier) == (told, told)
+    assert {entry.subject.service_tier for entry in wire.running.meter.entries()} == {told.replace("default", "")}
 
 
 def test_nothing_is_kept_without_consent(client) -> None:
@@ -80,6 +91,14 @@ def test_pages_and_bound(client) -> None:
     assert stored_ids(client, model="other") == []
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.list(limit=1000)
+
+
+@pytest.mark.parametrize("key", ['a"b', "a.b", "$", "a b", "ä", "[0]"])
+def test_any_name_of_metadata_finds(client, key) -> None:
+    id = ask(client, metadata={key: "x", "other": "y"}).id
+    assert stored_ids(client, metadata={key: "x"}) == [id]
+    assert stored_ids(client, metadata={key: "y"}) == []
+    client.chat.completions.delete(id)
 
 
 def test_what_is_deleted_leaves_no_bytes(tmp_path: Path) -> None:

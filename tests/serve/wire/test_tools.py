@@ -115,6 +115,17 @@ def test_a_schema_must_be_there_when_it_is_asked_for(client) -> None:
         assert caught.value.param == "response_format"
 
 
+@pytest.mark.parametrize("schema", [{"type": "bogus"}, {"$ref": "#/$defs/q"}])
+def test_a_schema_that_is_wrong_is_named(client, wire, schema) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    tool = {"type": "function", "function": {"name": "clock", "parameters": schema}}
+    for asked, param in (({"response_format": form}, "response_format"), ({"tools": [tool]}, "tools")):
+        with pytest.raises(openai.BadRequestError, match="JSON schema") as caught:
+            client.chat.completions.create(model="played", messages=ASK, **asked)
+        assert (caught.value.param, caught.value.code) == (param, "unsupported_value")
+    assert {status for _, status, *_ in wire.booked()} == {"error"}
+
+
 def test_several_answers_are_booked_once(client, wire) -> None:
     asked = {"model": "played", "messages": [{"role": "user", "content": "one two"}], "n": 3}
     whole = client.chat.completions.create(**asked)

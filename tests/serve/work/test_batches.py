@@ -92,7 +92,11 @@ def test_each_line_is_answered_and_billed_once_as_a_batch(office: Office) -> Non
     [
         ("/v1/completions", {"prompt": "one two"}, lambda said: said["choices"][0]["text"] == "one two"),
         ("/v1/embeddings", {"input": ["a", "b"], "dimensions": 8}, lambda said: len(said["data"][1]["embedding"]) == 8),
-        ("/v1/responses", {"input": "one two"}, lambda said: said["output"][0]["content"][0]["text"] == "one two"),
+        (
+            "/v1/responses",
+            {"input": "one two", "store": True},
+            lambda said: [each["content"][0]["text"] for each in said["output"]] == ["one two"],
+        ),
     ],
 )
 def test_all_endpoints(office: Office, endpoint: str, body: dict, read: Callable[[Any], bool]) -> None:
@@ -100,6 +104,13 @@ def test_all_endpoints(office: Office, endpoint: str, body: dict, read: Callable
     done = ended(office.shop, sent(office.shop, [line], endpoint))
     (answer,) = lines_of(office.shop, done.output_file_id)
     assert read(answer["response"]["body"]), answer
+    (entry,) = office.running.meter.entries()
+    assert done.usage is not None and done.model == "played"
+    assert (done.usage.input_tokens, done.usage.output_tokens, done.usage.total_tokens) == (
+        entry.usage.input_tokens,
+        entry.usage.output_tokens,
+        entry.usage.total_tokens,
+    )
 
 
 def test_lines_that_are_refused_go_into_the_errors(office: Office) -> None:
@@ -176,7 +187,9 @@ def test_cancelled_it_keeps_what_was_answered(office: Office) -> None:
     assert len(lines_of(office.shop, done.output_file_id)) == counts.completed == len(office.running.meter.entries())
     rest = lines_of(office.shop, done.error_file_id)
     assert {line["error"]["code"] for line in rest} == {"batch_cancelled"}
-    assert len(rest) == 40 - counts.completed
+    assert len(rest) == 40 - counts.completed == counts.failed
+    assert done.usage is not None
+    assert (done.usage.output_tokens, done.model) == (5 * counts.completed, "played")
     with pytest.raises(openai.ConflictError):
         office.shop.batches.cancel(batch.id)
 
@@ -188,6 +201,7 @@ def test_after_24_hours_it_expires(office: Office) -> None:
         office.clock.now += 24 * 3600
         done = ended(office.shop, batch, "expired")
     assert done.output_file_id is None
+    assert done.request_counts is not None and done.request_counts.failed == 2
     assert {line["error"]["code"] for line in lines_of(office.shop, done.error_file_id)} == {"batch_expired"}
 
 

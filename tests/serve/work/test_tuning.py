@@ -22,6 +22,7 @@ from bessemer.serve.accounts.budgets import Budget, Spending
 from bessemer.serve.accounts.refusing import refuse_money
 from bessemer.serve.refusals import Refused
 from bessemer.serve.work.jobs import JobError, Kept, Result
+from tests.serve.conftest import lax
 
 from .conftest import Office
 
@@ -212,7 +213,7 @@ def test_engines_make_room_for_each_other(office: Office) -> None:
         ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}, "still to come"),
         ({"method": {"type": "reinforcement"}}, "still to come"),
         ({"hyperparameters": {"n_epochs": 0}}, "n_epochs"),
-        ({"hyperparameters": {"n_epochs": 999}}, "N_epochs is more than 50"),
+        ({"hyperparameters": {"n_epochs": 999}}, "At most 50 epochs"),
         ({"hyperparameters": {"batch_size": "big"}}, "batch_size"),
         ({"hyperparameters": {"learning_rate_multiplier": -1}}, "learning_rate_multiplier"),
         ({"suffix": "a:b"}, "suffix"),
@@ -224,6 +225,24 @@ def test_what_cannot_be_done_is_refused(office: Office, more: dict, said: str) -
         a_job(office.shop, **more)
     assert not office.shop.fine_tuning.jobs.list().data
     assert not list((office.folder / "jobs").iterdir())
+
+
+def test_the_field_that_is_wrong_is_named(office: Office) -> None:
+    jobs, right = office.shop.fine_tuning.jobs, a_file(office.shop)
+    wrong = a_file(office.shop, LINES + b'{"messages": []}\n')
+    for param, asked in {
+        "model": {"model": "gpt-4o"},
+        "hyperparameters.n_epochs": {"hyperparameters": {"n_epochs": 999}},
+        "training_file": {"training_file": wrong},
+        "validation_file": {"validation_file": wrong},
+    }.items():
+        with pytest.raises(openai.APIStatusError) as caught:
+            jobs.create(**{"model": "base-model", "training_file": right} | asked)
+        assert caught.value.param == param
+    for page in (jobs.list_events, jobs.checkpoints.list):
+        with pytest.raises(openai.NotFoundError) as caught:
+            page("ftjob-none")
+        assert caught.value.param is None
 
 
 def test_files_and_models_that_do_not_fit_are_refused(office: Office) -> None:
@@ -269,7 +288,7 @@ def test_a_job_beyond_a_budget_is_refused_as_a_request_is(office: Office) -> Non
 def test_the_states_of_a_job(office: Office) -> None:
     jobs, store = office.shop.fine_tuning.jobs, office.work.jobs
     job = a_job(office.shop)
-    assert jobs.pause(job.id).status == "paused"
+    assert lax(office.shop).fine_tuning.jobs.pause(job.id).status == "paused"
     assert store.next() is None
     with pytest.raises(openai.ConflictError):
         jobs.pause(job.id)

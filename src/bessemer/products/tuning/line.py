@@ -149,11 +149,11 @@ def curve_csv(curve: list[dict[str, Any]], valid_loss: float | None) -> bytes:
     """Return the steps of a training run as CSV; the loss on the validation file stands at the last step.
 
     >>> curve_csv([{"step": 1, "loss": 2.0, "learning_rate": 0.1, "tokens": 9, "seconds": 1.5}], 1.75).decode()
-    'step,train_loss,valid_loss,learning_rate,tokens,seconds\\n1,2.0,1.75,0.1,9,1.5\\n'
+    'step,train_loss,valid_loss,learning_rate,padded_tokens,seconds\\n1,2.0,1.75,0.1,9,1.5\\n'
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("step", "train_loss", "valid_loss", "learning_rate", "tokens", "seconds"))
+    writer.writerow(("step", "train_loss", "valid_loss", "learning_rate", "padded_tokens", "seconds"))
     for point in curve:
         last = point["step"] == len(curve) and valid_loss is not None
         figures = (point["learning_rate"], point["tokens"], point["seconds"])

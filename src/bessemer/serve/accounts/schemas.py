@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from bessemer.serve.accounts.alerts import MOST_PERCENT
 from bessemer.serve.accounts.audit import LOCAL, AuditEvent
@@ -18,6 +18,7 @@ from bessemer.serve.accounts.pages import Page
 from bessemer.serve.accounts.projects import Project, ServiceAccount
 from bessemer.serve.accounts.rates import RateLimit
 from bessemer.serve.accounts.users import Member, ProjectRole, Role, User
+from bessemer.serve.asking import Only
 from bessemer.serve.keys import Key
 from bessemer.serve.privacy import Capture, Pii
 
@@ -124,11 +125,32 @@ class AskedAdminKey(_Asked):
     expires_in_seconds: _Seconds | None = None
 
 
-class AskedRateLimit(_Asked):
-    """What may be asked in a minute; what is left out stays, and null (our own) lifts it."""
+NO_LIMIT = 2**53 - 1
+"""What the wire says where there is no limit: it knows numbers only, and JSON no higher whole one for sure."""
 
-    max_requests_per_1_minute: Annotated[int, Field(ge=0, lt=2**53)] | None = None
-    max_tokens_per_1_minute: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+
+def _limit(value: int | None) -> int | None:
+    return None if value == NO_LIMIT else value
+
+
+_PerMinute = Annotated[Annotated[int, Field(ge=0, le=NO_LIMIT)] | None, AfterValidator(_limit)]
+
+
+class AskedRateLimit(_Asked):
+    """What may be asked in a minute; what is left out stays, and `NO_LIMIT` or null (our own) lifts it."""
+
+    max_requests_per_1_minute: _PerMinute = None
+    max_tokens_per_1_minute: _PerMinute = None
+
+    batch_1_day_max_input_tokens: Annotated[Any, Only()] = None
+    max_audio_megabytes_per_1_minute: Annotated[Any, Only()] = None
+    max_images_per_1_minute: Annotated[Any, Only()] = None
+    max_requests_per_1_day: Annotated[Any, Only()] = None
+
+    def per_minute(self) -> dict[str, int | None]:
+        """Return what was said about ``requests`` and ``tokens``."""
+        told = {"requests": "max_requests_per_1_minute", "tokens": "max_tokens_per_1_minute"}
+        return {unit: getattr(self, name) for unit, name in told.items() if name in self.model_fields_set}
 
 
 class _Month(_Asked):
@@ -240,14 +262,14 @@ def told_key(key: Key, value: str = "", user: User | None = None) -> Wire:
 
 
 def told_rate_limit(limit: RateLimit) -> Wire:
-    """Return a rate limit as the wire has it; null is no limit."""
+    """Return a rate limit as the wire has it."""
     model = limit.model or ALL_MODELS
     return {
         "id": f"rl-{model}",
         "object": "project.rate_limit",
         "model": model,
-        "max_requests_per_1_minute": limit.requests_per_minute,
-        "max_tokens_per_1_minute": limit.tokens_per_minute,
+        "max_requests_per_1_minute": _shown(limit.requests_per_minute),
+        "max_tokens_per_1_minute": _shown(limit.tokens_per_minute),
     }
 
 
@@ -302,6 +324,10 @@ def told_event(names: Mapping[str, str]) -> Callable[[AuditEvent], Wire]:
 def encoded(value: Wire) -> bytes:
     """Return JSON."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _shown(limit: int | None) -> int:
+    return NO_LIMIT if limit is None else limit
 
 
 def _whole(at: float | None) -> int | None:

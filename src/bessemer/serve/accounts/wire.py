@@ -32,7 +32,7 @@ from bessemer.serve.accounts.usage_wire import NOT_HERE, UsageDesk
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate_admin, read_body
 from bessemer.serve.privacy import Capture
-from bessemer.serve.refusals import Refusal, Refused, invalid, unsupported
+from bessemer.serve.refusals import Refusal, Refused, invalid, shorten, unsupported
 
 _COMPARISONS: tuple[Comparison, ...] = ("gt", "gte", "lt", "lte")
 
@@ -62,7 +62,7 @@ class AdminDesk:
             f"{one}/archive": {"POST": lambda c: schemas.told_project(c.accounts.projects.archive(c.project))},
             f"{one}/data_retention": {"GET": _get_retention, "POST": _set_retention},
             f"{one}/rate_limits": {"GET": self._list_rate_limits},
-            one + "/rate_limits/{id}": {"POST": _update_rate_limit},
+            one + "/rate_limits/{id}": {"POST": self._update_rate_limit},
             f"{one}/spend_limit": {"GET": _get_spend, "POST": _set_spend, "DELETE": _delete_spend},
             "/v1/organization/spend_limit": {"GET": _get_spend, "POST": _set_spend, "DELETE": _delete_spend},
             **_alert_paths(one),
@@ -105,6 +105,23 @@ class AdminDesk:
         none = {model: RateLimit(id="", scope="project", model=model) for model in ("", *self._models)}
         return call.paged([schemas.told_rate_limit(limit) for limit in {**none, **known}.values()], 100)
 
+    def _update_rate_limit(self, call: Call) -> Wire:
+        asked, rates = call.asked(schemas.AskedRateLimit), call.accounts.rates
+        mark, _, model = call.path["id"].partition("rl-")
+        if mark or not model:
+            raise NotFound(f"there is no rate limit '{call.path['id']}'")
+        model = "" if model == schemas.ALL_MODELS else model
+        none = RateLimit(id="", scope="project", model=model)
+        earlier = next((limit for limit in rates.list("project", call.project) if limit.model == model), none)
+        if not earlier.id and model and model not in self._models and not model.startswith("ft:"):
+            raise NotFound(f"there is no model '{shorten(model)}' here, so that a limit on it would never bite")
+        now = {"requests": earlier.requests_per_minute, "tokens": earlier.tokens_per_minute, **asked.per_minute()}
+        if any(limit is not None for limit in now.values()):
+            return schemas.told_rate_limit(rates.set("project", call.project, model, **now))
+        if earlier.id:
+            rates.remove(earlier.id)
+        return schemas.told_rate_limit(none)
+
 
 def _refusal(error: BessemerError) -> Refusal:
     status = {NotFound: 404, Conflict: 409}.get(type(error), 400)
@@ -140,24 +157,6 @@ def _set_retention(call: Call) -> Wire:
     stores = now.stores if asked.retention_type is None else asked.retention_type != "zero_data_retention"
     capture = Capture(stores=stores, pii=asked.pii or now.pii)
     return schemas.told_retention(call.accounts.capture.set(call.project, capture))
-
-
-def _update_rate_limit(call: Call) -> Wire:
-    asked = call.asked(schemas.AskedRateLimit)
-    mark, _, model = call.path["id"].partition("rl-")
-    if mark or not model:
-        raise NotFound(f"there is no rate limit '{call.path['id']}'")
-    model = "" if model == schemas.ALL_MODELS else model
-    known = call.accounts.rates.list("project", call.project)
-    earlier = next((limit for limit in known if limit.model == model), RateLimit(id="", scope="project", model=model))
-    now = {"requests": earlier.requests_per_minute, "tokens": earlier.tokens_per_minute}
-    for name in asked.model_fields_set:
-        now["requests" if "requests" in name else "tokens"] = getattr(asked, name)
-    if any(limit is not None for limit in now.values()):
-        return schemas.told_rate_limit(call.accounts.rates.set("project", call.project, model, **now))
-    if earlier.id:
-        call.accounts.rates.remove(earlier.id)
-    return schemas.told_rate_limit(RateLimit(id="", scope="project", model=model))
 
 
 def _spender(call: Call) -> tuple[Scope, str]:

@@ -147,7 +147,8 @@ async def read_text(body: bytes, caller: Caller) -> Order:
     except ValidationError as error:
         raise Refused(of_validation(error, AskedText)) from None
     engine = caller.engine(asked.model)
-    return Order(asked.model, engine, asked.to_wanted(caller), _TextTeller(asked, caller), bool(asked.stream))
+    wanted, teller = asked.to_wanted(caller), _TextTeller(asked, caller)
+    return Order(asked.model, engine, wanted, teller, bool(asked.stream), names={"messages": "prompt"})
 
 
 class _TextTeller:

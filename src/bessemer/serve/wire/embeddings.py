@@ -63,7 +63,7 @@ async def read_vectors(body: bytes, caller: Caller) -> Order:
         raise Refused(unsupported("model", message))
     refuse_tokens("input", asked.input, engine.capabilities)
     wanted = tuple(EmbedRequest(**text, dimensions=asked.dimensions) for text in named(asked.input))
-    return Order(asked.model, engine, wanted, _VectorTeller(asked), stream=False)
+    return Order(asked.model, engine, wanted, _VectorTeller(asked), stream=False, names={"messages": "input"})
 
 
 class _VectorTeller:

@@ -52,7 +52,7 @@ def response_reader(store: AnswerStore | None) -> Read:
         except Refused as error:
             raise renamed(error, _NAMES) from None
         teller = _ResponseTeller(wish, caller, items, store if wish.store else None)
-        return Order(wish.model, engine, (request,), teller, bool(wish.stream), wish.service_tier)
+        return Order(wish.model, engine, (request,), teller, bool(wish.stream), wish.service_tier, _NAMES)
 
     return read
 
@@ -75,6 +75,7 @@ class _ResponseTeller:
         self._output: list[dict[str, Any]] = []
         self._calls: dict[int, dict[str, Any]] = {}
         self._events = 0
+        self._end: bytes | None = None
         self.keeps = store is not None
 
     def first(self) -> bytes:
@@ -83,7 +84,7 @@ class _ResponseTeller:
 
     def piece(self, index: int, piece: Delta) -> bytes:
         events = b""
-        for act in acts_of([piece]) if self._wish.include else ():
+        for act in acts_of([piece]) if "acts" in (self._wish.include or ()) else ():
             events += self._act(act)
         if piece.text:
             events += self._open_message() if not self._is_open("message") else b""
@@ -95,19 +96,18 @@ class _ResponseTeller:
         return events
 
     def last(self, answers: list[Answer], entry: Entry) -> bytes:
-        events = self._close()
-        status = _status(answers)
+        events, status = self._ended(answers), _status(answers)
         told = self._response(status, ToldUsage.of(entry))
         return events + self._event(f"response.{status}", response=told)
 
     def whole(self, answers: list[Answer], entry: Entry) -> bytes:
-        self._read(answers)
+        self._ended(answers)
         return json.dumps(self._response(_status(answers), ToldUsage.of(entry))).encode()
 
     async def keep(self, answers: list[Answer]) -> None:
         """Store the answer for the project of the key, with the tokens that it took."""
         assert self._store is not None
-        self._read(answers)
+        self._ended(answers)
         stored = Stored(
             id=self._caller.id("resp_"),
             kind="response",
@@ -119,12 +119,13 @@ class _ResponseTeller:
         )
         await run_in_threadpool(partial(self._store.add, self._caller.key.project, stored))
 
-    def _read(self, answers: list[Answer]) -> None:
-        """Make the items of a whole answer, unless a stream made them already."""
-        if not self._events:
-            for piece in answers[0].deltas:
+    def _ended(self, answers: list[Answer]) -> bytes:
+        """Return the events that end the items, once; those of a whole answer are made first."""
+        if self._end is None:
+            for piece in () if self._wish.stream else answers[0].deltas:
                 self.piece(0, piece)
-            self._close()
+            self._end = self._close(_status(answers))
+        return self._end
 
     def _is_open(self, kind: str) -> bool:
         return bool(self._output) and self._output[-1]["type"] == kind and self._output[-1]["status"] == "in_progress"
@@ -172,12 +173,12 @@ class _ResponseTeller:
         self._output.append(item)
         return self._event("response.output_item.added", output_index=len(self._output) - 1, item=item)
 
-    def _close(self) -> bytes:
+    def _close(self, status: str = "completed") -> bytes:
         """End the item that is open, if one is."""
-        if not self._output or self._output[-1]["status"] == "completed":
+        if not self._output or self._output[-1]["status"] != "in_progress":
             return b""
         item = self._output[-1]
-        item["status"] = "completed"
+        item["status"] = status
         if item["type"] == "message":
             part = item["content"][0]
             text = {"content_index": 0, "text": part["text"], "logprobs": []}
@@ -212,6 +213,7 @@ class _ResponseTeller:
             "instructions": wish.instructions,
             "previous_response_id": wish.previous_response_id,
             "metadata": wish.metadata or {},
+            "service_tier": wish.service_tier or "default",
             "store": bool(wish.store),
             "max_output_tokens": wish.max_output_tokens,
             "temperature": wish.temperature,
@@ -232,13 +234,24 @@ def _usage(usage: ToldUsage) -> dict[str, Any]:
     told = usage.model_dump(mode="json")
     return {
         "input_tokens": usage.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": usage.prompt_tokens_details.cached_tokens},
+        "input_tokens_details": {
+            "cached_tokens": usage.prompt_tokens_details.cached_tokens,
+            "cache_write_tokens": 0,  # of no price of its own here
+        },
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage.total_tokens,
         "energy": told["energy"],
         "cost": told["cost"],
     }
+
+
+def _listed(number: int, item: dict[str, Any]) -> dict[str, Any]:
+    """Return an item that a response was made from as lists show it; those of the assistant are whole."""
+    told = {"id": f"item_{number}", "status": "completed", **item}
+    if item.get("role") == "assistant":
+        told["content"] = [{"annotations": [], **part} for part in item["content"]]
+    return told
 
 
 class ResponseDesk:
@@ -278,7 +291,7 @@ class ResponseDesk:
         """Return the items that one response was made from, the whole conversation's; the newest first."""
         stored = await self._stored(request)
         limit, _ = page_of(request)
-        items = [{"id": f"item_{number}", **item} for number, item in enumerate(stored.said)]
+        items = [_listed(number, item) for number, item in enumerate(stored.said)]
         oldest_first = request.query_params.get("order", "desc") == "asc"
         return page(items if oldest_first else items[::-1], request.query_params.get("after", ""), limit)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from bessemer.serve.asking import Asked, Include, Only, ServiceTier, Wire, read_asked, within_limits
+from bessemer.serve.asking import Asked, Only, ServiceTier, Wire, read_asked, within_limits
 from bessemer.serve.refusals import Refused, of_validation
 
 _NAMES = {
@@ -37,6 +37,8 @@ def _item(item: dict[str, Any], number: int) -> dict[str, Any]:
     kind = item.get("type", "message")
     if kind == "message":
         return {"type": kind, "role": item.get("role"), "content": _parts(item.get("content"), item.get("role"))}
+    if kind == "function_call_output" and isinstance(item.get("output"), list):
+        item["output"] = "\n".join(part["text"] for part in _parts(item["output"], None))
     fields = {"function_call": ("call_id", "name", "arguments"), "function_call_output": ("call_id", "output")}
     if kind not in fields:
         raise PydanticCustomError(
@@ -55,6 +57,19 @@ def _parts(content: Any, role: Any) -> list[dict[str, Any]]:
         raise PydanticCustomError("unsupported_parameter", "the content of a message must be text")
     kind = "output_text" if role == "assistant" else "input_text"
     return [{"type": kind, "text": part["text"]} for part in parts]
+
+
+_Includable = Literal[
+    "acts",  # our own
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "reasoning.encrypted_content",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+]
+"""What may be told besides. All but our own are of what no answer here has, so that nothing is told of them."""
 
 
 class AskedFlatTool(Wire):
@@ -104,7 +119,7 @@ class AskedResponse(Wire):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: AskedText | None = None
-    include: Include = None
+    include: Annotated[list[_Includable] | None, Field(max_length=16)] = None
 
     access_programs: Annotated[Any, Only()] = None
     background: Annotated[Any, Only(False)] = None

@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from bessemer.core.errors import ConfigError, Conflict
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.ids import batch_request_id, earlier_batch_request_id
+from bessemer.serve.work.batch_totals import BatchUsage, Counts, Totals
 from bessemer.serve.work.files import KIND as FILE
 from bessemer.serve.work.files import File, FileStore, read_line
 from bessemer.serve.work.records import Record, Wanted, as_json, new_id
@@ -56,14 +57,6 @@ class Errors(BaseModel):
     data: list[LineError]
 
 
-class Counts(BaseModel):
-    """How many lines there are, and how they ended."""
-
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
-
-
 class Batch(Record):
     """A batch as the wire tells it, and whose key it is; times are Unix seconds."""
 
@@ -85,6 +78,8 @@ class Batch(Record):
     cancelling_at: int | None = None
     cancelled_at: int | None = None
     request_counts: Counts = Counts()
+    model: str | None = None
+    usage: BatchUsage | None = None
     metadata: dict[str, str] | None = None
     key_id: str = ""
     output_expires_after_seconds: int | None = None
@@ -265,12 +260,16 @@ class BatchStore:
         counts, now = self._counted(batch).request_counts, int(self.now())
         over = counts.completed + counts.failed == counts.total and batch.status != "cancelling"
         status: Status = "completed" if over else "cancelled" if batch.status == "cancelling" else "expired"
+        counts, totals = counts.model_copy(update={"failed": counts.total - counts.completed}), Totals()
         update: dict[str, Any] = {"status": status, f"{status}_at": now, "request_counts": counts}
         update["finalizing_at"] = now if over else batch.finalizing_at
         with self._files.receiving() as (out_path, out), self._files.receiving() as (error_path, errors):
             for line in self._results(id, why, told):
                 failed = line["error"] is not None or line["response"]["status_code"] != 200
                 (errors if failed else out).write(as_json(line).encode() + b"\n")
+                if not failed:
+                    totals.add(line["response"]["body"])
+            update |= {"usage": totals.usage, "model": totals.model}
             named = {"output": (out_path, out), "error": (error_path, errors)}
             made: list[File] = []
             for what, (path, file) in named.items():

@@ -79,7 +79,7 @@ async def asked(function: Callable[..., R], *what: Any, param: str | None = None
     except tuple(_STATUS) as error:
         status, code = _STATUS[type(error)]
         message = f"{error.message[:1].upper()}{error.message[1:]}. {error.hint}".strip()
-        raise Refused(Refusal(status, message, code, param)) from error
+        raise Refused(Refusal(status, message, code, error.about or param)) from error
 
 
 def limit_of(request: Request, default: int, most: int) -> int:

@@ -87,7 +87,9 @@ class JobStore:
                 self.records.get("model", project, asked.model, TunedModel)
             except NotFound:
                 known = ", ".join(sorted(trainable.bases))
-                raise NotFound(f"no model '{asked.model[:64]}' can be fine-tuned here", hint=f"Try: {known}.") from None
+                raise NotFound(
+                    f"no model '{asked.model[:64]}' can be fine-tuned here", hint=f"Try: {known}.", about="model"
+                ) from None
         given = {"training": asked.training_file, "validation": asked.validation_file}
         counts = {}
         for what, id in given.items():
@@ -96,7 +98,8 @@ class JobStore:
         job = asked.model_copy(update={"hyperparameters": asked.hyperparameters.resolved(counts["training"])})
         most = self._files.config.max_epochs
         if int(job.hyperparameters.n_epochs) > most:
-            raise ConfigError(f"n_epochs is more than {most}", hint="Ask for fewer.")
+            told = f"at most {most} epochs are trained"
+            raise ConfigError(told, hint="Ask for fewer.", about="hyperparameters.n_epochs")
         if self.purse:
             self.purse.reserve_job(job_subject(project, job), self._most(job))
         try:
@@ -280,11 +283,15 @@ class JobStore:
     def _check(self, trainable: Trainable, project: str, id: str, what: str) -> int:
         file = self._files.get(project, id)
         if file.purpose != "fine-tune":
-            raise ConfigError(f"the purpose of the {what} file is {file.purpose}", hint="Send it with 'fine-tune'.")
+            raise ConfigError(
+                f"the purpose of the {what} file is {file.purpose}",
+                hint="Send it with 'fine-tune'.",
+                about=f"{what}_file",
+            )
         try:
             return trainable.check(self._files.path(id))
         except ConfigError as error:
-            raise ConfigError(f"{what} file: {error.message}", hint=error.hint) from error
+            raise ConfigError(f"{what} file: {error.message}", hint=error.hint, about=f"{what}_file") from error
 
     def _event(
         self, execute: Execute, project: str, id: str, message: str, data: dict[str, Any] | None = None,

@@ -167,12 +167,14 @@ class JobDesk:
     async def events(self, request: Request) -> Response:
         """Return a page of a job's events, the newest first."""
         project, id = self._named(request)
+        await asked(self._jobs.get, project, id)  # so that what is said of the page is about the page
         page = await asked(self._jobs.events, project, id, self._wanted(request, id), param="after")
         return listed((event.model_dump(mode="json") for event in page.items), page.has_more)
 
     async def checkpoints(self, request: Request) -> Response:
         """Return a page of a job's checkpoints, the newest first."""
         project, id = self._named(request)
+        await asked(self._jobs.get, project, id)
         page = await asked(self._jobs.checkpoints, project, id, self._wanted(request, id), param="after")
         return listed((each.model_dump(mode="json") for each in page.items), page.has_more)
 
