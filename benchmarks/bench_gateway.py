@@ -285,7 +285,10 @@ def main() -> None:
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip(),
         "versions": {name: version(name) for name in ("httptools", "uvloop", "msgspec")}
-        | {"python": platform.python_version()},
+        | {
+            "python": platform.python_version(),
+            "python_build": f"{platform.python_build()}, {platform.python_compiler()}",
+        },
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}, {processor()}",
         "load_average": os.getloadavg(),
         "direct": direct,
