@@ -103,7 +103,7 @@ async def test_only_a_server_that_counts_conversations_is_believed() -> None:
         return lambda request: JSONResponse(told)
 
     async def asked(app: Starlette) -> int:
-        engine = open_engine(UpstreamConfig(base_url="http://theirs/v1", model="m"))
+        engine = open_engine(UpstreamConfig(base_url="http://user:secret@theirs/v1", model="m"))
         engine._client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app))  # type: ignore[attr-defined]
         try:
             return int(await engine.count_tokens(HELLO))  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ async def test_only_a_server_that_counts_conversations_is_believed() -> None:
     for told in ({"tokens": []}, {"count": "7"}, {"count": -1}):  # llama.cpp's takes no conversations
         with pytest.raises(Unsupported, match="does not count"):
             await asked(app(told))
-    with pytest.raises(Unsupported, match=r"has no .*/tokenize"):
+    with pytest.raises(Unsupported, match="has no tokenize"):
         await asked(Starlette())
 
 

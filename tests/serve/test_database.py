@@ -120,6 +120,14 @@ def test_tables_stand_beside_those_of_others(postgres_url: str) -> None:
         assert server.execute("SELECT * FROM things").fetchall() == []
 
 
+def test_no_server_keeps_a_gateway_waiting_for_ever(postgres_url: str) -> None:
+    for url, seconds in ((postgres_url, "10"), (f"{postgres_url}&connect_timeout=3", "3")):
+        with closing(Database(url, SCHEMA, "things")) as database:
+            assert database.read("SHOW statement_timeout") == [("1min",)]
+            told = database._reader._raw.info.get_parameters()
+            assert (told["connect_timeout"], told["tcp_user_timeout"]) == (seconds, "30000")
+
+
 def test_a_connection_that_the_server_closed_is_opened_again(postgres_url: str) -> None:
     with closing(Database(f"{postgres_url}&application_name=cut", SCHEMA, "things")) as database:
         assert database.read("SELECT * FROM things") == []

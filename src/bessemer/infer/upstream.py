@@ -289,7 +289,8 @@ def _refused(response: httpx2.Response, body: str, path: str) -> BessemerError:
         return ConfigError(said, hint="Check api_key.")
     if status == 404:
         lacks = path != "chat/completions" and "model" not in body.lower()
-        without = Unsupported(f"the upstream server has no {path}", hint="Choose a server that has.")
+        last = path.rpartition("/")[2]  # it may be a URL, with a password
+        without = Unsupported(f"the upstream server has no {last}", hint="Choose a server that has.")
         return without if lacks else NotFound(said, hint="Check model and base_url.")
     if status in (429, 503):
         kind = BudgetExceeded if status == 429 else BackendError

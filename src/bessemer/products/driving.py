@@ -49,6 +49,8 @@ def open_drivers(
     stack.callback(lending.close)
     for driver in (*drivers, making):
         stack.callback(driver.close)
+    for each in drivers:  # called before any is closed: one that waits for a checkpoint does not take its job again
+        stack.callback(each.stop)
 
     def start() -> None:
         lending.begin()

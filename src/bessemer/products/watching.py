@@ -95,9 +95,13 @@ class Shift:
         """Begin."""
         self._thread.start()
 
+    def stop(self) -> None:
+        """Take no further turn; wait for nothing."""
+        self._stop.set()
+
     def close(self) -> None:
         """Stop; what is under way is gone on with by the next."""
-        self._stop.set()
+        self.stop()
         if self._thread.is_alive():
             self._thread.join(30)
 

@@ -28,7 +28,7 @@ def chat_reader(store: AnswerStore | None) -> Read:
             raise Refused(unsupported("store", "This gateway keeps no answers; leave 'store' out."))
         if asked.store and store:
             await permitted(store, caller.key.project)
-        engine = caller.talker(asked.model, asked.metadata)
+        engine = await caller.talker(asked.model, asked.metadata)
         if store is not None and keeps_words(engine):
             await run_in_threadpool(store.permit_whole, caller.key.project)
         request = asked.to_request(engine.capabilities, caller.config)

@@ -28,8 +28,12 @@ _MAKING = 5_482_113
 """Postgres's advisory lock under which tables are made; any number that nobody else uses."""
 _WRITING = 5_482_115
 """The same, with a store's own number, for whoever writes alone."""
-_PATIENCE = "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'"
+_PATIENCE = (
+    """SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'; SET statement_timeout = '60s'"""
+)
 """As long as SQLite waits for others; and whoever is cut off, or stands still, holds nobody up for longer."""
+_SILENCE = {"connect_timeout": "10", "tcp_user_timeout": "30000"}
+"""How long a server may be silent, unless its URL says so: seconds to connect, then milliseconds. Source: libpq."""
 
 
 class Connection:
@@ -124,6 +128,7 @@ class Database:
         with self.writing() as execute:
             if self.is_postgres:  # two that create a table at the same moment would collide
                 execute("SELECT pg_advisory_xact_lock(?)", _MAKING)
+                execute("SET LOCAL statement_timeout = 0")  # an index over much that is there takes what it takes
             for statement in schema:
                 execute(_for_postgres(statement) if self.is_postgres else statement)
 
@@ -224,10 +229,17 @@ def _found(where: Path | str) -> Path | str:
 
 def _open(where: Path | str, what: str) -> Any:
     if isinstance(where, str):
-        server = _psycopg().connect(where, autocommit=True)
+        server = _psycopg().connect(**_SILENCE | _told(where), autocommit=True)
         server.execute(_PATIENCE)
         return server
     return _open_file(where, what)
+
+
+def _told(url: str) -> dict[str, Any]:
+    """Return what a server's URL says, by libpq's names."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    return dict(conninfo_to_dict(url))
 
 
 def _open_file(path: Path, what: str) -> sqlite3.Connection:

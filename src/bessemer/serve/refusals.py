@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bessemer.core.errors import BessemerError, BudgetExceeded, Conflict, Unsupported
+from bessemer.core.errors import BessemerError, BudgetExceeded, Cancelled, Conflict, Unsupported
 
 _SHOWN_CHARACTERS = 64
 _FIELD = re.compile(r"[a-z_][a-z0-9_]*")
@@ -143,6 +143,8 @@ def of_engine(error: BessemerError) -> Refusal | None:
     if error.retry_after_seconds is not None:
         refusal = ENGINE_LIMIT if isinstance(error, BudgetExceeded) else OVERLOADED
         return replace(refusal, headers=again_after(error.retry_after_seconds))
+    if isinstance(error, Cancelled):  # whatever it waited for, such as a checkpoint in the making
+        return STOPPING
     if isinstance(error, BudgetExceeded):
         return Refusal(400, error.message, "context_length_exceeded", "messages")
     if isinstance(error, Unsupported):

@@ -129,6 +129,7 @@ class Caller:
         created: Unix seconds.
         config: the limits.
         engines: by the names of the models.
+        tuned: models of the key's project, beside those of all; None has none.
     """
 
     key: Key
@@ -136,18 +137,22 @@ class Caller:
     created: int
     config: GatewayConfig
     engines: Mapping[str, ChatEngine]
+    tuned: TunedModels | None = None
 
-    def engine(self, model: str) -> ChatEngine:
+    async def engine(self, model: str) -> ChatEngine:
         """Return the engine of a model.
 
         Raises:
             Refused: there is none.
         """
-        if (engine := self.engines.get(model)) is None:
+        engine = self.engines.get(model)
+        if engine is None and self.tuned:
+            engine = await self.tuned.engine(self.key.project, model)
+        if engine is None:
             raise Refused(unknown_model(model))
         return engine
 
-    def talker(self, model: str, metadata: Mapping[str, str] | None = None) -> ChatEngine:
+    async def talker(self, model: str, metadata: Mapping[str, str] | None = None) -> ChatEngine:
         """Return the engine of a model that talks; an agent with what this key and this request let it do.
 
         Args:
@@ -157,7 +162,7 @@ class Caller:
         Raises:
             Refused: there is none, or it does not talk.
         """
-        engine = self.engine(model)
+        engine = await self.engine(model)
         if "chat" not in engine.capabilities:
             raise Refused(unsupported("model", "This model does not talk; /v1/models says which models have 'chat'."))
         asked: ChatEngine = personal(engine, self.key, model, metadata or {})
@@ -235,8 +240,7 @@ class Floor:
 
     def caller(self, key: Key, request_id: str) -> Caller:
         """Return who asks with a key now."""
-        engines = self.tuned.beside(self.engines, key.project) if self.tuned else self.engines
-        return Caller(key, request_id, int(self.clock()), self.config, engines)
+        return Caller(key, request_id, int(self.clock()), self.config, self.engines, self.tuned)
 
 
 class Endpoint:

@@ -80,7 +80,7 @@ class Workshop:
 
     async def answer(self, model: str) -> str:
         assert self.work.models is not None
-        engine = self.work.models.engine("shop", model)
+        engine = await self.work.models.engine("shop", model)
         assert engine is not None
         said = await engine.respond(TEA)
         assert (said.finish_reason in ("stop", "length"), said.usage.input_tokens > 4) == (True, True)

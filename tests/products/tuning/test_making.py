@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +14,14 @@ import pytest
 from bessemer.core.errors import BackendError, Cancelled
 from bessemer.core.nouns import Artifact
 from bessemer.flow import Flow, Step, open_store
+from bessemer.products.driving import open_drivers
 from bessemer.products.tuning.driver import JobParts
 from bessemer.products.tuning.making import CheckpointMaker
+from bessemer.serve.envelope import explained
+from bessemer.serve.refusals import STOPPING
+from bessemer.serve.work.jobs import Job
 from bessemer.serve.work.models import TunedModel
+from bessemer.serve.work.tuning import JobStore
 
 from .conftest import Shop
 from .stand_in import StandInConfig
@@ -92,3 +100,34 @@ def test_a_gateway_that_closes_ends_nothing_that_another_waits_for(making: Makin
     with pytest.raises(Cancelled):
         waiting.result(WAIT_SECONDS)
     making.until("cancelled", "cancelled")
+    with pytest.raises(Cancelled):
+        making.maker.make("shop", making.model)
+    refusal = explained(Cancelled("the gateway closes"), "req_1")
+    assert refusal is STOPPING, "who waited for it over HTTP is told to come again"
+
+
+def test_a_job_that_starts_from_what_is_being_made_outlives_a_gateway_that_closes(making: Making) -> None:
+    shop, tried = making.shop, 0
+    models, job = shop.work.models, making.model.job
+    assert models is not None
+
+    def flow(project: str, job: Job, jobs: JobStore) -> Flow:
+        nonlocal tried
+        tried += 1
+        assert models is not None
+        models.make(project, making.model).result(WAIT_SECONDS)
+        raise AssertionError("it was never made")
+
+    line: Any = making.line
+    line.flow, line.base, line.config = flow, shop.home.path, StandInConfig(steps=1000, seconds=0.05)
+    factory: Any = SimpleNamespace(home=shop.home, config=SimpleNamespace(name="shop", made={}))
+    parts = JobParts(shop.home, shop.work, shop.meter, None)
+
+    async def started(start: Callable[[], None]) -> None:
+        start()
+
+    with ExitStack() as stack:
+        asyncio.run(started(open_drivers(factory, parts, line, ({}, None), stack)))
+        making.until("running")
+    assert shop.work.jobs.get("shop", job).status == "running", "the next gateway goes on with it"
+    assert tried == 1

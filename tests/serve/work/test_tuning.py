@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import textwrap
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx2
@@ -22,6 +25,7 @@ from bessemer.serve.accounts.budgets import Budget, Spending
 from bessemer.serve.accounts.refusing import refuse_money
 from bessemer.serve.refusals import Refused
 from bessemer.serve.work.jobs import JobError, Kept, Result
+from bessemer.serve.work.models import TunedModel
 from tests.serve.conftest import lax
 
 from .conftest import Office
@@ -33,6 +37,7 @@ EPOCHS = tuple(
     Kept(f"adapter-{step}", "base-folder", step, {"step": step, "train_loss": 7 / step, "full_valid_loss": 8 / step})
     for step in (3, 5)
 )
+WAIT_SECONDS = 60.0
 ASK = [{"role": "user", "content": "one two"}]
 
 
@@ -84,6 +89,56 @@ def test_jobs_are_listed_by_what_was_said_about_them(office: Office) -> None:
     assert [each.id for each in office.shop.fine_tuning.jobs.list(extra_query={"metadata": "null"})] == [none]
     with pytest.raises(openai.BadRequestError, match="metadata"):
         office.shop.fine_tuning.jobs.list(extra_query={"metadata": "tea"})
+
+
+def test_a_database_that_waits_keeps_nobody_waiting_but_who_asks_for_a_tuned_model(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = office.work.models
+    assert models is not None
+    asked, go_on, get = Event(), Event(), models.get
+
+    def slowly(project: str, name: str) -> TunedModel:
+        asked.set()
+        go_on.wait(WAIT_SECONDS)
+        return get(project, name)
+
+    monkeypatch.setattr(models, "get", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(
+            office.shop.chat.completions.create, model="ft:nobody", messages=[{"role": "user", "content": "one"}]
+        )
+        try:
+            assert asked.wait(WAIT_SECONDS)
+            assert httpx2.get(f"{office.running.url}/healthz", timeout=5).status_code == 200
+        finally:
+            go_on.set()
+        with pytest.raises(openai.NotFoundError):
+            waiting.result(WAIT_SECONDS)
+
+
+def test_a_model_that_was_deleted_while_it_was_looked_up_is_not_remembered(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, job = office.work.models, a_job(office.shop)
+    trained(office, job.id)
+    name = office.shop.fine_tuning.jobs.retrieve(job.id).fine_tuned_model or ""
+    assert models is not None
+    get = models.get
+
+    def too_early(project: str, name: str) -> TunedModel:
+        found = get(project, name)
+        models.delete(project, name)
+        return found
+
+    async def looked_up() -> tuple[object, object]:
+        with monkeypatch.context() as patched:
+            patched.setattr(models, "get", too_early)
+            first = await models.engine("shop", name)
+        return first, await models.engine("shop", name)
+
+    first, second = asyncio.run(looked_up())
+    assert first is not None and second is None
 
 
 def test_the_model_is_served_the_moment_the_job_succeeds(office: Office) -> None:

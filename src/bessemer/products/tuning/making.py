@@ -43,8 +43,13 @@ class CheckpointMaker:
         """Return a checkpoint with `path` and `source`, once for all who wait; what failed is tried again.
 
         The future raises BackendError if it cannot be made, and Cancelled if this closes before it is.
+
+        Raises:
+            Cancelled: this is closed.
         """
         with self._lock:
+            if self._stop.is_set():
+                raise Cancelled("the gateway closes", hint="Ask again.")
             found = self._asked.get(model.id)
             if found is None or (found.done() and found.exception()):
                 found = self._asked[model.id] = self._pool.submit(self._make, project, model)
@@ -52,7 +57,8 @@ class CheckpointMaker:
 
     def close(self) -> None:
         """Stop; what is under way is made anew by the next who asks."""
-        self._stop.set()
+        with self._lock:  # whoever asks later is told, and finds no pool that is gone
+            self._stop.set()
         self._pool.shutdown()
 
     def _make(self, project: str, model: TunedModel) -> TunedModel:

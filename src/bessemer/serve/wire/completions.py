@@ -42,13 +42,12 @@ class AskedText(Wire):
 
     user: Any = None
 
-    def to_wanted(self, caller: Caller) -> tuple[Wanted, ...]:
+    def to_wanted(self, caller: Caller, can: frozenset[str]) -> tuple[Wanted, ...]:
         """Return the continuations that are wanted, then the likelihoods of the prompts.
 
         Raises:
             Refused: fields contradict each other, or the engine lacks a capability.
         """
-        can = caller.engine(self.model).capabilities
         self._refuse_contradictions(caller)
         scored = bool(self.echo) and self.logprobs is not None
         for field, asked, capability in (
@@ -146,8 +145,8 @@ async def read_text(body: bytes, caller: Caller) -> Order:
         asked = AskedText.model_validate_json(body)
     except ValidationError as error:
         raise Refused(of_validation(error, AskedText)) from None
-    engine = caller.engine(asked.model)
-    wanted, teller = asked.to_wanted(caller), _TextTeller(asked, caller)
+    engine = await caller.engine(asked.model)
+    wanted, teller = asked.to_wanted(caller, engine.capabilities), _TextTeller(asked, caller)
     return Order(asked.model, engine, wanted, teller, bool(asked.stream), names={"messages": "prompt"})
 
 

@@ -57,7 +57,7 @@ async def read_vectors(body: bytes, caller: Caller) -> Order:
         asked = AskedVectors.model_validate_json(body)
     except ValidationError as error:
         raise Refused(of_validation(error, AskedVectors)) from None
-    engine = caller.engine(asked.model)
+    engine = await caller.engine(asked.model)
     if "embed" not in engine.capabilities:
         message = "The engine of this model makes no embeddings; /v1/models says which models have 'embed'."
         raise Refused(unsupported("model", message))

@@ -67,7 +67,7 @@ async def read_anthropic(body: bytes, caller: Caller) -> Order:
         Refused: a field is wrong, or the engine cannot do what it asks.
     """
     wish = read_messages(body, AskedMessages)
-    engine, request = _conversation(wish, caller)
+    engine, request = await _conversation(wish, caller)
     return Order(wish.model, engine, (request,), _MessageTeller(wish, caller), bool(wish.stream))
 
 
@@ -92,7 +92,7 @@ class TokenCount:
         with floor.traffic.visit() as visit:
             body = await read_body(scope, receive, config.max_body_bytes, config.body_timeout_seconds)
             wish = read_messages(body, AskedCount)
-            engine, request = _conversation(wish, floor.caller(key, id))
+            engine, request = await _conversation(wish, floor.caller(key, id))
             subject = Subject(kind="request", id=id, project=key.project, key_id=key.id, model=wish.model)
             held = let_in(floor.gate, key, subject, Usage())
             with visit.watched(receive, config.request_timeout_seconds):
@@ -102,9 +102,9 @@ class TokenCount:
         await respond(send, json.dumps({"input_tokens": count}).encode())
 
 
-def _conversation(wish: AskedCount, caller: Caller) -> tuple[ChatEngine, ChatRequest]:
+async def _conversation(wish: AskedCount, caller: Caller) -> tuple[ChatEngine, ChatRequest]:
     """Return who is asked, and what."""
-    chat, engine = wish.to_chat(), caller.talker(wish.model)
+    chat, engine = wish.to_chat(), await caller.talker(wish.model)
     try:
         return engine, chat.to_request(engine.capabilities, caller.config)
     except Refused as error:

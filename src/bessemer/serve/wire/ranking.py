@@ -170,7 +170,7 @@ def _read(kind: type[A], body: bytes) -> A:
 async def _order(
     asked: AskedRanking, caller: Caller, rankings: RankingStore | None, candidates: list[str] | None = None
 ) -> Order:
-    engine: Any = caller.engine(asked.model)
+    engine: Any = await caller.engine(asked.model)
     if "rank" not in engine.capabilities:
         message = "The engine of this model ranks nothing; /v1/models says which models have 'rank'."
         raise Refused(unsupported("model", message))

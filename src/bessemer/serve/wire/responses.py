@@ -44,7 +44,7 @@ def response_reader(store: AnswerStore | None) -> Read:
         if wish.previous_response_id and store:
             before = await asked(store.get, caller.key.project, "response", wish.previous_response_id)
             items = [*before.said, *_output_items(before.body), *items]
-        chat, engine = wish.to_chat(items), caller.talker(wish.model, wish.metadata)
+        chat, engine = wish.to_chat(items), await caller.talker(wish.model, wish.metadata)
         if store is not None and keeps_words(engine):
             await run_in_threadpool(store.permit_whole, caller.key.project)
         try:

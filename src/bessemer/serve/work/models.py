@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
@@ -80,6 +80,7 @@ class TunedModels:
         self.make: Make = _makes_none
         self._engines: dict[str, _Lazy] = {}
         self._seen: dict[tuple[str, str], float] = {}
+        self._deletions = 0
         self._opening = asyncio.Lock()
 
     def list(self, project: str) -> tuple[TunedModel, ...]:
@@ -103,6 +104,7 @@ class TunedModels:
         with self._records.writing() as execute:
             self._records.find(execute, KIND, project, name, TunedModel)
             self._records.drop(execute, name)
+        self._deletions += 1
         for seen in list(self._seen):
             if name in (seen[1], tuned_model(seen[1])):
                 self._seen.pop(seen, None)
@@ -112,21 +114,19 @@ class TunedModels:
         with suppress(NotFound):
             self._records.change(KIND, project, model.id, TunedModel, lambda _: (model, ""))
 
-    def beside(self, engines: Mapping[str, ChatEngine], project: str) -> Mapping[str, ChatEngine]:
-        """Return the engines that a project may ask: those of all, and its own."""
-        return _Beside(engines, self, project)
-
-    def engine(self, project: str, name: str) -> ChatEngine | None:
+    async def engine(self, project: str, name: str) -> ChatEngine | None:
         """Return the engine of a project's model, which opens when it is asked, or None if there is no such model."""
         if not name.startswith("ft:"):
             return None
         now = time.monotonic()
         if now - self._seen.get((project, name), float("-inf")) > _STALE_SECONDS:
+            deletions = self._deletions
             try:
-                model = self.get(project, name)
+                model = await asyncio.to_thread(self.get, project, name)  # the database may keep it waiting
             except NotFound:
                 return None
-            self._seen[project, name] = now
+            if deletions == self._deletions:
+                self._seen[project, name] = now
             self._engines.setdefault(name, _Lazy(self, project, model))
         return self._engines[name]
 
@@ -194,23 +194,3 @@ class _Lazy:
 
     async def close(self) -> None:
         """Do nothing: `TunedModels` closes what is open."""
-
-
-class _Beside(Mapping[str, ChatEngine]):
-    """The engines of all, and those of one project's own models."""
-
-    def __init__(self, engines: Mapping[str, ChatEngine], tuned: TunedModels, project: str) -> None:
-        self._engines, self._tuned, self._project = engines, tuned, project
-
-    def __getitem__(self, name: str) -> ChatEngine:
-        found = self._engines.get(name) or self._tuned.engine(self._project, name)
-        if found is None:
-            raise KeyError(name)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._engines
-        yield from (model.id for model in self._tuned.list(self._project))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
