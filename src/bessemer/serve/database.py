@@ -257,11 +257,11 @@ def _psycopg() -> Any:
 
 
 def _check(values: Sequence[Any]) -> None:
-    if not all(_is_sound(value) for value in values if isinstance(value, str)):
+    if not all(is_sound(value) for value in values if isinstance(value, str)):
         raise ConfigError("a text has a character that no database takes", hint="Leave out zeros and surrogates.")
 
 
-def _is_sound(text: str) -> bool:
+def is_sound(text: str) -> bool:
     """Whether a text can be kept, or asked for, in either database."""
     return "\x00" not in text and (text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text))
 
