@@ -132,11 +132,16 @@ def test_a_connection_that_the_server_closed_is_opened_again(postgres_url: str) 
         assert database.read("SELECT * FROM things") == []
         with closing(psycopg.connect(postgres_url, autocommit=True)) as server:
             ours = "FROM pg_stat_activity WHERE application_name = 'cut'"
-            assert len(server.execute(f"SELECT pg_terminate_backend(pid) {ours}").fetchall()) == 2
-        with pytest.raises(BackendError, match="the things in Postgres"):
-            database.read("SELECT * FROM things")
-        with pytest.raises(BackendError), database.writing() as execute:
-            execute(ADD, "lost")
-        with database.writing() as execute:
-            execute(ADD, "kept")
+
+            def cut() -> None:
+                assert len(server.execute(f"SELECT pg_terminate_backend(pid) {ours}").fetchall()) == 2
+
+            cut()
+            assert database.read("SELECT * FROM things") == []
+            with database.writing() as execute:
+                execute(ADD, "kept")
+            with pytest.raises(BackendError, match="the things in Postgres"), database.writing() as execute:
+                execute(ADD, "lost")
+                cut()
+                execute(ADD, "lost as well")
         assert [name for (_, name) in database.read("SELECT * FROM things")] == ["kept"]

@@ -60,6 +60,17 @@ class Connection:
         cursor = self._raw.execute(self._words(sql), values)
         return cursor.fetchall() if cursor.description else []
 
+    def first(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Execute what nothing was written before: on a new connection, if the server closed this one; as a call."""
+        self.revive()
+        try:
+            return self(sql, *values)
+        except Exception:
+            if not self._is_closed():
+                raise
+        self.revive()
+        return self(sql, *values)
+
     def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute one statement with each of several rows of values; raises as a call."""
         if not all(map(self._takes, rows)):
@@ -69,18 +80,21 @@ class Connection:
 
     def revive(self) -> None:
         """Open the connection, if it was not yet or the server closed it."""
-        if self._raw is None or getattr(self._raw, "closed", False):
+        if self._raw is None or self._is_closed():
             self._raw = self.open()
 
     def rollback(self) -> None:
         """Undo the transaction that is open, if there is one."""
-        if not getattr(self._raw, "closed", False):
+        if not self._is_closed():
             self._raw.rollback()
 
     def close(self) -> None:
         """Close the connection."""
         if self._raw is not None:
             self._raw.close()
+
+    def _is_closed(self) -> bool:
+        return bool(getattr(self._raw, "closed", False))  # SQLite's have no server that closes them
 
     def _takes(self, values: Sequence[Any]) -> bool:
         return all(is_sound(value, self._takes_zeros) for value in values if isinstance(value, str))
@@ -142,8 +156,7 @@ class Database:
             IntegrityError: the file is no database.
         """
         with self._reader.lock, self._translated():
-            self._reader.revive()
-            return self._reader(sql, *values)
+            return self._reader.first(sql, *values)
 
     @contextmanager
     def writing(self, durable: bool = True) -> Iterator[Connection]:
@@ -162,7 +175,7 @@ class Database:
                 self._writer(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
             try:
-                self._writer(self._begin)
+                self._writer.first(self._begin)
                 yield self._writer
                 self._writer("COMMIT")
             except BaseException:
