@@ -162,11 +162,12 @@ def test_a_zero_in_what_was_said_is_no_trouble(opened: Opener, database_url: str
     assert work.batches.page("shop", Wanted(metadata=None)).items == ()
 
 
-def test_a_file_of_an_earlier_version_is_brought_up_to_date(opened: Opener, tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ["ALTER TABLE records DROP COLUMN expires_at", "UPDATE records SET expires_at = NULL"])
+def test_a_file_of_an_earlier_version_is_brought_up_to_date(opened: Opener, tmp_path: Path, left: str) -> None:
     work = opened("work")
     stays, goes = given(work), given(work, expires_after=3600)
     with work.records.writing() as execute:
-        execute("ALTER TABLE records DROP COLUMN expires_at")
+        execute(left)
     work.close()
     Records(tmp_path / "work" / "work.sqlite").close()
     later = open_work(tmp_path / "work", JobsConfig(), lambda: goes.created_at + 3601.0)
