@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.core.errors import Conflict
+from bessemer.core.errors import Conflict, NotFound, Unsupported
 from bessemer.infer import EchoConfig, open_engine
+from bessemer.products.tuning.wiring import open_tuned
 from bessemer.serve import GatewayParts, JobsConfig, Work, open_accounts, open_work
+from bessemer.serve.refusals import of_engine
 from bessemer.serve.work.batches import Batch, Counts, Line
+from bessemer.serve.work.datasets import Dataset, DatasetMaker
 from bessemer.serve.work.files import File
+from bessemer.serve.work.jobs import Hyperparameters, Job, Trainable
 from bessemer.serve.work.records import Records, Wanted
+from bessemer.serve.work.uploads import Upload
 from tests.serve.conftest import start_in
 
 from .test_batches import chat, ended, lines_of, sent
@@ -112,6 +117,41 @@ def test_of_two_who_ask_a_line_one_is_heard(opened: Opener, database_url: str) -
             one.done(late, {"status_code": 400})
     counts = one.get("shop", "b").request_counts
     assert (counts.completed, counts.failed) == (1, 0)
+
+
+def test_what_is_made_of_bytes_in_another_folder_is_refused_by_name(opened: Opener, postgres_url: str) -> None:
+    mine, elsewhere = (opened(folder, postgres_url) for folder in ("work", "other"))
+    batch = Batch(id="b", endpoint="/v1/embeddings", input_file_id=given(mine).id, created_at=0, expires_at=9)
+    told = given(mine, purpose="fine-tune")
+    job = Job(id="j", created_at=0, model="base", training_file=told.id, hyperparameters=Hyperparameters(), seed=1)
+    dataset = Dataset(id="d", created_at=0, tables={"people": told.id})
+    upload = Upload(
+        id="u", bytes=3, created_at=0, expires_at=2**40, filename="a", purpose="user_data", mime_type="text/plain"
+    )
+    mine.uploads.create("shop", upload)
+    with mine.files.receiving() as (path, out):
+        out.write(b"abc")
+        out.flush()
+        part = mine.uploads.add_part("shop", upload.id, path)
+    trainable = Trainable(frozenset({"base"}), lambda path: len(path.read_bytes()), lambda path: None, frozenset())  # type: ignore[arg-type, return-value]
+    elsewhere.jobs.trainable = trainable
+    elsewhere.datasets.maker = DatasetMaker(frozenset, lambda job, given: len(given), lambda *_: {}, lambda *_: 0)
+    for ask in (
+        lambda: elsewhere.batches.create("shop", batch),
+        lambda: elsewhere.jobs.create("shop", job),
+        lambda: elsewhere.datasets.create("shop", dataset),
+        lambda: elsewhere.uploads.complete("shop", upload.id, [part.id]),
+    ):
+        with pytest.raises(NotFound, match="in another state folder"):
+            ask()
+    assert mine.uploads.complete("shop", upload.id, [part.id]).status == "completed"
+
+
+def test_a_tuned_model_in_another_folder_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="in another state folder") as caught:
+        open_tuned(str(tmp_path / "gone"))
+    refusal = of_engine(caught.value)
+    assert refusal and refusal.status == 400 and "gone" not in refusal.message
 
 
 def test_bytes_outlive_a_change_of_the_database(opened: Opener, postgres_url: str) -> None:

@@ -137,13 +137,13 @@ class BatchStore:
         """Keep a batch; its lines are looked at later.
 
         Raises:
-            NotFound: the project has no such file.
+            NotFound: the project has no such file, or its bytes are in another folder.
             ConfigError: the file is not for a batch.
         """
         file = self._files.get(project, batch.input_file_id)
         if file.purpose != "batch":
             raise ConfigError(f"the purpose of the file is {file.purpose}", hint="Send it with the purpose 'batch'.")
-        self._input(batch.id).hardlink_to(self._files.path(file.id))
+        self._input(batch.id).hardlink_to(self._files.held(file.id))
         with self.records.writing() as execute:
             self.records.add(execute, KIND, project, batch, tag=batch.status)
         return batch

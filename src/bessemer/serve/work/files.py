@@ -177,6 +177,17 @@ class FileStore:
         """Return where the bytes of a file or a part are."""
         return self.folder / id
 
+    def held(self, id: str) -> Path:
+        """Return where the bytes of a file or a part are, if they are in this folder.
+
+        Raises:
+            NotFound: they are not: gateways over one database may have folders of their own.
+        """
+        if not (path := self.path(id)).exists():
+            told = "the file was deleted, or its bytes are in another state folder than this gateway's"
+            raise NotFound(told, hint="Send it to this gateway.")
+        return path
+
     def sweep(self) -> None:
         """Delete files whose time is over."""
         expired = "FROM records WHERE kind = ? AND expires_at <= ?", KIND, self._clock()
