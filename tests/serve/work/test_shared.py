@@ -12,7 +12,7 @@ import pytest
 from bessemer.core.errors import Conflict, NotFound, Unsupported
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.products.tuning.wiring import open_tuned
-from bessemer.serve import GatewayParts, JobsConfig, Work, open_accounts, open_work
+from bessemer.serve import GatewayParts, JobsConfig, Work, app, open_accounts, open_work
 from bessemer.serve.refusals import of_engine
 from bessemer.serve.work.batches import Batch, Counts, Line
 from bessemer.serve.work.datasets import Dataset, DatasetMaker
@@ -22,7 +22,7 @@ from bessemer.serve.work.records import Records, Wanted
 from bessemer.serve.work.uploads import Upload
 from tests.serve.conftest import start_in
 
-from .test_batches import chat, ended, lines_of, sent
+from .test_batches import chat, ended, lines_of, sent, until
 
 Opener = Callable[..., Work]
 
@@ -145,6 +145,22 @@ def test_what_is_made_of_bytes_in_another_folder_is_refused_by_name(opened: Open
         with pytest.raises(NotFound, match="in another state folder"):
             ask()
     assert mine.uploads.complete("shop", upload.id, [part.id]).status == "completed"
+
+
+def test_what_is_deleted_at_another_gateway_leaves_no_bytes(
+    opened: Opener, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.02)
+    mine, elsewhere = (opened(folder, postgres_url) for folder in ("work", "other"))
+    gone, young, stays = (given(mine) for _ in range(3))
+    for file in (gone, stays):
+        os.utime(mine.files.path(file.id), (0, 0))
+    with ExitStack() as stack:
+        start_in(tmp_path, stack, parts=GatewayParts(work=mine))
+        for file in (gone, young):
+            elsewhere.files.delete("shop", file.id)
+        until(lambda: not mine.files.path(gone.id).exists())
+        assert mine.files.path(stays.id).exists() and mine.files.path(young.id).exists()
 
 
 def test_a_tuned_model_in_another_folder_is_refused_by_name(tmp_path: Path) -> None:
