@@ -316,6 +316,15 @@ def test_a_deleted_endpoint_is_told_nothing_more(store: WebhookStore) -> None:
         store.sample("p", made.id, EVENT)
 
 
+def test_what_is_left_of_a_deleted_endpoint_stops_no_other(store: WebhookStore) -> None:
+    gone, stays = (store.create("tests", name, "https://1.1.1.1", [EVENT]) for name in ("gone", "stays"))
+    store.emit("tests", EVENT, {})
+    with store._database.writing() as execute:
+        execute("DELETE FROM endpoints WHERE id = ?", gone.id)
+    assert [each.endpoint for each in store.claim(10, 5)] == [stays.id]
+    assert store._database.read("SELECT endpoint FROM deliveries") == [(stays.id,)]
+
+
 def test_the_signature_is_the_specification_s_example() -> None:
     """The example of the Standard Webhooks specification's libraries."""
     from bessemer.serve.webhooks import Delivery

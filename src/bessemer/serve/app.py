@@ -5,6 +5,8 @@ Owns the table of paths and the small endpoints. Needs starlette; `bessemer.serv
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,6 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Match, Route
 
 from bessemer.core.batching import Batching, Forwarding
+from bessemer.core.errors import BessemerError
 from bessemer.core.protocols import Meter
 from bessemer.serve.accounts.alerts import Teller
 from bessemer.serve.accounts.usage_wire import UsageDesk
@@ -49,11 +52,15 @@ from bessemer.serve.webhooks_wire import WebhookDesk
 from bessemer.serve.wire.events import learners
 from bessemer.serve.wire.routes import asking_routes, wire_routes
 from bessemer.serve.work.answering import BatchRunner
+from bessemer.serve.work.office import Work
 from bessemer.serve.work.routes import open_runner, work_routes
+
+logger = logging.getLogger("bessemer.serve")
 
 _MAX_THREADS = 32
 _MOST_OTHERS = 64
 """Requests of administration, and of the rest that asks no model: each may hold a body, and a thread while it waits."""
+_SWEEP_SECONDS = 600.0
 
 
 class _Desk:
@@ -115,7 +122,7 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with _working(sender, runner), _remembering(parts, engines):
+        async with _working(sender, runner, parts.work), _remembering(parts, engines):
             yield
             await traffic.stop(0)  # whoever runs the application without `run_gateway` has waited as long as it wanted
             if runner:
@@ -144,15 +151,29 @@ def build_app(
 
 
 @asynccontextmanager
-async def _working(sender: Sender | None, runner: BatchRunner | None) -> AsyncIterator[None]:
-    """Tell what is due and answer batches within a block."""
+async def _working(sender: Sender | None, runner: BatchRunner | None, work: Work | None) -> AsyncIterator[None]:
+    """Tell what is due, answer batches and let go of what is over within a block."""
+    sweeping = asyncio.create_task(_sweep(work)) if work else None
     if sender:
         sender.start()
     if runner:
         runner.start()
     yield
+    if sweeping:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
     if sender:
         await run_in_threadpool(sender.close)
+
+
+async def _sweep(work: Work) -> None:
+    """Let go of what is over, now and then."""
+    while True:
+        await asyncio.sleep(_SWEEP_SECONDS)
+        try:
+            await run_in_threadpool(work.sweep)
+        except (BessemerError, OSError) as error:
+            logger.error("what is over stays for now: %s", type(error).__name__)
 
 
 @asynccontextmanager

@@ -42,45 +42,66 @@ class Connection:
     Args:
         open_one: opens it.
         said: turns a statement into the dialect's words.
+        takes_zeros: whether a text may have zeros there.
     """
 
-    def __init__(self, open_one: Callable[[], Any], said: Callable[[str], str]) -> None:
-        self.open, self._translate = open_one, said
+    def __init__(self, open_one: Callable[[], Any], said: Callable[[str], str], takes_zeros: bool = True) -> None:
+        self.open, self._translate, self._takes_zeros = open_one, said, takes_zeros
         self._said: dict[str, str] = {}
         self._raw: Any = None
         self.lock = threading.Lock()
 
     def __call__(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows that one statement gives.
+        """Return the rows that one statement gives; looking for a text that cannot be kept finds none.
 
         Raises:
-            ConfigError: a text has a character that not both databases take.
+            ConfigError: such a text is to be kept.
         """
-        _check(values)
+        if not self._takes(values):
+            if sql.lstrip().startswith(("SELECT", "DELETE")):
+                return []
+            raise _unsound()
         cursor = self._raw.execute(self._words(sql), values)
         return cursor.fetchall() if cursor.description else []
 
+    def first(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Execute what nothing was written before: on a new connection, if the server closed this one; as a call."""
+        self.revive()
+        try:
+            return self(sql, *values)
+        except Exception:
+            if not self._is_closed():
+                raise
+        self.revive()
+        return self(sql, *values)
+
     def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Execute one statement with each of several rows of values; raises as a call."""
-        for row in rows:
-            _check(row)
+        if not all(map(self._takes, rows)):
+            raise _unsound()
         if rows:
             self._raw.cursor().executemany(self._words(sql), rows)
 
     def revive(self) -> None:
         """Open the connection, if it was not yet or the server closed it."""
-        if self._raw is None or getattr(self._raw, "closed", False):
+        if self._raw is None or self._is_closed():
             self._raw = self.open()
 
     def rollback(self) -> None:
         """Undo the transaction that is open, if there is one."""
-        if not getattr(self._raw, "closed", False):
+        if not self._is_closed():
             self._raw.rollback()
 
     def close(self) -> None:
         """Close the connection."""
         if self._raw is not None:
             self._raw.close()
+
+    def _is_closed(self) -> bool:
+        return bool(getattr(self._raw, "closed", False))  # SQLite's have no server that closes them
+
+    def _takes(self, values: Sequence[Any]) -> bool:
+        return all(is_sound(value, self._takes_zeros) for value in values if isinstance(value, str))
 
     def _words(self, sql: str) -> str:
         if sql not in self._said:
@@ -122,7 +143,7 @@ class Database:
             said = partial(_postgres_words, names=_names(schema), prefix=prefix)
             held = f"SELECT pg_advisory_xact_lock({_WRITING}, hashtext('{what}'))" if alone else ""
             self._begin = f"BEGIN; {held}"
-        self._reader, self._writer = Connection(open_one, said), Connection(open_one, said)
+        self._reader, self._writer = (Connection(open_one, said, not self.is_postgres) for _ in range(2))
         for side in (self._reader, self._writer):
             weakref.finalize(self, side.close)
         with self.writing() as execute:
@@ -140,8 +161,7 @@ class Database:
             IntegrityError: the file is no database.
         """
         with self._reader.lock, self._translated():
-            self._reader.revive()
-            return self._reader(sql, *values)
+            return self._reader.first(sql, *values)
 
     @contextmanager
     def writing(self, durable: bool = True) -> Iterator[Connection]:
@@ -160,7 +180,7 @@ class Database:
                 self._writer(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
             try:
-                self._writer(self._begin)
+                self._writer.first(self._begin)
                 yield self._writer
                 self._writer("COMMIT")
             except BaseException:
@@ -268,14 +288,15 @@ def _psycopg() -> Any:
     return psycopg
 
 
-def _check(values: Sequence[Any]) -> None:
-    if not all(_is_sound(value) for value in values if isinstance(value, str)):
-        raise ConfigError("a text has a character that no database takes", hint="Leave out zeros and surrogates.")
+def _unsound() -> ConfigError:
+    return ConfigError("a text has a character that the database does not take", hint="Leave out zeros and surrogates.")
 
 
-def _is_sound(text: str) -> bool:
-    """Whether a text can be kept, or asked for, in either database."""
-    return "\x00" not in text and (text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text))
+def is_sound(text: str, takes_zeros: bool = False) -> bool:
+    """Whether a text can be kept in either database, or in one that takes zeros."""
+    if not takes_zeros and "\x00" in text:
+        return False
+    return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def _names(schema: Sequence[str]) -> re.Pattern[str]:

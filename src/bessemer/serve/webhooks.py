@@ -241,8 +241,10 @@ class WebhookStore:
             return []
         with self._database.writing() as execute:
             for event, endpoint, body, attempts in execute(f"{due} ORDER BY due_at LIMIT ?", now, most):
-                (row,) = _rows(execute, "WHERE id = ?", endpoint)
-                found.append(Delivery(event, endpoint, row["url"], body, _keys(row, now), attempts))
+                rows = _rows(execute, "WHERE id = ?", endpoint)
+                found += [Delivery(event, endpoint, row["url"], body, _keys(row, now), attempts) for row in rows]
+                if not rows:  # an event was kept while its endpoint was deleted
+                    execute("DELETE FROM deliveries WHERE endpoint = ?", endpoint)
             execute.many(
                 "UPDATE deliveries SET due_at = ? WHERE event = ? AND endpoint = ?",
                 [(now + lease_seconds, each.event, each.endpoint) for each in found],

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bessemer.core.errors import NotFound, Unsupported
+from bessemer.core.errors import ConfigError, NotFound, Unsupported
 from bessemer.serve.config import GatewayConfig
 from bessemer.serve.door import authenticate, read_body
 from bessemer.serve.keys import KeyStore
@@ -103,7 +103,7 @@ class WebhookDesk:
         """Make an endpoint."""
         project, asked = self._project(request), await self._read(request, Created)
         await self._check(asked.url)
-        made = await run_in_threadpool(self._store.create, project, asked.name, asked.url, asked.event_types)
+        made = await _found(lambda: self._store.create(project, asked.name, asked.url, asked.event_types))
         return _told(made.model_dump())
 
     async def list(self, request: Request) -> Response:
@@ -178,6 +178,8 @@ async def _found(work: Callable[[], R]) -> R:
     except NotFound as error:
         what = Refusal(404, "There is no such webhook endpoint.", "webhook_endpoint_not_found", "webhook_endpoint_id")
         raise Refused(what) from error
+    except ConfigError as error:
+        raise Refused(Refusal(400, f"Invalid name or url: {error.message}. {error.hint}", "invalid_value")) from error
 
 
 def _told(found: dict[str, Any]) -> Response:

@@ -315,3 +315,12 @@ def test_what_is_wrong_is_named(shop, path, body, status, param) -> None:
     told = shop.ask(path, body)
     assert (told.status_code, told.json()["error"]["param"]) == (status, param), told.text
     assert len(shop.ask("events?user=u", None, method="GET").json()["data"]) == 0
+
+
+def test_a_user_whose_name_has_a_zero_is_taken_and_forgotten(tmp_path: Path) -> None:
+    """As earlier versions took them."""
+    with closing(EventStore(tmp_path / "events.sqlite")) as store:
+        (event,) = store.add("shop", [Interaction(user="a\x00b", item="i", kind="view", time=1.0)])
+        assert store.page("shop", "a\x00b") == ([event], False)
+        assert store.forget("shop", "a\x00b") == 1
+        assert store.page("shop") == ([], False)

@@ -133,6 +133,8 @@ def test_lines_that_are_refused_go_into_the_errors(office: Office) -> None:
     [
         ({**chat(1), "custom_id": "id-0"}, "duplicate_custom_id"),
         ({**chat(1), "custom_id": ""}, "missing_required_parameter"),
+        ({**chat(1), "custom_id": "a\x00b"}, "missing_required_parameter"),
+        ({**chat(1), "custom_id": "a\ud800b"}, "missing_required_parameter"),
         ({**chat(1), "method": "GET"}, "invalid_method"),
         ({**chat(1), "url": "/v1/completions"}, "mismatched_endpoint"),
         ({**chat(1), "body": "x"}, "missing_required_parameter"),
@@ -147,6 +149,30 @@ def test_an_input_that_is_no_batch_fails_with_its_line(office: Office, line: dic
     assert batch.output_file_id is None
     assert not office.running.meter.path.exists() or not office.running.meter.entries()
     until(lambda: [told.endpoint for told in office.webhooks.claim(10)] == [hook.id] or None)
+
+
+def test_a_surrogate_in_a_line_is_refused_alone(office: Office) -> None:
+    done = ended(office.shop, sent(office.shop, [chat(0), chat(1, "a\ud800b")]))
+    assert [line["custom_id"] for line in lines_of(office.shop, done.output_file_id)] == ["id-0"]
+    (error,) = lines_of(office.shop, done.error_file_id)
+    assert (error["custom_id"], error["response"]["status_code"]) == ("id-1", 400)
+
+
+def test_a_batch_that_cannot_be_looked_at_stops_no_other(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = type(office.work.batches)
+    begin, stuck = batches.begin, list[str]()
+
+    def begun(self: Any, project: str, batch: KeptBatch, most: int) -> KeptBatch:
+        stuck[:] = stuck or [batch.id]
+        if batch.id in stuck:
+            raise RuntimeError("a mistake of ours")
+        return begin(self, project, batch, most)
+
+    monkeypatch.setattr(batches, "begin", begun)
+    first = sent(office.shop, [chat(0)])
+    until(lambda: stuck)
+    ended(office.shop, sent(office.shop, [chat(1)]))
+    assert office.shop.batches.retrieve(first.id).status == "validating"
 
 
 def test_too_many_lines(office: Office) -> None:

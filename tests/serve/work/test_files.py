@@ -6,7 +6,9 @@ import hashlib
 import http.client
 import json
 import stat
+from typing import Any
 
+import httpx2
 import openai
 import pytest
 from hypothesis import given
@@ -284,3 +286,37 @@ def test_no_bytes_break_the_parser(data) -> None:
         list(parser.feed(b"--m\r\n" + data))
     except Refused as refused:
         assert refused.refusal.status == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        *(("GET", f"/v1/{what}/%00", None, 404) for what in ("models/ft:", "files", "responses", "chat/completions")),
+        *(("DELETE", f"/v1/{what}/%00", None, 404) for what in ("files", "responses", "chat/completions")),
+        ("GET", "/v1/webhook_endpoints/%00", None, 404),
+        ("DELETE", "/v1/webhook_endpoints/%00", None, 404),
+        ("GET", "/v1/webhook_endpoints?after=%00", None, 404),
+        ("GET", "/v1/files?after=%00", None, 404),
+        ("GET", "/v1/chat/completions?after=%00", None, 404),
+        ("GET", "/v1/chat/completions?model=%00", None, 200),
+        ("POST", "/v1/chat/completions", {"model": "ft:a\x00", "messages": [{"role": "user", "content": "a"}]}, 404),
+        ("POST", "/v1/responses", {"model": "played", "input": "a", "previous_response_id": "resp_\x00"}, 404),
+    ],
+)
+def test_nothing_has_a_name_with_a_zero(office: Office, method: str, path: str, body: Any, status: int) -> None:
+    key = {"authorization": f"Bearer {office.shop.api_key}"}
+    address = f"{str(office.shop.base_url).removesuffix('/v1/')}{path}"
+    answer = httpx2.request(method, address, headers=key, json=body)
+    assert answer.status_code == status, answer.text
+
+
+def test_a_name_that_the_database_does_not_take_is_refused(office: Office, database_url: str) -> None:
+    def named() -> Any:
+        asked = {"name": "a\x00b", "url": "https://1.1.1.1", "event_types": ["batch.failed"]}
+        return office.shop.post("/webhook_endpoints", body=asked, cast_to=object)
+
+    if database_url.startswith("sqlite"):
+        assert named()["name"] == "a\x00b"
+    else:
+        with pytest.raises(openai.BadRequestError, match="zeros"):
+            named()

@@ -9,15 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from bessemer.core.errors import Conflict
+from bessemer.core.errors import Conflict, NotFound, Unsupported
 from bessemer.infer import EchoConfig, open_engine
-from bessemer.serve import GatewayParts, JobsConfig, Work, open_accounts, open_work
+from bessemer.products.tuning.wiring import open_tuned
+from bessemer.serve import GatewayParts, JobsConfig, Work, app, open_accounts, open_work
+from bessemer.serve.refusals import of_engine
 from bessemer.serve.work.batches import Batch, Counts, Line
+from bessemer.serve.work.datasets import Dataset, DatasetMaker
 from bessemer.serve.work.files import File
+from bessemer.serve.work.jobs import Hyperparameters, Job, Trainable
 from bessemer.serve.work.records import Records, Wanted
+from bessemer.serve.work.uploads import Upload
 from tests.serve.conftest import start_in
 
-from .test_batches import chat, ended, lines_of, sent
+from .test_batches import chat, ended, lines_of, sent, until
 
 Opener = Callable[..., Work]
 
@@ -114,6 +119,57 @@ def test_of_two_who_ask_a_line_one_is_heard(opened: Opener, database_url: str) -
     assert (counts.completed, counts.failed) == (1, 0)
 
 
+def test_what_is_made_of_bytes_in_another_folder_is_refused_by_name(opened: Opener, postgres_url: str) -> None:
+    mine, elsewhere = (opened(folder, postgres_url) for folder in ("work", "other"))
+    batch = Batch(id="b", endpoint="/v1/embeddings", input_file_id=given(mine).id, created_at=0, expires_at=9)
+    told = given(mine, purpose="fine-tune")
+    job = Job(id="j", created_at=0, model="base", training_file=told.id, hyperparameters=Hyperparameters(), seed=1)
+    dataset = Dataset(id="d", created_at=0, tables={"people": told.id})
+    upload = Upload(
+        id="u", bytes=3, created_at=0, expires_at=2**40, filename="a", purpose="user_data", mime_type="text/plain"
+    )
+    mine.uploads.create("shop", upload)
+    with mine.files.receiving() as (path, out):
+        out.write(b"abc")
+        out.flush()
+        part = mine.uploads.add_part("shop", upload.id, path)
+    trainable = Trainable(frozenset({"base"}), lambda path: len(path.read_bytes()), lambda path: None, frozenset())  # type: ignore[arg-type, return-value]
+    elsewhere.jobs.trainable = trainable
+    elsewhere.datasets.maker = DatasetMaker(frozenset, lambda job, given: len(given), lambda *_: {}, lambda *_: 0)
+    for ask in (
+        lambda: elsewhere.batches.create("shop", batch),
+        lambda: elsewhere.jobs.create("shop", job),
+        lambda: elsewhere.datasets.create("shop", dataset),
+        lambda: elsewhere.uploads.complete("shop", upload.id, [part.id]),
+    ):
+        with pytest.raises(NotFound, match="in another state folder"):
+            ask()
+    assert mine.uploads.complete("shop", upload.id, [part.id]).status == "completed"
+
+
+def test_what_is_deleted_at_another_gateway_leaves_no_bytes(
+    opened: Opener, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_SWEEP_SECONDS", 0.02)
+    mine, elsewhere = (opened(folder, postgres_url) for folder in ("work", "other"))
+    gone, young, stays = (given(mine) for _ in range(3))
+    for file in (gone, stays):
+        os.utime(mine.files.path(file.id), (0, 0))
+    with ExitStack() as stack:
+        start_in(tmp_path, stack, parts=GatewayParts(work=mine))
+        for file in (gone, young):
+            elsewhere.files.delete("shop", file.id)
+        until(lambda: not mine.files.path(gone.id).exists())
+        assert mine.files.path(stays.id).exists() and mine.files.path(young.id).exists()
+
+
+def test_a_tuned_model_in_another_folder_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="in another state folder") as caught:
+        open_tuned(str(tmp_path / "gone"))
+    refusal = of_engine(caught.value)
+    assert refusal and refusal.status == 400 and "gone" not in refusal.message
+
+
 def test_bytes_outlive_a_change_of_the_database(opened: Opener, postgres_url: str) -> None:
     """What is kept in one database are strays to another one."""
     kept = {}
@@ -162,11 +218,12 @@ def test_a_zero_in_what_was_said_is_no_trouble(opened: Opener, database_url: str
     assert work.batches.page("shop", Wanted(metadata=None)).items == ()
 
 
-def test_a_file_of_an_earlier_version_is_brought_up_to_date(opened: Opener, tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ["ALTER TABLE records DROP COLUMN expires_at", "UPDATE records SET expires_at = NULL"])
+def test_a_file_of_an_earlier_version_is_brought_up_to_date(opened: Opener, tmp_path: Path, left: str) -> None:
     work = opened("work")
     stays, goes = given(work), given(work, expires_after=3600)
     with work.records.writing() as execute:
-        execute("ALTER TABLE records DROP COLUMN expires_at")
+        execute(left)
     work.close()
     Records(tmp_path / "work" / "work.sqlite").close()
     later = open_work(tmp_path / "work", JobsConfig(), lambda: goes.created_at + 3601.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import NotFound, Unsupported
 from bessemer.flow import open_store
 from bessemer.infer import OpenVinoConfig, open_engine
 from bessemer.infer.openvino import CAN
@@ -65,7 +65,14 @@ def count_talks(path: Path) -> int:
 
 
 def open_tuned(path: str) -> ChatEngine:
-    """Return the engine of a fine-tuned model's folder."""
+    """Return the engine of a fine-tuned model's folder.
+
+    Raises:
+        Unsupported: it is not there; gateways over one database may have folders of their own.
+    """
+    if not Path(path).is_dir():
+        told = "the weights of this fine-tuned model are in another state folder than this gateway's"
+        raise Unsupported(told, hint="Ask the gateway that made it.")
     return open_engine(OpenVinoConfig(path=path))
 
 

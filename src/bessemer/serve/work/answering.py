@@ -105,11 +105,8 @@ class BatchRunner:
                 try:
                     lock = lock or _locked(self._tools.lock)
                     seconds = await self._round() if lock else _LOOK_SECONDS
-                except BessemerError as error:
-                    logger.error("batches wait: %s", error.code)
-                    seconds = _LOOK_SECONDS
                 except Exception as error:  # a mistake of ours must not end all batches for good
-                    logger.error("batches wait: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
+                    _log(error)
                     seconds = _LOOK_SECONDS
                 until = self._now() + _LOOK_SECONDS
                 await self._pause(seconds)
@@ -131,17 +128,18 @@ class BatchRunner:
         await self._tell()
         waits = False
         open_now = await asyncio.to_thread(self._batches.open)
-        for project, batch in open_now:
-            if batch.status == "validating":
-                await asyncio.to_thread(self._batches.begin, project, batch, self._tools.max_lines)
-                waits = True
-        for project, batch in open_now:
-            if batch.status != "validating":
+        for project, batch in sorted(open_now, key=lambda each: each[1].status != "validating"):
+            try:
                 waits = await self._advance(project, batch) or waits
+            except Exception as error:  # of one batch must not hold up those of others
+                _log(error)
         return _BUSY_SECONDS if waits or self._running else _LOOK_SECONDS
 
     async def _advance(self, project: str, batch: Batch) -> bool:
-        """Begin a line of a batch, or end the batch; return whether there is more to do soon."""
+        """Begin a batch or a line of it, or end the batch; return whether there is more to do soon."""
+        if batch.status == "validating":
+            await asyncio.to_thread(self._batches.begin, project, batch, self._tools.max_lines)
+            return True
         mine = {number for id, number in self._running.values() if id == batch.id}
         if batch.status == "cancelling" or self._tools.floor.clock() >= batch.expires_at:
             if not mine:
@@ -255,6 +253,14 @@ class BatchRunner:
         if isinstance(found, KeyRefusal):
             raise Refused(refusal_of(found))
         return found
+
+
+def _log(error: Exception) -> None:
+    """Log what holds batches up: its kind, and of a mistake of ours the places in the code."""
+    if isinstance(error, BessemerError):
+        logger.error("batches wait: %s", error.code)
+    else:
+        logger.error("batches wait: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
 
 
 def _nobodys_wish() -> EntryStatus:

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from bessemer.core.errors import ConfigError, Conflict
 from bessemer.serve.accounts.pages import Page
+from bessemer.serve.database import is_sound
 from bessemer.serve.ids import batch_request_id, earlier_batch_request_id
 from bessemer.serve.work.batch_totals import BatchUsage, Counts, Totals
 from bessemer.serve.work.files import KIND as FILE
@@ -36,6 +37,7 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 _UNTOLD = "ended"
 _MOST_ERRORS = 50
+_WRONG_ID = "custom_id must be a text of 1 to 512 characters, without zeros and surrogates."
 _WELL = '{"status_code":200%'
 """How a kept response begins that is an answer: Postgres reads no JSON that has a zero in one of its texts."""
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
@@ -130,13 +132,13 @@ class BatchStore:
         """Keep a batch; its lines are looked at later.
 
         Raises:
-            NotFound: the project has no such file.
+            NotFound: the project has no such file, or its bytes are in another folder.
             ConfigError: the file is not for a batch.
         """
         file = self._files.get(project, batch.input_file_id)
         if file.purpose != "batch":
             raise ConfigError(f"the purpose of the file is {file.purpose}", hint="Send it with the purpose 'batch'.")
-        self._input(batch.id).hardlink_to(self._files.path(file.id))
+        self._input(batch.id).hardlink_to(self._files.held(file.id))
         with self.records.writing() as execute:
             self.records.add(execute, KIND, project, batch, tag=batch.status)
         return batch
@@ -222,7 +224,7 @@ class BatchStore:
                     continue
                 file.seek(start)
                 said: Any = json.loads(file.read(size))
-                body = as_json(said["body"]).encode()
+                body = json.dumps(said["body"]).encode()  # a lone surrogate stays escaped, for the reader to refuse
                 attempted = (batch, number, attempt)
                 ids = batch_request_id(*attempted), earlier_batch_request_id(*attempted)
                 found.append(Line(batch, number, custom_id, body, attempt, *ids, staged or ""))
@@ -378,9 +380,9 @@ def _checked(line: bytes, number: int, endpoint: str, seen: set[str]) -> tuple[s
     if not isinstance(said, dict):
         return "", LineError(code="invalid_json_line", line=number, message="The line is no JSON object.")
     id, body = said.get("custom_id"), said.get("body")
-    named = isinstance(id, str) and 0 < len(id) <= 512
+    named = isinstance(id, str) and 0 < len(id) <= 512 and is_sound(id)
     rules = (
-        (named, "missing_required_parameter", "custom_id must be a text of 1 to 512 characters.", "custom_id"),
+        (named, "missing_required_parameter", _WRONG_ID, "custom_id"),
         (id not in seen if named else True, "duplicate_custom_id", "Another line has this custom_id.", "custom_id"),
         (said.get("method") == "POST", "invalid_method", "method must be POST.", "method"),
         (said.get("url") == endpoint, "mismatched_endpoint", f"url must be the batch's, {endpoint}.", "url"),

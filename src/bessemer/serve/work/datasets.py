@@ -318,7 +318,7 @@ class DatasetStore:
         folder.mkdir(mode=0o700)
         for table, id in asked.tables.items():
             file = self._files.get(project, id)
-            (folder / f"{table}{Path(file.filename).suffix.lower()}").hardlink_to(self._files.path(id))
+            (folder / f"{table}{Path(file.filename).suffix.lower()}").hardlink_to(self._files.held(id))
         return self.given(asked.id)
 
     def _in(self, execute: Execute, project: str, id: str, states: Sequence[str]) -> Dataset:

@@ -1,6 +1,6 @@
 """Files of projects: their bytes in a folder that only its owner can read, their records in the database.
 
-The bytes are on the disk, whole, before the record is there; bytes without a record are swept away at the next start.
+The bytes are on the disk, whole, before the record is there; bytes without a record are swept away later.
 Owns the folder. Knows no HTTP.
 """
 
@@ -177,6 +177,17 @@ class FileStore:
         """Return where the bytes of a file or a part are."""
         return self.folder / id
 
+    def held(self, id: str) -> Path:
+        """Return where the bytes of a file or a part are, if they are in this folder.
+
+        Raises:
+            NotFound: they are not: gateways over one database may have folders of their own.
+        """
+        if not (path := self.path(id)).exists():
+            told = "the file was deleted, or its bytes are in another state folder than this gateway's"
+            raise NotFound(told, hint="Send it to this gateway.")
+        return path
+
     def sweep(self) -> None:
         """Delete files whose time is over."""
         expired = "FROM records WHERE kind = ? AND expires_at <= ?", KIND, self._clock()
@@ -187,11 +198,15 @@ class FileStore:
         for (id,) in rows:
             self.path(id).unlink(missing_ok=True)
 
-    def remove_strays(self) -> None:
-        """Remove bytes that no record is of: what a killed process left a minute ago or more."""
+    def remove_strays(self, older_than_seconds: float = 60) -> None:
+        """Remove bytes that no record is of: a killed process left them, or another gateway deleted their file.
+
+        Args:
+            older_than_seconds: what was written since may be what a process is at, whose client may pause for less.
+        """
         known = self.records.ids(KIND) | self.records.ids("upload part")
         for path in [*self.folder.iterdir(), *self.incoming.iterdir()]:
-            if path.name not in known and not _lives(path):
+            if path.name not in known and not _is_younger(path, older_than_seconds):
                 path.unlink(missing_ok=True)
 
 
@@ -228,8 +243,7 @@ def read_line(line: bytes, number: int) -> object:
         raise ConfigError(f"line {number} is not valid JSON: {reason}", hint="Mend that line.") from None
 
 
-def _lives(path: Path) -> bool:
-    """Whether a file was written in the last minute: a process may still be at it, whose client may pause for less."""
+def _is_younger(path: Path, seconds: float) -> bool:
     with suppress(OSError):
-        return time.time() - path.stat().st_mtime < 60
+        return time.time() - path.stat().st_mtime < seconds
     return False

@@ -21,6 +21,9 @@ from bessemer.serve.work.records import Records
 from bessemer.serve.work.tuning import JobStore
 from bessemer.serve.work.uploads import UploadStore
 
+_STRAY_SECONDS = 3600.0
+"""Bytes without a record that are younger may be of a file that is being taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -44,6 +47,12 @@ class Work:
     def lock(self, work: str) -> Path:
         """Return the file that the one of a factory's gateways holds which does some work."""
         return self.files.folder.parent / f"{work}{'-' * bool(self.factory)}{self.factory}.lock"
+
+    def sweep(self) -> None:
+        """Let go of files and uploads whose time is over, and of the bytes of what was deleted at another gateway."""
+        self.files.sweep()
+        self.uploads.sweep()
+        self.files.remove_strays(_STRAY_SECONDS)
 
     def close(self) -> None:
         """Close the database."""

@@ -39,11 +39,11 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS places (name TEXT PRIMARY KEY) STRICT",
     "PRAGMA secure_delete = ON",
 )
-_NEW_COLUMNS = {
-    "factory": ("TEXT NOT NULL DEFAULT ''", "''"),
-    "expires_at": ("REAL", "json_extract(body, '$.expires_at')"),
-}
-"""Columns that the first files do not have -> what they are, and what they hold of the records that are there."""
+_NEW_COLUMNS = {"factory": "TEXT NOT NULL DEFAULT ''", "expires_at": "REAL"}
+"""Columns that the first files do not have -> what they are."""
+_EXPIRY = "json_extract(body, '$.expires_at')"
+_NOTE_EXPIRY = f"UPDATE records SET expires_at = {_EXPIRY} WHERE expires_at IS NULL AND {_EXPIRY} IS NOT NULL"
+"""Of what an earlier version kept: before the column was there, or since, beside this one while it is upgraded."""
 _FILTERED_AT_ONCE = 500
 
 
@@ -92,9 +92,8 @@ class Records:
             if not self._database.is_postgres:
                 there = {name for (name,) in execute("SELECT name FROM pragma_table_info('records')")}
                 for column in _NEW_COLUMNS.keys() - there:
-                    kind, held = _NEW_COLUMNS[column]
-                    execute(f"ALTER TABLE records ADD COLUMN {column} {kind}")
-                    execute(f"UPDATE records SET {column} = {held}")
+                    execute(f"ALTER TABLE records ADD COLUMN {column} {_NEW_COLUMNS[column]}")
+                execute(_NOTE_EXPIRY)
             if factory:  # what was kept before that was noted is whose gateway begins first
                 execute("UPDATE records SET factory = ? WHERE factory = ''", factory)
 

@@ -105,7 +105,7 @@ class JobStore:
         try:
             for what, id in given.items():
                 if id is not None:  # a link of its own: deleting the file takes nothing from the job
-                    self.data(job.id, what).hardlink_to(self._files.path(id))
+                    self.data(job.id, what).hardlink_to(self._files.held(id))
             with self.records.writing() as execute:
                 self.records.add(execute, KIND, project, job, tag=job.status)
                 self._event(execute, project, job.id, f"Created fine-tuning job: {job.id}")
@@ -289,7 +289,7 @@ class JobStore:
                 about=f"{what}_file",
             )
         try:
-            return trainable.check(self._files.path(id))
+            return trainable.check(self._files.held(id))
         except ConfigError as error:
             raise ConfigError(f"{what} file: {error.message}", hint=error.hint, about=f"{what}_file") from error
 

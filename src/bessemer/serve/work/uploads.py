@@ -137,7 +137,7 @@ class UploadStore:
         check = hashlib.md5(usedforsecurity=False)
         with self.files.receiving() as (path, out):
             for part in parts:
-                with self.files.path(part.id).open("rb") as source:
+                with self.files.held(part.id).open("rb") as source:
                     while piece := source.read(_PIECE_BYTES):
                         check.update(piece)
                         out.write(piece)
