@@ -27,7 +27,7 @@ def experiments_of(home: Home, name: str = "", project: str = "") -> list[Experi
         NotFound: there is no experiment of that name.
     """
     found: list[ExperimentFigures] = []
-    if is_there(home.rankings) and home.events.exists():
+    if is_there(home.rankings) and home.path.exists():
         with looked_at(home) as (_, _, experiments):
             found = experiments.experiments(project)
     wanted = [each for each in found if name in ("", each.experiment.name)]
