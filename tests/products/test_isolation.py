@@ -135,6 +135,7 @@ CASES: dict[str, Case] = {
     "POST /v1/recommendations": asking("/v1/recommendations", user="x"),
     "POST /v1/embeddings": asking("/v1/embeddings", input="x"),
     "POST /v1/messages": asking("/v1/messages", messages=HELLO, max_tokens=9),
+    "POST /v1/messages/count_tokens": asking("/v1/messages/count_tokens", messages=HELLO),
     "POST /v1/responses": Case(
         tries=(
             lambda mine, theirs: Ask("POST", ANSWERS, {"model": theirs["model"], "input": "x"}),

@@ -119,6 +119,7 @@ class Database:
         prefix: of the tables' and indexes' names in Postgres, which the statements leave out.
         alone: whether whoever writes is alone in Postgres, as with SQLite: what comes later has a higher number then,
             and none waits for another in a ring.
+        zeros: whether SQLite keeps texts with zeros, which Postgres never does.
 
     Raises:
         ConfigError: the URL is of another kind, or the file cannot be made or read.
@@ -128,8 +129,9 @@ class Database:
     """
 
     def __init__(
-        self, where: Path | str, schema: Sequence[str], what: str, prefix: str = PREFIX, alone: bool = True
-    ) -> None:
+        self, where: Path | str, schema: Sequence[str], what: str, prefix: str = PREFIX, alone: bool = True,
+        zeros: bool = True,
+    ) -> None:  # fmt: skip
         found = _found(where)
         self._what, self.is_postgres = what, isinstance(found, str)
         self.url = found if isinstance(found, str) else f"sqlite:///{found}"
@@ -143,7 +145,7 @@ class Database:
             said = partial(_postgres_words, names=_names(schema), prefix=prefix)
             held = f"SELECT pg_advisory_xact_lock({_WRITING}, hashtext('{what}'))" if alone else ""
             self._begin = f"BEGIN; {held}"
-        self._reader, self._writer = (Connection(open_one, said, not self.is_postgres) for _ in range(2))
+        self._reader, self._writer = (Connection(open_one, said, zeros and not self.is_postgres) for _ in range(2))
         for side in (self._reader, self._writer):
             weakref.finalize(self, side.close)
         with self.writing() as execute:

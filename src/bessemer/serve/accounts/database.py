@@ -40,7 +40,7 @@ class Database(plain.Database):
     """
 
     def __init__(self, url: str, schema: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(url, (*_CHANGES, *schema), "keys and accounts", prefix="", alone=False)
+        super().__init__(url, (*_CHANGES, *schema), "keys and accounts", prefix="", alone=False, zeros=False)
         self.clock = clock
         self.lock_rows = " FOR UPDATE" if self.is_postgres else ""  # in SQLite a writing transaction is alone anyway
         self._listener: Listener | None = None
