@@ -34,7 +34,7 @@ def up(line: Line, end: int = signal.SIGKILL) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def secret(line: Line, receipt: Receipt) -> str:
-    return str(line.json("keys", "create", "--project", "shop")["key"])
+    return str(line.json("keys", "create", "--project", "press")["key"])
 
 
 def client_of(url: str, secret: str) -> openai.OpenAI:
@@ -63,7 +63,7 @@ def test_a_job_goes_on_when_the_gateway_was_killed(line: Line, secret: str) -> N
         events = client.fine_tuning.jobs.list_events(id, limit=100).data
         assert job.status == "succeeded", (job.error, events)
         assert any("goes on at" in event.message for event in events), "not from the beginning"
-        assert job.fine_tuned_model is not None and job.fine_tuned_model.startswith("ft:tools:shop::")
+        assert job.fine_tuned_model is not None and job.fine_tuned_model.startswith("ft:tools:press::")
         curve = client.files.content(job.result_files[0]).text.splitlines()
         assert len(curve) == 1 + 12
         first, last = (float(row.split(",")[1]) for row in (curve[1], curve[-1]))
@@ -84,7 +84,7 @@ def test_a_job_goes_on_when_the_gateway_was_killed(line: Line, secret: str) -> N
         client.models.delete(job.fine_tuned_model)
         with pytest.raises(openai.NotFoundError):
             client.chat.completions.create(model=early.fine_tuned_model_checkpoint, messages=TALK[:1])
-    usage = [row for row in line.json("usage", "--project", "shop") if row["what"] == "requests"]
+    usage = [row for row in line.json("usage", "--project", "press") if row["what"] == "requests"]
     assert sum(row["entries"] for row in usage) == 2
 
 

@@ -35,6 +35,14 @@ def until_status(shop: Shop, job: str, *wanted: str, project: str = "shop") -> N
     raise AssertionError(f"the job is {shop.work.jobs.get(project, job)}, not {wanted}")
 
 
+def until_gone(path: Path) -> None:
+    """A job is over before what it copied is gone: wait for that too."""
+    end = time.monotonic() + WAIT_SECONDS
+    while path.exists():
+        assert time.monotonic() < end, f"{path} is still there"
+        time.sleep(0.02)
+
+
 def events(shop: Shop, job: str) -> list[JobEvent]:
     found: Page[JobEvent] = shop.work.jobs.events("shop", job, Wanted(limit=100, parent=job, newest_first=False))
     return list(found.items)
@@ -176,7 +184,7 @@ def test_jobs_of_an_archived_project_are_cancelled_and_free_the_place(shop: Shop
     for job in (running, queued, paused):
         until_status(shop, job, "cancelled")
         assert any("its project is archived" in event.message for event in events(shop, job))
-        assert not shop.work.jobs.data(job, "training").exists()
+        until_gone(shop.work.jobs.data(job, "training"))
     other = shop.job("docs")
     until_status(shop, other, "running", project="docs")
     (budget,) = shop.accounts.budgets.list()
