@@ -256,8 +256,8 @@ OLD_SYNTAX = """", ".join("'" + k.replace('"', '""') + "'" for k in ignore_keys)
 def installed(folder: Path) -> Path:
     """Return where the validator is now, in an environment of its own: one release and its rules for all Pythons.
 
-    It is installed as if this Python were 3.12, and what it requires for what it is, but for NumPy, which may be newer:
-    the one that it asks for has to be compiled on 3.13.
+    It is installed as if this Python were new enough, and what it requires for what it is, but for NumPy, which may be
+    newer: the one that it asks for has to be compiled on 3.13.
     """
     uv, python = shutil.which("uv"), folder / "v" / "bin" / "python"
     if uv is None:
@@ -268,10 +268,11 @@ def installed(folder: Path) -> Path:
         # Elsewhere than in the project, whose own wishes about packages are none of the validator's.
         return subprocess.check_output(command, timeout=600, cwd=folder, text=True, **more)
 
-    run(uv, "venv", "-q", "--python", sys.executable, folder / "v")
+    run(uv, "venv", "-q", "--seed", "--python", sys.executable, folder / "v")
     install = (uv, "pip", "install", "-q", "--python", python)
-    # A copy of its own: uv links what it installs to its cache, and what is changed here would be changed there.
-    run(*install, "--no-cache", "--no-deps", "--python-version", "3.12", "focus-validator==2.2.1")
+    # By pip, which can build what says that it is for newer Pythons, and copies: uv links what it installs to its cache,
+    # and what is changed here would be changed there.
+    run(python, "-m", "pip", "install", "-q", "--no-deps", "--ignore-requires-python", "focus-validator==2.2.1")
     told = "from importlib.metadata import requires; print(*requires('focus-validator'), sep='\\n')"
     needed = [line for line in run(python, "-c", told).splitlines() if not line.startswith("numpy")]
     run(*install, "-r", "-", input="\n".join(needed))
