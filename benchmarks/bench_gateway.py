@@ -1,6 +1,6 @@
 """What does a request cost in the gateway, beside nginx and LiteLLM doing the same, and does it carry 512 streams?
 
-    uv run python benchmarks/bench_gateway.py [--seconds 5] [--litellm /tmp/venv/bin/litellm] [--source-only]
+    uv run python benchmarks/bench_gateway.py [--rounds 9] [--litellm /tmp/venv/bin/litellm] [--source-only]
 
 Each peer runs as one worker on core 0. On core 1 one process is both the trivial upstream and the load; it is written
 in C (`gateway_load.c`, compiled here, so a C compiler is needed) and never sleeps, so that neither asking nor answering
@@ -10,6 +10,9 @@ limits the rate, keeps its connections to the upstream and writes an access log.
 books tokens, joules and money in its journal before the last byte leaves, and counts its metrics. The added time is the
 median at one connection, less that of asking the upstream directly. A stream's rate is that between its first and its
 last token, of which the upstream sends a hundred a second. LiteLLM's proxy has a master key and no database.
+
+All peers run at once and are asked in turns, a second each, round after round: a neighbour who slows the machine for a
+while slows all of them. A peer's figure is the median of its turns; a ratio is the median of those of the rounds.
 
 Ours runs twice: as the sources stand, and as the wheel that is compiled (`HATCH_BUILD_HOOK_ENABLE_MYPYC=1 uv build`,
 made here, which takes a minute; `--source-only` leaves it out).
@@ -26,6 +29,7 @@ import os
 import platform
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,7 +40,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -162,77 +166,93 @@ def resident_bytes(pid: int, field: str = "VmRSS") -> int:
     return int(line.split()[1]) * 1024
 
 
-def measure(load: Load, pid: int, port: int, key: str, seconds: float) -> dict[str, Any]:
-    """Return what requests cost a peer that runs."""
-    load("load", port, key, CONNECTIONS, min(1.0, seconds))
-    before = cpu_seconds(pid)
-    loaded = load("load", port, key, CONNECTIONS, seconds)
-    cpu = (cpu_seconds(pid) - before) / loaded["requests"]
-    alone = load("load", port, key, 1, seconds / 2)
+class Peer(NamedTuple):
+    """A gateway that runs: its process, where it listens and the key that it takes."""
+
+    pid: int
+    port: int
+    key: str
+
+
+def measure_round(load: Load, peer: Peer, seconds: float) -> dict[str, Any]:
+    """Return what requests cost a peer in one of its turns."""
+    load("load", peer.port, peer.key, CONNECTIONS, seconds / 4)
+    before = cpu_seconds(peer.pid)
+    loaded = load("load", peer.port, peer.key, CONNECTIONS, seconds)
+    return {**loaded, "cpu_microseconds_per_request": 1e6 * (cpu_seconds(peer.pid) - before) / loaded["requests"]}
+
+
+def measure(load: Load, peers: dict[str, Peer], seconds: float, rounds: int) -> dict[str, Any]:
+    """Return what requests cost peers that all run, asked in turns: what slows the machine for a while slows all."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in peers}
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", file=sys.stderr)
+        for name, peer in peers.items():
+            found[name].append(measure_round(load, peer, seconds))
+    return {name: line_of(load, peer, found[name], seconds) for name, peer in peers.items()}
+
+
+def line_of(load: Load, peer: Peer, turns: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """Return what is kept of a peer: the medians of its turns, and how it answers one client alone."""
+    cpu = statistics.median(turn["cpu_microseconds_per_request"] for turn in turns)
     return {
-        "cpu_microseconds_per_request": round(cpu * 1e6, 2),
-        "requests_per_second_and_core": round(1 / cpu, 1),
-        "loaded": loaded,
-        "alone": alone,
-        "resident_bytes": resident_bytes(pid),
+        "cpu_microseconds_per_request": round(cpu, 2),
+        "cpu_microseconds_of_rounds": [round(turn["cpu_microseconds_per_request"], 2) for turn in turns],
+        "requests_per_second_and_core": round(1e6 / cpu, 1),
+        "loaded": {name: statistics.median(turn[name] for turn in turns) for name in turns[0]},
+        "alone": load("load", peer.port, peer.key, 1, seconds),
+        "resident_bytes": resident_bytes(peer.pid),
     }
 
 
-def measure_streams(load: Load, pid: int, port: int, key: str) -> dict[str, Any]:
-    before = cpu_seconds(pid)
-    found = load("streams", port, key, STREAMS, STREAM_TOKENS)
-    used = cpu_seconds(pid) - before
+def measure_streams(load: Load, peer: Peer) -> dict[str, Any]:
+    before = cpu_seconds(peer.pid)
+    found = load("streams", peer.port, peer.key, STREAMS, STREAM_TOKENS)
+    used = cpu_seconds(peer.pid) - before
     return {
         **found,
         "cpu_seconds": round(used, 3),
         "core_ratio": round(used / found["seconds"], 3),
         "cpu_microseconds_per_token": round(1e6 * used / max(1, found["tokens"]), 2),
-        "resident_bytes_peak": resident_bytes(pid, "VmHWM"),
+        "resident_bytes_peak": resident_bytes(peer.pid, "VmHWM"),
     }
 
 
-def of_nginx(load: Load, seconds: float) -> dict[str, Any] | None:
-    if not (program := shutil.which("nginx")):
-        return None
+@contextmanager
+def nginx(upstream: int, *, buffered: bool) -> Iterator[Peer]:
+    """Run nginx on core 0 within a block: with buffers as it is best at requests, without as it is at streams."""
     with tempfile.TemporaryDirectory() as folder:
         port, key, config = free_port(), "bk-" + "x" * 56, Path(folder) / "nginx.conf"
         Path(folder).chmod(0o755)
-        found: dict[str, Any] = {}
-        for buffered in ("on", "off"):
-            text = NGINX.format(folder=folder, key=key, upstream=load.port, port=port, buffered=buffered)
-            config.write_text(text)
-            with running([program, "-c", str(config)], 0, stderr=subprocess.DEVNULL) as process:
-                wait_for(port)
-                if buffered == "on":
-                    found = measure(load, process.pid, port, key, seconds)
-                else:
-                    found["streams"] = measure_streams(load, process.pid, port, key)
-        found["version"] = subprocess.run([program, "-v"], capture_output=True, text=True, check=True).stderr.strip()
-        return found
+        fields = {"folder": folder, "key": key, "upstream": upstream, "port": port}
+        config.write_text(NGINX.format(**fields, buffered="on" if buffered else "off"))
+        with running(["nginx", "-c", str(config)], 0, stderr=subprocess.DEVNULL) as process:
+            wait_for(port)
+            # The master waits; of its children one asks and answers.
+            yield Peer(process.pid, port, key)
 
 
-def of_ours(load: Load, seconds: float, *more: str, path: str = "") -> dict[str, Any]:
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        gateway(load.port, folder, *more, path=path) as (pid, said),
-    ):
-        found = measure(load, pid, said["port"], said["key"], seconds)
-        found["streams"] = measure_streams(load, pid, said["port"], said["key"])
-        found["records"] = sum(
-            path.read_bytes().count(b"\n") for path in (Path(folder) / "books" / "journal").iterdir()
-        )
-        return found
+@contextmanager
+def ours(upstream: int, *more: str, path: str = "") -> Iterator[Peer]:
+    """Run our gateway, imported from a path, on core 0 within a block, and see that it booked at its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        with gateway(upstream, folder, *more, path=path) as (pid, said):
+            yield Peer(pid, said["port"], said["key"])
+        journal = (Path(folder) / "books" / "journal").iterdir()
+        assert sum(file.read_bytes().count(b"\n") for file in journal) > STREAMS, "it books what it answers"
 
 
-def of_litellm(program: str, load: Load, seconds: float) -> dict[str, Any]:
+@contextmanager
+def litellm(program: str, upstream: int) -> Iterator[Peer]:
+    """Run LiteLLM's proxy on core 0 within a block."""
     with tempfile.TemporaryDirectory() as folder:
         config, port = Path(folder) / "config.yaml", free_port()
-        config.write_text(LITELLM.format(upstream=load.port))
+        config.write_text(LITELLM.format(upstream=upstream))
         command = [program, "--config", str(config), "--port", str(port), "--num_workers", "1", "--host", "127.0.0.1"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with running(command, 0, env={**os.environ, "LITELLM_LOG": "ERROR", "PYTHONPATH": ""}, **quiet) as process:
             wait_for(port, 120)
-            return measure(load, process.pid, port, "sk-benchmark", max(seconds, 10))
+            yield Peer(process.pid, port, "sk-benchmark")
 
 
 def wait_for(port: int, seconds: float = 20) -> None:
@@ -250,7 +270,8 @@ def free_port() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--seconds", type=float, default=1, help="that a peer is asked in each of its turns")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each peer")
     parser.add_argument("--litellm", default="", help="its program, in an environment of its own")
     parser.add_argument("--source-only", action="store_true", help="leave the compiled wheel out")
     parser.add_argument("--dry", action="store_true", help="keep no result")
@@ -259,25 +280,12 @@ def main() -> None:
     if options.markdown:
         print(table(json.loads((HERE / "results" / "gateway.jsonl").read_text("utf-8").splitlines()[-1])))
         return
-    lines: dict[str, Any] = {}
-    with contextlib.ExitStack() as stack:
-        path = "" if options.source_only else stack.enter_context(compiled())
-        load = stack.enter_context(loading())
-        direct = load("load", load.port, "none", 1, options.seconds / 2)
-        lines["nginx"] = of_nginx(load, options.seconds)
-        lines["ours"] = of_ours(load, options.seconds)
-        lines["ours, limited"] = of_ours(load, options.seconds, "--limited")
-        if path:
-            lines["compiled"] = of_ours(load, options.seconds, path=path)
-            lines["compiled, limited"] = of_ours(load, options.seconds, "--limited", path=path)
-        lines["ours, fsync"] = of_ours(load, options.seconds, "--durability", "fsync")
-        lines["nginx, again"] = of_nginx(load, options.seconds)
-        if options.litellm:
-            lines["litellm"] = of_litellm(options.litellm, load, options.seconds)
+    with loading() as load:
+        direct = load("load", load.port, "none", 1, options.seconds)
+        lines = measured(load, options)
     for name, line in lines.items():
-        if line:
-            line["added_p50_ms"] = round(line["alone"]["p50_ms"] - direct["p50_ms"], 4)
-            print(name, json.dumps(line))
+        line["added_p50_ms"] = round(line["alone"]["p50_ms"] - direct["p50_ms"], 4)
+        print(name, json.dumps(line))
     result = {
         "question": "gateway",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -302,31 +310,56 @@ def main() -> None:
             file.write(json.dumps(result) + "\n")
 
 
-def ratios(lines: dict[str, Any]) -> dict[str, float]:
-    """Return what is claimed: our processor time over nginx's, LiteLLM's over ours."""
-    cpu = {name: line["cpu_microseconds_per_request"] for name, line in lines.items() if line}
-    found = {}
+def measured(load: Load, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the line of each peer."""
+    with contextlib.ExitStack() as stack:
+        path = "" if options.source_only else stack.enter_context(compiled())
+        at, run = load.port, stack.enter_context
+        peers = {"nginx": run(nginx(at, buffered=True))} if shutil.which("nginx") else {}
+        peers |= {"ours": run(ours(at)), "ours, limited": run(ours(at, "--limited"))}
+        if path:
+            peers["compiled"] = run(ours(at, path=path))
+            peers["compiled, limited"] = run(ours(at, "--limited", path=path))
+        peers["ours, fsync"] = run(ours(at, "--durability", "fsync"))
+        lines = measure(load, peers, options.seconds, options.rounds)
+        for name, peer in peers.items():
+            if name != "nginx":
+                lines[name]["streams"] = measure_streams(load, peer)
+    if "nginx" in lines:
+        lines["nginx"]["version"] = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
+        with nginx(load.port, buffered=False) as peer:
+            lines["nginx"]["streams"] = measure_streams(load, peer)
+    if options.litellm:
+        with litellm(options.litellm, load.port) as peer:
+            lines |= measure(load, {"litellm": peer}, 10, 1)
+    return lines
+
+
+def ratios(lines: dict[str, Any]) -> dict[str, Any]:
+    """Return what is claimed: our processor time over nginx's in the same round (median, least and most); LiteLLM's
+    over ours.
+    """
+    found: dict[str, Any] = {}
     for name in ("ours", "ours, limited", "compiled", "compiled, limited"):
-        if "nginx" in cpu and name in cpu:
-            found[f"{name.replace(', ', '_')}_over_nginx"] = round(cpu[name] / of_both(lines), 2)
-    if "litellm" in cpu:
-        found["litellm_over_ours"] = round(cpu["litellm"] / cpu["ours"], 1)
+        if "nginx" in lines and name in lines:
+            pairs = zip(*(lines[each]["cpu_microseconds_of_rounds"] for each in (name, "nginx")), strict=True)
+            each = sorted(one / other for one, other in pairs)
+            claim = f"{name.replace(', ', '_')}_over_nginx"
+            found[claim] = round(statistics.median(each), 2)
+            found[f"{claim}_range"] = [round(each[0], 2), round(each[-1], 2)]
+    if "litellm" in lines:
+        cpu = [lines[name]["cpu_microseconds_per_request"] for name in ("litellm", "ours")]
+        found["litellm_over_ours"] = round(cpu[0] / cpu[1], 1)
     return found
-
-
-def of_both(lines: dict[str, Any]) -> float:
-    """Return nginx's processor time a request, the mean of before and after ours: the machine may have changed."""
-    return sum(float(lines[name]["cpu_microseconds_per_request"]) for name in ("nginx", "nginx, again")) / 2
 
 
 def table(result: dict[str, Any]) -> str:
     """Return a result as a table in Markdown."""
     head = ("", "CPU a request", "over nginx", "requests/s and core", "added p50", "512 streams", "memory of them")
     rows = [head, ("---", *("--:",) * (len(head) - 1))]
-    nginx = of_both(result["lines"])
+    nginx = result["lines"]["nginx"]["cpu_microseconds_per_request"]
     names = {
         "nginx": "nginx",
-        "nginx, again": "nginx, after the others",
         "ours": "Bessemer",
         "ours, limited": "Bessemer, limits and budget on",
         "compiled": "Bessemer, compiled",
@@ -338,7 +371,8 @@ def table(result: dict[str, Any]) -> str:
         cpu, streams = line["cpu_microseconds_per_request"], line.get("streams")
         told = f"{streams['tokens_per_second_and_stream']:.0f} tokens/s each" if streams else "–"
         memory = f"{streams['resident_bytes_peak'] / 1e6:.0f} MB" if streams else "–"
-        figures = (f"{cpu:,.0f} µs", f"{cpu / nginx:.1f}", f"{line['requests_per_second_and_core']:,.0f}")
+        over = result["ratios"].get(f"{name.replace(', ', '_')}_over_nginx", cpu / nginx)
+        figures = (f"{cpu:,.0f} µs", f"{over:.2g}", f"{line['requests_per_second_and_core']:,.0f}")
         rows.append((names[name], *figures, f"{line['added_p50_ms']:.2f} ms", told, memory))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

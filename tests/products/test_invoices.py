@@ -270,7 +270,7 @@ def installed(folder: Path) -> Path:
 
     run(uv, "venv", "-q", "--seed", "--python", sys.executable, folder / "v")
     install = (uv, "pip", "install", "-q", "--python", python)
-    # By pip, which builds what says that it is for newer Pythons, and copies: uv links what it installs to its cache, and
+    # By pip, which builds what is said to be for newer Pythons, and copies: uv links what it installs to its cache, and
     # what is changed here would be changed there.
     run(python, "-m", "pip", "install", "-q", "--no-deps", "--ignore-requires-python", "focus-validator==2.2.1")
     told = "from importlib.metadata import requires; print(*requires('focus-validator'), sep='\\n')"
