@@ -17,7 +17,16 @@ from bessemer.infer import EchoConfig, open_engine
 from bessemer.infer.echo import EchoEngine
 from bessemer.infer.engines import LanguageEngine
 from bessemer.products.tuning.wiring import count_talks
-from bessemer.serve import AnswerStore, GatewayParts, JobsConfig, WebhookStore, Work, open_work
+from bessemer.serve import (
+    Accounts,
+    AnswerStore,
+    GatewayParts,
+    JobsConfig,
+    WebhookStore,
+    Work,
+    open_accounts,
+    open_work,
+)
 from bessemer.serve.traffic import Visit
 from bessemer.serve.work.jobs import Trainable
 from bessemer.serve.work.models import TunedModel
@@ -48,6 +57,7 @@ class Office:
     docs: OpenAI
     opened: list[str]
     webhooks: WebhookStore
+    accounts: Accounts
     made: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -104,10 +114,14 @@ def office(tmp_path: Path, database_url: str) -> Iterator[Office]:
 
         answers = AnswerStore(database_url)
         stack.callback(answers.close)
-        parts = GatewayParts(work=work, booked=booked, webhooks=webhooks, clock=clock, answers=answers)
+        accounts = open_accounts(database_url)
+        stack.callback(accounts.close)
+        parts = GatewayParts(
+            work=work, booked=booked, webhooks=webhooks, clock=clock, answers=answers, accounts=accounts
+        )
         running = start_in(tmp_path, stack, engine, parts)
         shop, docs = (running.client(running.keys.create(project)[1]) for project in ("shop", "docs"))
-        found = Office(running, work, work.files.folder.parent, clock, shop, docs, opened, webhooks)
+        found = Office(running, work, work.files.folder.parent, clock, shop, docs, opened, webhooks, accounts)
         assert work.models is not None
         work.models.make = found.make
         yield found

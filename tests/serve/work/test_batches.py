@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from openai.types import Batch
 from bessemer.core.nouns import Delta, Subject, Usage
 from bessemer.serve import JobsConfig, Work, open_work
 from bessemer.serve.serving import Answer
+from bessemer.serve.work import troubles
 from bessemer.serve.work.batches import Batch as KeptBatch
 from bessemer.serve.work.datasets import Dataset
 
@@ -158,21 +160,79 @@ def test_a_surrogate_in_a_line_is_refused_alone(office: Office) -> None:
     assert (error["custom_id"], error["response"]["status_code"]) == ("id-1", 400)
 
 
-def test_a_batch_that_cannot_be_looked_at_stops_no_other(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_cannot_be_looked_at_stops_no_other_and_is_told_of_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     batches = type(office.work.batches)
-    begin, stuck = batches.begin, list[str]()
+    begin, stuck, tries = batches.begin, list[str](), list[float]()
 
     def begun(self: Any, project: str, batch: KeptBatch, most: int) -> KeptBatch:
         stuck[:] = stuck or [batch.id]
         if batch.id in stuck:
-            raise RuntimeError("a mistake of ours")
+            tries.append(time.monotonic())
+            raise OSError("the disk is in the way")
         return begin(self, project, batch, most)
 
     monkeypatch.setattr(batches, "begin", begun)
+    monkeypatch.setattr(troubles, "_FIRST_SECONDS", 0.1)
     first = sent(office.shop, [chat(0)])
     until(lambda: stuck)
-    ended(office.shop, sent(office.shop, [chat(1)]))
+    for number in range(3):
+        ended(office.shop, sent(office.shop, [chat(number)]))
+    until(lambda: len(tries) > 3)
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
+    assert pauses[1] >= 0.2 and pauses[2] >= 0.4, "ever longer"
+    assert [record.message.splitlines()[0] for record in caplog.records] == [f"the batch {first.id} waits: OSError"]
     assert office.shop.batches.retrieve(first.id).status == "validating"
+    monkeypatch.setattr(batches, "begin", begin)
+    ended(office.shop, first)
+
+
+def test_a_batch_whose_input_is_gone_fails_at_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches = type(office.work.batches)
+    create = batches.create
+
+    def created(self: Any, project: str, batch: KeptBatch) -> KeptBatch:
+        made = create(self, project, batch)
+        (office.folder / "batches" / f"{batch.id}.jsonl").unlink()
+        return made
+
+    monkeypatch.setattr(batches, "create", created)
+    hook = office.webhooks.create("shop", "mine", "https://example.com", ["batch.failed"])
+    batch = ended(office.shop, sent(office.shop, [chat(0)]), "failed")
+    assert batch.errors is not None and batch.errors.data is not None
+    assert [(error.code, error.param) for error in batch.errors.data] == [("input_file_gone", "input_file_id")]
+    assert batch.failed_at == int(office.clock.now)
+    assert batch.request_counts is not None and batch.request_counts.total == 0
+    until(lambda: [told.endpoint for told in office.webhooks.claim(10)] == [hook.id] or None)
+    until(lambda: caplog.records)
+    assert [record.message for record in caplog.records] == [f"the batch {batch.id} failed: input_file_gone"]
+
+
+def test_a_batch_whose_input_is_lost_midway_keeps_what_was_answered(office: Office) -> None:
+    office.slow()
+    batch = sent(office.shop, [chat(number, "one two three four five") for number in range(40)])
+    until(lambda: (office.shop.batches.retrieve(batch.id).request_counts or batch).completed >= 3)  # type: ignore[union-attr]
+    (office.folder / "batches" / f"{batch.id}.jsonl").unlink()
+    done = ended(office.shop, batch, "failed")
+    assert done.errors is not None and done.request_counts is not None
+    well = done.request_counts.completed
+    assert 3 <= well == len(lines_of(office.shop, done.output_file_id)) == len(office.running.meter.entries())
+    rest = lines_of(office.shop, done.error_file_id)
+    assert {line["error"]["code"] for line in rest} == {"batch_failed"} and len(rest) == 40 - well
+
+
+def test_the_batches_of_an_archived_project_are_cancelled(office: Office) -> None:
+    batches = office.work.batches
+    with office.busy():
+        mine, other = (sent(client, [chat(0), chat(1)]) for client in (office.shop, office.docs))
+        until(lambda: batches.get("shop", mine.id).status == "in_progress")
+        office.accounts.projects.archive("shop")
+        until(lambda: batches.get("shop", mine.id).status == "cancelled")
+    assert batches.get("shop", mine.id).request_counts.failed == 2
+    ended(office.docs, other)
 
 
 def test_too_many_lines(office: Office) -> None:

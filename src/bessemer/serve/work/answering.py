@@ -19,7 +19,7 @@ from pathlib import Path
 from traceback import format_tb
 from typing import Any, BinaryIO
 
-from bessemer.core.errors import BessemerError, NotFound
+from bessemer.core.errors import BackendError, BessemerError, Conflict, NotFound
 from bessemer.core.nouns import Delta, Entry, EntryStatus, ScoreResult, Usage
 from bessemer.core.raw import EmbedResult
 from bessemer.serve.accounts.gate import let_in
@@ -29,7 +29,9 @@ from bessemer.serve.keys import Key, KeyRefusal
 from bessemer.serve.refusals import STOPPING, TOO_SLOW, WRONG_KEY, Refusal, Refused
 from bessemer.serve.serving import Answer, Floor, Making, Order, Read
 from bessemer.serve.webhooks import WebhookStore
+from bessemer.serve.work.batch_input import LineError
 from bessemer.serve.work.batches import Batch, BatchStore, Line
+from bessemer.serve.work.troubles import Troubles
 
 logger = logging.getLogger("bessemer.serve")
 
@@ -58,6 +60,7 @@ class Tools:
         idle_requests: no line begins while more requests are under way.
         max_lines: of one batch.
         webhooks: are told how batches end.
+        is_archived: says whether a project is: then nobody has a key any more to cancel its batches, and all are.
     """
 
     floor: Floor
@@ -69,6 +72,7 @@ class Tools:
     idle_requests: int = 0
     max_lines: int = 50_000
     webhooks: WebhookStore | None = None
+    is_archived: Callable[[str], bool] = lambda project: False
 
 
 class BatchRunner:
@@ -80,6 +84,7 @@ class BatchRunner:
         self._running: dict[asyncio.Task[None], tuple[str, int]] = {}
         self._later: dict[tuple[str, int], float] = {}
         self._tries: dict[tuple[str, int], int] = {}
+        self._troubles, self._dropped_at = Troubles(), float("-inf")
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
@@ -105,8 +110,9 @@ class BatchRunner:
                 try:
                     lock = lock or _locked(self._tools.lock)
                     seconds = await self._round() if lock else _LOOK_SECONDS
+                    self._troubles.over("")
                 except Exception as error:  # a mistake of ours must not end all batches for good
-                    _log(error)
+                    self._put_off("", "batches wait", error)
                     seconds = _LOOK_SECONDS
                 until = self._now() + _LOOK_SECONDS
                 await self._pause(seconds)
@@ -127,12 +133,18 @@ class BatchRunner:
         """Begin what may begin, end what is over; return after how many seconds to look again."""
         await self._tell()
         waits = False
+        if self._now() - self._dropped_at >= _LOOK_SECONDS:
+            self._dropped_at = self._now()
+            await asyncio.to_thread(self._drop)
         open_now = await asyncio.to_thread(self._batches.open)
         for project, batch in sorted(open_now, key=lambda each: each[1].status != "validating"):
+            if self._troubles.are_put_off(batch.id, self._now()):
+                continue
             try:
                 waits = await self._advance(project, batch) or waits
+                self._troubles.over(batch.id)
             except Exception as error:  # of one batch must not hold up those of others
-                _log(error)
+                await self._stumble(project, batch, error)
         return _BUSY_SECONDS if waits or self._running else _LOOK_SECONDS
 
     async def _advance(self, project: str, batch: Batch) -> bool:
@@ -160,6 +172,33 @@ class BatchRunner:
             await self._end(project, batch)
         return True
 
+    async def _stumble(self, project: str, batch: Batch, error: Exception) -> None:
+        """Fail a batch that can never go on, when none of its lines is under way; put any other one off."""
+        flaw = await asyncio.to_thread(self._batches.flaw, batch)
+        if flaw is None:
+            self._put_off(batch.id, f"the batch {batch.id} waits", error)
+        elif all(id != batch.id for id, _ in self._running.values()):
+            try:
+                await self._end(project, batch, flaw)
+            except Exception as other:
+                self._put_off(batch.id, f"the batch {batch.id} waits", other)
+            else:
+                logger.error("the batch %s failed: %s", batch.id, flaw.code)
+
+    def _put_off(self, id: str, said: str, error: Exception) -> None:
+        if self._troubles.put_off(id, error, self._now()):
+            logger.error("%s: %s", said, _told(error))
+
+    def _drop(self) -> None:
+        """Cancel the batches of archived projects."""
+        found = self._batches.open()
+        with suppress(BackendError):  # the accounts are looked into the next time
+            archived = set(filter(self._tools.is_archived, {project for project, _ in found}))
+            for project, batch in found:
+                if project in archived and batch.status != "cancelling":
+                    with suppress(Conflict):  # it is over
+                        self._batches.cancel(project, batch.id)
+
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
@@ -172,8 +211,8 @@ class BatchRunner:
         idle = len(traffic) <= self._tools.idle_requests and not traffic.stopping
         return idle and len(self._running) < self._tools.streams
 
-    async def _end(self, project: str, batch: Batch) -> None:
-        await asyncio.to_thread(self._batches.finish, project, batch.id)
+    async def _end(self, project: str, batch: Batch, flaw: LineError | None = None) -> None:
+        await asyncio.to_thread(self._batches.finish, project, batch.id, flaw)
         for kept in (self._later, self._tries):
             for each in [each for each in kept if each[0] == batch.id]:
                 del kept[each]
@@ -255,12 +294,11 @@ class BatchRunner:
         return found
 
 
-def _log(error: Exception) -> None:
-    """Log what holds batches up: its kind, and of a mistake of ours the places in the code."""
+def _told(error: Exception) -> str:
+    """Return what the log says of an error: its kind, and of a mistake of ours the places in the code."""
     if isinstance(error, BessemerError):
-        logger.error("batches wait: %s", error.code)
-    else:
-        logger.error("batches wait: %s\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
+        return error.code
+    return f"{type(error).__name__}\n{''.join(format_tb(error.__traceback__))}"
 
 
 def _nobodys_wish() -> EntryStatus:

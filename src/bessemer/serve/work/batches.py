@@ -1,7 +1,8 @@
 """Batches: what was asked, how far each line is, and the files that come of it.
 
-    validating -> in_progress -> finalizing -> completed        failed from validating; expired, and cancelled by way of
-                                                                cancelling, with what was answered by then
+    validating -> in_progress -> finalizing -> completed        failed from validating; expired, cancelled by way of
+                                                                cancelling, and failed because the input is gone, with
+                                                                what was answered by then
 
 A line is waiting, staged (its answer is kept, its entry is being booked) or done. Of a staged line the books decide: if
 its request was booked, the staged answer is the answer; if not, the line is asked again under another request id. So
@@ -23,11 +24,11 @@ from pydantic import BaseModel
 
 from bessemer.core.errors import ConfigError, Conflict
 from bessemer.serve.accounts.pages import Page
-from bessemer.serve.database import is_sound
 from bessemer.serve.ids import batch_request_id, earlier_batch_request_id
+from bessemer.serve.work.batch_input import LineError, look
 from bessemer.serve.work.batch_totals import BatchUsage, Counts, Totals
 from bessemer.serve.work.files import KIND as FILE
-from bessemer.serve.work.files import File, FileStore, read_line
+from bessemer.serve.work.files import File, FileStore
 from bessemer.serve.work.records import Record, Wanted, as_json, new_id
 
 KIND = "batch"
@@ -36,20 +37,11 @@ ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/r
 ENDED = ("completed", "failed", "expired", "cancelled")
 OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 _UNTOLD = "ended"
-_MOST_ERRORS = 50
-_WRONG_ID = "custom_id must be a text of 1 to 512 characters, without zeros and surrogates."
+_UNANSWERED = {"cancelled": "was cancelled", "expired": "was due", "failed": "failed"}
+"""How a batch ends that has lines without an answer."""
 _WELL = '{"status_code":200%'
 """How a kept response begins that is an answer: Postgres reads no JSON that has a zero in one of its texts."""
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
-
-
-class LineError(BaseModel):
-    """What is wrong with a line of the input."""
-
-    code: str
-    line: int | None = None
-    message: str
-    param: str | None = None
 
 
 class Errors(BaseModel):
@@ -190,7 +182,7 @@ class BatchStore:
             batch: that is validating.
             most: lines that a batch may have.
         """
-        lines, errors = _look(self._input(batch.id), batch.endpoint, most)
+        lines, errors = look(self._input(batch.id), batch.endpoint, most)
         now = int(self.now())
         with self.records.writing() as execute:
             found = self.records.find(execute, KIND, project, batch.id, Batch)
@@ -249,24 +241,30 @@ class BatchStore:
         """Keep the response to a line for good: its status, request id and body."""
         self._set(line, "state = 'done', staged = NULL, result = ?", as_json(response))
 
-    def finish(self, project: str, id: str) -> Batch:
+    def flaw(self, batch: Batch) -> LineError | None:
+        """Return why a batch can never go on: its input is gone from its folder, as others' are not; None if it can."""
+        if not self._folder.is_dir() or self._input(batch.id).exists():
+            return None
+        message = "What the batch was given is gone: send the file again, and make another batch."
+        return LineError(code="input_file_gone", message=message, param="input_file_id")
+
+    def finish(self, project: str, id: str, flaw: LineError | None = None) -> Batch:
         """End a batch: what was answered becomes its files, at the same moment.
 
-        What was not answered is in the file of errors, if time ran out or the batch was cancelled.
+        What was not answered is in the file of errors, if time ran out, the batch was cancelled or it has a flaw.
         """
         batch = self.records.get(KIND, project, id, Batch)
         if batch.status in ENDED:
             return batch
-        why = "batch_cancelled" if batch.status == "cancelling" else "batch_expired"
-        told = "This line was not answered before the batch was " + ("cancelled." if "canc" in why else "due.")
         counts, now = self._counted(batch).request_counts, int(self.now())
-        over = counts.completed + counts.failed == counts.total and batch.status != "cancelling"
-        status: Status = "completed" if over else "cancelled" if batch.status == "cancelling" else "expired"
+        status = _ending(batch, counts, flaw)
         counts, totals = counts.model_copy(update={"failed": counts.total - counts.completed}), Totals()
         update: dict[str, Any] = {"status": status, f"{status}_at": now, "request_counts": counts}
-        update["finalizing_at"] = now if over else batch.finalizing_at
+        update["finalizing_at"] = now if status == "completed" else batch.finalizing_at
+        if flaw and status == "failed":
+            update["errors"] = Errors(data=[flaw])
         with self._files.receiving() as (out_path, out), self._files.receiving() as (error_path, errors):
-            for line in self._results(id, why, told):
+            for line in self._results(id, status):
                 failed = line["error"] is not None or line["response"]["status_code"] != 200
                 (errors if failed else out).write(as_json(line).encode() + b"\n")
                 if not failed:
@@ -308,14 +306,15 @@ class BatchStore:
             filename=f"{batch.id}_{what}.jsonl", purpose="batch_output",
         )  # fmt: skip
 
-    def _results(self, id: str, why: str, told: str) -> Iterator[dict[str, Any]]:
+    def _results(self, id: str, ending: Status) -> Iterator[dict[str, Any]]:
         after, columns = 0, "number, custom_id, result"
+        told = f"This line was not answered before the batch {_UNANSWERED.get(ending)}."
         asked = f"SELECT {columns} FROM lines WHERE batch = ? AND number > ? ORDER BY number LIMIT 500"
         while rows := self.records.read(asked, id, after):
             for number, custom_id, result in rows:
                 after = number
                 response = json.loads(result) if result else None
-                error = None if result else {"code": why, "message": told}
+                error = None if result else {"code": f"batch_{ending}", "message": told}
                 line_id = f"batch_req_{batch_request_id(id, number, 0)[-24:]}"
                 yield {"id": line_id, "custom_id": custom_id, "response": response, "error": error}
 
@@ -344,52 +343,10 @@ class BatchStore:
         self._input(id).unlink(missing_ok=True)
 
 
-def _look(path: Path, endpoint: str, most: int) -> tuple[list[tuple[int, str, int, int]], list[LineError]]:
-    """Return number, custom_id, place and size of each line, and what is wrong with the first ones that are wrong."""
-    lines: list[tuple[int, str, int, int]] = []
-    errors: list[LineError] = []
-    seen: set[str] = set()
-    start = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            size, at = len(line), start
-            start += size
-            if not line.strip():
-                continue
-            if len(lines) >= most:
-                message = f"A batch has at most {most} lines."
-                return lines, [LineError(code="too_many_tasks", line=number, message=message)]
-            found, error = _checked(line, number, endpoint, seen)
-            if error:
-                errors.append(error)
-            if len(errors) >= _MOST_ERRORS:
-                break
-            seen.add(found)
-            lines.append((number, found, at, size))
-    if not lines and not errors:
-        errors.append(LineError(code="empty_file", message="The file has no line."))
-    return lines, errors
-
-
-def _checked(line: bytes, number: int, endpoint: str, seen: set[str]) -> tuple[str, LineError | None]:
-    """Return a line's custom_id, and what is wrong with it."""
-    try:
-        said = read_line(line, number)
-    except ConfigError as error:
-        return "", LineError(code="invalid_json_line", line=number, message=f"{error.message}.")
-    if not isinstance(said, dict):
-        return "", LineError(code="invalid_json_line", line=number, message="The line is no JSON object.")
-    id, body = said.get("custom_id"), said.get("body")
-    named = isinstance(id, str) and 0 < len(id) <= 512 and is_sound(id)
-    rules = (
-        (named, "missing_required_parameter", _WRONG_ID, "custom_id"),
-        (id not in seen if named else True, "duplicate_custom_id", "Another line has this custom_id.", "custom_id"),
-        (said.get("method") == "POST", "invalid_method", "method must be POST.", "method"),
-        (said.get("url") == endpoint, "mismatched_endpoint", f"url must be the batch's, {endpoint}.", "url"),
-        (isinstance(body, dict), "missing_required_parameter", "body must be a JSON object.", "body"),
-        (not (isinstance(body, dict) and body.get("stream")), "invalid_request", "No line is streamed.", "body.stream"),
-    )
-    for right, code, message, param in rules:
-        if not right:
-            return "", LineError(code=code, line=number, message=message, param=param)
-    return str(id), None
+def _ending(batch: Batch, counts: Counts, flaw: LineError | None) -> Status:
+    """Return how a batch ends that is still open, from how many of its lines were answered."""
+    if batch.status == "cancelling":
+        return "cancelled"
+    if counts.total and counts.completed + counts.failed == counts.total:
+        return "completed"
+    return "failed" if flaw else "expired"

@@ -47,5 +47,6 @@ def open_runner(floor: Floor, parts: GatewayParts) -> BatchRunner | None:
             idle_requests=work.config.idle_requests,
             max_lines=work.config.max_batch_requests,
             webhooks=parts.webhooks,
+            is_archived=parts.accounts.projects.is_archived if parts.accounts else lambda project: False,
         )
     )
