@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from bessemer.products.config import load_factory
 from bessemer.products.factory import Factory
 from bessemer.products.home import Home
 from bessemer.serve import GatewayConfig, KeyStore, create_app
+from bessemer.serve.work.batches import Batch
+from bessemer.serve.work.jobs import Job
+from bessemer.serve.work.records import Records
 
 from .conftest import Line
 
@@ -124,6 +127,49 @@ def test_up_serves_the_model_of_a_server_that_exists(server: tuple[str, str, Pat
         path for path in [line.factory, *line.home.rglob("*")] if path.is_file() and key.encode() in path.read_bytes()
     ]
     assert held == [], "the key stands nowhere"
+
+
+def test_archiving_a_project_cancels_what_it_left_to_be_done(server: tuple[str, str, Path], tmp_path: Path) -> None:
+    url, key, _ = server
+    line = declared(tmp_path, url)
+    talk = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}
+    ask = {"model": "assistant", "messages": [{"role": "user", "content": "word " * 50}]}
+    way = {"method": "POST", "url": "/v1/chat/completions", "body": ask}
+    sent = {"fine-tune": [talk] * 12, "batch": [{"custom_id": f"{number}", **way} for number in range(200)]}
+    with (
+        up(line, key) as said,
+        openai.OpenAI(base_url=f"{said['url']}/v1", api_key="-", admin_api_key=said["key"]) as admin,
+        closing(Records(line.home / "work" / "work.sqlite")) as records,
+    ):
+        secret = line.json("keys", "create", "--project", "shop")["key"]
+        with admin.with_options(api_key=secret, admin_api_key="-") as shop:
+            files = {
+                purpose: shop.files.create(
+                    file=("x.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose=purpose
+                )
+                for purpose, lines in sent.items()
+            }  # type: ignore[call-overload]
+            base = "smollm2-135m-instruct"
+            jobs = [shop.fine_tuning.jobs.create(model=base, training_file=files["fine-tune"].id) for _ in range(2)]
+            batch = shop.batches.create(
+                input_file_id=files["batch"].id, endpoint="/v1/chat/completions", completion_window="24h"
+            )
+
+            def states() -> list[str]:
+                found: list[Job | Batch] = [records.get("fine-tuning job", "shop", each.id, Job) for each in jobs]
+                return [each.status for each in (*found, records.get("batch", "shop", batch.id, Batch))]
+
+            def until(*wanted: str) -> None:
+                end = time.monotonic() + 60
+                while states() != list(wanted):
+                    assert time.monotonic() < end, states()
+                    time.sleep(0.05)
+
+            until("running", "queued", "in_progress")
+            assert admin.admin.organization.projects.archive("shop").status == "archived"
+            with pytest.raises(openai.AuthenticationError):
+                shop.batches.retrieve(batch.id)
+            until("cancelled", "cancelled", "cancelled")
 
 
 def test_ollama_as_the_page_declares_it(

@@ -216,14 +216,14 @@ class Factory:
             if elsewhere and (host := elsewhere.elsewhere):
                 meter.note = f"; the machine of {host}, which computes the answers, is not in it"
             meter.book_cut()  # before the gate settles what dead gateways held
+            gate = open_gate(accounts, home, meter.price_history, llm, self._clock)
+            work.jobs.purse = work.datasets.purse = gate
+            stack.callback(gate.close)  # after the drivers, which settle with it what ends
             jobs = JobParts(home, work, meter, parts.webhooks, self._clock, accounts.projects.is_archived)
             counted = meter.counted = Counted(work.models)
             line = tuning_line(llm, served, home, self.base, work)
             start_jobs = open_drivers(self, jobs, line, (engines, None if elsewhere else counted), stack)
             stack.callback(lambda: asyncio.run(_close(engines, Counted() if elsewhere else counted)))
-            gate = open_gate(accounts, home, meter.price_history, llm, self._clock)
-            work.jobs.purse = work.datasets.purse = gate
-            stack.callback(gate.close)
             usage = stack.enter_context(open_usage(self.home, meter.price_history))
             billing = HomeBilling(self.home, meter.price_history, usage, self._clock)
             parts = replace(parts, gate=gate, usage=usage, billing=billing)
