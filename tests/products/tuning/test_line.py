@@ -6,12 +6,14 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
+from bessemer.core.errors import NotFound
 from bessemer.core.nouns import ChatRequest, Message, Sampling
 from bessemer.flow import open_store
 from bessemer.meter import MeterConfig, open_ledger, open_meter
@@ -44,7 +46,7 @@ class Workshop:
     home: Home
     work: Work
 
-    def job(self) -> None:
+    def job(self, id: str = JOB, seed: int = 0) -> None:
         """Have a job made of conversations that are all alike, two to a step."""
         files = self.work.files
         with files.receiving() as (path, out):
@@ -53,13 +55,13 @@ class Workshop:
             file = files.add("shop", path, "talks.jsonl", "fine-tune").id
         hyper = Hyperparameters(n_epochs=EPOCHS, batch_size=2, learning_rate_multiplier=0.05)
         asked = Job(
-            id=JOB, created_at=0, model=str(self.base), seed=0, training_file=file, key_id="key",
+            id=id, created_at=0, model=str(self.base), seed=seed, training_file=file, key_id="key",
             validation_file=file, hyperparameters=hyper, suffix="tea",
         )  # fmt: skip
         self.work.jobs.create("shop", asked)
 
-    def get(self) -> Job:
-        return self.work.jobs.get("shop", JOB)
+    def get(self, id: str = JOB) -> Job:
+        return self.work.jobs.get("shop", id)
 
     def until(self, there: Callable[[], bool]) -> None:
         end = time.monotonic() + WAIT_SECONDS
@@ -67,12 +69,12 @@ class Workshop:
             assert time.monotonic() < end, self.get()
             time.sleep(0.05)
 
-    def events(self) -> list[JobEvent]:
-        wanted = Wanted(limit=1000, parent=JOB, newest_first=False)
-        return list(self.work.jobs.events("shop", JOB, wanted).items)
+    def events(self, id: str = JOB) -> list[JobEvent]:
+        wanted = Wanted(limit=1000, parent=id, newest_first=False)
+        return list(self.work.jobs.events("shop", id, wanted).items)
 
-    def steps(self) -> list[int]:
-        return [event.data["step"] for event in self.events() if event.type == "metrics"]
+    def steps(self, id: str = JOB) -> list[int]:
+        return [event.data["step"] for event in self.events(id) if event.type == "metrics"]
 
     def losses(self) -> list[float]:
         rows = self.work.files.path(self.get().result_files[0]).read_text().splitlines()
@@ -194,3 +196,43 @@ def test_what_was_made_of_a_checkpoint_stays_as_long_as_it(workshop: Workshop) -
     models.delete("shop", name)
     assert models.list("shop") == ()
     assert prune(workshop.home).results == {"base": 1, "compile": 1, "merge": 1, "train": 1}
+
+
+def trainers() -> list[int]:
+    """Return the processes that steps run in, by id."""
+    found = list[int]()
+    for each in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has ended
+            if "bessemer.flow.child" in " ".join(each.cmdline()):
+                found.append(each.pid)
+    return found
+
+
+def test_cancelled_while_it_trains_a_job_costs_no_token_and_makes_room_for_the_next(workshop: Workshop) -> None:
+    first, second = "ftjob-2", "ftjob-3"
+    jobs, runs = workshop.work.jobs, len(workshop.runs())
+    assert workshop.work.models is not None and trainers() == []
+    workshop.job(first)
+    workshop.job(second, seed=1)
+    workshop.until(lambda: len(workshop.steps(first)) >= 2)
+    assert workshop.get(second).status == "queued" and len(trainers()) == 1
+    jobs.move("shop", first, "cancelled", ("running",), "The job was cancelled")
+    workshop.until(lambda: workshop.steps(second) != [])
+    assert [name for name, status in workshop.runs()[runs:] if status == "cancelled"] == [f"tune-{first}"]
+    told = workshop.steps(first)
+    assert len(told) < STEPS and workshop.steps(second)[0] == 1
+    assert workshop.get(first).status == "cancelled" and first not in [job.id for _, job in jobs.untold()]
+    assert workshop.get(first).trained_tokens is None and workshop.work.models.list("shop") == ()
+    assert jobs.checkpoints("shop", first, Wanted(parent=first)).items == ()
+    jobs.move("shop", second, "cancelled", ("running",), "The job was cancelled")
+    workshop.until(lambda: not trainers() and not jobs.untold())
+    assert workshop.steps(first) == told, "nobody trained on"
+    assert not list((workshop.home.artifacts / "attempts").iterdir())
+    with closing(open_ledger(workshop.home.books)) as ledger:
+        ledger.sync()
+        for id in (first, second):
+            with pytest.raises(NotFound):
+                ledger.entry(f"step:{id}")
+        trained = [each for each in ledger.entries(kind="step", limit=-1) if each.subject.name == "train"]
+    assert [each.status for each in trained[:2]] == ["cancelled", "cancelled"]
+    assert all(each.measurement.joules > 0 and each.charge.micros == 0 for each in trained[:2])
