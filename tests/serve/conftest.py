@@ -31,7 +31,7 @@ from bessemer.core.nouns import (
     Usage,
 )
 from bessemer.core.units import Money
-from bessemer.serve import GatewayConfig, GatewayParts, KeyStore, create_app
+from bessemer.serve import Accounts, GatewayConfig, GatewayParts, KeyStore, create_app, open_accounts
 from bessemer.serve.server import GatewayServer
 
 HELLO = [{"role": "user", "content": "one two three"}]
@@ -236,6 +236,43 @@ def start_in(
     stack.enter_context(running.clients)
     stack.callback(engine.go_on.set)
     return running
+
+
+@dataclass
+class Administered:
+    """A gateway with accounts, and who administers it: that part of the official client, and its key."""
+
+    running: Running
+    accounts: Accounts
+    secret: str
+    admin: Any
+
+    def raw(self, method: str, path: str, body: Any = None, secret: str = "") -> tuple[int, Any]:
+        """Return status and JSON of one request, with the administrator's key or another."""
+        connection = self.running.connect()
+        sent = {"Authorization": f"Bearer {secret or self.secret}"}
+        connection.request(method, path, None if body is None else json.dumps(body), sent)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+def administered_in(
+    folder: Path, stack: ExitStack, currency: str = "", **more: Callable[[Accounts], Any]
+) -> Administered:
+    """Start a gateway with accounts that ends with the stack; each of `more` makes a part of it."""
+    accounts = open_accounts(folder / "keys.sqlite", currency=currency)
+    stack.callback(accounts.close)
+    parts = GatewayParts(accounts=accounts, **{name: make(accounts) for name, make in more.items()})
+    running = start_in(folder, stack, parts=parts)
+    _, secret = accounts.keys.create("default", admin=True, name="root")
+    client = OpenAI(
+        base_url=f"{running.url}/v1",
+        api_key="none",
+        admin_api_key=secret,
+        max_retries=0,
+        _strict_response_validation=True,
+    )
+    return Administered(running, accounts, secret, stack.enter_context(client).admin.organization)
 
 
 @pytest.fixture

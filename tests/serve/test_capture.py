@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -15,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import OpenAI
 
-from bessemer.serve import Accounts, AnswerStore, FeedbackStore, GatewayParts, open_accounts
+from bessemer.serve import Accounts, AnswerStore, FeedbackStore
 from bessemer.serve.privacy import mask_text, masked
 
-from .conftest import Running, start_in
+from .conftest import Running, administered_in
 
 PRIVATE = {
     "email": ["ada@example.org", "first.last+tag@mail.example.co.uk"],
@@ -65,7 +66,7 @@ class Kept:
     running: Running
     accounts: Accounts
     client: OpenAI
-    admin: OpenAI
+    admin: Any
     folder: Path
 
     def ask(self, text: str, **fields: object):  # type: ignore[no-untyped-def]
@@ -80,27 +81,21 @@ class Kept:
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Kept]:
     with ExitStack() as stack:
-        accounts = open_accounts(tmp_path / "keys.sqlite")
-        answers = AnswerStore(tmp_path / "answers.sqlite", capture=accounts.capture.of)
-        feedback = FeedbackStore(tmp_path / "feedback.sqlite", lambda id: "shop", capture=accounts.capture.of)
-        for each in (accounts, answers, feedback):
-            stack.callback(each.close)
-        running = start_in(tmp_path, stack, parts=GatewayParts(accounts=accounts, answers=answers, feedback=feedback))
-        secret, root = accounts.keys.create("shop")[1], accounts.keys.create("default", admin=True)[1]
-        client = running.client(secret)
-        admin = OpenAI(
-            base_url=f"{running.url}/v1",
-            api_key="-",
-            admin_api_key=root,
-            max_retries=0,
-            _strict_response_validation=True,
-        )
-        stack.enter_context(admin)
-        yield Kept(running, accounts, client, admin, tmp_path)
+
+        def answers(accounts: Accounts) -> AnswerStore:
+            return stack.enter_context(closing(AnswerStore(tmp_path / "answers.sqlite", capture=accounts.capture.of)))
+
+        def feedback(accounts: Accounts) -> FeedbackStore:
+            made = FeedbackStore(tmp_path / "feedback.sqlite", lambda id: "shop", capture=accounts.capture.of)
+            return stack.enter_context(closing(made))
+
+        desk = administered_in(tmp_path, stack, answers=answers, feedback=feedback)
+        client = desk.running.client(desk.accounts.keys.create("shop")[1])
+        yield Kept(desk.running, desk.accounts, client, desk.admin, tmp_path)
 
 
 def test_a_project_that_masks_keeps_the_places_only(kept: Kept) -> None:
-    retention = kept.admin.admin.organization.projects.data_retention
+    retention = kept.admin.projects.data_retention
     assert retention.retrieve("shop").type == "none"
     told = retention.update("shop", retention_type="none", extra_body={"pii": "mask"})
     assert (told.type, told.model_extra) == ("none", {"pii": "mask"})
@@ -121,7 +116,7 @@ def test_a_project_that_masks_keeps_the_places_only(kept: Kept) -> None:
 
 
 def test_a_project_with_zero_retention_keeps_nothing(kept: Kept) -> None:
-    retention = kept.admin.admin.organization.projects.data_retention
+    retention = kept.admin.projects.data_retention
     assert retention.update("shop", retention_type="zero_data_retention").type == "zero_data_retention"
     asked = kept.running.engine.requests
     for ask in (
@@ -143,7 +138,7 @@ def test_a_project_with_zero_retention_keeps_nothing(kept: Kept) -> None:
 
 
 def test_what_is_no_rule_is_refused(kept: Kept) -> None:
-    retention = kept.admin.admin.organization.projects.data_retention
+    retention = kept.admin.projects.data_retention
     with pytest.raises(openai.BadRequestError):
         retention.update("shop", retention_type="modified_abuse_monitoring")
     with pytest.raises(openai.NotFoundError):

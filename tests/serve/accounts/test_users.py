@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from openai import OpenAI
 
 from bessemer.core.errors import ConfigError, Conflict, NotFound
 from bessemer.core.nouns import EnergyClass, Usage
 from bessemer.core.usage import CostLine, UsageQuery, UsageRow
-from bessemer.serve import Accounts, GatewayParts, Key, KeyRefusal, open_accounts
+from bessemer.serve import Accounts, Key, KeyRefusal, open_accounts
 from bessemer.serve.privacy import Capture
 
-from ..conftest import Running, start_in
+from ..conftest import Administered, administered_in
 
 DAY = 86_400
 
@@ -48,44 +44,20 @@ class Booked:
         return [CostLine(project=k.project, key_id=k.id, **same, **money) for k in self.accounts.keys.list()]
 
 
-@dataclass
-class Desk:
-    running: Running
-    accounts: Accounts
-    admin: Any
-    secret: str
-
-    def post(self, path: str, body: dict[str, object]) -> tuple[int, Any]:
-        connection: http.client.HTTPConnection = self.running.connect()
-        connection.request("POST", path, json.dumps(body), {"Authorization": f"Bearer {self.secret}"})
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-
-    def key(self, project: str, user: str, name: str = "k") -> dict[str, Any]:
-        status, made = self.post(f"/v1/organization/projects/{project}/api_keys", {"name": name, "user_id": user})
-        assert status == 200, made
-        return dict(made)
-
-
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path) -> Iterator[Administered]:
     with ExitStack() as stack:
-        accounts = open_accounts(tmp_path / "keys.sqlite")
-        stack.callback(accounts.close)
-        running = start_in(tmp_path, stack, parts=GatewayParts(accounts=accounts, usage=Booked(accounts)))
-        _, secret = accounts.keys.create("default", admin=True, name="root")
-        client = OpenAI(
-            base_url=f"{running.url}/v1",
-            api_key="-",
-            admin_api_key=secret,
-            max_retries=0,
-            _strict_response_validation=True,
-        )
-        stack.enter_context(client)
-        yield Desk(running, accounts, client.admin.organization, secret)
+        yield administered_in(tmp_path, stack, usage=Booked)
 
 
-def test_who_is_let_in_asks_until_taken_out(desk: Desk) -> None:
+def key_of(desk: Administered, project: str, user: str) -> dict[str, Any]:
+    """Make a key of a person."""
+    status, key = desk.raw("POST", f"/v1/organization/projects/{project}/api_keys", {"name": "k", "user_id": user})
+    assert status == 200, key
+    return dict(key)
+
+
+def test_who_is_let_in_asks_until_taken_out(desk: Administered) -> None:
     shop, docs = (desk.admin.projects.create(name=name).id for name in ("shop", "docs"))
     members = desk.admin.projects.users
     ada = members.create(shop, role="member", email="ada@example.org")
@@ -93,7 +65,7 @@ def test_who_is_let_in_asks_until_taken_out(desk: Desk) -> None:
     members.create(docs, role="owner", user_id=ada.id)
     (user,) = desk.admin.users.list()
     assert (user.id, user.object, user.email) == (ada.id, "organization.user", "ada@example.org")
-    keys = {project: desk.key(project, ada.id) for project in (shop, docs)}
+    keys = {project: key_of(desk, project, ada.id) for project in (shop, docs)}
     told = desk.admin.projects.api_keys.retrieve(keys[shop]["id"], project_id=shop)
     assert (told.owner.type, told.owner.user.id, told.owner.user.email) == ("user", ada.id, "ada@example.org")
     assert [key.owner.user.id for key in desk.admin.projects.api_keys.list(shop)] == [ada.id]
@@ -118,25 +90,24 @@ def test_who_is_let_in_asks_until_taken_out(desk: Desk) -> None:
             gone()
 
 
-def test_people_are_made_listed_and_given_roles(desk: Desk) -> None:
-    made = [
-        desk.post("/v1/organization/users", {"email": f"u{n}@example.org", "name": f"U {n}"})[1]["id"] for n in range(3)
-    ]
+def test_people_are_made_listed_and_given_roles(desk: Administered) -> None:
+    people = [{"email": f"u{n}@example.org", "name": f"U {n}"} for n in range(3)]
+    made = [desk.raw("POST", "/v1/organization/users", each)[1]["id"] for each in people]
     assert [user.id for user in desk.admin.users.list(limit=2)] == made
     assert [user.id for user in desk.admin.users.list(emails=["u1@example.org"])] == [made[1]]
     assert desk.admin.users.retrieve(made[0]).role == "reader"
     assert desk.admin.users.update(made[0], role="owner").role == "owner"
-    assert desk.post("/v1/organization/users", {"email": "u0@example.org"})[0] == 409
-    assert desk.post("/v1/organization/users", {"email": "nobody"})[0] == 400
+    assert desk.raw("POST", "/v1/organization/users", {"email": "u0@example.org"})[0] == 409
+    assert desk.raw("POST", "/v1/organization/users", {"email": "nobody"})[0] == 400
     project = desk.admin.projects.create(name="p").id
-    status, told = desk.post(f"/v1/organization/projects/{project}/api_keys", {"name": "k", "user_id": made[0]})
+    status, told = desk.raw("POST", f"/v1/organization/projects/{project}/api_keys", {"name": "k", "user_id": made[0]})
     assert (status, told["error"]["code"]) == (404, "not_found"), "only members have keys"
     with pytest.raises(openai.BadRequestError):
         desk.admin.projects.users.create(project, role="member")
     assert not [each for each in desk.accounts.audit.list().items if "example.org" in each.model_dump_json()]
 
 
-def test_a_service_account_gets_more_keys_and_another_name_and_a_key_another_end(desk: Desk) -> None:
+def test_a_service_account_gets_more_keys_and_another_name_and_a_key_another_end(desk: Administered) -> None:
     project = desk.admin.projects.create(name="robots").id
     accounts = desk.admin.projects.service_accounts
     robot = accounts.create(project, name="nightly")
@@ -155,11 +126,11 @@ def test_a_service_account_gets_more_keys_and_another_name_and_a_key_another_end
         desk.accounts.keys.prolong(second.id, 9e9)
 
 
-def test_usage_and_costs_by_user(desk: Desk) -> None:
+def test_usage_and_costs_by_user(desk: Administered) -> None:
     project = desk.admin.projects.create(name="p").id
     ada, bob = (desk.admin.projects.users.create(project, role="member", email=f"{n}@example.org") for n in "ab")
-    mine = [desk.key(project, ada.id)["id"], desk.key(project, ada.id)["id"]]
-    desk.key(project, bob.id)
+    mine = [key_of(desk, project, ada.id)["id"], key_of(desk, project, ada.id)["id"]]
+    key_of(desk, project, bob.id)
     usage, whole = desk.admin.usage, {"start_time": 1, "end_time": DAY}
     (bucket,) = usage.completions(**whole, group_by=["user_id"]).data
     assert {each.user_id: each.input_tokens for each in bucket.results}.items() >= {ada.id: 20, bob.id: 10}.items()
@@ -172,7 +143,7 @@ def test_usage_and_costs_by_user(desk: Desk) -> None:
     assert {each.user_id: each.micros for each in bucket.results}[ada.id] == 6  # type: ignore[attr-defined]
 
 
-def test_kinds_of_use_that_are_not_here_are_empty(desk: Desk) -> None:
+def test_kinds_of_use_that_are_not_here_are_empty(desk: Administered) -> None:
     usage, whole = desk.admin.usage, {"start_time": 1, "end_time": 2 * DAY}
     for kind in ("audio_speeches", "audio_transcriptions", "code_interpreter_sessions", "decisions", "images",
                  "file_search_calls", "moderations", "vector_stores", "web_search_calls"):  # fmt: skip

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -14,45 +12,17 @@ import pytest
 from openai import OpenAI
 
 from bessemer.core.units import Money
-from bessemer.serve import Accounts, GatewayParts, Key, open_accounts
+from bessemer.serve import Key
 from bessemer.serve.accounts.audit import AuditFilter
 from bessemer.serve.accounts.schemas import NO_LIMIT
 
-from ..conftest import HELLO, Running, lax, start_in
-
-
-@dataclass
-class Administered:
-    running: Running
-    accounts: Accounts
-    secret: str
-    admin: Any
-
-    def raw(self, method: str, path: str, body: Any = None, secret: str = "") -> tuple[int, Any]:
-        connection = self.running.connect()
-        sent = {"Authorization": f"Bearer {secret or self.secret}"}
-        connection.request(method, path, None if body is None else json.dumps(body), sent)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
+from ..conftest import HELLO, Administered, administered_in, lax
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory):
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Administered]:
     with ExitStack() as stack:
-        folder: Path = tmp_path_factory.mktemp("administered")
-        accounts = open_accounts(folder / "keys.sqlite", currency="USD")
-        stack.callback(accounts.close)
-        running = start_in(folder, stack, parts=GatewayParts(accounts=accounts))
-        _, secret = accounts.keys.create("default", admin=True, name="root")
-        client = OpenAI(
-            base_url=f"{running.url}/v1",
-            api_key="none",
-            admin_api_key=secret,
-            max_retries=0,
-            _strict_response_validation=True,
-        )
-        stack.enter_context(client)
-        yield Administered(running, accounts, secret, client.admin.organization)
+        yield administered_in(tmp_path_factory.mktemp("administered"), stack, "USD")
 
 
 def test_projects(desk) -> None:
