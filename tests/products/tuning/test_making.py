@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from bessemer.core.errors import BackendError, Cancelled
+from bessemer.core.errors import BackendError, Cancelled, Unsupported
 from bessemer.core.nouns import Artifact
 from bessemer.flow import Flow, Step, open_store
+from bessemer.infer import CompileConfig
 from bessemer.products.driving import open_drivers
 from bessemer.products.tuning.driver import JobParts
+from bessemer.products.tuning.line import TuningLine
 from bessemer.products.tuning.making import CheckpointMaker
 from bessemer.serve.envelope import explained
 from bessemer.serve.refusals import STOPPING
@@ -87,6 +89,17 @@ def test_what_failed_is_tried_again_and_what_was_made_stays(making: Making) -> N
     models.delete("shop", making.model.id)
     models.made("shop", made)
     assert models.list("shop") == (), "it was deleted meanwhile, and stays so"
+
+
+def test_a_checkpoint_whose_adapter_is_in_another_folder_says_who_has_it(making: Making) -> None:
+    elsewhere = making.model.model_copy(update={"adapter": "/elsewhere/adapter/step-3", "onto": "/elsewhere/model"})
+    line: Any = TuningLine(making.shop.home.path, lambda project, model: model, CompileConfig())
+    making.maker._line = line
+    with pytest.raises(Unsupported, match="another state folder") as told:
+        making.maker.make("shop", elsewhere).result(WAIT_SECONDS)
+    assert making.runs() == [], "no step was begun for it"
+    refusal = explained(told.value, "req_1")
+    assert (refusal.status, "another state folder" in refusal.message) == (400, True)
 
 
 def test_a_gateway_that_closes_ends_nothing_that_another_waits_for(making: Making) -> None:

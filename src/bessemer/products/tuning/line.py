@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.core.digest import digest_bytes
+from bessemer.core.errors import Unsupported
 from bessemer.core.model_names import tuned_model
 from bessemer.core.nouns import Artifact
 from bessemer.flow import Flow, Step
@@ -94,7 +95,14 @@ class TuningLine:
         )
 
     def checkpoint(self, model: TunedModel) -> Flow:
-        """Return the flow that makes what is served of a checkpoint."""
+        """Return the flow that makes what is served of a checkpoint.
+
+        Raises:
+            Unsupported: its adapter is not there; gateways over one database may have folders of their own.
+        """
+        if not (Path(model.adapter).is_dir() and Path(model.onto).is_dir()):
+            told = "the adapter of this checkpoint is in another state folder than this gateway's"
+            raise Unsupported(told, hint="Ask the gateway that trained it.")
         config = MergeConfig(adapter=model.adapter, onto=model.onto)
         code = ("bessemer.train", "bessemer.models")
         merge = Step("merge", run=f"{tune_module}:merge_checkpoint", config=config, code=code, queue=CHECKPOINTS)

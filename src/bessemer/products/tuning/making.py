@@ -42,7 +42,8 @@ class CheckpointMaker:
     def make(self, project: str, model: TunedModel) -> Future[TunedModel]:
         """Return a checkpoint with `path` and `source`, once for all who wait; what failed is tried again.
 
-        The future raises BackendError if it cannot be made, and Cancelled if this closes before it is.
+        The future raises BackendError if it cannot be made, Unsupported if another gateway's folder has its adapter,
+        and Cancelled if this closes before it is made.
 
         Raises:
             Cancelled: this is closed.
