@@ -198,3 +198,19 @@ def test_a_rate_of_a_model_that_the_gateway_does_not_serve_is_refused(tmp_path: 
     refused(call(tmp_path, "limits", "rate", "--model", "zz", "--requests", "1"), "serves no model 'zz'", "mine")
     for model in ("mine", "ft:mine:default:x:1"):
         assert said(tmp_path, "limits", "rate", "--model", model, "--requests", "1")["model"] == model
+
+
+def test_before_any_run_an_amount_is_in_the_currency_that_is_declared(tmp_path: Path) -> None:
+    ways = [("budget", "5"), ("credit", "5"), ("spend-alert", "5")]
+    for way in ways:
+        done = call(tmp_path, "limits", way[0], "--json", *way[1:])
+        assert json.loads(done.stdout)["budget"]["limit"]["currency"] == "USD"
+        assert "USD is assumed" in done.stderr
+    assert "assumed" not in call(tmp_path, "limits", "budget", "5", "--currency", "CHF").stderr
+    (tmp_path / "prices.toml").write_text('version = "1"\ncurrency = "EUR"\n[default]\ninput = 1\noutput = 1\n')
+    (tmp_path / "factory.yaml").write_text(
+        "name: shop\nsources: [{kind: folder, path: .}]\nproduct: {kind: llm}\nmeter: {price_book: prices.toml}\n"
+    )
+    for way in ways:
+        done = call(tmp_path, "limits", way[0], "--json", *way[1:], BESSEMER_HOME=str(tmp_path / "other"))
+        assert (json.loads(done.stdout)["budget"]["limit"]["currency"], done.stderr) == ("EUR", "")

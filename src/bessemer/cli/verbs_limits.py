@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -13,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bessemer.cli import environment
-from bessemer.cli.output import emit
+from bessemer.cli.output import emit, err
 from bessemer.cli.verbs_keys import accounts
 from bessemer.core.errors import ConfigError, NotFound
 from bessemer.core.units import MICROS_PER_UNIT, Money
-from bessemer.serve import Budget, RateLimit, Scope, Spending
+from bessemer.serve import Accounts, Budget, RateLimit, Scope, Spending
 
 app = typer.Typer(
     help="Set and show how much may be asked and spent: rates, budgets, prepaid credit.", no_args_is_help=True
@@ -29,7 +30,7 @@ OfKey = Annotated[str, typer.Option("--key", help="Of the key with this id.")]
 Currency = Annotated[str, typer.Option(help="Of the amount; that of the price book unless given.", show_default=False)]
 _MOST_MICROS = 10**18
 _CURRENCY = "USD"
-"""Where no factory ran yet, whose price book would say."""
+"""Where no factory ran yet and none is declared, whose price book would say."""
 PERIODS: dict[str, Literal["day", "month", "total"]] = {"day": "day", "month": "month", "total": "total"}
 
 
@@ -76,7 +77,7 @@ def budget(
     if period not in PERIODS:
         raise ConfigError(f"there is no period '{period}'", hint="Say day, month or total.")
     with accounts(make=not (project or key)) as found:
-        limit = money(amount, currency or found.currency or _CURRENCY)
+        limit = _money(amount, currency, found)
         made = found.budgets.set(*_scope(project, key), PERIODS[period], limit, not alert)
         state = found.budgets.spending(made)
     emit(state, as_json, lambda: _tables((), [state]))
@@ -93,7 +94,7 @@ def credit(
 ) -> None:
     """Add prepaid credit, or take some back: when it is used up, requests are refused."""
     with accounts(make=not (project or key)) as found:
-        paid = money(amount, currency or found.currency or _CURRENCY)
+        paid = _money(amount, currency, found)
         state = found.budgets.spending(found.budgets.add_credit(*_scope(project, key), paid, note))
     emit(state, as_json, lambda: _tables((), [state]))
 
@@ -121,7 +122,7 @@ def spend_alert(
 ) -> None:
     """Have webhooks told when a month's spending reaches an amount; several stand beside each other."""
     with accounts(make=not (project or key)) as found:
-        at = money(amount, currency or found.currency or _CURRENCY)
+        at = _money(amount, currency, found)
         state = found.budgets.spending(found.budgets.set_alert(*_scope(project, key), at))
     emit(state, as_json, lambda: _tables((), [state]))
 
@@ -163,6 +164,25 @@ def money(amount: str, currency: str) -> Money:
         return Money(micros=int(exact), currency=currency)
     except (InvalidOperation, ValueError, OverflowError) as error:
         raise ConfigError(f"'{amount}' {currency} is no amount of money", hint="Give one such as 12.50.") from error
+
+
+def _money(amount: str, currency: str, found: Accounts) -> Money:
+    """Return an amount in the currency that is given, that of the prices, or one that is assumed, which is said."""
+    return money(amount, currency or found.currency or _declared() or _assumed())
+
+
+def _declared() -> str:
+    """Return the currency of the prices that the working folder declares; empty if it declares no factory."""
+    from bessemer.products.prices import find_prices
+
+    path = Path("factory.yaml")
+    return find_prices(path, environment.home(make=False)).currency if path.exists() else ""
+
+
+def _assumed() -> str:
+    told = f"no factory ran here, and no factory.yaml says by which prices: {_CURRENCY} is assumed (--currency)"
+    err.print(f"[dim]{told}[/]", soft_wrap=True)
+    return _CURRENCY
 
 
 def _scope(project: str, key: str) -> tuple[Scope, str]:
