@@ -7,14 +7,22 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from bessemer.core import postgres
 from bessemer.core.errors import BackendError, ConfigError, IntegrityError
-from bessemer.meter.database import _use_wal
+from bessemer.flow import store as flow_store
+from bessemer.flow.database import Database as FlowDatabase
+from bessemer.meter import layout
+from bessemer.meter.database import LedgerDatabase, _use_wal
+from bessemer.serve.accounts import schema as accounts_schema
 from bessemer.serve.database import Database, use_wal
+from bessemer.serve.work.records import Records
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS things (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE) STRICT",
@@ -127,12 +135,55 @@ def test_tables_stand_beside_those_of_others(postgres_url: str) -> None:
         assert server.execute("SELECT * FROM things").fetchall() == []
 
 
-def test_no_server_keeps_a_gateway_waiting_for_ever(postgres_url: str) -> None:
+@pytest.mark.parametrize(
+    ("opened", "connection"),
+    [
+        (lambda url: Database(url, SCHEMA, "things"), "_reader._raw"),
+        (LedgerDatabase, "_connection"),
+        (FlowDatabase, "_connection"),
+    ],
+)
+def test_no_server_keeps_anybody_waiting_for_ever(
+    postgres_url: str, opened: Callable[[str], Any], connection: str
+) -> None:
     for url, seconds in ((postgres_url, "10"), (f"{postgres_url}&connect_timeout=3", "3")):
-        with closing(Database(url, SCHEMA, "things")) as database:
-            assert database.read("SHOW statement_timeout") == [("1min",)]
-            told = database._reader._raw.info.get_parameters()
+        with closing(opened(url)) as database:
+            if isinstance(database, Database):
+                database.read("SELECT 1")
+            server = attrgetter(connection)(database)
+            for what, most in (("statement", "1min"), ("lock", "30s"), ("idle_in_transaction_session", "30s")):
+                assert server.execute(f"SHOW {what}_timeout").fetchone() == (most,)
+            told = server.info.get_parameters()
             assert (told["connect_timeout"], told["tcp_user_timeout"]) == (seconds, "30000")
+
+
+def test_what_changes_tables_takes_what_it_takes(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = "SELECT pg_sleep(0.3)"
+    Records(postgres_url).close()
+    with closing(psycopg.connect(postgres_url, autocommit=True)) as server:
+        server.execute("INSERT INTO gateway_records (id, kind, project, body) VALUES ('a', 'file', 'shop', '{}')")
+        does = "BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END"
+        server.execute(f"CREATE FUNCTION slow() RETURNS trigger AS '{does}' LANGUAGE plpgsql")
+        server.execute("CREATE TRIGGER slow BEFORE UPDATE ON gateway_records FOR EACH ROW EXECUTE FUNCTION slow()")
+    monkeypatch.setattr(postgres, "_PATIENCE", "SET statement_timeout = '200ms'")
+    monkeypatch.setattr(accounts_schema, "_PROJECTS_OF_KEYS", slow)
+    monkeypatch.setattr(layout, "_make_noted", lambda database: database.query(slow))
+    monkeypatch.setattr(flow_store, "_SCHEMA", slow)
+    Records(postgres_url, "the factory that notes whose they are").close()
+    accounts_schema.open_database(postgres_url).close()
+    flow_store.open_store(postgres_url).close()
+    with closing(LedgerDatabase(postgres_url)) as ledger:
+        layout.make_tables(ledger)
+        with ledger.snapshot(unhurried=True):
+            ledger.query(slow)
+        with pytest.raises(BackendError, match="statement timeout"), ledger.writing():
+            ledger.query(slow)
+    with (
+        closing(Database(postgres_url, (*SCHEMA, slow), "things")) as database,
+        pytest.raises(BackendError, match="statement timeout"),
+        database.writing() as execute,
+    ):
+        execute(slow)
 
 
 def test_a_connection_that_the_server_closed_is_opened_again(postgres_url: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.core.errors import BackendError, BessemerError, ConfigError, MissingDependency
+from bessemer.core.postgres import connected
 
 Execute = Callable[..., list[tuple[Any, ...]]]
 
@@ -78,7 +79,7 @@ class Database:
         except ModuleNotFoundError as error:
             raise MissingDependency("psycopg", extra="postgres") from error
         self._errors = (psycopg.Error,)
-        return psycopg.connect(self._url, autocommit=True)
+        return connected(psycopg, self._url)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bessemer.core.errors import BackendError, ConfigError, MissingDependency
+from bessemer.core.postgres import UNHURRIED, connected, made_in_postgres
 
 CACHE_BYTES = 64 * 1024 * 1024
 _TRIES = 100
@@ -149,13 +150,18 @@ class LedgerDatabase:
         return there
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Make a transaction of a block, the only one that writes; it is undone if the block raises."""
+    def writing(self, unhurried: bool = False) -> Iterator[None]:
+        """Make a transaction of a block, the only one that writes; it is undone if the block raises.
+
+        Args:
+            unhurried: whether each statement takes what it takes: no transaction but one that changes tables needs it.
+        """
         with self._lock:
             self.query("BEGIN" if self.is_postgres else "BEGIN IMMEDIATE")
             try:
                 if self.is_postgres:
                     self.query("SELECT pg_advisory_xact_lock(?)", (_WRITING,))
+                    self._slow_down(unhurried)
                 yield
                 self.query("COMMIT")
             except BaseException:
@@ -164,11 +170,16 @@ class LedgerDatabase:
                 raise
 
     @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Let all questions of a block see the same entries, whatever others write meanwhile."""
+    def snapshot(self, unhurried: bool = False) -> Iterator[None]:
+        """Let all questions of a block see the same entries, whatever others write meanwhile.
+
+        Args:
+            unhurried: whether each question takes what it takes, for one that reads all entries.
+        """
         with self._lock:
             self.query("BEGIN ISOLATION LEVEL REPEATABLE READ" if self.is_postgres else "BEGIN")
             try:
+                self._slow_down(unhurried)
                 yield
             finally:
                 if not self.is_postgres or not self._connection.closed:
@@ -178,7 +189,7 @@ class LedgerDatabase:
         """Execute the statements of a script in SQLite's words, within a transaction."""
         for statement in re.sub(r"--.*", "", script).split(";"):
             if statement.strip():
-                self.query(_for_postgres(statement) if self.is_postgres else statement)
+                self.query(made_in_postgres(statement, bytewise=True) if self.is_postgres else statement)
 
     def columns(self, table: str) -> set[str]:
         """Return the columns of a table, or view, where new tables are made; none if there is none."""
@@ -195,6 +206,10 @@ class LedgerDatabase:
         """Close the connection."""
         with self._lock:
             self._connection.close()
+
+    def _slow_down(self, unhurried: bool) -> None:
+        if unhurried and self.is_postgres:
+            self.query(UNHURRIED)
 
     def _said(self, sql: str) -> str:
         return sql.replace("%", "%%").replace("?", "%s") if self.is_postgres else sql
@@ -217,7 +232,7 @@ class LedgerDatabase:
         except ModuleNotFoundError as error:
             raise MissingDependency("psycopg", extra="postgres") from error
         self._errors, self._doubled = (psycopg.Error,), (psycopg.errors.UniqueViolation,)
-        server = psycopg.connect(self._where, autocommit=True)
+        server = connected(psycopg, self._where)
         weakref.finalize(self, server.close)
         return server
 
@@ -250,20 +265,3 @@ def _use_wal(connection: sqlite3.Connection) -> None:
                 raise
         connection.execute("BEGIN EXCLUSIVE")  # waits for everybody
         connection.execute("ROLLBACK")
-
-
-def _for_postgres(statement: str) -> str:
-    """Return a statement that makes a table or an index as Postgres writes it; text sorts by bytes on both.
-
-    >>> _for_postgres("CREATE TABLE a (n INTEGER, at REAL, id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
-    'CREATE TABLE a (n BIGINT, at DOUBLE PRECISION, id TEXT COLLATE "C" PRIMARY KEY)'
-    """
-    for ours, theirs in (
-        (r"\bINTEGER\b", "BIGINT"),
-        (r"\bREAL\b", "DOUBLE PRECISION"),
-        (r"\bBLOB\b", "BYTEA"),
-        (r"\bTEXT\b", 'TEXT COLLATE "C"'),
-        (r"\) STRICT(, WITHOUT ROWID)?$", ")"),
-    ):
-        statement = re.sub(ours, theirs, statement.strip())
-    return statement

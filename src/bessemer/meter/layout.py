@@ -35,7 +35,7 @@ def make_tables(database: LedgerDatabase) -> None:
     Raises:
         ConfigError: tables of these names are somebody else's, or were made by a newer version; none is touched.
     """
-    with database.writing():
+    with database.writing(unhurried=True):
         found = _found(database)
         if found == _LAYOUT:
             _make_noted(database)

@@ -142,7 +142,8 @@ class Ledger:
             tables = _JOINED if where else "entries CROSS JOIN forms"
             conditions = f"WHERE form = number{where}{later}"
             sql = f"SELECT {BOOKED} FROM {tables} {conditions} ORDER BY started_at DESC, id DESC {most}"
-            return [entry_of(row) for row in self._query(sql, given)]
+            rows = self._query(sql, given)
+        return [entry_of(row) for row in rows]
 
     def _lately(self, where: str, values: tuple[Any, ...], since: float, limit: int) -> float:
         """Return from when on there are at least so many entries, or `since` if there are fewer: the sums know."""
@@ -242,7 +243,7 @@ class Ledger:
 
     def drifts(self) -> list[str]:
         """Return which sums are not those of the entries, in words; all entries are read."""
-        with self._database.snapshot():
+        with self._database.snapshot(unhurried=True):
             return list(drifts(self._query))
 
     def verify(self) -> JournalReport:

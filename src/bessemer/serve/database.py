@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.core.errors import BackendError, ConfigError, IntegrityError, MissingDependency
+from bessemer.core.postgres import UNHURRIED, connected, made_in_postgres
 
 Execute = Callable[..., list[tuple[Any, ...]]]
 """Takes SQL and its values, within a transaction or without one (`Database.read`)."""
@@ -28,12 +29,6 @@ _MAKING = 5_482_113
 """Postgres's advisory lock under which tables are made; any number that nobody else uses."""
 _WRITING = 5_482_115
 """The same, with a store's own number, for whoever writes alone."""
-_PATIENCE = (
-    """SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'; SET statement_timeout = '60s'"""
-)
-"""As long as SQLite waits for others; and whoever is cut off, or stands still, holds nobody up for longer."""
-_SILENCE = {"connect_timeout": "10", "tcp_user_timeout": "30000"}
-"""How long a server may be silent, unless its URL says so: seconds to connect, then milliseconds. Source: libpq."""
 
 
 class Connection:
@@ -148,12 +143,11 @@ class Database:
         self._reader, self._writer = (Connection(open_one, said, zeros and not self.is_postgres) for _ in range(2))
         for side in (self._reader, self._writer):
             weakref.finalize(self, side.close)
-        with self.writing() as execute:
+        with self.making() as execute:
             if self.is_postgres:  # two that create a table at the same moment would collide
                 execute("SELECT pg_advisory_xact_lock(?)", _MAKING)
-                execute("SET LOCAL statement_timeout = 0")  # an index over much that is there takes what it takes
             for statement in schema:
-                execute(_for_postgres(statement) if self.is_postgres else statement)
+                execute(made_in_postgres(statement) if self.is_postgres else statement)
 
     def read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows that one statement gives.
@@ -188,6 +182,14 @@ class Database:
             except BaseException:
                 self._writer.rollback()
                 raise
+
+    @contextmanager
+    def making(self) -> Iterator[Connection]:
+        """Give the same as `writing`, for what changes tables: over much that is there, it takes what it takes."""
+        with self.writing() as execute:
+            if self.is_postgres:
+                execute(UNHURRIED)
+            yield execute
 
     def overwrite(self) -> None:
         """Leave nothing of what was deleted in SQLite's log of writes; Postgres has ways of its own."""
@@ -251,17 +253,8 @@ def _found(where: Path | str) -> Path | str:
 
 def _open(where: Path | str, what: str) -> Any:
     if isinstance(where, str):
-        server = _psycopg().connect(**_SILENCE | _told(where), autocommit=True)
-        server.execute(_PATIENCE)
-        return server
+        return connected(_psycopg(), where)
     return _open_file(where, what)
-
-
-def _told(url: str) -> dict[str, Any]:
-    """Return what a server's URL says, by libpq's names."""
-    from psycopg.conninfo import conninfo_to_dict
-
-    return dict(conninfo_to_dict(url))
 
 
 def _open_file(path: Path, what: str) -> sqlite3.Connection:
@@ -319,21 +312,3 @@ def _postgres_words(sql: str, names: re.Pattern[str], prefix: str) -> str:
     """
     sql = names.sub(rf"{prefix}\1", sql) if prefix else sql
     return sql.replace("%", "%%").replace("?", "%s")
-
-
-def _for_postgres(statement: str) -> str:
-    """Return a statement of the schema as Postgres writes it; what is said to SQLite alone becomes nothing.
-
-    >>> _for_postgres("CREATE TABLE a (n INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, digest BLOB) STRICT")
-    'CREATE TABLE a (n BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at DOUBLE PRECISION, digest BYTEA)'
-    """
-    for ours, theirs in (
-        (r"INTEGER PRIMARY KEY AUTOINCREMENT", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
-        (r"\bINTEGER\b", "BIGINT"),
-        (r"\bREAL\b", "DOUBLE PRECISION"),
-        (r"\bBLOB\b", "BYTEA"),
-        (r"\) STRICT(, WITHOUT ROWID)?$", ")"),
-        (r"^PRAGMA.*$", ""),
-    ):
-        statement = re.sub(ours, theirs, statement.strip())
-    return statement

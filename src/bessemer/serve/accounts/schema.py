@@ -136,7 +136,7 @@ def open_database(where: Path | str, clock: Callable[[], float] = time.monotonic
         BackendError: the server cannot be reached.
     """
     database = Database(f"sqlite:///{where.absolute()}" if isinstance(where, Path) else where, _TABLES, clock)
-    with database.writing() as execute:
+    with database.making() as execute:
         if database.is_postgres:
             execute("LOCK TABLE keys IN ACCESS EXCLUSIVE MODE")
             present = execute("SELECT attname FROM pg_attribute WHERE attrelid = 'keys'::regclass")

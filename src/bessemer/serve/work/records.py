@@ -88,7 +88,7 @@ class Records:
     def __init__(self, where: Path | str, factory: str = "") -> None:
         self._database, self._whose = Database(where, _SCHEMA, "jobs"), factory
         self.read, self.writing, self.close = self._database.read, self._database.writing, self._database.close
-        with self.writing() as execute:
+        with self._database.making() as execute:
             if not self._database.is_postgres:
                 there = {name for (name,) in execute("SELECT name FROM pragma_table_info('records')")}
                 for column in _NEW_COLUMNS.keys() - there:
