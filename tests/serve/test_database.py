@@ -16,7 +16,6 @@ import pytest
 
 from bessemer.core import postgres
 from bessemer.core.errors import BackendError, ConfigError, IntegrityError
-from bessemer.flow import store as flow_store
 from bessemer.flow.database import Database as FlowDatabase
 from bessemer.meter import layout
 from bessemer.meter.database import LedgerDatabase, _use_wal
@@ -168,10 +167,8 @@ def test_what_changes_tables_takes_what_it_takes(postgres_url: str, monkeypatch:
     monkeypatch.setattr(postgres, "_PATIENCE", "SET statement_timeout = '200ms'")
     monkeypatch.setattr(accounts_schema, "_PROJECTS_OF_KEYS", slow)
     monkeypatch.setattr(layout, "_make_noted", lambda database: database.query(slow))
-    monkeypatch.setattr(flow_store, "_SCHEMA", slow)
     Records(postgres_url, "the factory that notes whose they are").close()
     accounts_schema.open_database(postgres_url).close()
-    flow_store.open_store(postgres_url).close()
     with closing(LedgerDatabase(postgres_url)) as ledger:
         layout.make_tables(ledger)
         with ledger.snapshot(unhurried=True):

@@ -49,8 +49,7 @@ class Database:
                 yield self.execute
                 self.execute("COMMIT")
             except BaseException:
-                with self._translated():
-                    self._connection.rollback()
+                self._connection.rollback()
                 raise
 
     def execute(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from bessemer.core.digest import digest_bytes
 from bessemer.core.errors import Conflict, NotFound
-from bessemer.core.postgres import UNHURRIED
 from bessemer.flow.attempt import Outcome
 from bessemer.flow.database import Database, Execute
 from bessemer.flow.declare import Flow
@@ -90,7 +89,6 @@ class Store(AbstractContextManager["Store"]):
         with database.transaction() as execute:
             if database.is_postgres:  # two that create a table at the same moment would collide
                 execute("SELECT pg_advisory_xact_lock(7205759)")
-                execute(UNHURRIED)
             for statement in _SCHEMA.split(";\n"):
                 execute(statement)
 
