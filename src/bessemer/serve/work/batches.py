@@ -272,9 +272,8 @@ class BatchStore:
                 if not failed:
                     totals.add(line["response"]["body"])
             update |= {"usage": totals.usage, "model": totals.model}
-            named = {"output": (out_path, out), "error": (error_path, errors)}
             made: list[File] = []
-            for what, (path, file) in named.items():
+            for what, path, file in (("output", out_path, out), ("error", error_path, errors)):
                 file.flush()
                 if path.stat().st_size:
                     made.append(self._made(batch, what, path.stat().st_size, now))
@@ -291,6 +290,10 @@ class BatchStore:
                 execute("DELETE FROM lines WHERE batch = ?", id)
         self._forget(id)
         return batch
+
+    def sweep(self, older_than_seconds: float) -> None:
+        """Let go of the input of batches that are over or were never kept: their gateway was killed meanwhile."""
+        self._files.remove_links(self._folder, (KIND, OPEN), older_than_seconds)
 
     def untold(self) -> list[tuple[str, Batch]]:
         """Return the batches that are over and of which nobody was told yet, with their projects."""

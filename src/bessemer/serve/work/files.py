@@ -209,6 +209,20 @@ class FileStore:
             if path.name not in known and not _is_younger(path, older_than_seconds):
                 path.unlink(missing_ok=True)
 
+    def remove_links(self, folder: Path, unfinished: tuple[str, tuple[str, ...]], older_than_seconds: float) -> None:
+        """Remove from a folder the links to files which were given to jobs that are over, or were never kept.
+
+        Args:
+            folder: where links are named after their jobs, up to a dot.
+            unfinished: kind and tags of the jobs that need theirs.
+            older_than_seconds: a younger one may be of a job that is being taken.
+        """
+        kept = {job.id for _, job in self.records.tagged(*unfinished, Record)}
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # somebody else let go of it
+                if path.name.partition(".")[0] not in kept and time.time() - path.stat().st_ctime > older_than_seconds:
+                    path.unlink()
+
 
 def check_lines(path: Path) -> int:
     """Return how many lines a JSONL file has; empty ones do not count.
