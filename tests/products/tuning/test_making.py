@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bessemer.core.errors import BackendError, Cancelled
+from bessemer.core.errors import BackendError, Cancelled, Unsupported
 from bessemer.core.nouns import Artifact
 from bessemer.flow import Flow, Step, open_store
 from bessemer.products.driving import open_drivers
@@ -87,6 +87,13 @@ def test_what_failed_is_tried_again_and_what_was_made_stays(making: Making) -> N
     models.delete("shop", making.model.id)
     models.made("shop", made)
     assert models.list("shop") == (), "it was deleted meanwhile, and stays so"
+
+
+def test_a_checkpoint_whose_adapter_is_in_another_folder_is_refused_by_name(making: Making) -> None:
+    elsewhere = making.model.model_copy(update={"adapter": str(making.shop.home.path / "gone")})
+    with pytest.raises(Unsupported, match="in another state folder"):
+        making.maker.make("shop", elsewhere).result(WAIT_SECONDS)
+    assert making.runs() == []
 
 
 def test_a_gateway_that_closes_ends_nothing_that_another_waits_for(making: Making) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bessemer.core.digest import digest_bytes
+from bessemer.core.errors import Unsupported
 from bessemer.core.model_names import tuned_model
 from bessemer.core.nouns import Artifact
 from bessemer.flow import Flow, Step
@@ -138,6 +139,18 @@ def flow_name(job: str, model: str = "") -> str:
     ('tune-ftjob-1', 'tune-ftjob-1:ckpt-step-8')
     """
     return f"tune-{job}{model.removeprefix(tuned_model(model))}"
+
+
+def here(folder: str) -> Path:
+    """Return the folder of a model's weights or of an adapter.
+
+    Raises:
+        Unsupported: it is not there; gateways over one database may have folders of their own.
+    """
+    if not (path := Path(folder)).is_dir():
+        told = "the weights of this fine-tuned model are in another state folder than this gateway's"
+        raise Unsupported(told, hint="Ask the gateway that made it.")
+    return path
 
 
 def _metrics(step: int, losses: Mapping[str, Any]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from bessemer.core.nouns import Subject
 from bessemer.flow import Runner, open_store
 from bessemer.products.metered import MeteredSink
 from bessemer.products.tuning.driver import JobParts
-from bessemer.products.tuning.line import TuningLine
+from bessemer.products.tuning.line import TuningLine, here
 from bessemer.products.watching import run_watched, sentence, yield_to_answers
 from bessemer.serve.work.models import TunedModel
 
@@ -42,7 +42,8 @@ class CheckpointMaker:
     def make(self, project: str, model: TunedModel) -> Future[TunedModel]:
         """Return a checkpoint with `path` and `source`, once for all who wait; what failed is tried again.
 
-        The future raises BackendError if it cannot be made, and Cancelled if this closes before it is.
+        The future raises BackendError if it cannot be made, Unsupported if its adapter is another gateway's, and
+        Cancelled if this closes before it is.
 
         Raises:
             Cancelled: this is closed.
@@ -63,6 +64,7 @@ class CheckpointMaker:
 
     def _make(self, project: str, model: TunedModel) -> TunedModel:
         home, work = self._parts.home, self._parts.work
+        here(model.adapter)
         key_id = work.jobs.get(project, model.job).key_id
         whose = Subject(kind="step", id="", project=project, key_id=key_id, model=model.id)
         sink = MeteredSink(events.ignore, self._parts.meter, whose)
