@@ -17,7 +17,7 @@ from bessemer.products.tuning.wiring import open_tuned
 from bessemer.serve import GatewayParts, JobsConfig, Work, app, open_accounts, open_work
 from bessemer.serve.refusals import of_engine
 from bessemer.serve.work.batches import Batch, Counts, Line
-from bessemer.serve.work.datasets import Dataset, DatasetMaker
+from bessemer.serve.work.datasets import Dataset, DatasetMaker, DatasetResult
 from bessemer.serve.work.files import File
 from bessemer.serve.work.jobs import Hyperparameters, Job, Trainable
 from bessemer.serve.work.records import Records, Wanted
@@ -332,3 +332,31 @@ def test_a_page_goes_on_after_what_is_deleted_meanwhile(
     monkeypatch.setattr(work.records, "read", deleted)
     wanted = Wanted(after=first.id, newest_first=False)
     assert work.records.page("file", "shop", File, wanted).items == (second,)
+
+
+def test_no_row_of_a_dataset_is_there_before_its_job_is(
+    opened: Opener, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else who looks then, and cancels, has rows that nobody is charged for; so has whose gateway is killed then."""
+    database = "" if database_url.startswith("sqlite") else database_url
+    one, two = opened("work", database), opened("work", database)
+    for id in ("d", "cancelled"):
+        with one.records.writing() as execute:
+            one.records.add(execute, "dataset", "shop", Dataset(id=id, created_at=0, status="running"), tag="running")
+    (tmp_path / "rows").write_text("a")
+    files = {name: (tmp_path / "rows", f"{name}.csv") for name in ("people", "orders")}
+    found, seen = one.datasets._in, list[int]()
+
+    def looked(*args: Any) -> Dataset:
+        seen.append(len(two.files.page("shop", Wanted()).items))
+        return found(*args)
+
+    monkeypatch.setattr(one.datasets, "_in", looked)
+    done = one.datasets.succeed("shop", "d", DatasetResult(files, 1, {}, {}))
+    assert seen == [0] and done == two.datasets.get("shop", "d") and done.status == "succeeded"
+    made = two.files.page("shop", Wanted()).items
+    assert {file.id for file in made} == set(done.result_files.values()) and len(made) == 2
+    two.datasets.move("shop", "cancelled", "cancelled", ("running",))
+    with pytest.raises(Conflict):
+        one.datasets.succeed("shop", "cancelled", DatasetResult(files, 1, {}, {}))
+    assert {path.name for path in one.files.folder.iterdir()} == {file.id for file in made}
