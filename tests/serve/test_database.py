@@ -134,6 +134,8 @@ def test_no_server_keeps_a_gateway_waiting_for_ever(postgres_url: str) -> None:
             assert database.read("SHOW statement_timeout") == [("1min",)]
             told = database._reader._raw.info.get_parameters()
             assert (told["connect_timeout"], told["tcp_user_timeout"]) == (seconds, "30000")
+            alive = [told[f"keepalives_{name}"] for name in ("idle", "interval", "count")]
+            assert alive == ["10", "10", "2"], "one that is gone with a question is given up after 30 seconds, too"
 
 
 def test_a_connection_that_the_server_closed_is_opened_again(postgres_url: str) -> None:
