@@ -17,6 +17,7 @@ from bessemer.core.errors import BackendError
 from bessemer.core.units import Money
 from bessemer.flow import open_store
 from bessemer.meter import Ledger, open_ledger
+from bessemer.products.tuning.driver import JobDriver, JobParts
 from bessemer.products.tuning.telling import FIXED_SECONDS
 from bessemer.products.watching import Shift
 from bessemer.serve.accounts.pages import Page
@@ -159,6 +160,21 @@ def test_a_failure_is_told_in_words(shop: Shop) -> None:
     assert len(shop.webhooks.claim(10)) == 1
     with closing(books(shop)) as ledger:
         assert {entry.status for entry in ledger.entries(kind="step", limit=-1)} == {"error"}
+
+
+def test_many_jobs_of_a_project_are_one_look_at_the_accounts(shop: Shop) -> None:
+    """They are looked through three times a second, and requests wait for the same connection."""
+    looks: list[str] = []
+    for project in ("shop", "docs", "shop", "shop"):
+        shop.job(project)
+
+    def is_archived(project: str) -> bool:
+        looks.append(project)
+        return False
+
+    line: Any = None
+    JobDriver(JobParts(shop.home, shop.work, shop.meter, None, is_archived=is_archived), line)._drop()
+    assert sorted(looks) == ["docs", "shop"]
 
 
 @pytest.mark.parametrize("what", ["report", "estimate"])

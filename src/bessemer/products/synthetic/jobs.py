@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -186,9 +186,10 @@ class DatasetDriver(Shift):
 
     def _drop(self) -> None:
         """Cancel the jobs of archived projects."""
+        is_archived = cache(self._parts.is_archived)  # one look for all jobs of a project
         for project, job in self._store.records.tagged(KIND, _UNFINISHED, Dataset, own=True):
             with suppress(Conflict, BackendError):  # it is over; or the accounts are looked into the next time
-                if self._parts.is_archived(project):
+                if is_archived(project):
                     self._store.move(project, job.id, "cancelled", _UNFINISHED)
                     self._store.forget(job.id)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -147,9 +147,10 @@ class JobDriver(Shift):
 
     def _drop(self) -> None:
         """Cancel the jobs of archived projects."""
+        is_archived = cache(self._parts.is_archived)  # one look for all jobs of a project
         for project, job in self._jobs.records.tagged(KIND, _UNFINISHED, Job, own=True):
             with suppress(Conflict, BackendError):  # it is over; or the accounts are looked into the next time
-                if self._parts.is_archived(project):
+                if is_archived(project):
                     said = "The job was cancelled: its project is archived"
                     self._jobs.move(project, job.id, "cancelled", _UNFINISHED, said)
                     self._jobs.forget_data(job.id)
