@@ -148,6 +148,19 @@ def test_training_is_no_request_and_is_named_apart(shop: Shop) -> None:
     assert Invoice.model_validate(old).trained_tokens == 0, "as it was written until 2026-11-29"
 
 
+def test_what_is_more_than_an_earlier_version_told_of_is_told_as_it_did(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = entry("job", NOON, (528, 0, 0), kind="step", name="fine_tuning", model="ft:m:p::1")
+    shop.book(entry("a", NOON), job)
+    made = shop.invoices.draw("p", MONTH).model_dump(exclude={"trained_tokens"})
+    old = Invoice.model_validate({**made, "requests": 2, "input_tokens": 628})
+    monkeypatch.setattr(shop.invoices, "issued", lambda project, month: [old])
+    shop.book(entry("late", NOON))
+    more = shop.invoices.draw("p", MONTH)
+    assert (more.requests, more.input_tokens, more.output_tokens, more.trained_tokens) == (1, 100, 20, 0)
+
+
 def test_a_month_that_runs_is_a_draft_only(shop: Shop) -> None:
     shop.book(entry("a", NOON))
     shop.now = NOON + DAY

@@ -43,3 +43,13 @@ def test_a_note_of_another_version_is_no_note(tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
     path.write_text(path.read_text().replace('"version"', '"edition"'))
     assert known_prices(home) is None
+
+
+def test_a_price_that_says_0_is_noted_in_the_place_of_one_that_inherits(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for batch in ({"input": 5}, {"input": 5, "output": 0}, {"input": 5}):
+        default = {"input": 10, "output": 20, "batch": batch}
+        prices = PriceHistory(books=(PriceBook.model_validate({"version": "1", "default": default}),))
+        note_prices(home, KnownPrices(factory="steel", history=prices))
+        found = known_prices(home)
+        assert found and found.history.books[0].stamp() == prices.books[0].stamp()

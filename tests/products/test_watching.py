@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from bessemer.products.watching import Shift
+from bessemer.core.errors import BackendError
+from bessemer.products.watching import Shift, run_watched
 
 
 class Failing(Shift):
@@ -42,3 +45,22 @@ def test_a_full_disk_does_not_end_the_work(tmp_path: Path, error: Exception, cap
     finally:
         shift.close()
     assert caplog.text.count("no turn could be taken at failing") == 2
+
+
+def test_a_run_can_be_ended_after_a_look_that_failed() -> None:
+    """Else, once the database was away for a moment, nobody could end a training that nobody wants."""
+    ended, looks = threading.Event(), 0
+
+    def unwanted() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise BackendError("the database is away")
+        return True
+
+    def run(id: str) -> bool:
+        return ended.wait(10)
+
+    runner: Any = SimpleNamespace(run=run, cancel=lambda id: ended.set())
+    assert run_watched(runner, "1", unwanted)
+    assert looks == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -20,7 +21,7 @@ from bessemer.flow.database import Database as FlowDatabase
 from bessemer.meter import layout
 from bessemer.meter.database import LedgerDatabase, _use_wal
 from bessemer.serve.accounts import schema as accounts_schema
-from bessemer.serve.database import Database, use_wal
+from bessemer.serve.database import Database, is_sound, use_wal
 from bessemer.serve.work.records import Records
 
 SCHEMA = (
@@ -154,6 +155,8 @@ def test_no_server_keeps_anybody_waiting_for_ever(
                 assert server.execute(f"SHOW {what}_timeout").fetchone() == (most,)
             told = server.info.get_parameters()
             assert (told["connect_timeout"], told["tcp_user_timeout"]) == (seconds, "30000")
+            alive = [told[f"keepalives_{name}"] for name in ("idle", "interval", "count")]
+            assert alive == ["10", "10", "2"], "one that is gone with a question is given up after 30 seconds, too"
 
 
 def test_what_changes_tables_takes_what_it_takes(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,3 +204,35 @@ def test_a_connection_that_the_server_closed_is_opened_again(postgres_url: str) 
                 cut()
                 execute(ADD, "lost as well")
         assert [name for (_, name) in database.read("SELECT * FROM things")] == ["kept"]
+
+
+def test_a_long_text_is_looked_at_in_no_time() -> None:
+    """Whoever keeps one has the only connection that writes, and Python's lock."""
+    text, took = "д" * 2_000_000, list[float]()
+    for look in (is_sound, str.encode):
+        began = time.perf_counter()
+        assert look(text)
+        took.append(time.perf_counter() - began)
+    assert took[0] < 20 * took[1]
+    assert [is_sound(each, zeros) for each in ("d", "\x00", "\ud800") for zeros in (False, True)] == [
+        True, True, False, True, False, False
+    ]  # fmt: skip
+
+
+def test_who_has_waited_sees_what_others_wrote_whatever_a_server_does_otherwise(postgres_url: str) -> None:
+    url = postgres_url + "%20-cdefault_transaction_isolation%3Drepeatable%5C%20read"
+    with closing(Database(url, SCHEMA, "things")) as one, closing(Database(url, SCHEMA, "things")) as two:
+        assert one.read("SHOW default_transaction_isolation") == [("repeatable read",)]
+        with ThreadPoolExecutor(1) as pool, one.writing() as execute:
+            execute(ADD, "first")
+
+            def rename() -> list[tuple[str]]:
+                with two.writing() as execute:
+                    execute("UPDATE things SET name = name || '!'")
+                    return execute("SELECT name FROM things")
+
+            renamed = pool.submit(rename)
+            with pytest.raises(TimeoutError):
+                renamed.result(0.2)
+            execute("UPDATE things SET name = 'second'")
+        assert renamed.result(10) == [("second!",)]

@@ -156,7 +156,7 @@ def test_unknown_models(running) -> None:
 def test_wrong_paths_and_methods(running, method, path, status) -> None:
     found, answer, headers = running.ask(b"", path, method)
     assert (found, answer["error"].keys()) == (status, FIELDS)
-    assert ("allow" in headers) == (status == 405)
+    assert len(headers.get_all("allow", [])) == (status == 405)
     assert not any(name.lower().startswith("access-control") for name in headers)
 
 

@@ -12,8 +12,15 @@ from typing import Any
 
 _PATIENCE = "SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'; SET statement_timeout = '60s'"
 """As long as SQLite waits for others; and whoever is cut off, or stands still, holds nobody up for longer."""
-_SILENCE = {"connect_timeout": "10", "tcp_user_timeout": "30000"}
-"""How long a server may be silent, unless its URL says so: seconds to connect, then milliseconds. Source: libpq."""
+_SILENCE = {
+    "connect_timeout": "10",
+    "tcp_user_timeout": "30000",
+    "keepalives_idle": "10",
+    "keepalives_interval": "10",
+    "keepalives_count": "2",
+}
+"""How long a server may be silent, unless its URL says so: seconds to connect, milliseconds to take what is sent, and
+seconds until one that has taken a question is asked whether it still is there. Source: libpq."""
 UNHURRIED = "SET LOCAL statement_timeout = 0"
 """Lets each statement of a transaction take what it takes; it waits for others no longer than before."""
 

@@ -44,7 +44,7 @@ def _value(schema: Any, root: dict[str, Any], text: str, depth: int) -> Any:
             return _value(schema[name][0], root, text, depth + 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     if isinstance(kind, list):
-        kind = kind[0]
+        kind = kind[0] if kind else "string"
     return _of_kind(str(kind), schema, root, text, depth)
 
 

@@ -325,13 +325,18 @@ def amounts_agree(invoices: Iterable[Invoice]) -> bool:
 
 
 def _taken(used: Sequence[UsageRow], before: Sequence[Invoice]) -> dict[str, Any]:
-    """Return what was taken by what is charged, requests and training, less what the invoices of before told of."""
-    requests = [row for row in used if row.group["kind"] == "request"]
+    """Return what was taken by what is charged, requests and training, less what the invoices of before told of.
+
+    Those issued until 2026-11-29 took training for requests: what is more than they told of is told as they did.
+    """
+    told = all("trained_tokens" in invoice.model_fields_set for invoice in before)
+    training = [row for row in used if told and row.group["kind"] == "step"]
+    requests = [row for row in used if row not in training]
     whole = {
         "requests": sum(row.entries for row in requests),
         "input_tokens": sum(row.usage.input_tokens for row in requests),
         "output_tokens": sum(row.usage.output_tokens for row in requests),
-        "trained_tokens": sum(row.usage.input_tokens for row in used if row.group["kind"] == "step"),
+        "trained_tokens": sum(row.usage.input_tokens for row in training),
         "joules": sum(row.microjoules for row in used) / 1e6,
         "joules_low": sum(row.microjoules_low for row in used) / 1e6,
         "joules_high": sum(row.microjoules_high for row in used) / 1e6,

@@ -25,9 +25,13 @@ class KnownPrices(Noun):
 
 
 def note_prices(home: Home, prices: KnownPrices) -> None:
-    """Remember by which prices a home's factory charges from now on."""
-    if known_prices(home) != prices:
-        write_whole(home.path / _FILE, prices.model_dump_json(indent=2, exclude_unset=True))
+    """Remember by which prices a home's factory charges from now on.
+
+    Prices are compared by their words: what a price says to be 0 is otherwise left out, and inherited.
+    """
+    known, words = known_prices(home), _words(prices)
+    if known is None or _words(known) != words:
+        write_whole(home.path / _FILE, words)
 
 
 def known_prices(home: Home) -> KnownPrices | None:
@@ -36,3 +40,7 @@ def known_prices(home: Home) -> KnownPrices | None:
         return KnownPrices.model_validate_json((home.path / _FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def _words(prices: KnownPrices) -> str:
+    return prices.model_dump_json(indent=2, exclude_unset=True)

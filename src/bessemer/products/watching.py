@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bessemer.core.errors import NotFound
+from bessemer.core.errors import BessemerError, NotFound
 from bessemer.core.nouns import Subject, Usage
 from bessemer.flow import Runner, RunResult
 from bessemer.meter import LocalMeter, open_ledger
@@ -59,9 +59,12 @@ def run_watched(runner: Runner, run: str, unwanted: Callable[[], bool]) -> RunRe
 
     def watch() -> None:
         while not ended.wait(_LOOK_SECONDS):
-            if unwanted():
-                runner.cancel(run)
-                return
+            try:
+                if unwanted():
+                    runner.cancel(run)
+                    return
+            except BessemerError as error:  # of a database that is away: it is there again before the run is over
+                logger.warning("whether a run is wanted is asked again: %s", error.code)
 
     watcher = threading.Thread(target=watch, name="watching a run", daemon=True)
     watcher.start()

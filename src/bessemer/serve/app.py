@@ -261,13 +261,13 @@ async def _refuse(request: Request, error: Exception) -> Response:
     of a path for an id that nothing can be posted to, such as ``responses/input_tokens``, there is no such path.
     """
     assert isinstance(error, HTTPException)
-    headers, status = dict(error.headers or {}), error.status_code
+    headers, status = error.headers, error.status_code
     if status == 405:
         routes = [route for route in request.app.routes if isinstance(route, Route)]
         found = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
-        headers["allow"] = ", ".join(sorted({method for route in found for method in route.methods or ()}))
+        headers = {"allow": ", ".join(sorted({method for route in found for method in route.methods or ()}))}
         if request.method == "POST" and all(route.path.endswith("}") for route in found):
-            headers, status = {}, 404
+            headers, status = None, 404
     what = {
         404: Refusal(404, "There is no such path here.", "unknown_path"),
         405: Refusal(405, "This path does not take that method.", "method_not_allowed"),

@@ -19,14 +19,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from bessemer.core.errors import ConfigError
+from bessemer.core.errors import BackendError, ConfigError
 from bessemer.core.nouns import ChatRequest, Entry, Message, Usage
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.infer.echo import EchoEngine
 from bessemer.meter import LocalMeter, MeterConfig, open_ledger, open_meter
 from bessemer.products.counted import Counted
 from bessemer.products.home import Deployment, Home
-from bessemer.products.synthetic import making, quick
+from bessemer.products.synthetic import jobs, making, quick
 from bessemer.products.synthetic.config import SyntheticConfig
 from bessemer.products.synthetic.jobs import DatasetDriver, maker
 from bessemer.products.synthetic.lending import Lending
@@ -388,6 +388,21 @@ def test_a_job_of_an_archived_project_is_cancelled(desk: Desk) -> None:
     assert not desk.driver.turn()
     assert desk.work.datasets.get("shop", job["id"]).status == "cancelled"
     assert not desk.work.datasets.given(job["id"]) and not desk.entries()
+
+
+def test_a_database_that_is_away_for_a_moment_fails_no_job(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = desk.ask(tables={"customers": desk.upload(customers(50))}).json()
+
+    def away(*_: object) -> None:
+        raise BackendError("the runs in Postgres cannot be used")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "run_watched", away)
+        with pytest.raises(BackendError):
+            desk.driver.turn()
+    assert desk.work.datasets.get("shop", job["id"]).status == "running"
+    assert desk.driver.turn()
+    assert desk.work.datasets.get("shop", job["id"]).status == "succeeded"
 
 
 def test_a_cancelled_job_is_not_made_and_not_charged(desk: Desk) -> None:

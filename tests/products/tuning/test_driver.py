@@ -9,15 +9,19 @@ import signal
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bessemer.core.errors import BackendError
 from bessemer.core.units import Money
 from bessemer.flow import open_store
 from bessemer.meter import Ledger, open_ledger
+from bessemer.products.tuning.driver import JobDriver, JobParts
 from bessemer.products.tuning.telling import FIXED_SECONDS
+from bessemer.products.watching import Shift
 from bessemer.serve.accounts.pages import Page
-from bessemer.serve.work.jobs import JobEvent
+from bessemer.serve.work.jobs import JobError, JobEvent
 from bessemer.serve.work.records import Wanted
 
 from .conftest import Shop
@@ -156,6 +160,59 @@ def test_a_failure_is_told_in_words(shop: Shop) -> None:
     assert len(shop.webhooks.claim(10)) == 1
     with closing(books(shop)) as ledger:
         assert {entry.status for entry in ledger.entries(kind="step", limit=-1)} == {"error"}
+
+
+def test_many_jobs_of_a_project_are_one_look_at_the_accounts(shop: Shop) -> None:
+    """They are looked through three times a second, and requests wait for the same connection."""
+    looks: list[str] = []
+    for project in ("shop", "docs", "shop", "shop"):
+        shop.job(project)
+
+    def is_archived(project: str) -> bool:
+        looks.append(project)
+        return False
+
+    line: Any = None
+    JobDriver(JobParts(shop.home, shop.work, shop.meter, None, is_archived=is_archived), line)._drop()
+    assert sorted(looks) == ["docs", "shop"]
+
+
+@pytest.mark.parametrize("what", ["report", "estimate"])
+def test_a_database_that_is_away_for_a_moment_fails_no_job(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    job, reached, asked = shop.job(), getattr(shop.work.jobs, what), 0
+
+    def away(*args: Any, **more: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise BackendError("the jobs in Postgres cannot be used")
+        reached(*args, **more)
+
+    monkeypatch.setattr(shop.work.jobs, what, away)
+    monkeypatch.setattr(Shift, "patience_seconds", 0.05)
+    shop.drive(StandInConfig(steps=30, seconds=0.1))
+    until_status(shop, job, "succeeded", "failed")
+    assert shop.work.jobs.get("shop", job).status == "succeeded" and asked > 2
+    assert any("goes on at" in event.message for event in events(shop, job)), "at its last checkpoint"
+
+
+def test_why_a_job_failed_is_kept_with_its_state(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that is killed in between leaves no failed job without a reason."""
+    job, jobs = shop.job(), shop.work.jobs
+    jobs.move("shop", job, "running", ("queued",), "started")
+    move = jobs.move
+
+    def killed(*args: Any, **more: Any) -> None:
+        move(*args, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "move", killed)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.fail("shop", job, JobError(code="e", message="the loss is no number"))
+    left = jobs.get("shop", job)
+    assert left.status == "failed" and left.error and left.error.message == "the loss is no number"
 
 
 def test_cancelled_while_it_runs(shop: Shop) -> None:

@@ -106,6 +106,23 @@ def test_a_spent_budget_answers_429_and_the_client_does_not_ask_again(guarded) -
     guarded.ask()
 
 
+def test_a_limit_that_is_set_while_limits_are_looked_up_is_kept_to(guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that takes a job finds that something was changed: what the event loop found before is old then."""
+    book, job = guarded.gate._book, Subject(kind="step", id="job", project="shop")
+    guarded.accounts.budgets.set("project", "tests", "total", Money(micros=10**9))
+
+    def meanwhile(subject: Subject) -> Tariff:
+        monkeypatch.undo()
+        guarded.accounts.rates.set("project", "tests", requests=2)
+        book.priced(job)
+        return pricing(subject)
+
+    monkeypatch.setattr(book, "_pricing", meanwhile)
+    name = ("tests", "key", "played", "", False)
+    book.rules(name)
+    assert [block.most for block in book.rules(name).standing.requests] == [2]
+
+
 @pytest.mark.parametrize("kind", ["requests", "budget"])
 def test_a_limit_of_a_key_is_that_key_s_alone_and_stays_when_it_is_rotated(guarded, kind: str) -> None:
     keys = guarded.accounts.keys

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from bessemer.products.tuning.wiring import open_tuned
 from bessemer.serve import GatewayParts, JobsConfig, Work, app, open_accounts, open_work
 from bessemer.serve.refusals import of_engine
 from bessemer.serve.work.batches import Batch, Counts, Line
-from bessemer.serve.work.datasets import Dataset, DatasetMaker
+from bessemer.serve.work.datasets import Dataset, DatasetMaker, DatasetResult
 from bessemer.serve.work.files import File
 from bessemer.serve.work.jobs import Hyperparameters, Job, Trainable
 from bessemer.serve.work.records import Records, Wanted
@@ -25,6 +27,9 @@ from tests.serve.conftest import start_in
 from .test_batches import chat, ended, lines_of, sent, until
 
 Opener = Callable[..., Work]
+UPLOAD: dict[str, Any] = {
+    "bytes": 3, "created_at": 0, "expires_at": 5, "filename": "a", "purpose": "user_data", "mime_type": "text/plain"
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -32,8 +37,8 @@ def opened(tmp_path: Path) -> Iterator[Opener]:
     """Open what there is in a folder, over a database."""
     with ExitStack() as stack:
 
-        def one(folder: str, database: str = "") -> Work:
-            work = open_work(tmp_path / folder, JobsConfig(), factory="mill", database=database)
+        def one(folder: str, database: str = "", clock: Callable[[], float] = time.time) -> Work:
+            work = open_work(tmp_path / folder, JobsConfig(), clock, factory="mill", database=database)
             stack.callback(work.close)
             return work
 
@@ -230,3 +235,128 @@ def test_a_file_of_an_earlier_version_is_brought_up_to_date(opened: Opener, tmp_
     assert later.files.page("shop", Wanted()).items == (stays,)
     assert not later.files.path(goes.id).exists()
     later.close()
+
+
+def pending(work: Work, id: str = "u") -> str:
+    """Begin an upload of three bytes and send them; return the part's id."""
+    work.uploads.create("shop", Upload(id=id, **UPLOAD))
+    with work.files.receiving() as (path, out):
+        out.write(b"abc")
+        out.flush()
+        return work.uploads.add_part("shop", id, path).id
+
+
+def test_an_upload_that_two_gateways_end_at_once_is_nobody_s_trouble(
+    opened: Opener, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = "" if database_url.startswith("sqlite") else database_url
+    one, two = (opened("work", database, clock=lambda: now) for _ in range(2))
+    now = 1.0
+    part = pending(one)
+    now, tagged = 9.0, two.records.tagged
+
+    def after_the_other(*args: Any, **more: Any) -> Any:
+        found = tagged(*args, **more)
+        one.uploads.sweep()
+        return found
+
+    monkeypatch.setattr(two.records, "tagged", after_the_other)
+    two.uploads.sweep()
+    assert two.records.ids("upload part") == set() and not two.files.path(part).exists()
+    two.uploads.create("shop", Upload(id="v", **UPLOAD))
+
+
+@pytest.mark.parametrize("end", ["complete", "cancel", "sweep"])
+def test_a_gateway_that_is_killed_while_an_upload_ends_leaves_no_parts(
+    opened: Opener, database_url: str, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    now = 1.0
+    work = opened("work", "" if database_url.startswith("sqlite") else database_url, clock=lambda: now)
+    part, writing, written = pending(work), work.records.writing, 0
+
+    def killed() -> Any:
+        nonlocal written
+        written += 1
+        if written > 1:
+            raise KeyboardInterrupt
+        return writing()
+
+    now = 9.0 if end == "sweep" else now
+    told = {"complete": ("shop", "u", [part]), "cancel": ("shop", "u"), "sweep": ()}[end]
+    monkeypatch.setattr(work.records, "writing", killed)
+    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+    with suppress(KeyboardInterrupt):
+        getattr(work.uploads, end)(*told)
+    monkeypatch.undo()
+    assert work.files.path(part).exists()
+    work.files.remove_strays(-1.0)
+    assert not work.files.path(part).exists()
+
+
+def test_what_a_killed_gateway_gave_to_jobs_and_batches_is_let_go_of(opened: Opener, database_url: str) -> None:
+    work = opened("work", "" if database_url.startswith("sqlite") else database_url)
+    file = given(work)
+    for number, status in enumerate(("queued", "paused", "succeeded")):
+        job = Job(id=f"j{number}", created_at=0, model="m", training_file="", hyperparameters=Hyperparameters(), seed=1)
+        work.jobs.data(job.id, "training").hardlink_to(work.files.path(file.id))
+        with work.records.writing() as execute:
+            work.records.add(execute, "fine-tuning job", "shop", job, tag=status)
+    work.jobs.data("never kept", "validation").hardlink_to(work.files.path(file.id))
+    for number in range(2):
+        batch = Batch(id=f"b{number}", endpoint="", input_file_id=file.id, created_at=0, expires_at=9)
+        work.batches.create("shop", batch)
+    with work.records.writing() as execute:
+        work.records.put(execute, batch, "completed")
+    folder = work.files.folder.parent
+    work.sweep()
+    assert len(list((folder / "jobs").iterdir())) == 4, "who takes a job has an hour to keep it"
+    for store in (work.jobs, work.batches):
+        store.sweep(-1.0)
+    left = {path.name for name in ("jobs", "batches") for path in (folder / name).iterdir()}
+    assert left == {"j0.training.jsonl", "j1.training.jsonl", "b0.jsonl"}
+
+
+def test_a_page_goes_on_after_what_is_deleted_meanwhile(
+    opened: Opener, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = opened("work", "" if database_url.startswith("sqlite") else database_url)
+    first, second = given(work), given(work)
+    read = work.records.read
+
+    def deleted(*args: Any) -> list[tuple[Any, ...]]:
+        rows = read(*args)
+        with suppress(NotFound):
+            work.files.delete("shop", first.id)
+        return rows
+
+    monkeypatch.setattr(work.records, "read", deleted)
+    wanted = Wanted(after=first.id, newest_first=False)
+    assert work.records.page("file", "shop", File, wanted).items == (second,)
+
+
+def test_no_row_of_a_dataset_is_there_before_its_job_is(
+    opened: Opener, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else who looks then, and cancels, has rows that nobody is charged for; so has whose gateway is killed then."""
+    database = "" if database_url.startswith("sqlite") else database_url
+    one, two = opened("work", database), opened("work", database)
+    for id in ("d", "cancelled"):
+        with one.records.writing() as execute:
+            one.records.add(execute, "dataset", "shop", Dataset(id=id, created_at=0, status="running"), tag="running")
+    (tmp_path / "rows").write_text("a")
+    files = {name: (tmp_path / "rows", f"{name}.csv") for name in ("people", "orders")}
+    found, seen = one.datasets._in, list[int]()
+
+    def looked(*args: Any) -> Dataset:
+        seen.append(len(two.files.page("shop", Wanted()).items))
+        return found(*args)
+
+    monkeypatch.setattr(one.datasets, "_in", looked)
+    done = one.datasets.succeed("shop", "d", DatasetResult(files, 1, {}, {}))
+    assert seen == [0] and done == two.datasets.get("shop", "d") and done.status == "succeeded"
+    made = two.files.page("shop", Wanted()).items
+    assert {file.id for file in made} == set(done.result_files.values()) and len(made) == 2
+    two.datasets.move("shop", "cancelled", "cancelled", ("running",))
+    with pytest.raises(Conflict):
+        one.datasets.succeed("shop", "cancelled", DatasetResult(files, 1, {}, {}))
+    assert {path.name for path in one.files.folder.iterdir()} == {file.id for file in made}

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -150,7 +150,7 @@ class DatasetDriver(Shift):
         return True
 
     def _drive(self, project: str, job: Dataset) -> None:
-        home = self._parts.home
+        home, begun = self._parts.home, False
         model = dataset_subject(project, job).model
         whose = Subject(kind="step", id="", project=project, key_id=job.key_id, model=model)
         sink = MeteredSink(ignore, self._parts.meter, whose)
@@ -163,9 +163,11 @@ class DatasetDriver(Shift):
                 # Texts are written in this process: the engines that write them are here.
                 where = "process" if job.texts is None else "inline"
                 runner = Runner(store, home.artifacts, where, sink, resources)
-                unwanted = partial(self._unwanted, project, job)
+                unwanted, begun = partial(self._unwanted, project, job), True
                 result = run_watched(runner, runner.submit(flow), unwanted)
         except BessemerError as error:
+            if begun and isinstance(error, BackendError):  # a database or a disk: what fails in a step is in the result
+                raise  # the turn is taken again
             self._fail(project, job, error.code, sentence(error.message, error.hint))
             return
         except Exception as error:  # a mistake of ours ends this job, not the thread that drives all of them
@@ -184,9 +186,10 @@ class DatasetDriver(Shift):
 
     def _drop(self) -> None:
         """Cancel the jobs of archived projects."""
+        is_archived = cache(self._parts.is_archived)  # one look for all jobs of a project
         for project, job in self._store.records.tagged(KIND, _UNFINISHED, Dataset, own=True):
             with suppress(Conflict, BackendError):  # it is over; or the accounts are looked into the next time
-                if self._parts.is_archived(project):
+                if is_archived(project):
                     self._store.move(project, job.id, "cancelled", _UNFINISHED)
                     self._store.forget(job.id)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -108,7 +108,7 @@ class JobDriver(Shift):
         return True
 
     def _drive(self, project: str, job: Job) -> None:
-        home = self._parts.home
+        home, begun = self._parts.home, False
         whose = Subject(kind="step", id="", project=project, key_id=job.key_id, model=model_name(project, job))
         try:
             flow = self._line.flow(project, job, self._jobs)
@@ -120,11 +120,13 @@ class JobDriver(Shift):
                     store, home.artifacts, sink=sink, resources={"jobs": str(self._jobs.data("", "").parent),
                                                                  "base": str(self._line.base)}
                 )  # fmt: skip
-                unwanted = partial(self._unwanted, project, job)
+                unwanted, begun = partial(self._unwanted, project, job), True
                 result = run_watched(runner, runner.submit(flow), unwanted)
         except Cancelled:  # while what it starts from was made: the next driver goes on
             return
         except BessemerError as error:
+            if begun and isinstance(error, BackendError):  # a database or a disk: what fails in a step is in the result
+                raise  # the turn is taken again, and the job goes on at its last checkpoint
             self._fail(project, job, JobError(code=error.code, message=sentence(error.message, error.hint)))
             return
         except Exception as error:  # a mistake of ours ends this job, not the thread that drives all of them
@@ -145,9 +147,10 @@ class JobDriver(Shift):
 
     def _drop(self) -> None:
         """Cancel the jobs of archived projects."""
+        is_archived = cache(self._parts.is_archived)  # one look for all jobs of a project
         for project, job in self._jobs.records.tagged(KIND, _UNFINISHED, Job, own=True):
             with suppress(Conflict, BackendError):  # it is over; or the accounts are looked into the next time
-                if self._parts.is_archived(project):
+                if is_archived(project):
                     said = "The job was cancelled: its project is archived"
                     self._jobs.move(project, job.id, "cancelled", _UNFINISHED, said)
                     self._jobs.forget_data(job.id)

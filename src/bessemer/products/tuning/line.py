@@ -100,10 +100,7 @@ class TuningLine:
         Raises:
             Unsupported: its adapter is not there; gateways over one database may have folders of their own.
         """
-        if not (Path(model.adapter).is_dir() and Path(model.onto).is_dir()):
-            told = "the adapter of this checkpoint is in another state folder than this gateway's"
-            raise Unsupported(told, hint="Ask the gateway that trained it.")
-        config = MergeConfig(adapter=model.adapter, onto=model.onto)
+        config = MergeConfig(adapter=str(here(model.adapter)), onto=str(here(model.onto)))
         code = ("bessemer.train", "bessemer.models")
         merge = Step("merge", run=f"{tune_module}:merge_checkpoint", config=config, code=code, queue=CHECKPOINTS)
         return Flow(flow_name(model.job, model.id), (merge, replace(self._compile(), queue=CHECKPOINTS)))
@@ -146,6 +143,18 @@ def flow_name(job: str, model: str = "") -> str:
     ('tune-ftjob-1', 'tune-ftjob-1:ckpt-step-8')
     """
     return f"tune-{job}{model.removeprefix(tuned_model(model))}"
+
+
+def here(folder: str) -> Path:
+    """Return the folder of a model's weights or of an adapter.
+
+    Raises:
+        Unsupported: it is not there; gateways over one database may have folders of their own.
+    """
+    if not (path := Path(folder)).is_dir():
+        told = "the weights of this fine-tuned model are in another state folder than this gateway's"
+        raise Unsupported(told, hint="Ask the gateway that made it.")
+    return path
 
 
 def _metrics(step: int, losses: Mapping[str, Any]) -> dict[str, float]:

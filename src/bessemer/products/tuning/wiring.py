@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bessemer.core.errors import NotFound, Unsupported
+from bessemer.core.errors import NotFound
 from bessemer.flow import open_store
 from bessemer.infer import OpenVinoConfig, open_engine
 from bessemer.infer.openvino import CAN
 from bessemer.products.home import Deployment, Home
 from bessemer.products.llm.config import LlmConfig
-from bessemer.products.tuning.line import TuningLine
+from bessemer.products.tuning.line import TuningLine, here
 from bessemer.serve import Work
 from bessemer.serve.work.jobs import Trainable
 from bessemer.serve.work.models import ChatEngine
@@ -65,15 +65,8 @@ def count_talks(path: Path) -> int:
 
 
 def open_tuned(path: str) -> ChatEngine:
-    """Return the engine of a fine-tuned model's folder.
-
-    Raises:
-        Unsupported: it is not there; gateways over one database may have folders of their own.
-    """
-    if not Path(path).is_dir():
-        told = "the weights of this fine-tuned model are in another state folder than this gateway's"
-        raise Unsupported(told, hint="Ask the gateway that made it.")
-    return open_engine(OpenVinoConfig(path=path))
+    """Return the engine of a fine-tuned model's folder; raises as `here`."""
+    return open_engine(OpenVinoConfig(path=str(here(path))))
 
 
 def _merged(home: Home, served: Deployment) -> Path:

@@ -90,6 +90,7 @@ class RuleBook:
 
     def _find(self, name: Name) -> Rules | None:
         """Find what limits a request, and remember it."""
+        known = self._rules  # first: a thread that takes a job may find meanwhile that something was changed
         project, key_id, model, tier, batch = name
         rates, budgets = self._in_force_for(project, key_id, model)
         rules = None
@@ -101,9 +102,9 @@ class RuleBook:
             budgets = _comparable(budgets, tariff)
             standing = self._holding.stand(rates, () if batch else budgets, self._clock())
             rules = Rules(standing, budgets if batch else (), tariff, min(standing.until, tariff.until))
-        if len(self._rules) >= _REMEMBERED_AT_MOST:
-            self._rules = {}
-        self._rules[name] = rules
+        if len(known) >= _REMEMBERED_AT_MOST:
+            known.clear()
+        known[name] = rules
         return rules
 
     def priced(self, subject: Subject) -> tuple[Tariff, tuple[Budget, ...]]:

@@ -40,7 +40,7 @@ def _item(item: dict[str, Any], number: int) -> dict[str, Any]:
     if kind == "function_call_output" and isinstance(item.get("output"), list):
         item["output"] = "\n".join(part["text"] for part in _parts(item["output"], None))
     fields = {"function_call": ("call_id", "name", "arguments"), "function_call_output": ("call_id", "output")}
-    if kind not in fields:
+    if not isinstance(kind, str) or kind not in fields:
         raise PydanticCustomError(
             "unsupported_parameter", "item {number} is of a type that is not supported", {"number": number}
         )

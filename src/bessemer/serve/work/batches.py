@@ -29,7 +29,7 @@ from bessemer.serve.work.batch_input import LineError, look
 from bessemer.serve.work.batch_totals import BatchUsage, Counts, Totals
 from bessemer.serve.work.files import KIND as FILE
 from bessemer.serve.work.files import File, FileStore
-from bessemer.serve.work.records import Record, Wanted, as_json, new_id
+from bessemer.serve.work.records import Record, Wanted, as_json
 
 KIND = "batch"
 WINDOW_SECONDS = 24 * 3600
@@ -270,13 +270,12 @@ class BatchStore:
                 if not failed:
                     totals.add(line["response"]["body"])
             update |= {"usage": totals.usage, "model": totals.model}
-            named = {"output": (out_path, out), "error": (error_path, errors)}
             made: list[File] = []
-            for what, (path, file) in named.items():
+            for what, path, file in (("output", out_path, out), ("error", error_path, errors)):
                 file.flush()
                 if path.stat().st_size:
-                    made.append(self._made(batch, what, path.stat().st_size, now))
-                    self._files.place(path, made[-1].id)
+                    named = f"{id}_{what}.jsonl"
+                    made.append(self._files.placed(path, named, "batch_output", batch.output_expires_after_seconds))
                     update[f"{what}_file_id"] = made[-1].id
             with self.records.writing() as execute:
                 batch = self.records.find(execute, KIND, project, id, Batch)
@@ -290,6 +289,10 @@ class BatchStore:
         self._forget(id)
         return batch
 
+    def sweep(self, older_than_seconds: float) -> None:
+        """Let go of the input of batches that are over or were never kept: their gateway was killed meanwhile."""
+        self._files.remove_links(self._folder, (KIND, OPEN), older_than_seconds)
+
     def untold(self) -> list[tuple[str, Batch]]:
         """Return the batches that are over and of which nobody was told yet, with their projects."""
         return self.records.tagged(KIND, (_UNTOLD,), Batch, own=True)
@@ -298,13 +301,6 @@ class BatchStore:
         """Note that those who want to know were told how a batch ended."""
         with self.records.writing() as execute:
             self.records.put(execute, batch, batch.status)
-
-    def _made(self, batch: Batch, what: str, size: int, now: int) -> File:
-        seconds = batch.output_expires_after_seconds
-        return File(
-            id=new_id("file-"), bytes=size, created_at=now, expires_at=now + seconds if seconds else None,
-            filename=f"{batch.id}_{what}.jsonl", purpose="batch_output",
-        )  # fmt: skip
 
     def _results(self, id: str, ending: Status) -> Iterator[dict[str, Any]]:
         after, columns = 0, "number, custom_id, result"

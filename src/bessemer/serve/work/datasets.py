@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -22,7 +22,7 @@ from bessemer.core.errors import ConfigError, Conflict, NotFound, Unsupported
 from bessemer.core.nouns import Subject, Usage
 from bessemer.serve.accounts.pages import Page
 from bessemer.serve.database import Execute
-from bessemer.serve.work.files import FileStore
+from bessemer.serve.work.files import File, FileStore
 from bessemer.serve.work.jobs import ENDED, JobError, Purse
 from bessemer.serve.work.records import Record, Wanted
 
@@ -226,27 +226,22 @@ class DatasetStore:
         Raises:
             Conflict: the job was cancelled meanwhile.
         """
-        added: dict[str, str] = {}
+        made: dict[str, File] = {}
         for name, (source, filename) in result.files.items():
-            with ExitStack() as stack:
-                path, out = stack.enter_context(self._files.receiving())
+            with self._files.receiving() as (path, out):
                 with source.open("rb") as file:
                     shutil.copyfileobj(file, out)
                 out.flush()
-                added[name] = self._files.add(project, path, filename, RESULTS).id
-        try:
-            with self.records.writing() as execute:
-                job = self._in(execute, project, id, ("running",))
-                update = {
-                    "status": "succeeded", "result_files": added, "accepted_rows": result.accepted_rows,
-                    "rejected": dict(result.rejected), "figures": {k: dict(v) for k, v in result.figures.items()},
-                }  # fmt: skip
-                job = job.model_copy(update=update | self._ended("succeeded"))
-                self.records.put(execute, job, _UNTOLD)
-        except BaseException:
-            for file_id in added.values():
-                self._files.delete(project, file_id)
-            raise
+                made[name] = self._files.placed(path, filename, RESULTS)
+        with self._files.keeping(project, made.values()) as execute:
+            job = self._in(execute, project, id, ("running",))
+            update = {
+                "status": "succeeded", "result_files": {name: file.id for name, file in made.items()},
+                "accepted_rows": result.accepted_rows, "rejected": dict(result.rejected),
+                "figures": {k: dict(v) for k, v in result.figures.items()},
+            }  # fmt: skip
+            job = job.model_copy(update=update | self._ended("succeeded"))
+            self.records.put(execute, job, _UNTOLD)
         self.forget(id)
         return job
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -99,6 +99,16 @@ class FileStore:
         """
         if purpose in _LINES:
             check_lines(source)
+        self.sweep()
+        file = self.placed(source, filename, purpose, expires_after_seconds)
+        with self.keeping(project, (file,)) as execute:
+            within(execute, file)
+            if purpose in PURPOSES:
+                self.check_room(self.records.held_bytes(execute, project) + file.bytes)
+        return file
+
+    def placed(self, source: Path, filename: str, purpose: str, expires_after_seconds: int | None = None) -> File:
+        """Move bytes that were received into the store, and return the file that they are, which is not kept yet."""
         now = int(self._clock())
         file = File(
             id=new_id("file-"),
@@ -108,18 +118,21 @@ class FileStore:
             filename=filename,
             purpose=purpose,
         )
-        self.sweep()
         self.place(source, file.id)
+        return file
+
+    @contextmanager
+    def keeping(self, project: str, files: Collection[File]) -> Iterator[Execute]:
+        """Keep files that were placed, at the moment of what the block writes; if it raises, none."""
         try:
             with self.records.writing() as execute:
-                within(execute, file)
-                if purpose in PURPOSES:
-                    self.check_room(self.records.held_bytes(execute, project) + file.bytes)
-                self.records.add(execute, KIND, project, file, tag=purpose)
+                yield execute
+                for file in files:
+                    self.records.add(execute, KIND, project, file, tag=file.purpose)
         except BaseException:
-            self.path(file.id).unlink(missing_ok=True)
+            for file in files:
+                self.path(file.id).unlink(missing_ok=True)
             raise
-        return file
 
     def place(self, source: Path, id: str) -> None:
         """Move bytes to where those of an id are, safely on the disk."""
@@ -208,6 +221,20 @@ class FileStore:
         for path in [*self.folder.iterdir(), *self.incoming.iterdir()]:
             if path.name not in known and not _is_younger(path, older_than_seconds):
                 path.unlink(missing_ok=True)
+
+    def remove_links(self, folder: Path, unfinished: tuple[str, tuple[str, ...]], older_than_seconds: float) -> None:
+        """Remove from a folder the links to files which were given to jobs that are over, or were never kept.
+
+        Args:
+            folder: where links are named after their jobs, up to a dot.
+            unfinished: kind and tags of the jobs that need theirs.
+            older_than_seconds: a younger one may be of a job that is being taken.
+        """
+        kept = {job.id for _, job in self.records.tagged(*unfinished, Record)}
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # somebody else let go of it
+                if path.name.partition(".")[0] not in kept and time.time() - path.stat().st_ctime > older_than_seconds:
+                    path.unlink()
 
 
 def check_lines(path: Path) -> int:

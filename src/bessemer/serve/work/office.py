@@ -49,9 +49,11 @@ class Work:
         return self.files.folder.parent / f"{work}{'-' * bool(self.factory)}{self.factory}.lock"
 
     def sweep(self) -> None:
-        """Let go of files and uploads whose time is over, and of the bytes of what was deleted at another gateway."""
+        """Let go of what is over: files and uploads, and bytes that a killed gateway or another one left behind."""
         self.files.sweep()
         self.uploads.sweep()
+        for store in (self.jobs, self.batches):
+            store.sweep(_STRAY_SECONDS)
         self.files.remove_strays(_STRAY_SECONDS)
 
     def close(self) -> None:

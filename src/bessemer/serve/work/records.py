@@ -138,10 +138,14 @@ class Records:
         Raises:
             NotFound: the project has none of that kind and id.
         """
-        rows = read("SELECT body FROM records WHERE kind = ? AND project = ? AND id = ?", kind, project, id)
+        _, body = self._found(read, kind, project, id)
+        return model.model_validate_json(body)
+
+    def _found(self, read: Execute, kind: str, project: str, id: str) -> tuple[Any, ...]:
+        rows = read("SELECT sequence, body FROM records WHERE kind = ? AND project = ? AND id = ?", kind, project, id)
         if not rows:
             raise NotFound(f"there is no {kind} of that id", hint="List what there is.")
-        return model.model_validate_json(rows[0][0])
+        return rows[0]
 
     def get(self, kind: str, project: str, id: str, model: type[T]) -> T:
         """Return a record of a project; raises as `find`."""
@@ -162,8 +166,7 @@ class Records:
         """
         start = 2**62 if wanted.newest_first else 0
         if wanted.after:
-            self.get(kind, project, wanted.after, model)
-            ((start,),) = self.read("SELECT sequence FROM records WHERE id = ?", wanted.after)
+            start, _ = self._found(self.read, kind, project, wanted.after)
         bodies = self._bodies(kind, project, wanted, start)
         found = islice((body for body in bodies if _has(body, wanted.metadata)), wanted.limit + 1)
         return Page.of([model.model_validate_json(body) for body in found], wanted.limit)

@@ -24,6 +24,7 @@ from bessemer.serve.work.jobs import (
     ENDED,
     EVENT,
     KIND,
+    UNFINISHED,
     Checkpoint,
     Job,
     JobError,
@@ -158,7 +159,10 @@ class JobStore:
         self.get(project, id)
         return self.records.page(CHECKPOINT, project, Checkpoint, wanted)
 
-    def move(self, project: str, id: str, to: Status, begun_from: tuple[Status, ...], said: str) -> Job:
+    def move(
+        self, project: str, id: str, to: Status, begun_from: tuple[Status, ...], said: str,
+        error: JobError | None = None,
+    ) -> Job:  # fmt: skip
         """Change a job's state and return it; nothing but its state decides which of two that do so at once wins.
 
         Raises:
@@ -170,7 +174,7 @@ class JobStore:
             if job.status not in begun_from:
                 raise Conflict(f"the job is {job.status}", hint=f"Only a job that is {' or '.join(begun_from)} can be.")
             now = int(self.now())
-            update: dict[str, Any] = {"status": to, "estimated_finish": None}
+            update: dict[str, Any] = {"status": to, "estimated_finish": None, "error": error}
             job = job.model_copy(update=update | ({"finished_at": now} if to in ENDED else {}))
             self.records.put(execute, job, _UNTOLD if to in ENDED else to)
             self._event(execute, project, id, said)
@@ -230,10 +234,7 @@ class JobStore:
         Raises:
             Conflict: the job was cancelled or paused meanwhile.
         """
-        job = self.move(project, id, "failed", ("running",), f"The job failed: {error.message}")
-        job = job.model_copy(update={"error": error})
-        with self.records.writing() as execute:
-            self.records.put(execute, job, _UNTOLD)
+        job = self.move(project, id, "failed", ("running",), f"The job failed: {error.message}", error)
         self.forget_data(id)
         return job
 
@@ -245,6 +246,10 @@ class JobStore:
         """Note that those who want to know were told how a job ended."""
         with self.records.writing() as execute:
             self.records.put(execute, job, job.status)
+
+    def sweep(self, older_than_seconds: float) -> None:
+        """Let go of what was given to jobs that are over or were never kept: their gateway was killed meanwhile."""
+        self._files.remove_links(self._folder, (KIND, UNFINISHED), older_than_seconds)
 
     def forget_data(self, id: str) -> None:
         """Let go of what a job was given."""

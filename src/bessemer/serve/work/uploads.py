@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,9 +97,8 @@ class UploadStore:
                 upload = self._records.find(execute, KIND, project, id, Upload)
                 _check_pending(upload)
                 rows = execute("SELECT body FROM records WHERE kind = ? AND parent = ?", PART, id)
-                if (
-                    sum(Part.model_validate_json(body).bytes for (body,) in rows) + part.bytes > 2 * upload.bytes
-                ):  # a part may be sent again, with another id
+                sent = part.bytes + sum(Part.model_validate_json(body).bytes for (body,) in rows)
+                if sent > 2 * upload.bytes:  # a part may be sent again, with another id
                     raise ConfigError(
                         f"the parts are more than twice the {upload.bytes} bytes that were announced",
                         hint="Begin an upload of the right size.",
@@ -145,13 +145,16 @@ class UploadStore:
             if md5 and not hmac.compare_digest(check.hexdigest().encode(), md5.lower().encode()):
                 raise ConfigError("the checksum md5 is not that of the parts", hint="Send the parts again.")
 
+            ended: list[tuple[Upload, list[str]]] = []
+
             def completed(execute: Execute, file: File) -> None:
-                self._put(execute, project, id, {"status": "completed", "file": file})
+                ended.append(self._put(execute, project, id, {"status": "completed", "file": file}))
 
             seconds = upload.file_expires_after_seconds
             self.files.add(project, path, upload.filename, upload.purpose, seconds, completed)
-        self._forget_parts(self._parts(id))
-        return self._records.get(KIND, project, id, Upload)
+        ((upload, gone),) = ended
+        self._unlink(gone)
+        return upload
 
     def cancel(self, project: str, id: str) -> Upload:
         """End an upload and forget its parts.
@@ -160,17 +163,15 @@ class UploadStore:
             NotFound: the project has no such upload.
             Conflict: it is over.
         """
-        upload = self._end(project, id, "cancelled")
-        self._forget_parts(self._parts(id))
-        return upload
+        return self._end(project, id, "cancelled")
 
     def sweep(self) -> None:
         """End uploads whose hour is over, and forget their parts."""
         now = self._clock()
         for project, upload in self._records.tagged(KIND, ("pending",), Upload):
             if upload.expires_at <= now:
-                self._end(project, upload.id, "expired")
-                self._forget_parts(self._parts(upload.id))
+                with suppress(Conflict):  # somebody else was faster
+                    self._end(project, upload.id, "expired")
 
     def _open(self, project: str, id: str) -> Upload:
         self.sweep()
@@ -180,26 +181,25 @@ class UploadStore:
 
     def _end(self, project: str, id: str, status: Literal["cancelled", "expired"]) -> Upload:
         with self._records.writing() as execute:
-            return self._put(execute, project, id, {"status": status})
+            upload, gone = self._put(execute, project, id, {"status": status})
+        self._unlink(gone)
+        return upload
 
-    def _put(self, execute: Execute, project: str, id: str, change: dict[str, Any]) -> Upload:
-        """End a pending upload within a transaction; what it announced no longer counts."""
+    def _put(self, execute: Execute, project: str, id: str, change: dict[str, Any]) -> tuple[Upload, list[str]]:
+        """End a pending upload within a transaction, and return the parts that it had.
+
+        What it announced no longer counts. Parts without a record are strays, should nobody come to remove their bytes.
+        """
         upload = self._records.find(execute, KIND, project, id, Upload)
         _check_pending(upload)
         upload = upload.model_copy(update=change)
         self._records.put(execute, upload, upload.status)
         execute("UPDATE records SET bytes = 0 WHERE id = ?", id)
-        return upload
+        return upload, [part for (part,) in execute("DELETE FROM records WHERE parent = ? RETURNING id", id)]
 
-    def _parts(self, id: str) -> list[str]:
-        return [part for (part,) in self._records.read("SELECT id FROM records WHERE parent = ?", id)]
-
-    def _forget_parts(self, ids: Sequence[str]) -> None:
-        with self._records.writing() as execute:
-            for id in ids:
-                self._records.drop(execute, id)
-        for id in ids:
-            self.files.path(id).unlink(missing_ok=True)
+    def _unlink(self, parts: Sequence[str]) -> None:
+        for part in parts:
+            self.files.path(part).unlink(missing_ok=True)
 
 
 def _check_pending(upload: Upload) -> None:
