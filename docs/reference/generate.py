@@ -88,8 +88,8 @@ cannot do is refused by name, too; `capabilities` in `GET /v1/models` says what 
 - `n` answers, or several prompts, are read by the engine one by one, so the prompt's tokens are counted for each. With
   a `seed`, the answers after the first have the numbers after it.
 - `tools` with the openvino engine: the model is told of them in its prompt and held by a grammar to calls or an
-  answer, so a stream shows nothing before its end; schemas with `$ref` are refused. Whether a small model calls the
-  right tool is up to the model.
+  answer, so a stream shows nothing before its end, and `logprobs` are refused: they would be those of the form.
+  Schemas may have a `$ref`, but to themselves. Whether a small model calls the right tool is up to the model.
 - `completions` with `echo` and `logprobs` says how likely each token of the prompt is (`max_tokens` 0: only that).
   The upstream engine asks its server to echo the prompt (vLLM does); where an answer does not have a likelihood for
   each token of the prompt it is refused.

@@ -108,6 +108,15 @@ def test_limits_are_set_shown_and_lifted(tmp_path: Path) -> None:
     assert said(tmp_path, "limits", "show") == {"rates": [], "budgets": []}
 
 
+def test_limits_can_be_read_in_80_columns(tmp_path: Path) -> None:
+    said(tmp_path, "projects", "create", "customer")
+    for more in (("budget", "0.123456", "--alert"), ("credit", "0.123456"), ("spend-alert", "0.123456")):
+        said(tmp_path, "limits", more[0], more[1], "--project", "customer", *more[2:])
+    words = call(tmp_path, "limits", "show", COLUMNS="80").stdout
+    assert max(map(len, words.splitlines())) <= 80
+    assert [words.split().count(word) for word in ("period", "credit", "customer")] == [1, 1, 3]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -160,6 +160,16 @@ def test_usage_in_buckets_of_time_and_by_group(tmp_path: Path) -> None:
     assert json.loads(call(tmp_path, "usage", "--until", "2001-01-01", "--json").stdout) == []
 
 
+def test_what_usage_is_told_by_can_be_read(tmp_path: Path) -> None:
+    """Three columns of long names would each have room for four letters."""
+    project, model = f"proj_{'7' * 24}", "assistant"
+    with open_meter(MeterConfig(sensors="model"), tmp_path / "state" / "books") as meter:
+        subject = Subject(kind="request", id="r", project=project, model=model, key_id="0123456789ab")
+        meter.stop(meter.start(subject), Usage(input_tokens=123_456, output_tokens=123_456))
+    words = call(tmp_path, "usage", "--bucket", "1h", "--group-by", "model,key,project", COLUMNS="80").stdout
+    assert model in words and "0123456789ab" in words and max(map(len, words.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -103,6 +103,11 @@ async def test_what_it_lacks_it_refuses(engine) -> None:
         await engine.respond(ask(sampling={"logit_bias": ((1, 1.0),)}, tools=TOOLS))
     with pytest.raises(Unsupported, match="not both"):
         await engine.respond(ask(tools=TOOLS, json_format=JsonFormat()))
+    with pytest.raises(Unsupported, match="no log-probabilities") as caught:  # they would tell our form's tokens
+        await engine.respond(ask(sampling={"top_logprobs": 0}, tools=TOOLS))
+    assert caught.value.about == "logprobs"
+    said = await engine.respond(ask(sampling={"top_logprobs": 0}, tools=TOOLS, tool_choice="none"))
+    assert bytes(byte for token in said.logprobs for byte in token.raw).decode("utf-8", "replace") == said.text
 
 
 def test_calls_and_tools_are_written_out_for_the_model() -> None:

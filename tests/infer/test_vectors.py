@@ -163,7 +163,7 @@ def test_a_vector_is_cut_only_where_the_model_was_trained_so(encoder: Path, chan
     np.testing.assert_allclose(cut.vector, short / np.linalg.norm(short), atol=1e-6)
     assert isinstance(refused, Unsupported) and "16, 32" in refused.message
     (never,) = ask(encoder, EmbedRequest(text="river", dimensions=16))
-    assert isinstance(never, Unsupported) and "cannot be cut" in never.message
+    assert isinstance(never, Unsupported) and "cannot be cut" in never.message and never.about == "dimensions"
 
 
 def test_what_is_too_long_is_refused(encoder: Path, changed: Callable[..., Path]) -> None:

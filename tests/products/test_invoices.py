@@ -191,6 +191,30 @@ def test_the_page_says_what_the_invoice_says_and_escapes(shop: Shop) -> None:
     assert "@page" in page
 
 
+def test_what_is_shown_of_an_invoice_adds_up(shop: Shop) -> None:
+    """With two decimals alone the lines of a larger one would not, and what rounding made could not be seen."""
+    shop.book(*(entry(f"{number}", NOON, (8_123_457, 3_765_433, 0)) for number in range(3)))
+    made = shop.invoices.draw("p", MONTH)
+    assert made.amount_micros > 1_000_000 and made.amount_micros % 10_000
+    note_prices(shop.home, KnownPrices(factory="works", history=PRICES))
+    shop.ledger.close()
+    in_terminal = (
+        call(shop.home.path.parent, *words, "--month", MONTH, BESSEMER_HOME=str(shop.home.path)).stdout
+        for words in (("costs",), ("invoice", "--project", "p"))
+    )
+    for words in (re.sub(r"</?t[dr][^>]*>", "  ", invoice_page(made)), *in_terminal):
+        *lines, total = re.findall(r"(-?[\d,]+\.\d{6}) USD", words)
+        micros = [int(amount.replace(",", "").replace(".", "")) for amount in lines]
+        amounts = [each for each in micros if each not in {line.unit_micros for line in made.lines}]
+        assert sum(amounts) == made.amount_micros == int(total.replace(",", "").replace(".", "")), words
+
+
+def test_the_terminal_says_of_which_month_an_invoice_is(shop: Shop) -> None:
+    shop.book(entry("a", NOON))
+    told = call(shop.home.path.parent, "invoice", "--project", "p", "--month", MONTH, BESSEMER_HOME=str(shop.home.path))
+    assert told.stdout.splitlines()[0].endswith(f" to p, {MONTH}")
+
+
 TOKENS = st.tuples(st.integers(0, 10**6), st.integers(0, 10**5), st.integers(0, 2), st.booleans())
 
 

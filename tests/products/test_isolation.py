@@ -79,12 +79,18 @@ class Case:
         lists: the thing that it shows to whom it belongs.
         tries: requests that name another's thing.
         status: what strangers get.
+        besides: what they get for the try of a number, where it is something else.
     """
 
     kind: str = "project"
     lists: str = ""
     tries: tuple[Try, ...] = ()
     status: int = 404
+    besides: tuple[tuple[int, int], ...] = ()
+
+    def refused(self, number: int) -> int:
+        """Return the status that the try of a number gets."""
+        return dict(self.besides).get(number, self.status)
 
 
 def named(method: str, path: str, body: Json | str | None = None, *more: Try) -> Case:
@@ -142,7 +148,8 @@ CASES: dict[str, Case] = {
             lambda mine, theirs: Ask(
                 "POST", ANSWERS, {"model": "echo", "input": "x", "previous_response_id": theirs["response"]}
             ),
-        )
+        ),
+        besides=((1, 400),),  # as OpenAI's
     ),
     # Stored answers
     "GET /v1/chat/completions": Case(lists="chat", tries=(after(CHAT, "chat"),)),
@@ -471,7 +478,7 @@ def test_another_projects_thing_is_as_unknown_as_one_that_never_was(
     told = house.ask(stranger, case.tries[number](mine, theirs))
     untrue = house.ask(stranger, case.tries[number](mine, never))
     assert blurred(told, theirs) == blurred(untrue, never)
-    assert told.status == case.status
+    assert told.status == case.refused(number)
     assert json.loads(told.text)["error"]["message"]
     owned = case.tries[number](theirs, theirs)
     assert owned.path.startswith(re.split(r"\{", route.partition(" ")[2])[0]), "the case is of its route"
@@ -517,7 +524,7 @@ def test_a_line_of_a_batch_comes_no_further_than_a_request(house: House) -> None
         errors = client.files.content(done.error_file_id).text.replace(never["model"], shop["model"])
         told = {line["custom_id"]: line["response"] for line in map(json.loads, errors.splitlines())}
         client.files.delete(done.error_file_id)
-    assert {each["status_code"] for each in told.values()} == {404}
+    assert [told[str(number)]["status_code"] for number in range(4)] == [404, 400, 404, 400]
     assert (told["0"]["body"], told["1"]["body"]) == (told["2"]["body"], told["3"]["body"])
 
 
@@ -541,10 +548,12 @@ def test_what_strangers_tried_changed_nothing_and_its_owner_can_do_it_all(house:
     waiting, acts = len(house.work.jobs.untold()), len(house.accounts.audit.list(10_000).items)
     for stranger in ("docs", "root"):
         for route, number in TRIES:
-            assert house.ask(stranger, CASES[route].tries[number](house.things[stranger], shop)).status == 404
+            told = house.ask(stranger, CASES[route].tries[number](house.things[stranger], shop))
+            assert told.status == CASES[route].refused(number)
     assert house.whole("shop") == before
     assert (len(house.work.jobs.untold()), len(house.accounts.audit.list(10_000).items)) == (waiting, acts)
     last = ("DELETE", "POST /v1/uploads")
     for route, number in sorted(TRIES, key=lambda each: each[0].startswith(last)):
         told = house.ask("shop", CASES[route].tries[number](shop, shop))
-        assert told.status != 404, f"{route}: a stranger's 404 would say nothing, were it everybody's"
+        no = CASES[route].refused(number)
+        assert told.status != no, f"{route}: a stranger's {no} would say nothing, were it everybody's"

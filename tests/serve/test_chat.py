@@ -7,9 +7,11 @@ import asyncio
 import pytest
 from openai import AsyncOpenAI
 
+from bessemer.core.nouns import TokenLogprob
 from bessemer.infer import EchoConfig, open_engine
 from bessemer.serve import GatewayConfig, KeyStore, create_app
 from bessemer.serve.server import GatewayServer
+from bessemer.serve.telling import logprobs_of
 
 from .conftest import HELLO, DiskMeter, PlayedEngine, serve_in_thread
 
@@ -150,6 +152,14 @@ def test_logprobs_whole_and_streamed(running) -> None:
     streamed = create(model="played", messages=HELLO, logprobs=True, stream=True)
     pieces = [chunk.choices[0].logprobs for chunk in streamed]
     assert [token.token for piece in pieces if piece for token in piece.content] == ["one", "two", "three"]
+
+
+def test_the_bytes_of_a_part_of_a_character_are_its_own_or_none() -> None:
+    """Whoever puts the bytes of tokens together must get the text: its replacement's would be another."""
+    part = TokenLogprob(token="\ufffd", logprob=-1.0, top=(("\ufffd", -2.0), ("é", -3.0)), raw=(240, 159))
+    (told,) = logprobs_of([part]).content
+    assert told.bytes == [240, 159]
+    assert [each.bytes for each in told.top_logprobs] == [None, [195, 169]]
 
 
 @pytest.mark.parametrize("text", ["Grüße, 世界 🌍", "\u2028\u0085\x00\x1f", '"\\', "e\u0301", "\U0010ffff"])

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from bessemer.core.errors import BackendError, BudgetExceeded, Unsupported
+from bessemer.serve.refusals import of_engine
 
 from .conftest import HELLO, PlayedEngine
 
@@ -99,6 +100,19 @@ def test_refusals_are_in_the_words_of_the_wire(running, fields, param, said) -> 
     """And not in those of what validates: no names of types, no patterns, no "after validation"."""
     status, answer, _ = running.ask(chat(**fields))
     assert (status, answer["error"]["param"], answer["error"]["message"]) == (400, param, said)
+
+
+def test_what_is_wrong_with_no_field_alone_is_said_of_the_request(running) -> None:
+    _, answer, _ = running.ask("[]")
+    assert answer["error"]["message"] == "Invalid request: input should be an object"
+
+
+@pytest.mark.parametrize(
+    ("about", "param"), [("dimensions", "dimensions"), ("json_format", "response_format"), ("", None)]
+)
+def test_what_an_engine_refuses_is_named_as_the_wire_calls_it(about, param) -> None:
+    refusal = of_engine(Unsupported("no", about=about))
+    assert refusal is not None and (refusal.status, refusal.param) == (400, param)
 
 
 def test_a_misspelt_field_names_the_nearest(running) -> None:

@@ -154,7 +154,8 @@ def _invoice(found: Invoice) -> RenderableType:
     for line in found.lines:
         models.setdefault(line.model, []).append(line)
     parts: list[RenderableType] = [
-        f"[bold]{found.kind} {escape(found.number)}[/]  {escape(found.seller)} to {escape(found.project)}"
+        f"[bold]{' '.join(filter(None, (found.kind, escape(found.number))))}[/]  {escape(found.seller)} to"
+        f" {escape(found.project)}, {day(found.start)[:7]}"
     ]
     parts += [f"[dim]in addition to {escape(', '.join(found.corrects))}[/]"] if found.corrects else []
     for model, some in models.items():
@@ -184,7 +185,7 @@ def _what(line: CostLine | InvoiceLine) -> str:
 
 
 def _money(micros: int, currency: str) -> str:
-    return str(Money(micros=micros, currency=currency))
+    return Money(micros=micros, currency=currency).exact()
 
 
 def _this_month() -> str:

@@ -206,7 +206,7 @@ def _of(limit: RateLimit | Budget) -> str:
 def _tables(rates: tuple[RateLimit, ...], states: list[Spending]) -> RenderableType:
     drawn: list[RenderableType] = []
     if rates:
-        table = Table(box=SIMPLE_HEAD)
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("rate limit", no_wrap=True)
         for column in ("of", "model"):
             table.add_column(column, overflow="fold")
@@ -218,10 +218,10 @@ def _tables(rates: tuple[RateLimit, ...], states: list[Spending]) -> RenderableT
             table.add_row(rate.id, _of(rate), escape(rate.model) or "all", *told)
         drawn.append(table)
     if states:
-        table = Table(box=SIMPLE_HEAD)
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("budget", no_wrap=True)
-        for column in ("of", "period"):
-            table.add_column(column, overflow="fold")
+        table.add_column("of", overflow="fold")  # alone gives way to the amounts
+        table.add_column("period", no_wrap=True)
         for column in ("limit", "spent", "reserved", "left"):
             table.add_column(column, justify="right", no_wrap=True)
         for state in states:
@@ -230,7 +230,7 @@ def _tables(rates: tuple[RateLimit, ...], states: list[Spending]) -> RenderableT
             shown = [str(Money(micros=micros, currency=currency)) for micros in amounts]
             shown = [shown[0], *(amount.partition(" ")[0] for amount in shown[1:])]
             shown[-1] = f"[{'green' if state.left_micros > 0 else 'red'}]{shown[-1]}[/]"
-            period = (state.span or of.period) + ("" if of.enforced else " [dim](only tells)[/]")
+            period = (state.span or of.period) + ("" if of.enforced else "\n[dim]only tells[/]")
             table.add_row(of.id, _of(of), period, *shown)
         drawn.append(table)
-    return Group(*drawn) if drawn else Text("nothing is limited")
+    return Group(*(part for table in drawn for part in (table, ""))) if drawn else Text("nothing is limited")

@@ -100,15 +100,15 @@ def _buckets(
         return "[dim]nothing was asked in that time[/]"
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("UTC", no_wrap=True)
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for name in ("requests", "tokens in / out", "energy", "charged"):
+    if names:  # in one column: ids are long, and beside each other each would have room for four letters
+        table.add_column(" · ".join(names), overflow="fold")
+    for name in ("requests", "tokens\nin / out", "energy", "charged"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         at = datetime.fromtimestamp(row.start, UTC).strftime("%Y-%m-%d" if bucket in ("", "1d") else "%m-%d %H:%M")
         table.add_row(
             at,
-            *(escape(_group(row, name, address)) for name in names),
+            *([" · ".join(escape(_group(row, name, address)) for name in names)] * bool(names)),
             f"{row.entries:,}",
             f"{row.usage.input_tokens:,} / {row.usage.output_tokens:,}",
             show_joules(row.microjoules / 1e6),

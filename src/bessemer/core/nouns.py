@@ -189,11 +189,12 @@ class ChatRequest(Noun):
 
 
 class TokenLogprob(Noun):
-    """A token's text and natural-log probability, with the likeliest alternatives if they were asked for."""
+    """A token's text, natural-log probability, likeliest alternatives if asked for, and bytes where they are known."""
 
     token: str
     logprob: float
     top: tuple[tuple[str, float], ...] = ()
+    raw: tuple[int, ...] = ()
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]

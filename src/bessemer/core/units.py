@@ -40,9 +40,17 @@ class Money(BaseModel):
         >>> str(Money(micros=12_500_000)), str(Money(micros=31))
         ('12.50 USD', '0.000031 USD')
         """
-        units = Decimal(self.micros) / MICROS_PER_UNIT
-        small = self.micros % 10_000 and abs(units) < 1
-        return f"{units:.6f} {self.currency}" if small else f"{units:,.2f} {self.currency}"
+        if abs(self.micros) < MICROS_PER_UNIT:
+            return self.exact()
+        return f"{Decimal(self.micros) / MICROS_PER_UNIT:,.2f} {self.currency}"
+
+    def exact(self) -> str:
+        """Return the amount to the last micro-unit, for what has to add up: two decimals, or six.
+
+        >>> Money(micros=12_500_000).exact(), Money(micros=1_234_567_890).exact()
+        ('12.50 USD', '1,234.567890 USD')
+        """
+        return f"{Decimal(self.micros) / MICROS_PER_UNIT:,.{6 if self.micros % 10_000 else 2}f} {self.currency}"
 
 
 def charge_micros(quantity: int, micros_per_million: int) -> int:

@@ -57,14 +57,19 @@ def schema_of(request: ChatRequest) -> dict[str, Any] | None:
     """Return the JSON schema that the answer's text must follow, or None if it is free.
 
     Raises:
-        Unsupported: tools and a JSON answer are asked for together, or no grammar can be made of a schema.
+        Unsupported: tools are asked for together with a JSON answer or log-probabilities, or no grammar can be made
+            of a schema.
     """
     tools, form = request.callable_tools(), request.json_format
     schemas.check(request)
     if not tools:
         return None if form is None else (form.json_schema or {"type": "object"})
     if form is not None:
-        raise Unsupported("this engine takes tools or a JSON answer, not both", hint="Leave one of them out.")
+        told = "this engine takes tools or a JSON answer, not both"
+        raise Unsupported(told, hint="Leave one of them out.", about="json_format")
+    if request.sampling.top_logprobs is not None:  # they would be those of the form, not of what is told
+        told = "this engine tells no log-probabilities where tools may be called"
+        raise Unsupported(told, hint="Leave logprobs or the tools out.", about="logprobs")
     most = {} if request.parallel_tool_calls else {"maxItems": 1}
     items = {"anyOf": [_call(tool) for tool in tools]}
     calls = _object({"tool_calls": {"type": "array", "items": items, "minItems": 1, **most}})

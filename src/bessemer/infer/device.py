@@ -139,6 +139,7 @@ class Device:
             raise Unsupported(
                 "this engine takes logit_bias and top_logprobs only where neither JSON nor tools are asked for",
                 hint="Leave one of them out.",
+                about="logit_bias" if sampling.logit_bias else "top_logprobs",
             )
         self._refuse_unknown([token for token, _ in sampling.logit_bias])
         ids = prompt.data[0].tolist()

@@ -77,8 +77,8 @@ class ChatJob:
             self.usage = self.usage.model_copy(update={"output_tokens": self.usage.output_tokens + 1})
             if self._logprobs is not None and (name := self._name(token)):
                 named = tuple((self._vocabulary.name(other), value) for other, value in top)
-                said = TokenLogprob(token=name.decode("utf-8", "replace"), logprob=logprob, top=named)
-                self._logprobs.append(said)
+                text = name.decode("utf-8", "replace")
+                self._logprobs.append(TokenLogprob(token=text, logprob=logprob, top=named, raw=tuple(name)))
             shown += self._stop.push(self._text.push(token))
         if output.finish_reason == genai.GenerationFinishReason.LENGTH:
             self._reason = "length"

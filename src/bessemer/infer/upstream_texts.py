@@ -102,9 +102,9 @@ def logprobs_of(told: dict[str, Any] | None) -> tuple[TokenLogprob, ...]:
     """Return log-probabilities, as chats tell them or as completions do.
 
     >>> logprobs_of({"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"b": -2.0}]})
-    (TokenLogprob(token='a', logprob=-0.5, top=(('b', -2.0),)),)
-    >>> logprobs_of({"content": [{"token": "a", "logprob": -0.5}]})
-    (TokenLogprob(token='a', logprob=-0.5, top=()),)
+    (TokenLogprob(token='a', logprob=-0.5, top=(('b', -2.0),), raw=()),)
+    >>> logprobs_of({"content": [{"token": "a", "logprob": -0.5, "bytes": [97]}]})
+    (TokenLogprob(token='a', logprob=-0.5, top=(), raw=(97,)),)
     """
     if not told:
         return ()
@@ -114,6 +114,7 @@ def logprobs_of(told: dict[str, Any] | None) -> tuple[TokenLogprob, ...]:
                 token=entry["token"],
                 logprob=entry["logprob"],
                 top=tuple((other["token"], other["logprob"]) for other in entry.get("top_logprobs") or ()),
+                raw=tuple(entry.get("bytes") or ()),
             )
             for entry in entries
         )

@@ -182,7 +182,8 @@ class _Device:
         width, shorter, wanted = self.facts.width, self.facts.shorter, request.dimensions
         if wanted not in (None, width, *shorter):
             cut = f"; it can be cut to {', '.join(map(str, shorter[:8]))}" if shorter else ", and cannot be cut"
-            raise Unsupported(f"a vector of this model has {width} dimensions{cut}", hint="Leave dimensions out.")
+            told = f"a vector of this model has {width} dimensions{cut}"
+            raise Unsupported(told, hint="Leave dimensions out.", about="dimensions")
 
     def read(self, request: EmbedRequest) -> Sequence[int]:
         """Return the tokens of a text, with those that begin and end it; given tokens are taken as they are."""

@@ -32,10 +32,10 @@ def invoice_page(invoice: Invoice) -> str:
         f"{corrects}"
     )
     rows = [
-        (_what(line), f"{line.quantity:,}", _price(line, invoice.currency), str(_money(line.amount_micros, invoice)))
+        (_what(line), f"{line.quantity:,}", _price(line, invoice), _money(line.amount_micros, invoice))
         for line in invoice.lines
     ]
-    rows.append(("Total", "", "", str(_money(invoice.amount_micros, invoice))))
+    rows.append(("Total", "", "", _money(invoice.amount_micros, invoice)))
     lines = table(("what", "quantity", "price", "amount"), rows)
     known = f" ({invoice.energy_class.value})" if invoice.energy_class else ""
     trained = f", and training on {invoice.trained_tokens:,} tokens" if invoice.trained_tokens else ""
@@ -59,12 +59,12 @@ def _what(line: InvoiceLine) -> str:
     return ", ".join(part for part in (line.model, line.item, kind) if part)
 
 
-def _price(line: InvoiceLine, currency: str) -> str:
-    return str(Money(micros=line.unit_micros, currency=currency)) if line.unit_micros is not None else ""
+def _price(line: InvoiceLine, invoice: Invoice) -> str:
+    return _money(line.unit_micros, invoice) if line.unit_micros is not None else ""
 
 
-def _money(micros: int, invoice: Invoice) -> Money:
-    return Money(micros=micros, currency=invoice.currency)
+def _money(micros: int, invoice: Invoice) -> str:
+    return Money(micros=micros, currency=invoice.currency).exact()
 
 
 def _day(seconds: float) -> str:

@@ -61,7 +61,8 @@ class _ChatTeller(Teller):
         """Store the answer for the project of the key, with the tokens that it took."""
         assert self._store is not None
         metadata = self._asked.metadata or {}
-        body = self.completion(answers, ToldUsage.of_tokens(answers)).model_dump(mode="json", exclude_none=True)
+        told = self.completion(answers, ToldUsage.of_tokens(answers))
+        body = told.model_dump(mode="json", exclude={"usage": {"energy", "cost"}})
         said = [message.model_dump(mode="json", exclude_none=True) for message in self._asked.messages]
         stored = Stored(
             id=self.id,

@@ -88,8 +88,8 @@ STOPPING = Refusal(503, "The gateway is shutting down.", "shutting_down", type="
 TOO_SLOW = Refusal(504, "The answer took longer than the gateway allows.", "timeout", type="server_error")
 
 
-_FIELDS = {"json_format": "response_format", "tools": "tools"}
-"""What the wire calls the fields of a request that engines name."""
+_FIELDS = {"json_format": "response_format"}
+"""What the wire calls the fields of a request that engines name, where it is something else."""
 
 
 def again_after(seconds: float) -> tuple[tuple[str, str], ...]:
@@ -148,7 +148,7 @@ def of_engine(error: BessemerError) -> Refusal | None:
     if isinstance(error, BudgetExceeded):
         return Refusal(400, error.message, "context_length_exceeded", "messages")
     if isinstance(error, Unsupported):
-        return Refusal(400, error.message, "unsupported_value", _FIELDS.get(error.about))
+        return Refusal(400, error.message, "unsupported_value", _FIELDS.get(error.about, error.about or None))
     if isinstance(error, Conflict):  # of a run, with another answer or another question
         return Refusal(409, error.message, "conflict", "metadata")
     return None
@@ -171,7 +171,7 @@ def of_validation(error: ValidationError, model: type[BaseModel]) -> Refusal:
     if kind == "missing":
         return missing(param)
     code = kind if kind == "unsupported_parameter" else "invalid_type" if kind.endswith("_type") else "invalid_value"
-    where, words = f"'{param}': " if param else "", item["msg"]
+    where, words = f"'{param}': " if param else "request: ", item["msg"]
     if kind in ("too_short", "too_long"):
         least = "min_length" if kind == "too_short" else "max_length"
         words = f"must have at {'least' if kind == 'too_short' else 'most'} {item['ctx'][least]}"

@@ -39,7 +39,7 @@ class TopLogprob(Told):
 
     token: str
     logprob: float
-    bytes: list[int]
+    bytes: list[int] | None
 
 
 class Logprob(TopLogprob):
@@ -243,7 +243,7 @@ def logprobs_of(tokens: Iterable[TokenLogprob]) -> Logprobs:
             Logprob(
                 token=t.token,
                 logprob=max(t.logprob, LOWEST_LOGPROB),
-                bytes=list(t.token.encode("utf-8", "replace")),
+                bytes=list(t.raw) or _bytes_of(t.token),
                 top_logprobs=[_top(token, value) for token, value in t.top],
             )
             for t in tokens
@@ -252,7 +252,12 @@ def logprobs_of(tokens: Iterable[TokenLogprob]) -> Logprobs:
 
 
 def _top(token: str, logprob: float) -> TopLogprob:
-    return TopLogprob(token=token, logprob=max(logprob, LOWEST_LOGPROB), bytes=list(token.encode("utf-8", "replace")))
+    return TopLogprob(token=token, logprob=max(logprob, LOWEST_LOGPROB), bytes=_bytes_of(token))
+
+
+def _bytes_of(token: str) -> list[int] | None:
+    """Return the bytes of a token's text; None where the text does not tell them, as of a part of a character."""
+    return None if "\ufffd" in token else list(token.encode("utf-8", "replace"))
 
 
 class Teller:

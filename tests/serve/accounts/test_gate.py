@@ -16,7 +16,7 @@ from bessemer.core.nouns import Subject, Usage
 from bessemer.core.units import Money
 from bessemer.serve import Accounts, Budget, Gate, GatewayParts, Spending, Tariff, Worker, open_accounts
 from bessemer.serve.accounts.gate import _FREE
-from bessemer.serve.accounts.refusing import duration
+from bessemer.serve.accounts.refusing import duration, refuse_money
 from bessemer.serve.accounts.standing import Permit
 from bessemer.serve.refusals import Refused
 
@@ -425,6 +425,13 @@ def test_what_the_database_cannot_be_told_now_it_is_told_later(guarded, monkeypa
     monkeypatch.setattr(leases, "tell", tell)
     until(lambda: guarded.accounts.budgets.spending(budget).reserved_micros == 0)
     assert guarded.accounts.budgets.spending(budget).spent_micros == guarded.charged
+
+
+def test_who_is_refused_money_sees_which_is_more() -> None:
+    limit = Money(micros=5_000_000)
+    budget = Budget(id="bud_1", scope="project", scope_id="shop", period="month", limit=limit, created_at=0)
+    told = refuse_money(Spending(budget=budget, span="2026-11", spent_micros=211), 5_000_300, ()).message
+    assert "has 4.999789 USD left" in told and "up to 5.000300 USD" in told
 
 
 def test_a_sweep_that_fails_refuses_as_before(tmp_path) -> None:

@@ -98,7 +98,8 @@ def test_people_are_made_listed_and_given_roles(desk: Administered) -> None:
     assert desk.admin.users.retrieve(made[0]).role == "reader"
     assert desk.admin.users.update(made[0], role="owner").role == "owner"
     assert desk.raw("POST", "/v1/organization/users", {"email": "u0@example.org"})[0] == 409
-    assert desk.raw("POST", "/v1/organization/users", {"email": "nobody"})[0] == 400
+    status, told = desk.raw("POST", "/v1/organization/users", {"email": "nobody"})
+    assert (status, told["error"]["code"], told["error"]["param"]) == (400, "invalid_value", "email")
     project = desk.admin.projects.create(name="p").id
     status, told = desk.raw("POST", f"/v1/organization/projects/{project}/api_keys", {"name": "k", "user_id": made[0]})
     assert (status, told["error"]["code"]) == (404, "not_found"), "only members have keys"
@@ -161,7 +162,7 @@ def test_on_both_databases(database_url: str) -> None:
     assert (users.of_keys(), users.members(project).items[0].user) == ({key.id: ada.id}, ada)
     rotated, again = accounts.keys.rotate(key.id)
     assert rotated.user_id == ada.id, "a rotated key stays somebody's"
-    with pytest.raises(Conflict, match="is in the project"):
+    with pytest.raises(Conflict, match=r"^the user ada@example.org is in the project"):
         users.add(project, id=ada.id)
     users.remove(project, ada.id)
     assert [accounts.keys.verify(each) for each in (secret, again)] == [KeyRefusal.REVOKED] * 2

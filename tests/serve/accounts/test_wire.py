@@ -189,8 +189,9 @@ def test_a_limit_in_another_currency_than_the_prices_is_refused_when_it_is_set(d
         lambda: desk.admin.projects.spend_limit.update(project, **asked),
         lambda: desk.admin.spend_alerts.create(**asked, notification_channel=WEBHOOK),
     ):
-        with pytest.raises(openai.BadRequestError, match="Prices are in USD, and nothing in EUR can be held against"):
+        with pytest.raises(openai.BadRequestError, match="USD, and nothing in EUR can be held against") as caught:
             set_limit()
+        assert (caught.value.code, caught.value.param) == ("invalid_value", "currency")
     assert not [budget for budget in desk.accounts.budgets.list() if budget.limit.currency == "EUR"]
 
 
@@ -394,7 +395,7 @@ def test_whoever_pages_is_led_on_though_what_was_told_has_ended(desk) -> None:
 def test_what_no_database_takes_is_refused(desk, method, path, body) -> None:
     """Postgres takes no zero in a text; what one database refuses, both do."""
     status, told = desk.raw(method, f"/v1/organization/{path}", body)
-    assert (status, told["error"]["code"]) == (400, "config_error")
+    assert (status, told["error"]["code"]) == (400, "invalid_value")
 
 
 def test_what_no_database_takes_is_found_nowhere(desk) -> None:

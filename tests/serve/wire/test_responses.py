@@ -89,8 +89,9 @@ def test_a_response_is_continued_read_and_deleted(client, wire, stream) -> None:
     client.responses.delete(first.id)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(first.id)
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.BadRequestError) as caught:  # by this code clients know to send all of it anew
         client.responses.create(model="played", input="x", previous_response_id=first.id)
+    assert (caught.value.code, caught.value.param) == ("previous_response_not_found", "previous_response_id")
     assert len(wire.booked()) == 2
 
 
@@ -104,10 +105,11 @@ def test_nothing_is_kept_unasked_and_nobody_else_sees_what_is(wire) -> None:
         lambda: stranger.retrieve(id),
         lambda: stranger.delete(id),
         lambda: stranger.input_items.list(id),
-        lambda: stranger.create(model="played", input="x", previous_response_id=id),
     ):
         with pytest.raises(openai.NotFoundError):
             reach()
+    with pytest.raises(openai.BadRequestError):
+        stranger.create(model="played", input="x", previous_response_id=id)
     assert wire.shop.responses.retrieve(id).id == id
 
 

@@ -164,8 +164,9 @@ def test_an_upload_in_parts(office: Office) -> None:
     assert (upload.status, upload.file, upload.expires_at) == ("pending", None, upload.created_at + 3600)
     second = uploads.parts.create(upload.id, data=content[100_000:])
     first = uploads.parts.create(upload.id, data=content[:100_000])
-    with pytest.raises(openai.BadRequestError, match="md5"):
+    with pytest.raises(openai.BadRequestError, match="md5") as caught:
         uploads.complete(upload.id, part_ids=[second.id, first.id], md5=hashlib.md5(content).hexdigest())
+    assert caught.value.param == "md5"
     with pytest.raises(openai.BadRequestError, match="announced"):
         uploads.complete(upload.id, part_ids=[first.id])
     done = uploads.complete(upload.id, part_ids=[first.id, second.id], md5=hashlib.md5(content).hexdigest())
@@ -300,7 +301,7 @@ def test_no_bytes_break_the_parser(data) -> None:
         ("GET", "/v1/chat/completions?after=%00", None, 404),
         ("GET", "/v1/chat/completions?model=%00", None, 200),
         ("POST", "/v1/chat/completions", {"model": "ft:a\x00", "messages": [{"role": "user", "content": "a"}]}, 404),
-        ("POST", "/v1/responses", {"model": "played", "input": "a", "previous_response_id": "resp_\x00"}, 404),
+        ("POST", "/v1/responses", {"model": "played", "input": "a", "previous_response_id": "resp_\x00"}, 400),
     ],
 )
 def test_nothing_has_a_name_with_a_zero(office: Office, method: str, path: str, body: Any, status: int) -> None:

@@ -285,12 +285,14 @@ def test_what_cannot_be_done_is_refused(office: Office, more: dict, said: str) -
 def test_the_field_that_is_wrong_is_named(office: Office) -> None:
     jobs, right = office.shop.fine_tuning.jobs, a_file(office.shop)
     wrong = a_file(office.shop, LINES + b'{"messages": []}\n')
-    for param, asked in {
-        "model": {"model": "gpt-4o"},
-        "hyperparameters.n_epochs": {"hyperparameters": {"n_epochs": 999}},
-        "training_file": {"training_file": wrong},
-        "validation_file": {"validation_file": wrong},
-    }.items():
+    for param, asked in (
+        ("model", {"model": "gpt-4o"}),
+        ("hyperparameters.n_epochs", {"hyperparameters": {"n_epochs": 999}}),
+        ("training_file", {"training_file": wrong}),
+        ("training_file", {"training_file": "file-none"}),
+        ("validation_file", {"validation_file": wrong}),
+        ("validation_file", {"validation_file": "file-none"}),
+    ):
         with pytest.raises(openai.APIStatusError) as caught:
             jobs.create(**{"model": "base-model", "training_file": right} | asked)
         assert caught.value.param == param

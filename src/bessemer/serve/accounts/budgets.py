@@ -348,12 +348,12 @@ class Budgets:
             raise ConfigError(
                 f"prices are in {self._currency}, and nothing in {limit.currency} can be held against them",
                 hint=f"Give the amount in {self._currency}.",
+                about="currency",
             )
         check_scope(execute, budget.scope, budget.scope_id)
         if earlier and earlier.limit.currency != limit.currency:
-            raise ConfigError(
-                f"the budget is in {earlier.limit.currency}, not in {limit.currency}", hint="Remove it first."
-            )
+            other = f"the budget is in {earlier.limit.currency}, not in {limit.currency}"
+            raise ConfigError(other, hint="Remove it first.", about="currency")
         if earlier:
             budget = budget.model_copy(update={"id": earlier.id, "created_at": earlier.created_at})
             execute(

@@ -79,7 +79,8 @@ def refuse_money(at: Spending, worst_micros: int, levels: Sequence[Level]) -> Re
         return Refusal(429, message, "rate_limit_exceeded", None, "requests", (("retry-after", "1"), *headers))
     message = f"{of} is spent."
     if unspent.micros:
-        message = f"{of} has {unspent} left, and this request may cost up to {worst}: ask for fewer tokens."
+        left, most = unspent.exact(), worst.exact()  # which is more must be seen
+        message = f"{of} has {left} left, and this request may cost up to {most}: ask for fewer tokens."
     return Refusal(429, message, "insufficient_quota", None, "insufficient_quota", (*_NEVER, *headers))
 
 
@@ -91,7 +92,7 @@ def refuse_currency(budget: Budget, currency: str) -> Refusal:
 
 
 def _named(budget: Budget) -> str:
-    return "prepaid credit" if budget.period == "credit" else f"budget ({budget.period}, {budget.limit})"
+    return "prepaid credit" if budget.period == "credit" else f"budget ({budget.period}, {budget.limit.exact()})"
 
 
 def _reset(limit: int, left: float) -> str:

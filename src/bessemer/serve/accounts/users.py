@@ -150,11 +150,11 @@ class Users:
             if _project(execute, project) is not None:
                 raise Conflict(f"the project '{project}' is archived", hint="Name another project.")
             if not id and not email:
-                raise ConfigError("nobody is named", hint="Give a user's id or an e-mail address.")
+                raise ConfigError("nobody is named", hint="Give a user's id or an e-mail address.", about="email")
             known = execute(f"SELECT {_USER} FROM users WHERE deleted_at IS NULL AND email = ?", email)
             user = _found(execute, id) if id else _user(known[0]) if known else self._create(execute, email)
             if execute("SELECT 1 FROM members WHERE project = ? AND user_id = ?", project, user.id):
-                raise Conflict(f"{user.email} is in the project '{project}'", hint="Change the role instead.")
+                raise Conflict(f"the user {user.email} is in the project '{project}'", hint="Change the role instead.")
             at = self._clock()
             execute(
                 "INSERT INTO members (project, user_id, role, added_at) VALUES (?, ?, ?, ?)", project, user.id, role, at
@@ -198,7 +198,9 @@ class Users:
             user = User(id=id, email=email, name=name, role=role, created_at=self._clock())
         except ValueError as error:
             raise ConfigError(
-                "a user needs an e-mail address, and a name of 200 characters at most", hint="Such as ada@example.org."
+                "a user needs an e-mail address, and a name of 200 characters at most",
+                hint="Such as ada@example.org.",
+                about="email",
             ) from error
         if execute("SELECT 1 FROM users WHERE deleted_at IS NULL AND email = ?", email):
             raise Conflict(f"there is a user {email}", hint="Use that one.")

@@ -124,8 +124,8 @@ class AdminDesk:
 
 
 def _refusal(error: BessemerError) -> Refusal:
-    status = {NotFound: 404, Conflict: 409}.get(type(error), 400)
-    return Refusal(status, f"{error.message[:1].upper()}{error.message[1:]}.", error.code)
+    status, code = {NotFound: (404, "not_found"), Conflict: (409, "conflict")}.get(type(error), (400, "invalid_value"))
+    return Refusal(status, f"{error.message[:1].upper()}{error.message[1:]}.", code, error.about or None)
 
 
 def _list_projects(call: Call) -> Wire:

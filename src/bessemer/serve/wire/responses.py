@@ -17,10 +17,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bessemer.core.acting import Act, acts_of
+from bessemer.core.errors import NotFound
 from bessemer.core.nouns import Delta, Entry, ToolCallPiece
 from bessemer.serve.askers import keeps_words
 from bessemer.serve.door import authenticate
-from bessemer.serve.refusals import Refused, invalid, unsupported
+from bessemer.serve.refusals import Refusal, Refused, invalid, unsupported
 from bessemer.serve.serving import Answer, Caller, Floor, Order, Read
 from bessemer.serve.telling import ToldUsage
 from bessemer.serve.wire.responses_asking import AskedResponse, read_response, renamed
@@ -42,7 +43,7 @@ def response_reader(store: AnswerStore | None) -> Read:
             await permitted(store, caller.key.project)
         items = list(wish.input)
         if wish.previous_response_id and store:
-            before = await asked(store.get, caller.key.project, "response", wish.previous_response_id)
+            before = await _before(store, caller.key.project, wish.previous_response_id)
             items = [*before.said, *_output_items(before.body), *items]
         chat, engine = wish.to_chat(items), await caller.talker(wish.model, wish.metadata)
         if store is not None and keeps_words(engine):
@@ -55,6 +56,15 @@ def response_reader(store: AnswerStore | None) -> Read:
         return Order(wish.model, engine, (request,), teller, bool(wish.stream), wish.service_tier, _NAMES)
 
     return read
+
+
+async def _before(store: AnswerStore, project: str, id: str) -> Stored:
+    """Return the response that another one goes on from; clients know by the code that they must send all anew."""
+    try:
+        return await run_in_threadpool(store.get, project, "response", id)
+    except NotFound as error:
+        message = "There is no such stored response; only those asked with 'store': true are kept."
+        raise Refused(Refusal(400, message, "previous_response_not_found", "previous_response_id")) from error
 
 
 def _output_items(body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ class StoredDesk:
             limit=limit,
             newest_first=newest_first,
         )
-        found, more = await asked(self._store.page, key.project, "chat.completion", wanted)
+        found, more = await asked(self._store.page, key.project, "chat.completion", wanted, param="after")
         return listed([stored.body for stored in found], more)
 
     async def get(self, request: Request) -> Response:
@@ -101,17 +101,17 @@ class StoredDesk:
         return authenticate(self._floor.keys, request.scope)
 
 
-async def asked(ask: Any, *what: Any) -> Any:
+async def asked(ask: Any, *what: Any, param: str = "id") -> Any:
     """Return what the store says, asked in a thread.
 
     Raises:
-        Refused: the project has no such answer.
+        Refused: the project has no such answer; `param` is the field that named it.
     """
     try:
         return await run_in_threadpool(ask, *what)
     except NotFound as error:
         message = "There is no such stored answer; only those asked with 'store': true are kept."
-        raise Refused(Refusal(404, message, "answer_not_found", "id")) from error
+        raise Refused(Refusal(404, message, "answer_not_found", param)) from error
 
 
 async def permitted(store: AnswerStore, project: str) -> None:

@@ -286,7 +286,10 @@ class JobStore:
         self.records.add(execute, CHECKPOINT, project, checkpoint, parent=job.id)
 
     def _check(self, trainable: Trainable, project: str, id: str, what: str) -> int:
-        file = self._files.get(project, id)
+        try:
+            file = self._files.get(project, id)
+        except NotFound as error:
+            raise NotFound(error.message, hint=error.hint, about=f"{what}_file") from error
         if file.purpose != "fine-tune":
             raise ConfigError(
                 f"the purpose of the {what} file is {file.purpose}",

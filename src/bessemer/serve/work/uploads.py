@@ -143,7 +143,9 @@ class UploadStore:
                         out.write(piece)
             out.flush()
             if md5 and not hmac.compare_digest(check.hexdigest().encode(), md5.lower().encode()):
-                raise ConfigError("the checksum md5 is not that of the parts", hint="Send the parts again.")
+                raise ConfigError(
+                    "the checksum md5 is not that of the parts", hint="Send the parts again.", about="md5"
+                )
 
             ended: list[tuple[Upload, list[str]]] = []
 
