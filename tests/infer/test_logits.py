@@ -366,7 +366,8 @@ async def test_what_cannot_be_is_refused(engine: Any) -> None:
     for fields in ({"json_format": JsonFormat()}, {"tools": (Tool(name="look"),)}):
         for sampling in (Sampling(logit_bias=NO_EFFECT), Sampling(top_logprobs=1)):
             request = ask().model_copy(update={"sampling": sampling, **fields})
-            with pytest.raises(Unsupported, match="neither JSON nor tools") as caught:
+            told = "no log-probabilities" if request.tools and sampling.top_logprobs else "neither JSON nor tools"
+            with pytest.raises(Unsupported, match=told) as caught:
                 await engine.respond(request)
             assert caught.value.hint
     unused = ask(max_output_tokens=2, top_logprobs=1).model_copy(
