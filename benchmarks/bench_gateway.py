@@ -11,8 +11,8 @@ books tokens, joules and money in its journal before the last byte leaves, and c
 median at one connection, less that of asking the upstream directly. A stream's rate is that between its first and its
 last token, of which the upstream sends a hundred a second. LiteLLM's proxy has a master key and no database.
 
-All peers run at once and are asked in turns, two seconds each, round after round: a neighbour who slows the machine for a
-while slows all of them. A peer's figure is the median of its turns; a ratio is the median of those of the rounds.
+All peers run at once and are asked in turns, two seconds each, round after round: a neighbour who slows the machine for
+a while slows all of them. A peer's figure is the median of its turns; a ratio is the median of those of the rounds.
 
 Ours runs twice: as the sources stand, and as the wheel that is compiled (`HATCH_BUILD_HOOK_ENABLE_MYPYC=1 uv build`,
 made here, which takes a minute; `--source-only` leaves it out).
