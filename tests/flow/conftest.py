@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,15 @@ class Bench:
         lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
         return [line for line in lines if line[: len(words)] == list(words)]
 
+    def stall(self, pid: int) -> None:
+        """Stop a process, at a moment when it holds no lock on all of SQLite: in that one nobody could take over."""
+        while True:
+            os.kill(pid, signal.SIGSTOP)
+            if not self.url.startswith("sqlite:") or not is_locked(self.url.removeprefix("sqlite:///")):
+                return
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.01)
+
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
@@ -63,6 +75,16 @@ class Bench:
                 return found
             time.sleep(0.01)
         raise AssertionError(f"waited {seconds} s in vain; {(self.root / 'stderr').read_text()[-2000:]}")
+
+
+def is_locked(path: str) -> bool:
+    with closing(sqlite3.connect(path, timeout=0.2, isolation_level=None)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        database.execute("ROLLBACK")
+        return False
 
 
 @pytest.fixture
