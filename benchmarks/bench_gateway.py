@@ -358,11 +358,9 @@ def table(result: dict[str, Any]) -> str:
     """Return a result as a table in Markdown."""
     head = ("", "CPU a request", "over nginx", "requests/s and core", "added p50", "512 streams", "memory of them")
     rows = [head, ("---", *("--:",) * (len(head) - 1))]
-    lines = result["lines"]
-    nginx = statistics.mean(lines[name]["cpu_microseconds_per_request"] for name in lines if name.startswith("nginx"))
+    nginx = result["lines"]["nginx"]["cpu_microseconds_per_request"]
     names = {
         "nginx": "nginx",
-        "nginx, again": "nginx, after the others",
         "ours": "Bessemer",
         "ours, limited": "Bessemer, limits and budget on",
         "compiled": "Bessemer, compiled",
@@ -370,7 +368,7 @@ def table(result: dict[str, Any]) -> str:
         "ours, fsync": "Bessemer, `durability: fsync`",
         "litellm": "LiteLLM",
     }
-    for name, line in lines.items():
+    for name, line in result["lines"].items():
         cpu, streams = line["cpu_microseconds_per_request"], line.get("streams")
         told = f"{streams['tokens_per_second_and_stream']:.0f} tokens/s each" if streams else "–"
         memory = f"{streams['resident_bytes_peak'] / 1e6:.0f} MB" if streams else "–"
